@@ -1,0 +1,28 @@
+"""Files that are written whole or not at all."""
+
+import os
+import pathlib
+import tempfile
+from collections.abc import Callable
+
+
+def write_with(path: str | os.PathLike, write: Callable[[pathlib.Path], None]) -> None:
+    """Calls `write` with a temporary name beside `path`, which keeps its suffix, and renames the result.
+
+    Args:
+        path: file to write; its folder is made if need be.
+        write: writes the file whose path it is given.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}.") as folder:
+        temporary = pathlib.Path(folder, path.name)
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Writes `text` as UTF-8."""
+    write_with(path, lambda temporary: temporary.write_text(text, "utf-8"))

@@ -1,0 +1,220 @@
+"""A genotype: what a search found, as data."""
+
+import json
+import os
+import pathlib
+from dataclasses import dataclass, replace
+
+from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.files import write_text
+
+Edge = tuple[str, int, int]
+"""`(operation, to, from)`; nodes 0 and 1 are a cell's inputs, 2 and on its intermediate nodes."""
+
+
+@dataclass(frozen=True)
+class Genotype:
+    """Cells as lists of edges, and how a network is made of them.
+
+    Attributes:
+        cells: the distinct cells; a cell is a tuple of `(operation, to, from)`.
+        concats: for each cell the nodes whose concatenation is its output.
+        reductions: positions of the reduction cells in the network; None: the default for its depth.
+        sequence: for each cell of the network the index of its distinct cell; None: two cells, of which the second
+            stands at every reduction and the first everywhere else, at any depth (DARTS).
+        name: of a published genotype.
+
+    Raises:
+        KdartsError: if anything does not fit together; the message names the cell and the edge.
+    """
+
+    cells: tuple[tuple[Edge, ...], ...]
+    concats: tuple[tuple[int, ...], ...]
+    reductions: tuple[int, ...] | None = None
+    sequence: tuple[int, ...] | None = None
+    name: str = ""
+
+    def __post_init__(self):
+        cells = tuple(tuple(_edge(edge, f"cell {i}, edge {k}") for k, edge in enumerate(c)) for i, c in enumerate(_rows(self.cells, "cells")))
+        object.__setattr__(self, "cells", cells)
+        concats = tuple(_integers(c, f"concats[{i}]") for i, c in enumerate(_rows(self.concats, "concats")))
+        object.__setattr__(self, "concats", concats)
+        for field in ("reductions", "sequence"):
+            if getattr(self, field) is not None:
+                object.__setattr__(self, field, _integers(getattr(self, field), field))
+        if not isinstance(self.name, str):
+            raise KdartsError(f"genotype: name must be text, got {self.name!r}")
+        self._check()
+
+    def _check(self):
+        if not self.cells:
+            raise KdartsError("genotype: needs at least one cell")
+        if len(self.concats) != len(self.cells):
+            raise KdartsError(f"genotype: {len(self.cells)} cells need as many concats, got {len(self.concats)}")
+        for index, (cell, concat) in enumerate(zip(self.cells, self.concats, strict=True)):
+            _check_cell(index, cell, concat)
+        if self.sequence is None:
+            if len(self.cells) != 2:
+                raise KdartsError(f"genotype: {len(self.cells)} distinct cells need a sequence; only two do without")
+            return
+        if not self.sequence:
+            raise KdartsError("genotype: the sequence is empty")
+        for position, index in enumerate(self.sequence):
+            if not 0 <= index < len(self.cells):
+                raise KdartsError(
+                    f"genotype: sequence[{position}] is {index}; allowed are 0 to {len(self.cells) - 1}"
+                )
+        for position in self.reductions or ():
+            if not 0 <= position < len(self.sequence):
+                raise KdartsError(
+                    f"genotype: reduction at {position}; allowed are positions 0 to {len(self.sequence) - 1}"
+                )
+
+    @property
+    def nodes(self) -> int:
+        """Intermediate nodes of the largest cell."""
+        return max(max((to for _, to, _ in cell), default=1) for cell in self.cells) - 1
+
+    @property
+    def operations(self) -> tuple[str, ...]:
+        """Names of the operations in use, in order of first use."""
+        return tuple(dict.fromkeys(op for cell in self.cells for op, _, _ in cell))
+
+    def skip_connects(self) -> int:
+        """Skip connections in its distinct cells."""
+        return sum(op == "skip_connect" for cell in self.cells for op, _, _ in cell)
+
+    def to_json(self) -> str:
+        """Readable JSON, one edge a line."""
+        lines = ["{", '  "format": "kdarts-genotype-1",', f'  "name": {json.dumps(self.name)},', '  "cells": [']
+        for i, cell in enumerate(self.cells):
+            edges = ",\n".join(f"      {json.dumps(list(edge))}" for edge in cell)
+            lines.append("    [\n" + edges + "\n    ]" + ("," if i + 1 < len(self.cells) else ""))
+        lines += ["  ],", f'  "concats": {json.dumps([list(c) for c in self.concats])},']
+        lines += [f'  "reductions": {json.dumps(self.reductions)},', f'  "sequence": {json.dumps(self.sequence)}', "}"]
+        return "\n".join(lines) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, where: str = "genotype") -> "Genotype":
+        """Reads what `to_json` wrote; raises `KdartsError` naming the fault and `where` it stands."""
+        try:
+            data = json.loads(text)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise KdartsError(f"{where}: not JSON ({error})") from None
+        if not isinstance(data, dict) or data.get("format") != "kdarts-genotype-1":
+            raise KdartsError(f'{where}: not a genotype; its "format" must be "kdarts-genotype-1"')
+        unknown = set(data) - {"format", "name", "cells", "concats", "reductions", "sequence"}
+        missing = {"cells", "concats"} - set(data)
+        if unknown or missing:
+            raise KdartsError(f"{where}: unknown keys {sorted(unknown)}, missing keys {sorted(missing)}")
+        try:
+            return cls(**{key: value for key, value in data.items() if key != "format"})
+        except KdartsError as error:
+            raise KdartsError(f"{where}: {error}") from None
+
+    @classmethod
+    def from_text(cls, text: str) -> "Genotype":
+        """Reads a published text form (see `kdarts.genotypes.text`)."""
+        from kdarts.genotypes.text import read_text
+
+        return read_text(text)
+
+    @classmethod
+    def load(cls, name_or_path: str | os.PathLike) -> "Genotype":
+        """A genotype of the zoo by its name, or from a file: JSON as `save` writes it, or a published text form.
+
+        Raises:
+            KdartsError: if there is no such file or name, or the file holds no valid genotype.
+        """
+        from kdarts.genotypes.zoo import get_genotype, genotype_names
+
+        path = pathlib.Path(name_or_path)
+        if str(name_or_path) in genotype_names():
+            return get_genotype(str(name_or_path))
+        if not path.is_file():
+            if path.suffix or len(path.parts) > 1:
+                raise KdartsError(f"no genotype file {str(path)!r}")
+            return get_genotype(str(name_or_path))
+        try:
+            text = path.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise KdartsError(f"{path}: cannot be read as text ({error})") from None
+        if text.lstrip().startswith("{"):
+            return cls.from_json(text, str(path))
+        try:
+            return cls.from_text(text)
+        except KdartsError as error:
+            raise KdartsError(f"{path}: {error}") from None
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes `to_json` to `path`, atomically."""
+        write_text(path, self.to_json())
+
+    def at_depth(self, cells: int | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """`(sequence, reductions)` of a network of `cells` cells; None: as many as the genotype says.
+
+        Raises:
+            KdartsError: if the genotype has no depth of its own and none is given, or is given another than its own.
+        """
+        if self.sequence is not None:
+            if cells not in (None, len(self.sequence)):
+                raise KdartsError(
+                    f"the genotype has {len(self.sequence)} cells, {cells} asked for; deepen it to change that"
+                )
+            count = len(self.sequence)
+        elif cells is None:
+            raise KdartsError("this genotype fits any depth; say how many cells")
+        elif cells < 1:
+            raise KdartsError(f"cells {cells}: needs at least 1")
+        else:
+            count = cells
+        reductions = self.reductions if self.reductions is not None else thirds(count)
+        if self.sequence is not None:
+            return self.sequence, reductions
+        return tuple(int(i in reductions) for i in range(count)), reductions
+
+    def named(self, name: str) -> "Genotype":
+        """The same under another name."""
+        return replace(self, name=name)
+
+
+def thirds(cells: int) -> tuple[int, ...]:
+    """Default positions of the reductions: a third and two thirds of the way, rounded down (DARTS)."""
+    return tuple(sorted({cells // 3, 2 * cells // 3}))
+
+
+def _rows(value, what):
+    if not isinstance(value, list | tuple) or any(not isinstance(row, list | tuple | range) for row in value):
+        raise KdartsError(f"genotype: {what} must be a list of lists")
+    return value
+
+
+def _integers(value, what) -> tuple[int, ...]:
+    if not isinstance(value, list | tuple | range) or any(type(i) is not int for i in value):
+        raise KdartsError(f"genotype: {what} must be a list of whole numbers, got {value!r}")
+    return tuple(value)
+
+
+def _edge(edge, where) -> Edge:
+    if not isinstance(edge, list | tuple) or len(edge) != 3:
+        raise KdartsError(f"genotype: {where} must be [operation, to, from], got {edge!r}")
+    operation, to, source = edge
+    if not isinstance(operation, str) or type(to) is not int or type(source) is not int:
+        raise KdartsError(f"genotype: {where} must be [operation, to, from], got {edge!r}")
+    if not 0 <= source < to or to < 2:
+        raise KdartsError(f"genotype: {where} goes from node {source} to node {to}; needs 0 <= from < to and to >= 2")
+    return operation, to, source
+
+
+def _check_cell(index, cell, concat):
+    computed = {0, 1} | {to for _, to, _ in cell}
+    for k, (_, _, source) in enumerate(cell):
+        if source not in computed:
+            raise KdartsError(f"genotype: cell {index}, edge {k} starts at node {source}, which nothing leads to")
+    if not concat:
+        raise KdartsError(f"genotype: concats[{index}] is empty; a cell needs an output")
+    for node in concat:
+        if node not in computed:
+            raise KdartsError(f"genotype: concats[{index}] names node {node}, which nothing leads to")
+    if len(set(concat)) < len(concat):
+        raise KdartsError(f"genotype: concats[{index}] names a node twice: {list(concat)}")

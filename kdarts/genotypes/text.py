@@ -1,0 +1,161 @@
+"""A strict reader of the published text forms of genotypes. It parses; nothing is ever evaluated.
+
+Two forms are read, with their keywords in any order:
+
+- `Genotype(normal=[('op', from), ...], normal_concat=..., reduce=[...], reduce_concat=...)`, two entries for each
+  node in node order (DARTS), or three-part entries `('op', to, from)` (FairDARTS);
+- `Genotype_nested(genes=[[('op', to, from), ...], ...], concat=..., reductions=...)` (D-DARTS), and
+  `Genotype_opt(genes=..., seq=..., concat=..., reductions=...)` (DARTOpti).
+
+Lists may be written `[...]`, `(...)` or `range(a, b)`.
+"""
+
+import re
+
+from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.genotype import Genotype
+
+_TOKEN = re.compile(r"\s*(?:(?P<name>[A-Za-z_]\w*)|(?P<number>\d{1,6})|(?P<text>'[^'\\\n]*'|\"[^\"\\\n]*\")|(?P<sign>[()\[\],=]))")
+
+
+class _Reader:
+    """Recursive descent over names, numbers, quoted words, lists and `range`."""
+
+    def __init__(self, text: str):
+        self.tokens, position = [], 0
+        text = text.rstrip()
+        while position < len(text):
+            match = _TOKEN.match(text, position)
+            if not match:
+                raise KdartsError(f"genotype text: unexpected {text[position : position + 20].strip()!r} at character {position}")
+            self.tokens.append((match.lastgroup, match.group(match.lastgroup), match.start(match.lastgroup)))
+            position = match.end()
+        self.at = 0
+
+    def peek(self) -> str | None:
+        return self.tokens[self.at][1] if self.at < len(self.tokens) else None
+
+    def take(self, expected: str | None = None, kind: str | None = None) -> str:
+        if self.at >= len(self.tokens):
+            raise KdartsError(f"genotype text: ends where {expected or kind} should follow")
+        found, value, position = self.tokens[self.at]
+        if (expected and value != expected) or (kind and found != kind):
+            raise KdartsError(f"genotype text: {value!r} at character {position} where {expected or kind} should stand")
+        self.at += 1
+        return value
+
+    def value(self, depth: int = 0):
+        """One list, number, word or range."""
+        if depth > 4:
+            raise KdartsError("genotype text: lists nested too deeply")
+        kind = self.tokens[self.at][0] if self.at < len(self.tokens) else None
+        if kind == "number":
+            return int(self.take())
+        if kind == "text":
+            return self.take()[1:-1]
+        if self.peek() == "range":
+            self.take()
+            self.take("(")
+            bounds = [int(self.take(kind="number"))]
+            if self.peek() == ",":
+                self.take()
+                bounds.append(int(self.take(kind="number")))
+            self.take(")")
+            if bounds[-1] > 1000:
+                raise KdartsError(f"genotype text: range to {bounds[-1]} is too long")
+            return list(range(*bounds))
+        opening = self.take(kind="sign")
+        if opening not in "([":
+            raise KdartsError(f"genotype text: {opening!r} where a list should begin")
+        closing, items = {"(": ")", "[": "]"}[opening], []
+        while self.peek() != closing:
+            items.append(self.value(depth + 1))
+            if self.peek() != closing:
+                self.take(",")
+        self.take(closing)
+        return items
+
+    def call(self) -> tuple[str, dict]:
+        """`Name(key=value, ...)` to the end of the text."""
+        if len(self.tokens) > 1 and self.tokens[1][1] == "=":
+            self.take(kind="name")
+            self.take("=")
+        name, fields = self.take(kind="name"), {}
+        self.take("(")
+        while self.peek() != ")":
+            key = self.take(kind="name")
+            if key in fields:
+                raise KdartsError(f"genotype text: {key} is given twice")
+            self.take("=")
+            fields[key] = self.value()
+            if self.peek() != ")":
+                self.take(",")
+        self.take(")")
+        if self.at < len(self.tokens):
+            raise KdartsError(f"genotype text: {self.peek()!r} after the end")
+        return name, fields
+
+
+def read_text(text: str) -> Genotype:
+    """The genotype that `text` spells in one of the published forms.
+
+    Args:
+        text: one genotype, optionally preceded by `NAME =`.
+
+    Raises:
+        KdartsError: for anything that is not exactly such a text; the message says what stands where.
+    """
+    name, fields = _Reader(text).call()
+    keys = set(fields)
+    if name == "Genotype" and keys == {"normal", "normal_concat", "reduce", "reduce_concat"}:
+        return two_cells(fields)
+    if name in ("Genotype_nested", "Genotype_opt") and {"genes", "concat", "reductions"} <= keys <= {
+        "genes",
+        "concat",
+        "reductions",
+        "seq",
+    }:
+        genes = fields["genes"]
+        if not isinstance(genes, list):
+            raise KdartsError("genotype text: genes must be a list of cells")
+        pairs = [without_empty_nodes(edges_of(cell, f"genes[{i}]"), fields["concat"]) for i, cell in enumerate(genes)]
+        cells, concats = zip(*pairs, strict=True) if pairs else ((), ())
+        sequence = fields.get("seq", list(range(len(cells))))
+        return Genotype(cells, concats, fields["reductions"], sequence)
+    raise KdartsError(
+        f"genotype text: {name} with {sorted(keys)}; allowed are Genotype with normal, normal_concat, reduce, "
+        "reduce_concat, and Genotype_nested with genes, concat, reductions"
+    )
+
+
+def two_cells(fields: dict, name: str = "") -> Genotype:
+    """A DARTS genotype from its four published fields."""
+    pairs = [without_empty_nodes(edges_of(fields[c], c), fields[f"{c}_concat"]) for c in ("normal", "reduce")]
+    cells, concats = zip(*pairs, strict=True)
+    return Genotype(cells, concats, name=name)
+
+
+def edges_of(cell, where: str) -> tuple:
+    """`(operation, to, from)` edges from pairs, two for each node in node order, or from triples."""
+    if not isinstance(cell, list | tuple) or any(not isinstance(entry, list | tuple) for entry in cell):
+        raise KdartsError(f"genotype text: {where} must be a list of entries")
+    lengths = {len(entry) for entry in cell}
+    if lengths == {2}:
+        if len(cell) % 2:
+            raise KdartsError(f"genotype text: {where} has {len(cell)} entries; needs two for each node")
+        return tuple((op, 2 + k // 2, source) for k, (op, source) in enumerate(cell))
+    if lengths == {3}:
+        return tuple(tuple(entry) for entry in cell)
+    raise KdartsError(f"genotype text: {where}: entries must all be (operation, from) or all (operation, to, from)")
+
+
+def without_empty_nodes(cell, concat) -> tuple[tuple, tuple[int, ...]]:
+    """The cell and its output without nodes that nothing leads to, and without what starts at one.
+
+    Published cells found by a threshold may have such nodes; their networks leave them out.
+    """
+    computed = {0, 1} | {to for _, to, _ in cell}
+    kept = tuple(edge for edge in cell if edge[2] in computed)
+    if len(kept) < len(cell):
+        return without_empty_nodes(kept, concat)
+    return kept, tuple(node for node in concat if node in computed)

@@ -1,0 +1,126 @@
+"""Parameters and multiply-accumulates (MACs) of operations and networks, from their definitions alone.
+
+MACs are those of convolutions and of the classifier for one image, as the papers count them; normalisation, pooling and
+additions are left out, and so is the auxiliary classifier.
+"""
+
+import math
+from dataclasses import dataclass
+
+from kdarts.genotypes.genotype import Genotype
+from kdarts.nets.operations import FACTORIZED_REDUCE, RELU_CONV_BN, Conv, Norm, Operation, Reduce, get_operation
+from kdarts.nets.plan import check_input_shape, check_reductions, choose_stem, plan_cells
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Trainable parameters, and MACs for one image."""
+
+    params: int = 0
+    macs: int = 0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(self.params + other.params, self.macs + other.macs)
+
+    def __mul__(self, times: int) -> "Cost":
+        return Cost(self.params * times, self.macs * times)
+
+
+def operation_cost(
+    operation: Operation, channels: int, filters: int, stride: int, size: tuple[int, int], affine: bool = True
+) -> tuple[Cost, tuple[int, int]]:
+    """Cost of one operation and the size of its output.
+
+    Args:
+        operation: the definition.
+        channels, filters: of its input and output.
+        stride: 1 or 2.
+        size: height and width of its input in pixels.
+        affine: whether normalisations have a scale and an offset.
+    """
+    params = macs = 0
+    for step in operation.layers(stride):
+        match step:
+            case Conv():
+                size = tuple(-(-n // (stride if along else 1)) for n, along in zip(size, step.strided, strict=True))
+                width = channels if step.depthwise else int(filters * step.expansion)
+                weights = math.prod(step.kernel) * width * (1 if step.depthwise else channels)
+                params, macs, channels = params + weights, macs + weights * math.prod(size), width
+            case Reduce():
+                size = tuple(-(-n // 2) for n in size)
+                params, macs = params + channels * filters, macs + channels * filters * math.prod(size)
+                channels = filters
+            case Norm():
+                params += 2 * channels * affine
+    if not any(isinstance(step, Conv | Reduce) for step in operation.layers(stride)) and stride == 2:
+        size = tuple(-(-n // 2) for n in size)
+    return Cost(params, macs), size
+
+
+class _Tally:
+    """Walks a network from its image to its logits."""
+
+    def __init__(self, input_shape, channels: int, stem, affine: bool):
+        self.cost, self.affine = Cost(), affine
+        size, width, sizes = tuple(input_shape[:2]), input_shape[2], []
+        for _, operation, stride, factor in stem.parts:
+            filters = int(factor * channels)
+            cost, size = operation_cost(operation, width, filters, stride, size)
+            self.cost, width = self.cost + cost, filters
+            sizes.append((size, width))
+        self.inputs = [sizes[0], sizes[-1]]
+
+    def cell(self, plan, edges, outputs: int) -> None:
+        """Adds a cell; `edges` gives the operations of each edge as `(operation, from)`."""
+        adapt, stride = (FACTORIZED_REDUCE, 2) if plan.after_reduction else (RELU_CONV_BN, 1)
+        (size0, width0), (size1, width1) = self.inputs
+        self._add(adapt, width0, plan.filters, stride, size0)
+        size = self._add(RELU_CONV_BN, width1, plan.filters, 1, size1)
+        inner = tuple(-(-n // 2) for n in size) if plan.reduction else size
+        for operation, source in edges:
+            strided = plan.reduction and source < 2
+            self._add(operation, plan.filters, plan.filters, 2 if strided else 1, size if strided else inner)
+        self.inputs = [self.inputs[1], (inner, outputs * plan.filters)]
+
+    def _add(self, operation, channels, filters, stride, size):
+        cost, size = operation_cost(operation, channels, filters, stride, size, self.affine)
+        self.cost += cost
+        return size
+
+    def total(self, num_classes: int) -> Cost:
+        """With the classifier."""
+        width = self.inputs[1][1]
+        return self.cost + Cost((width + 1) * num_classes, width * num_classes)
+
+
+def network_cost(
+    genotype: Genotype, input_shape, num_classes: int, channels: int, cells: int | None = None, stem: str = "auto"
+) -> Cost:
+    """Cost of the network that `build_network` makes of the same arguments, without building it."""
+    input_shape = check_input_shape(input_shape)
+    chosen = choose_stem(stem, input_shape)
+    sequence, reductions = genotype.at_depth(cells)
+    reductions = check_reductions(reductions, len(sequence))
+    tally = _Tally(input_shape, channels, chosen, affine=True)
+    for plan, index in zip(plan_cells(len(sequence), channels, reductions, chosen.halved), sequence, strict=True):
+        edges = [(get_operation(operation), source) for operation, _, source in genotype.cells[index]]
+        tally.cell(plan, edges, len(genotype.concats[index]))
+    return tally.total(num_classes)
+
+
+def supernet_cost(
+    operations: tuple[Operation, ...],
+    plan,
+    edges: list[tuple[int, int]],
+    multiplier: int,
+    stem,
+    input_shape,
+    num_classes: int,
+    channels: int,
+) -> Cost:
+    """Cost of a supernet in which every edge `(to, from)` holds every operation."""
+    tally = _Tally(input_shape, channels, stem, affine=False)
+    every = [(operation, source) for _, source in edges for operation in operations]
+    for cell in plan:
+        tally.cell(cell, every, multiplier)
+    return tally.total(num_classes)

@@ -1,0 +1,197 @@
+"""The TensorFlow kernels that the supernet's hot path is made of.
+
+Each function is one mathematical operation; which kernel computes it depends on where and how it runs. The fast
+choices are those of oneDNN on a CPU: there a depthwise convolution runs quickest as a grouped `conv2d`, and the
+filter gradient of a 5x5 depthwise kernel is several times faster in two parts no wider than three columns (oneDNN has
+no specialised kernel for wider ones). Elsewhere, in float64, and where a second derivative is wanted, the plain form is used.
+"""
+
+import contextlib
+import contextvars
+
+import tensorflow as tf
+
+EPSILON = 1e-5
+"""Batch normalisation's epsilon, as in the papers' framework."""
+
+DECAY = 0.1
+"""Share of the new batch in the running statistics, as in the papers' framework."""
+
+_twice = contextvars.ContextVar("twice_differentiable", default=False)
+
+
+@contextlib.contextmanager
+def twice_differentiable():
+    """Inside it, every kernel has a right second derivative (the fused ones stop gradients silently)."""
+    token = _twice.set(True)
+    try:
+        yield
+    finally:
+        _twice.reset(token)
+
+
+def _grouped(x):
+    """Whether grouped convolutions are the fast and supported form for `x`."""
+    return x.dtype in (tf.float32, tf.bfloat16) and not _twice.get() and not tf.config.list_logical_devices("GPU")
+
+
+def _padded(x, size, stride):
+    """`x` and the padding to convolve it with, so that `size` (odd) is padded alike on every side.
+
+    "SAME" does that at stride 1; at stride 2 it would pad the end alone. The `conv2d` gradients of oneDNN take no explicit padding.
+    """
+    if max(stride) == 1:
+        return x, "SAME"
+    return tf.pad(x, [[0, 0], *([n // 2, n // 2] for n in size), [0, 0]]), "VALID"
+
+
+def convolution(x, kernel, groups=1, stride=(1, 1)):
+    """Convolution with symmetric zero padding, as PyTorch pads.
+
+    Args:
+        x: `[batch, height, width, groups * channels]`.
+        kernel: `[h, w, channels, groups * filters]`, the groups stacked on the last axis; `h` and `w` odd.
+        groups: number of independent groups.
+        stride: along height and width.
+
+    Returns:
+        `[batch, ceil(height / stride), ceil(width / stride), groups * filters]`.
+    """
+    if tuple(kernel.shape[:2]) == (1, 1) and max(stride) > 1:
+        x, stride = x[:, :: stride[0], :: stride[1]], (1, 1)
+    x, padding = _padded(x, kernel.shape[:2], stride)
+    if groups == 1 or _grouped(x):
+        return tf.nn.conv2d(x, kernel, strides=stride, padding=padding)
+    if tuple(kernel.shape[:2]) == (1, 1):
+        shape = tf.shape(x)
+        stacked = tf.reshape(x, [-1, groups, x.shape[-1] // groups])
+        blocks = tf.reshape(kernel, [kernel.shape[2], groups, -1])
+        mixed = tf.einsum("ngc,cgf->ngf", stacked, blocks)
+        return tf.reshape(mixed, [shape[0], shape[1], shape[2], kernel.shape[3]])
+    parts = zip(tf.split(x, groups, -1), tf.split(kernel, groups, -1), strict=True)
+    return tf.concat([tf.nn.conv2d(a, k, strides=stride, padding=padding) for a, k in parts], -1)
+
+
+def depthwise(x, kernel, stride=1, dilation=1):
+    """Depthwise convolution with symmetric zero padding.
+
+    Args:
+        x: `[batch, height, width, channels]`.
+        kernel: `[k, k, 1, channels]`, `k` odd.
+        stride: 1 or 2, both axes.
+        dilation: 1 or 2; with a stride of 2 only every second pixel is ever read, so the two cancel.
+
+    Returns:
+        `[batch, ceil(height / stride), ceil(width / stride), channels]`.
+    """
+    if dilation == 2 and stride == 2:
+        return depthwise(x[:, ::2, ::2], kernel)
+    if dilation == 2:
+        # An ordinary convolution over the four interleaved half-size images; grouped kernels know no dilation.
+        margin = kernel.shape[0] - 1
+        odd = [n % 2 for n in x.shape[1:3]]
+        interleaved = tf.space_to_batch(x, [2, 2], [[margin, margin + o] for o in odd])
+        return tf.batch_to_space(_depthwise(interleaved, "VALID", kernel, 1), [2, 2], [[0, o] for o in odd])
+    return _depthwise(*_padded(x, kernel.shape[:2], (stride, stride)), kernel=kernel, stride=stride)
+
+
+def _depthwise(x, padding, kernel, stride):
+    if not _grouped(x):
+        return tf.nn.depthwise_conv2d(x, tf.transpose(kernel, (0, 1, 3, 2)), (1, stride, stride, 1), padding)
+    if kernel.shape[1] <= 3:
+        return tf.nn.conv2d(x, kernel, strides=stride, padding=padding)
+    return _wide_depthwise(x, kernel, stride, padding)
+
+
+def _wide_depthwise(x, kernel, stride, padding):
+    """A grouped convolution whose filter gradient is taken in parts of at most three columns."""
+    height, width = kernel.shape[:2]
+    pad_h, pad_w = (height // 2, width // 2) if padding == "SAME" else (0, 0)
+    strides = [1, stride, stride, 1]
+
+    @tf.custom_gradient
+    def apply(x, kernel):
+        y = tf.nn.conv2d(x, kernel, strides=strides, padding=padding)
+
+        def gradient(dy):
+            attributes = {"out_backprop": dy, "strides": strides}
+            dx = tf.raw_ops.Conv2DBackpropInput(input_sizes=tf.shape(x), filter=kernel, padding=padding, **attributes)
+            reach = (dy.shape[2] - 1) * stride
+            parts = []
+            for start in range(0, width, 3):
+                columns = min(3, width - start)
+                # The columns that this part of the kernel touches, cut out before they are padded.
+                first = start - pad_w
+                last = first + reach + columns
+                low, high = min(max(first, 0), x.shape[2]), max(min(last, x.shape[2]), 0)
+                margins = [low - first, last - high]
+                cut = tf.pad(x[:, :, low:high], [[0, 0], [pad_h, pad_h], margins, [0, 0]])
+                sizes = [height, columns, 1, kernel.shape[3]]
+                parts.append(
+                    tf.raw_ops.Conv2DBackpropFilter(input=cut, filter_sizes=sizes, padding="VALID", **attributes)
+                )
+            return dx, tf.concat(parts, 1)
+
+        return y, gradient
+
+    return apply(x, kernel)
+
+
+def normalize(x, scale, offset, mean, variance, training):
+    """Batch normalisation.
+
+    Args:
+        x: `[batch, height, width, channels]`.
+        scale, offset: `[channels]`.
+        mean, variance: running statistics, `[channels]`.
+        training: whether to use the batch's own statistics.
+
+    Returns:
+        The normalised tensor and the new running mean and variance (with the unbiased variance, as PyTorch keeps it).
+    """
+    if x.dtype == tf.float64 or _twice.get():
+        return _plain_normalize(x, scale, offset, mean, variance, training)
+    y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+        x=x,
+        scale=scale,
+        offset=offset,
+        mean=mean,
+        variance=variance,
+        epsilon=EPSILON,
+        exponential_avg_factor=DECAY,
+        is_training=training,
+    )
+    return y, mean, variance
+
+
+def _plain_normalize(x, scale, offset, mean, variance, training):
+    if training:
+        axes = [0, 1, 2]
+        count = tf.cast(tf.size(x) // x.shape[-1], x.dtype)
+        batch_mean = tf.reduce_mean(x, axes)
+        # Not tf.nn.moments: it stops the gradient of the mean, which makes second derivatives wrong.
+        batch_variance = tf.reduce_mean(tf.square(x - batch_mean), axes)
+        new_mean = (1 - DECAY) * mean + DECAY * batch_mean
+        new_variance = (1 - DECAY) * variance + DECAY * batch_variance * count / (count - 1)
+    else:
+        batch_mean, batch_variance, new_mean, new_variance = mean, variance, mean, variance
+    y = (x - batch_mean) * (tf.math.rsqrt(batch_variance + EPSILON) * scale) + offset
+    return y, new_mean, new_variance
+
+
+def max_pool(x, stride):
+    """3x3 maximum with one pixel of padding on every side."""
+    if stride == 1 and not _twice.get():
+        return tf.nn.max_pool2d(x, 3, 1, "SAME")
+    # Padded by hand: "SAME" pads only the end at stride 2, and at stride 1 its second derivative is silently zero.
+    padded = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], constant_values=x.dtype.min)
+    return tf.nn.max_pool2d(padded, 3, stride, "VALID")
+
+
+def average_pool(x, stride):
+    """3x3 mean with one pixel of padding on every side that does not count in the mean."""
+    if stride == 1:
+        return tf.nn.avg_pool2d(x, 3, 1, "SAME")
+    pads = [[0, 0], [1, 1], [1, 1], [0, 0]]
+    counted = tf.nn.avg_pool2d(tf.pad(tf.ones_like(x[:1, :, :, :1]), pads), 3, stride, "VALID")
+    return tf.nn.avg_pool2d(tf.pad(x, pads), 3, stride, "VALID") / counted

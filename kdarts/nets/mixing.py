@@ -1,0 +1,35 @@
+"""How α becomes the weights of a mixed operation. α is `[edges, operations]`, and so is the result."""
+
+import keras
+from keras import ops
+
+from kdarts.genotypes.errors import choice
+
+
+def softmax(alpha):
+    """DARTS Eq. 2: the candidates of an edge compete."""
+    return ops.softmax(alpha, axis=-1)
+
+
+def sigmoid(alpha):
+    """FairDARTS Eq. 3: each candidate stands for itself."""
+    return ops.sigmoid(alpha)
+
+
+def max_w(alpha):
+    """sharpDARTS Eq. 3: the strongest candidate passes whole, the others by their distance to it."""
+    weights = ops.softmax(alpha, axis=-1)
+    return 1 - ops.max(weights, axis=-1, keepdims=True) + weights
+
+
+MIXINGS = {"softmax": softmax, "sigmoid": sigmoid, "max_w": max_w}
+
+
+def get_mixing(name: str):
+    """The function called `name`; raises `KdartsError` with the known names otherwise."""
+    return MIXINGS[choice("mixing", name, MIXINGS)]
+
+
+def initializer(name: str, seed=None) -> keras.initializers.Initializer:
+    """α at the start, as the papers have it: zero under a sigmoid, else 1e-3 N(0, 1)."""
+    return keras.initializers.Zeros() if name == "sigmoid" else keras.initializers.RandomNormal(0.0, 1e-3, seed)

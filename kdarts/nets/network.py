@@ -1,0 +1,104 @@
+"""A genotype as a plain functional Keras model."""
+
+import keras
+from keras import layers
+
+from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.genotype import Genotype
+from kdarts.nets.auxiliary import AuxiliaryNetwork, auxiliary_head
+from kdarts.nets.drop_path import DropPath
+from kdarts.nets.layers import apply_operation
+from kdarts.nets.operations import FACTORIZED_REDUCE, RELU_CONV_BN, get_operation
+from kdarts.nets.plan import check_input_shape, check_reductions, choose_stem, plan_cells
+from kdarts.nets.stack import uniform
+
+
+def build_network(
+    genotype: Genotype,
+    input_shape,
+    num_classes: int,
+    channels: int,
+    cells: int | None = None,
+    auxiliary: bool = False,
+    drop_path: float = 0.0,
+    stem: str = "auto",
+    seed: int | None = None,
+) -> keras.Model:
+    """Builds the network of a genotype (DARTS section 3.2) from stock Keras layers.
+
+    Args:
+        genotype: what was found.
+        input_shape: `(height, width, channels)` of an image, at least `(8, 8, 1)`.
+        num_classes: number of classes, at least 2.
+        channels: channels of a node before any reduction, even.
+        cells: number of cells; None: as many as the genotype has, if it has a depth of its own.
+        auxiliary: whether to add the auxiliary classifier; the model then returns `(logits, auxiliary logits)` when
+            training, and its loss counts the second by 0.4.
+        drop_path: final drop-path rate, 0 to below 1 (see `DropPathSchedule`).
+        stem: "cifar", "small", "imagenet" or "auto" (by image size).
+        seed: of the drop-path masks.
+
+    Returns:
+        A model from images, channels last, float32, to logits `[batch, num_classes]`.
+
+    Raises:
+        KdartsError: if the genotype names an unknown operation or the sizes do not fit.
+    """
+    input_shape = check_input_shape(input_shape)
+    if num_classes < 2:
+        raise KdartsError(f"num_classes {num_classes}: needs at least 2")
+    if not 0 <= drop_path < 1:
+        raise KdartsError(f"drop_path {drop_path}: needs 0 <= drop_path < 1")
+    sequence, reductions = genotype.at_depth(cells)
+    reductions = check_reductions(reductions, len(sequence))
+    chosen = choose_stem(stem, input_shape)
+    plan = plan_cells(len(sequence), channels, reductions, chosen.halved)
+    for operation in genotype.operations:
+        get_operation(operation)
+
+    x = inputs = keras.Input(input_shape, name="image")
+    states = []
+    for name, operation, stride, width in chosen.parts:
+        x = apply_operation(operation, x, int(width * channels), stride, name)
+        states.append(x)
+    s0, s1 = states[0], states[-1]
+    aux_at = max(reductions) if reductions else 2 * len(sequence) // 3
+    aux_logits = None
+    for position, (cell, index) in enumerate(zip(plan, sequence, strict=True)):
+        found = genotype.cells[index], genotype.concats[index]
+        s0, s1 = s1, _cell(*found, s0, s1, cell, f"cells.{position}", drop_path, seed)
+        if auxiliary and position == aux_at:
+            aux_logits = auxiliary_head(s1, num_classes, imagenet=chosen.halved)
+    x = layers.GlobalAveragePooling2D(name="pool")(s1)
+    fan_in = uniform(x.shape[-1])
+    dense = layers.Dense(
+        num_classes, kernel_initializer=fan_in, bias_initializer=fan_in, dtype="float32", name="classifier"
+    )
+    name = genotype.name or "network"
+    if auxiliary:
+        return AuxiliaryNetwork(inputs, [dense(x), aux_logits], name=name)
+    return keras.Model(inputs, dense(x), name=name)
+
+
+def _cell(edges, concat, s0, s1, plan, name, drop_path, seed):
+    """One cell: adapt both inputs, sum each node's edges, join the nodes that `concat` names."""
+    adapt, stride = (FACTORIZED_REDUCE, 2) if plan.after_reduction else (RELU_CONV_BN, 1)
+    nodes = {
+        0: apply_operation(adapt, s0, plan.filters, stride, f"{name}.preprocess0"),
+        1: apply_operation(RELU_CONV_BN, s1, plan.filters, 1, f"{name}.preprocess1"),
+    }
+    for node in sorted({to for _, to, _ in edges}):
+        arriving = []
+        for position, (operation_name, to, source) in enumerate(edges):
+            if to != node:
+                continue
+            stride = 2 if plan.reduction and source < 2 else 1
+            operation, path = get_operation(operation_name), f"{name}._ops.{position}"
+            edge = apply_operation(operation, nodes[source], plan.filters, stride, path)
+            identity = not operation.layers(stride) and not operation.zero
+            if drop_path and not identity:
+                edge = DropPath(drop_path, None if seed is None else seed + position, name=f"{path}.drop")(edge)
+            arriving.append(edge)
+        nodes[node] = layers.Add(name=f"{name}.node{node}")(arriving) if len(arriving) > 1 else arriving[0]
+    outputs = [nodes[node] for node in concat]
+    return layers.Concatenate(name=f"{name}.output")(outputs) if len(outputs) > 1 else outputs[0]

@@ -1,0 +1,145 @@
+"""The candidate operations, each defined once as a sequence of steps.
+
+A definition says which layers an operation has, their sizes and their order, and nothing about how they are computed.
+The evaluation network (`kdarts.nets.network`) and the fast search form (`kdarts.nets.stack`) both interpret it.
+"""
+
+from dataclasses import dataclass, field
+
+from kdarts.genotypes.errors import KdartsError, choice
+
+
+@dataclass(frozen=True)
+class Relu:
+    """Rectifier, never in place."""
+
+
+@dataclass(frozen=True)
+class Conv:
+    """Convolution without bias, symmetric zero padding.
+
+    Attributes:
+        kernel: height and width, odd.
+        strided: whether the operation's stride applies along height and along width.
+        dilation: 1 or 2.
+        depthwise: one filter for each channel; otherwise all channels mix.
+        expansion: filters as a multiple of the operation's output channels (ignored when depthwise).
+    """
+
+    kernel: tuple[int, int] = (1, 1)
+    strided: tuple[bool, bool] = (False, False)
+    dilation: int = 1
+    depthwise: bool = False
+    expansion: int = 1
+
+
+@dataclass(frozen=True)
+class Norm:
+    """Batch normalisation."""
+
+
+@dataclass(frozen=True)
+class Reduce:
+    """Half of the filters of a 1x1 convolution at stride 2 see the even pixels, half the odd ones."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """3x3 pooling, one pixel of padding; `kind` is "max" or "avg" (the padding does not count in the mean)."""
+
+    kind: str
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One candidate.
+
+    Attributes:
+        name: as genotypes spell it.
+        steps: layers at stride 1.
+        strided_steps: layers at stride 2 where they differ; None: the same steps.
+        zero: passes nothing on (`none`).
+        prefix: what precedes a step's position in the reference weights' names.
+    """
+
+    name: str
+    steps: tuple = ()
+    strided_steps: tuple | None = field(default=None)
+    zero: bool = False
+    prefix: str = "op."
+
+    def layers(self, stride: int) -> tuple:
+        """The steps at `stride` 1 or 2; empty for the identity and for zero."""
+        return self.steps if stride == 1 or self.strided_steps is None else self.strided_steps
+
+    def parametric(self, stride: int) -> bool:
+        """Whether it has weights at this stride."""
+        return any(isinstance(step, Conv | Reduce) for step in self.layers(stride))
+
+    def step_names(self, stride: int) -> list[tuple[str, ...]]:
+        """For each step the names of its weights in the reference's state dict."""
+        steps = self.layers(stride)
+        if any(isinstance(step, Reduce) for step in steps):
+            return [("conv_1", "conv_2") if isinstance(s, Reduce) else ("bn",) for s in steps]
+        return [(f"{self.prefix}{i}",) for i in range(len(steps))]
+
+
+def _depthwise(size, strided=False, dilation=1):
+    return Conv((size, size), (strided, strided), dilation, depthwise=True)
+
+
+def separable(name: str, size: int) -> Operation:
+    """ReLU, depthwise, pointwise, BN, twice; the first depthwise takes the stride."""
+    second = (Relu(), _depthwise(size), Conv(), Norm())
+    return Operation(name, (Relu(), _depthwise(size, strided=True), Conv(), Norm(), *second))
+
+
+def dilated(name: str, size: int) -> Operation:
+    """ReLU, depthwise with dilation 2, pointwise, BN."""
+    return Operation(name, (Relu(), _depthwise(size, strided=True, dilation=2), Conv(), Norm()))
+
+
+FACTORIZED_REDUCE = Operation("factorized_reduce", (), (Relu(), Reduce(), Norm()))
+"""Halves the image: the first of the two ways a cell adapts its inputs."""
+
+RELU_CONV_BN = Operation("relu_conv_bn", (Relu(), Conv(), Norm()))
+"""Changes the channels alone: the second way."""
+
+_OPERATIONS: dict[str, Operation] = {}
+
+
+def register_operation(operation: Operation) -> Operation:
+    """Makes `operation` known by its name to genotypes, spaces and networks; a name is given once."""
+    if operation.name in _OPERATIONS:
+        raise KdartsError(f"an operation named {operation.name!r} exists already")
+    _OPERATIONS[operation.name] = operation
+    return operation
+
+
+def get_operation(name: str) -> Operation:
+    """The operation called `name`; raises `KdartsError` with the known names otherwise."""
+    return _OPERATIONS[choice("operation", name, _OPERATIONS)]
+
+
+def operation_names() -> list[str]:
+    """Every known name."""
+    return list(_OPERATIONS)
+
+
+for _operation in (
+    Operation("none", zero=True),
+    Operation("max_pool_3x3", (Pool("max"),)),
+    Operation("avg_pool_3x3", (Pool("avg"),)),
+    Operation("skip_connect", (), FACTORIZED_REDUCE.strided_steps),
+    separable("sep_conv_3x3", 3),
+    separable("sep_conv_5x5", 5),
+    separable("sep_conv_7x7", 7),
+    dilated("dil_conv_3x3", 3),
+    dilated("dil_conv_5x5", 5),
+    Operation(
+        "conv_7x1_1x7",
+        (Relu(), Conv((1, 7), (False, True)), Conv((7, 1), (True, False)), Norm()),
+        prefix="",
+    ),
+):
+    register_operation(_operation)

@@ -1,0 +1,85 @@
+"""The macro plan: which cells reduce, how wide each is, how an image enters."""
+
+from dataclasses import dataclass
+
+from kdarts.genotypes.errors import KdartsError, choice
+from kdarts.genotypes.genotype import thirds
+from kdarts.nets.operations import Conv, Norm, Operation, Relu
+
+
+@dataclass(frozen=True)
+class Stem:
+    """How an image becomes a cell's two inputs.
+
+    Attributes:
+        parts: `(name, operation, stride, width)`: layers in order, `width` in multiples of the channels;
+            the last two parts' outputs are the first cell's inputs, a single part's output is both.
+        halved: whether the last part halves the image once more, so that the first cell must adapt its first input.
+    """
+
+    parts: tuple[tuple[str, Operation, int, float], ...]
+    halved: bool = False
+
+
+_CONV_BN = Operation("conv_bn", (Conv((3, 3)), Norm()), prefix="")
+_HALF = Conv((3, 3), (True, True), expansion=0.5)
+_FULL = Conv((3, 3), (True, True))
+_STEM0 = Operation("stem0", (_HALF, Norm(), Relu(), _FULL, Norm()), prefix="")
+_STEM1 = Operation("stem1", (Relu(), _FULL, Norm()), prefix="")
+
+STEMS = {
+    "cifar": Stem((("stem", _CONV_BN, 1, 3),)),
+    "small": Stem((("stem", _CONV_BN, 1, 1),)),
+    "imagenet": Stem((("stem0", _STEM0, 2, 1), ("stem1", _STEM1, 2, 1)), halved=True),
+}
+"""`cifar`: 3x3 convolution to three times the channels; `small`: to the channels alone; `imagenet`: an eighth of the size."""
+
+
+@dataclass(frozen=True)
+class CellPlan:
+    """One cell: its node's channels, whether it reduces, and whether its first input must be halved."""
+
+    filters: int
+    reduction: bool
+    after_reduction: bool
+
+
+def check_input_shape(input_shape) -> tuple[int, int, int]:
+    """`(height, width, channels)` as integers; raises `KdartsError` for anything smaller than 8x8."""
+    shape = tuple(int(n) for n in input_shape)
+    if len(shape) != 3 or min(shape[:2]) < 8 or shape[2] < 1:
+        raise KdartsError(f"input shape {tuple(input_shape)}: needs (height, width, channels) of at least (8, 8, 1)")
+    return shape
+
+
+def choose_stem(name: str, input_shape) -> Stem:
+    """The stem called `name`; "auto" takes `small` under 16 pixels, `imagenet` from 96 on, else `cifar`."""
+    if name == "auto":
+        side = min(input_shape[:2])
+        name = "small" if side < 16 else "imagenet" if side >= 96 else "cifar"
+    return STEMS[choice("stem", name, STEMS)]
+
+
+def check_reductions(reductions, cells: int) -> tuple[int, ...]:
+    """Sorted positions of the reduction cells; None gives the default; raises `KdartsError` outside the network."""
+    if reductions is None:
+        return thirds(cells)
+    positions = tuple(sorted({int(i) for i in reductions}))
+    if positions and not 0 <= positions[0] <= positions[-1] < cells:
+        raise KdartsError(f"reductions {list(positions)}: allowed are positions 0 to {cells - 1} of {cells} cells")
+    return positions
+
+
+def plan_cells(cells: int, channels: int, reductions, halved: bool = False) -> list[CellPlan]:
+    """The cells in order; the width doubles at each reduction."""
+    if cells < 1:
+        raise KdartsError(f"cells {cells}: needs at least 1")
+    if channels < 2 or channels % 2:
+        raise KdartsError(f"channels {channels}: needs an even number, at least 2")
+    plan, before = [], halved
+    for index in range(cells):
+        reduction = index in reductions
+        channels *= 2 if reduction else 1
+        plan.append(CellPlan(channels, reduction, before))
+        before = reduction
+    return plan

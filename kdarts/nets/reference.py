@@ -1,0 +1,139 @@
+"""Reading weights of the papers' PyTorch code, given as `{name: array}`, into supernets and networks."""
+
+import keras
+import numpy as np
+
+from kdarts.genotypes.errors import KdartsError
+from kdarts.nets.fan_out import FanOut
+from kdarts.nets.search_cell import edge_sources
+from kdarts.nets.stack import Stack
+from kdarts.nets.supernet import Supernet
+
+_STATISTICS = {"mean": "running_mean", "var": "running_var", "gamma": "weight", "beta": "bias"}
+
+
+class _State:
+    """The given arrays, with a note of what was read."""
+
+    def __init__(self, state):
+        self.arrays, self.read = {name: np.asarray(array) for name, array in state.items()}, set()
+
+    def has(self, name: str) -> bool:
+        return name in self.arrays
+
+    def take(self, name: str, shape) -> np.ndarray:
+        """The array `name` in Keras' layout; raises `KdartsError` if it is missing or of another shape."""
+        if name not in self.arrays:
+            raise KdartsError(f"reference state: {name!r} is missing")
+        self.read.add(name)
+        array = self.arrays[name]
+        if array.ndim == 4:
+            array = array.transpose(2, 3, 1, 0)
+        elif array.ndim == 2:
+            array = array.T
+        if array.shape != tuple(shape):
+            raise KdartsError(f"reference state: {name!r} has shape {array.shape} in Keras' layout, needs {tuple(shape)}")
+        return array
+
+    def finish(self):
+        left = [n for n in self.arrays if n not in self.read and not n.endswith("num_batches_tracked")]
+        if left:
+            raise KdartsError(f"reference state: {len(left)} arrays fit nothing in the model, the first {left[0]!r}")
+
+
+def load_reference_state(model, state) -> None:
+    """Copies a PyTorch state dict in the reference naming and layout into `model`.
+
+    Args:
+        model: a `Supernet`, or a network made by `build_network`.
+        state: `{name: array}` with the reference code's names (`cells.0._ops.3._ops.4.op.1.weight`, ...) and layouts.
+            Running statistics are optional: where they are missing, the model keeps its own.
+
+    Raises:
+        KdartsError: if an array is missing, left over, or of the wrong shape; the model is then left as it was.
+    """
+    source = _State(state)
+    pending = _supernet_values(model, source) if isinstance(model, Supernet) else _network_values(model, source)
+    source.finish()
+    for variable, value in pending:
+        variable.assign(value)
+
+
+def _supernet_values(model: Supernet, state: _State) -> list:
+    pending = []
+    for stem in model.stems:
+        pending += _stack_values(stem, [stem.name], state)
+    rows = edge_sources(model.nodes)
+    for index, cell in enumerate(model.cells):
+        for stack in cell.preprocess:
+            pending += _stack_values(stack, [f"cells.{index}.{stack.name}"], state)
+        for source, fan_out in enumerate(cell.fan_outs):
+            edges = [f"cells.{index}._ops.{e}._ops" for e, (_, start) in enumerate(rows) if start == source]
+            pending += _fan_out_values(fan_out, edges, state)
+    return pending + _dense_values(model.classifier, "classifier", state)
+
+
+def _fan_out_values(fan_out: FanOut, edges: list[str], state: _State) -> list:
+    pending = []
+    for column, stack in fan_out.stacks.items():
+        pending += _stack_values(stack, [f"{edge}.{column}" for edge in edges], state)
+    for column, stack in fan_out.free.items():
+        # Every edge of the reference keeps the same statistics of the same pooled input; the first stands for all.
+        names = [f"{edge}.{column}" for edge in edges]
+        pending += _stack_values(stack, names[:1], state, pooling=True)
+        for name in names[1:]:
+            state.read.update(n for n in state.arrays if n.startswith(f"{name}.1.running"))
+    return pending
+
+
+def _stack_values(stack: Stack, prefixes: list[str], state: _State, pooling: bool = False) -> list:
+    """`(variable, value)` for the stacked weights of the edges called `prefixes`."""
+    pending = []
+    names = stack.operation.step_names(stack.stride)
+    for position, (weights, parts) in enumerate(zip(stack.step_weights, names, strict=True)):
+        if not weights:
+            continue
+        if len(parts) == len(weights):
+            for variable, part in zip(weights, parts, strict=True):
+                pending.append((variable, _joined(variable, [f"{p}.{part}.weight" for p in prefixes], state)))
+            continue
+        part = str(position) if pooling else parts[0]
+        for variable in weights:
+            suffix = _STATISTICS[variable.name.rsplit("_", 1)[1]]
+            full = [f"{p}.{part}.{suffix}" for p in prefixes]
+            if suffix.startswith("running") and not state.has(full[0]):
+                continue
+            pending.append((variable, _joined(variable, full, state)))
+    return pending
+
+
+def _joined(variable, names: list[str], state: _State) -> np.ndarray:
+    """The arrays called `names` side by side on the last axis, in the shape of `variable`."""
+    shape = (*variable.shape[:-1], variable.shape[-1] // len(names))
+    return np.concatenate([state.take(name, shape) for name in names], -1)
+
+
+def _dense_values(layer, name: str, state: _State) -> list:
+    weights = (layer.kernel, state.take(f"{name}.weight", layer.kernel.shape))
+    return [weights, (layer.bias, state.take(f"{name}.bias", layer.bias.shape))]
+
+
+def _network_values(model, state: _State) -> list:
+    pending = []
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            values = {"weight": layer.gamma, "bias": layer.beta}
+            values |= {"running_mean": layer.moving_mean, "running_var": layer.moving_variance}
+            for suffix, variable in values.items():
+                name = f"{layer.name}.{suffix}"
+                if state.has(name) or not suffix.startswith("running"):
+                    pending.append((variable, state.take(name, variable.shape)))
+        elif isinstance(layer, keras.layers.DepthwiseConv2D):
+            height, width, channels, _ = layer.kernel.shape
+            value = state.take(f"{layer.name}.weight", (height, width, 1, channels))
+            pending.append((layer.kernel, value.swapaxes(2, 3)))
+        elif isinstance(layer, keras.layers.Conv2D):
+            pending.append((layer.kernel, state.take(f"{layer.name}.weight", layer.kernel.shape)))
+        elif isinstance(layer, keras.layers.Dense):
+            pending += _dense_values(layer, layer.name, state)
+    return pending

@@ -1,0 +1,77 @@
+"""A cell of the supernet: every edge mixes every candidate."""
+
+import keras
+import tensorflow as tf
+
+from kdarts.nets.fan_out import FanOut
+from kdarts.nets.operations import FACTORIZED_REDUCE, RELU_CONV_BN, Operation
+from kdarts.nets.stack import Stack
+
+
+def edge_sources(nodes: int) -> list[tuple[int, int]]:
+    """`(to, from)` of each edge in α's row order: node by node, sources ascending."""
+    return [(to, source) for to in range(2, nodes + 2) for source in range(to)]
+
+
+@keras.saving.register_keras_serializable("kdarts")
+class SearchCell(keras.layers.Layer):
+    """DARTS' cell (section 2.1 of the paper) with all its candidate edges.
+
+    Args:
+        operations: the candidates, in α's column order.
+        filters: channels of each node.
+        nodes: number of intermediate nodes.
+        multiplier: the output is the concatenation of the last `multiplier` nodes.
+        reduction: whether edges from the two inputs have stride 2.
+        after_reduction: whether the first input comes from before a reduction and must be halved.
+
+    Call arguments:
+        s0, s1: outputs of the cell before last and of the last one.
+        mixing: for each source node the weights after mixing, `[edges that leave it, operations]`.
+        training: whether to normalise by the batch's statistics.
+    """
+
+    def __init__(
+        self,
+        operations: tuple[Operation, ...],
+        filters: int,
+        nodes: int = 4,
+        multiplier: int = 4,
+        reduction: bool = False,
+        after_reduction: bool = False,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.operations, self.filters, self.nodes, self.multiplier = operations, filters, nodes, multiplier
+        self.reduction, self.after_reduction = reduction, after_reduction
+        dtype = self.dtype_policy
+        adapt = (FACTORIZED_REDUCE, 2) if after_reduction else (RELU_CONV_BN, 1)
+        self.preprocess = [
+            Stack(adapt[0], 1, filters, adapt[1], name="preprocess0", dtype=dtype),
+            Stack(RELU_CONV_BN, 1, filters, name="preprocess1", dtype=dtype),
+        ]
+        self.fan_outs = []
+        for source in range(nodes + 1):
+            copies = nodes - max(0, source - 1)
+            stride = 2 if reduction and source < 2 else 1
+            self.fan_outs.append(FanOut(operations, copies, filters, stride, name=f"from_{source}", dtype=dtype))
+
+    def build(self, s0_shape, s1_shape):
+        for stack, shape in zip(self.preprocess, (s0_shape, s1_shape), strict=True):
+            stack.build(shape)
+        for fan_out in self.fan_outs:
+            fan_out.build((None, None, None, self.filters))
+
+    def call(self, s0, s1, mixing, training=False):
+        states = [
+            stack(tf.nn.relu(s), training=training) for stack, s in zip(self.preprocess, (s0, s1), strict=True)
+        ]
+        arriving = [[] for _ in range(self.nodes)]
+        for source, fan_out in enumerate(self.fan_outs):
+            if source >= 2:
+                states.append(tf.add_n(arriving[source - 2]))
+            first = max(0, source - 1)
+            for to, edge in zip(arriving[first:], fan_out(states[source], mixing=mixing[source], training=training), strict=True):
+                to.append(edge)
+        states.append(tf.add_n(arriving[-1]))
+        return tf.concat(states[-self.multiplier :], -1)

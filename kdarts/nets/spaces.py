@@ -1,0 +1,64 @@
+"""Search spaces: what may be found."""
+
+from dataclasses import dataclass
+
+from kdarts.genotypes.errors import KdartsError, choice
+from kdarts.nets.operations import Operation, get_operation
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """Candidates of an edge and the size of a cell.
+
+    Attributes:
+        name: as `--space` spells it.
+        operations: names of the candidates, in α's column order.
+        nodes: default number of intermediate nodes of a cell.
+        multiplier: default number of nodes whose concatenation is a cell's output.
+        source: paper it comes from.
+    """
+
+    name: str
+    operations: tuple[str, ...]
+    nodes: int = 4
+    multiplier: int = 4
+    source: str = ""
+
+    def __post_init__(self):
+        if len(self.operations) < 2 or len(set(self.operations)) < len(self.operations):
+            raise KdartsError(f"space {self.name!r}: needs two or more different operations, got {self.operations}")
+        for name in self.operations:
+            get_operation(name)
+
+    @property
+    def candidates(self) -> tuple[Operation, ...]:
+        """The operations' definitions, in α's column order."""
+        return tuple(get_operation(name) for name in self.operations)
+
+
+_SPACES: dict[str, SearchSpace] = {}
+
+
+def register_space(space: SearchSpace) -> SearchSpace:
+    """Makes `space` known by its name; a name is given once."""
+    if space.name in _SPACES:
+        raise KdartsError(f"a space named {space.name!r} exists already")
+    _SPACES[space.name] = space
+    return space
+
+
+def get_space(name: str) -> SearchSpace:
+    """The space called `name`; raises `KdartsError` with the known names otherwise."""
+    return _SPACES[choice("space", name, _SPACES)]
+
+
+def space_names() -> list[str]:
+    """Every known name."""
+    return list(_SPACES)
+
+
+_LEARNED = ("sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5")
+_FREE = ("max_pool_3x3", "avg_pool_3x3", "skip_connect")
+
+register_space(SearchSpace("darts", ("none", *_FREE, *_LEARNED), source="DARTS, Liu et al. 2019, section 3.1"))
+register_space(SearchSpace("ddarts", (*_FREE, *_LEARNED), source="D-DARTS and FairDARTS: S without none"))

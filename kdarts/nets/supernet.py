@@ -1,0 +1,190 @@
+"""The supernet: all networks of a space at once, with α as trainable variables."""
+
+import keras
+import tensorflow as tf
+
+from kdarts.genotypes.errors import KdartsError
+from kdarts.nets import mixing as mixings
+from kdarts.nets.cost import Cost, supernet_cost
+from kdarts.nets.plan import check_input_shape, check_reductions, choose_stem, plan_cells
+from kdarts.nets.search_cell import SearchCell, edge_sources
+from kdarts.nets.spaces import SearchSpace, get_space
+from kdarts.nets.stack import Stack, uniform
+
+
+def share_cells(sharing, plan) -> list[int]:
+    """For each cell the index of its α: normal and reduce, one for each cell, or as given.
+
+    Raises:
+        KdartsError: if `sharing` is no known word and no list of one index a cell, counted from 0 without gaps.
+    """
+    if sharing == "shared":
+        return [int(cell.reduction) for cell in plan]
+    if sharing == "individual":
+        return list(range(len(plan)))
+    if isinstance(sharing, list | tuple) and all(isinstance(i, int) for i in sharing):
+        if len(sharing) == len(plan) and set(sharing) == set(range(max(sharing) + 1)):
+            return list(sharing)
+    raise KdartsError(
+        f"sharing {sharing!r}: allowed are 'shared', 'individual', or {len(plan)} indices counted from 0 without gaps"
+    )
+
+
+@keras.saving.register_keras_serializable("kdarts")
+class Supernet(keras.Model):
+    """Every candidate of every edge of every cell, mixed by α.
+
+    Args:
+        space: a `SearchSpace` or the name of one.
+        input_shape: `(height, width, channels)` of an image, at least `(8, 8, 1)`.
+        num_classes: number of classes, at least 2.
+        channels: channels of a node before any reduction, even.
+        cells: number of cells.
+        reductions: positions of the reduction cells; None: a third and two thirds of the way.
+        sharing: which cells share an α: "shared" (normal and reduce), "individual", or one index for each cell.
+        mixing: how α weighs the candidates: "softmax", "sigmoid" or "max_w".
+        nodes: intermediate nodes of a cell; None: the space's.
+        multiplier: nodes in a cell's output; None: the space's.
+        stem: "cifar", "small", "imagenet" or "auto" (by image size).
+
+    Call arguments:
+        x: images, channels last, float32.
+        training: whether to normalise by the batch's statistics.
+
+    Returns:
+        Logits `[batch, num_classes]`, float32.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace | str,
+        input_shape,
+        num_classes: int,
+        channels: int = 16,
+        cells: int = 8,
+        reductions=None,
+        sharing="shared",
+        mixing: str = "softmax",
+        nodes: int | None = None,
+        multiplier: int | None = None,
+        stem: str = "auto",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.space = get_space(space) if isinstance(space, str) else space
+        self.image_shape = check_input_shape(input_shape)
+        if num_classes < 2:
+            raise KdartsError(f"num_classes {num_classes}: needs at least 2")
+        self.num_classes, self.channels, self.mixing = num_classes, channels, mixing
+        self.nodes = nodes or self.space.nodes
+        self.multiplier = multiplier or self.space.multiplier
+        if not 1 <= self.multiplier <= self.nodes:
+            raise KdartsError(f"multiplier {self.multiplier}: allowed is 1 to the {self.nodes} nodes of a cell")
+        self.reductions = check_reductions(reductions, cells)
+        self._stem_name, self._mix = stem, mixings.get_mixing(mixing)
+        self._stem = choose_stem(stem, self.image_shape)
+        self.plan = plan_cells(cells, channels, self.reductions, self._stem.halved)
+        self.sequence = share_cells(sharing, self.plan)
+        self.sharing = sharing
+        dtype = self.dtype_policy
+        self.stems = [
+            Stack(operation, 1, int(width * channels), stride, affine=True, name=name, dtype=dtype)
+            for name, operation, stride, width in self._stem.parts
+        ]
+        self.cells = [
+            SearchCell(
+                self.space.candidates,
+                cell.filters,
+                self.nodes,
+                self.multiplier,
+                cell.reduction,
+                cell.after_reduction,
+                name=f"cell_{index}",
+                dtype=dtype,
+            )
+            for index, cell in enumerate(self.plan)
+        ]
+        self.pool = keras.layers.GlobalAveragePooling2D(dtype=dtype)
+        fan_in = uniform(self.multiplier * self.plan[-1].filters)
+        self.classifier = keras.layers.Dense(
+            num_classes, kernel_initializer=fan_in, bias_initializer=fan_in, name="classifier", dtype=dtype
+        )
+        rows = edge_sources(self.nodes)
+        self._rows = [[e for e, (_, source) in enumerate(rows) if source == j] for j in range(self.nodes + 1)]
+        shape = (len(rows), len(self.space.operations))
+        self.alphas = [
+            self.add_weight(
+                name=f"alpha_{index}",
+                shape=shape,
+                initializer=mixings.initializer(mixing),
+                dtype="float64" if dtype.variable_dtype == "float64" else "float32",
+                autocast=False,
+            )
+            for index in range(max(self.sequence) + 1)
+        ]
+        self.build()
+
+    def build(self):
+        """Makes the variables; nothing is computed."""
+        widths = [self.image_shape[-1]]
+        for stem in self.stems:
+            stem.build((None, None, None, widths[-1]))
+            widths.append(stem.filters)
+        before, last = widths[1], widths[-1]
+        for cell in self.cells:
+            cell.build((None, None, None, before), (None, None, None, last))
+            before, last = last, self.multiplier * cell.filters
+        self.classifier.build((None, last))
+        self.built = True
+
+    @property
+    def operation_weights(self) -> list[keras.Variable]:
+        """The trainable variables that are not α."""
+        alphas = {id(alpha) for alpha in self.alphas}
+        return [v for v in self.trainable_variables if id(v) not in alphas]
+
+    def mixing_weights(self) -> list:
+        """α after mixing, `[edges, operations]` each, in the order of `alphas`."""
+        return [self._mix(tf.convert_to_tensor(alpha)) for alpha in self.alphas]
+
+    def cost(self) -> Cost:
+        """Trainable weights without α, and MACs of a forward pass for one image."""
+        return supernet_cost(
+            self.space.candidates,
+            self.plan,
+            edge_sources(self.nodes),
+            self.multiplier,
+            self._stem,
+            self.image_shape,
+            self.num_classes,
+            self.channels,
+        )
+
+    def call(self, x, training=False):
+        weights = self.mixing_weights()
+        by_source = [[tf.gather(w, rows) for rows in self._rows] for w in weights]
+        states = []
+        for stem in self.stems:
+            x = stem(tf.nn.relu(x) if stem.reads[0] else x, training=training)
+            states.append(x)
+        s0, s1 = states[0], states[-1]
+        for cell, index in zip(self.cells, self.sequence, strict=True):
+            s0, s1 = s1, cell(s0, s1, mixing=by_source[index], training=training)
+        return tf.cast(self.classifier(self.pool(s1)), self.alphas[0].dtype)
+
+    def get_config(self):
+        config = super().get_config()
+        config.update(
+            space=self.space.name,
+            input_shape=self.image_shape,
+            num_classes=self.num_classes,
+            channels=self.channels,
+            cells=len(self.plan),
+            reductions=self.reductions,
+            sharing=self.sharing,
+            mixing=self.mixing,
+            nodes=self.nodes,
+            multiplier=self.multiplier,
+            stem=self._stem_name,
+        )
+        return config

@@ -1,0 +1,165 @@
+"""Random changes of training images, as pure functions of a seed: crop, flip, cutout, and the normalisation between.
+
+Each works on a whole batch at once. Pixels are picked with `tf.gather`, which is several times faster on a CPU than
+selecting between shifted copies.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from kdarts.genotypes.errors import KdartsError
+
+
+def pad_and_crop(images: tf.Tensor, seed: tf.Tensor, pad: int) -> tf.Tensor:
+    """Shifts each image by up to `pad` pixels each way; what comes into view is 0, black in raw pixels.
+
+    Args:
+        images: `[n, height, width, channels]`, raw pixels of any type.
+        seed: integers `[2]`, as for `tf.random.stateless_uniform`.
+        pad: 0 or more; every shift from `-pad` to `pad` is as likely, down and across.
+
+    Returns:
+        The same shape and type.
+    """
+    return _moved(images, pad, crop_seed=seed)
+
+
+def flip(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Mirrors each image left to right with probability one half.
+
+    Args:
+        images: `[n, height, width, channels]` of any type.
+        seed: integers `[2]`.
+
+    Returns:
+        The same shape and type.
+    """
+    return _moved(images, flip_seed=seed)
+
+
+def _moved(
+    images: tf.Tensor, pad: int = 0, crop_seed: tf.Tensor | None = None, flip_seed: tf.Tensor | None = None
+) -> tf.Tensor:
+    """Crop, then flip, each if it has a seed. Both choose columns, and choosing once saves a fifth of a batch's time."""
+    count, (height, width) = tf.shape(images)[0], images.shape[1:3]
+    columns = tf.tile(tf.range(width)[tf.newaxis], [count, 1])
+    if pad and crop_seed is not None:
+        shifts = tf.random.stateless_uniform([count, 2], crop_seed, 0, 2 * pad + 1, tf.int32)
+        images = tf.pad(images, [[0, 0], [pad, pad], [pad, pad], [0, 0]])
+        images = tf.gather(images, shifts[:, :1] + tf.range(height), axis=1, batch_dims=1)
+        columns += shifts[:, 1:]
+    if flip_seed is not None:
+        mirrored = tf.random.stateless_uniform([count, 1], flip_seed) < 0.5
+        columns = tf.where(mirrored, columns[:, ::-1], columns)
+    return tf.gather(images, columns, axis=2, batch_dims=1)
+
+
+def normalize(images: tf.Tensor, mean: Sequence[float], std: Sequence[float]) -> tf.Tensor:
+    """Raw pixels as numbers of mean 0 and deviation 1: `(images / 255 - mean) / std`.
+
+    Args:
+        images: `[n, height, width, channels]`, 0 to 255, of any type.
+        mean: of each channel, for the scale 0 to 1.
+        std: of each channel, likewise.
+
+    Returns:
+        float32 of the same shape.
+
+    Raises:
+        KdartsError: `mean` or `std` is not one number per channel.
+    """
+    width, channels = images.shape[2:]
+    if len(mean) != channels or len(std) != channels:
+        raise KdartsError(f"mean of {len(mean)} and std of {len(std)} numbers; allowed: {channels}, one per channel")
+    mean, std = np.asarray(mean, np.float64), np.asarray(std, np.float64)
+    # Rows of width * channels: broadcasting over three numbers at a time takes twice as long.
+    scale = tf.constant(np.tile(1 / (255 * std), width), tf.float32)
+    shift = tf.constant(np.tile(mean / std, width), tf.float32)
+    rows = tf.reshape(tf.cast(images, tf.float32), [-1, width * channels])
+    return tf.ensure_shape(tf.reshape(rows * scale - shift, tf.shape(images)), images.shape)
+
+
+def cutout(images: tf.Tensor, seed: tf.Tensor, length: int) -> tf.Tensor:
+    """Sets a square of each image to 0, the mean of normalised images (DeVries and Taylor, 2017).
+
+    Args:
+        images: `[n, height, width, channels]`, normalised, of a float type.
+        seed: integers `[2]`.
+        length: side of the square in pixels. Its centre `c` is any pixel, each as likely; the square is
+            `[c - length // 2, c + length // 2)` down and across, cut off at the borders.
+
+    Returns:
+        The same shape and type.
+    """
+    half = length // 2
+    if not half:
+        return images
+    height, width, channels = images.shape[1:]
+
+    def inside(axis, size, positions):
+        """For each image, whether each of `positions` is in a random interval along an axis of `size` pixels."""
+        key = tf.random.fold_in(seed, axis)
+        centre = tf.random.stateless_uniform([tf.shape(images)[0], 1], key, 0, size, tf.int32)
+        return tf.cast((positions >= centre - half) & (positions < centre + half), images.dtype)
+
+    rows = inside(0, height, tf.range(height))
+    columns = inside(1, width, tf.repeat(tf.range(width), channels))
+    kept = 1 - rows[:, :, tf.newaxis] * columns[:, tf.newaxis, :]
+    return images * tf.reshape(kept, tf.shape(images))
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """What training images go through: crop, flip, normalise, cutout, in this order.
+
+    Args:
+        pad: largest shift of the crop in pixels; 0 for none.
+        flip: whether to mirror half of the images.
+        cutout: side of the square that is cut out in pixels; 0 for none.
+
+    Raises:
+        KdartsError: a negative `pad` or `cutout`.
+    """
+
+    pad: int = 4
+    flip: bool = True
+    cutout: int = 0
+
+    def __post_init__(self):
+        for name in ("pad", "cutout"):
+            if getattr(self, name) < 0:
+                raise KdartsError(f"{name} {getattr(self, name)} of an augmentation; allowed: 0 or more pixels")
+
+    def __call__(self, images: tf.Tensor, seed: tf.Tensor, mean: Sequence[float], std: Sequence[float]) -> tf.Tensor:
+        """Augments a batch.
+
+        Args:
+            images: `[n, height, width, channels]`, raw pixels, 0 to 255; uint8 is fastest.
+            seed: integers `[2]`; the same seed gives the same changes.
+            mean: of each channel, for the scale 0 to 1.
+            std: of each channel, likewise.
+
+        Returns:
+            float32 of the same shape, normalised.
+        """
+        if self.pad or self.flip:
+            mirror = tf.random.fold_in(seed, 1) if self.flip else None
+            images = _moved(images, self.pad, tf.random.fold_in(seed, 0), mirror)
+        return cutout(normalize(images, mean, std), tf.random.fold_in(seed, 2), self.cutout)
+
+
+def default_augmentation(name: str, image_shape: tuple[int, int, int]) -> Augmentation:
+    """The augmentation of a data set for which none was asked.
+
+    Args:
+        name: of the data set.
+        image_shape: height, width and channels of its images.
+
+    Returns:
+        For `digits` shifts alone, by an eighth of the side: a mirrored digit is another sign or none. For others also
+        flips; at 32x32 that is the papers' CIFAR augmentation.
+    """
+    return Augmentation(pad=max(1, min(image_shape[:2]) // 8), flip=name != "digits")

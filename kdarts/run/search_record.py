@@ -1,0 +1,70 @@
+"""What a search leaves in its workdir after each epoch."""
+
+import json
+
+import keras
+import numpy as np
+
+from kdarts.genotypes.files import write_text
+from kdarts.genotypes.genotype import Genotype
+from kdarts.run.checkpoint import Checkpoint
+from kdarts.run.files import write_arrays, write_table
+from kdarts.run.workdir import Workdir
+from kdarts.search.search import Search
+
+
+def alpha_names(search: Search) -> list[str]:
+    """Names of the α sets: "normal" and "reduce" where two are shared so, else "cell_0" and on."""
+    if search.supernet.sharing == "shared" and len(search.supernet.alphas) == 2:
+        return ["normal", "reduce"]
+    return [f"cell_{index}" for index in range(len(search.supernet.alphas))]
+
+
+class SearchRecord(keras.callbacks.Callback):
+    """Notes α and the genotype of each epoch and writes `history.csv`, `alphas.npz` and the genotypes.
+
+    It stands before the `Checkpoint` in the list of callbacks, so that the state of an epoch holds its notes; the files
+    are made from that state alone, after it, by `write`.
+
+    Args:
+        workdir: where the files go.
+        checkpoint: holds the notes.
+    """
+
+    def __init__(self, workdir: Workdir, checkpoint: Checkpoint):
+        super().__init__()
+        self.workdir, self.checkpoint = workdir, checkpoint
+
+    def on_epoch_end(self, epoch, logs=None):
+        search = self.model
+        genotype = search.genotype()
+        self.checkpoint.records.setdefault("genotypes", []).append(genotype.to_json())
+        for name, alpha in zip(alpha_names(search), search.supernet.alphas, strict=True):
+            self.checkpoint.arrays.setdefault(name, []).append(np.asarray(alpha))
+        if logs is not None:
+            logs["skip_connects"] = genotype.skip_connects()
+
+    def write(self) -> Genotype | None:
+        """Writes the files of all epochs so far; returns the latest genotype, None before the first epoch."""
+        records = self.checkpoint.records
+        if not records["history"]:
+            return None
+        write_table(self.workdir / "history.csv", records["history"])
+        write_arrays(self.workdir / "alphas.npz", {n: np.stack(rows) for n, rows in self.checkpoint.arrays.items()})
+        found = records["genotypes"]
+        lines = "".join(json.dumps({"epoch": e, "genotype": json.loads(text)}) + "\n" for e, text in enumerate(found))
+        write_text(self.workdir / "genotypes.jsonl", lines)
+        genotype = Genotype.from_json(found[-1])
+        genotype.save(self.workdir / "genotype.json")
+        return genotype
+
+
+class WriteFiles(keras.callbacks.Callback):
+    """Calls `write` after each epoch; it stands behind the `Checkpoint`."""
+
+    def __init__(self, write):
+        super().__init__()
+        self.write = write
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.write()

@@ -1,0 +1,73 @@
+"""How long steps take, how much is left, and how much memory was used."""
+
+import resource
+import statistics
+import sys
+import time
+
+import keras
+
+
+def peak_memory_mb() -> float:
+    """The most memory this process has held so far, in 10^6 bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def clock(seconds: float) -> str:
+    """`1:02:03` or `2:03`."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+class StepTime(keras.callbacks.Callback):
+    """Measures the time of each step, without the first, which also builds the graph.
+
+    Attributes:
+        steps: milliseconds of each step so far.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.steps: list[float] = []
+        self._began = 0.0
+        self._first = True
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._began = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not self._first:
+            self.steps.append(1000 * (time.perf_counter() - self._began))
+        self._first = False
+
+    @property
+    def median_ms(self) -> float | None:
+        """Median time of a step in milliseconds; None before the second step."""
+        return statistics.median(self.steps) if self.steps else None
+
+
+class TimeLeft(keras.callbacks.Callback):
+    """Prints after each epoch how long the rest will take, going by the latest epochs.
+
+    Args:
+        epochs: of the whole run.
+    """
+
+    def __init__(self, epochs: int):
+        super().__init__()
+        self.epochs = epochs
+        self._began = 0.0
+        self._spent: list[float] = []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._began = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._spent.append(time.monotonic() - self._began)
+        # The first epoch of a process builds the graph as well; it tells little about the others.
+        recent = self._spent[1:][-5:] or self._spent
+        left = (self.epochs - epoch - 1) * statistics.mean(recent)
+        if left:
+            print(f"epoch {epoch + 1} of {self.epochs} done, about {clock(left)} left", flush=True)

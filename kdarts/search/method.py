@@ -1,0 +1,78 @@
+"""A method: how α moves, as one choice on each axis."""
+
+import importlib
+from dataclasses import dataclass, fields, replace
+
+from kdarts.genotypes.errors import KdartsError, choice
+
+
+@dataclass(frozen=True)
+class Method:
+    """One choice on each axis, and the schedule that goes with it. Every attribute can be overridden by its name.
+
+    Attributes:
+        name: as `--method` spells it.
+        paper: where it comes from.
+        space: name of the search space.
+        sharing: which cells share an α.
+        mixing: how α weighs the candidates.
+        order: the architecture gradient: "first", "second" (unrolled, finite differences) or "exact" (unrolled).
+        discretization: the rule that makes a genotype of α.
+        threshold: least weight of an operation, for the rules that have one.
+        learning_rate, final_learning_rate, momentum, l2, clip: of the weights' SGD; the rate falls by half a cosine.
+        arch_learning_rate, arch_beta_1, arch_beta_2, arch_l2: of α's Adam.
+        epochs, batch_size, channels, cells: the paper's sizes.
+    """
+
+    name: str
+    paper: str
+    space: str
+    sharing: str = "shared"
+    mixing: str = "softmax"
+    order: str = "first"
+    discretization: str = "darts"
+    threshold: float = 0.85
+    learning_rate: float = 0.025
+    final_learning_rate: float = 0.001
+    momentum: float = 0.9
+    l2: float = 3e-4
+    clip: float = 5.0
+    arch_learning_rate: float = 3e-4
+    arch_beta_1: float = 0.5
+    arch_beta_2: float = 0.999
+    arch_l2: float = 1e-3
+    epochs: int = 50
+    batch_size: int = 64
+    channels: int = 16
+    cells: int = 8
+
+    def override(self, **choices) -> "Method":
+        """The same with other choices; raises `KdartsError` for an axis that does not exist."""
+        known = {field.name for field in fields(self)} - {"name", "paper"}
+        for name in choices:
+            if name not in known:
+                raise KdartsError(f"method {self.name!r} has no axis {name!r}; allowed: {', '.join(sorted(known))}")
+        return replace(self, **choices)
+
+
+_METHODS: dict[str, Method] = {}
+
+
+def register_method(method: Method) -> Method:
+    """Makes `method` known by its name; a name is given once."""
+    if method.name in _METHODS:
+        raise KdartsError(f"a method named {method.name!r} exists already")
+    _METHODS[method.name] = method
+    return method
+
+
+def get_method(name: str) -> Method:
+    """The method called `name`; raises `KdartsError` with the known names otherwise."""
+    importlib.import_module("kdarts.search.methods")
+    return _METHODS[choice("method", name, _METHODS)]
+
+
+def method_names() -> list[str]:
+    """Every known name."""
+    importlib.import_module("kdarts.search.methods")
+    return list(_METHODS)

@@ -1,0 +1,1 @@
+from kdarts.search.methods import darts  # noqa: F401

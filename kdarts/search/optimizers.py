@@ -1,0 +1,86 @@
+"""The papers' optimizers: Keras' own differ from them in ways that change a search."""
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("kdarts")
+class SGD(keras.optimizers.Optimizer):
+    """Stochastic gradient descent as PyTorch has it.
+
+    `buffer = momentum * buffer + gradient + l2 * w`, then `w -= learning_rate * buffer`. Keras' SGD keeps the learning
+    rate inside its velocity, so the two part as soon as the rate changes; and its weight decay is decoupled.
+
+    Args:
+        learning_rate: above 0, or a schedule.
+        momentum: 0 to below 1.
+        l2: L2 penalty added to the gradient, after clipping.
+        nesterov: whether to look ahead by the momentum.
+        **kwargs: as of `keras.optimizers.Optimizer`, such as `global_clipnorm`.
+    """
+
+    def __init__(self, learning_rate=0.025, momentum=0.9, l2=3e-4, nesterov=False, name="sgd", **kwargs):
+        super().__init__(learning_rate=learning_rate, name=name, **kwargs)
+        self.momentum, self.l2, self.nesterov = momentum, l2, nesterov
+        self.buffers = []
+
+    def build(self, variables):
+        if self.built:
+            return
+        super().build(variables)
+        self.buffers = [self.add_variable_from_reference(v, name="buffer") for v in variables]
+
+    def update_step(self, gradient, variable, learning_rate):
+        rate = ops.cast(learning_rate, variable.dtype)
+        buffer = self.buffers[self._get_variable_index(variable)]
+        direction = self._direction(gradient, variable, buffer)
+        self.assign(buffer, direction)
+        if self.nesterov:
+            direction = self._direction(gradient, variable, direction)
+        self.assign_sub(variable, rate * direction)
+
+    def _direction(self, gradient, weight, buffer):
+        return self.momentum * buffer + ops.cast(gradient, weight.dtype) + self.l2 * weight
+
+    def virtual_step(self, gradients, weights):
+        """The weights after one step that is not taken, without clipping (DARTS section 2.3).
+
+        Args:
+            gradients, weights: tensors, in the order the optimizer was built with.
+
+        Returns:
+            New tensors; with no step behind it the buffers count as zero.
+        """
+        rate = self.learning_rate
+        buffers = self.buffers or [0.0] * len(weights)
+        return [
+            w - ops.cast(rate, w.dtype) * self._direction(g, w, tf.cast(b, w.dtype))
+            for g, w, b in zip(gradients, weights, buffers, strict=True)
+        ]
+
+    def get_config(self):
+        return {**super().get_config(), "momentum": self.momentum, "l2": self.l2, "nesterov": self.nesterov}
+
+
+@keras.saving.register_keras_serializable("kdarts")
+class Adam(keras.optimizers.Adam):
+    """Adam with the L2 penalty inside the gradient, before the moments; α's optimizer in DARTS.
+
+    Args:
+        learning_rate, beta_1, beta_2, epsilon: as of `keras.optimizers.Adam`.
+        l2: L2 penalty added to the gradient.
+        **kwargs: as of `keras.optimizers.Optimizer`.
+    """
+
+    def __init__(self, learning_rate=3e-4, beta_1=0.5, beta_2=0.999, epsilon=1e-8, l2=1e-3, name="adam", **kwargs):
+        super().__init__(
+            learning_rate=learning_rate, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, name=name, **kwargs
+        )
+        self.l2 = l2
+
+    def update_step(self, gradient, variable, learning_rate):
+        super().update_step(ops.cast(gradient, variable.dtype) + self.l2 * variable, variable, learning_rate)
+
+    def get_config(self):
+        return {**super().get_config(), "l2": self.l2}

@@ -1,0 +1,74 @@
+"""Learning rates by epoch, for `keras.callbacks.LearningRateScheduler`: each is called with the epoch, from 0."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Half a cosine from `initial` in epoch 0 towards `final` in epoch `epochs`, constant within an epoch.
+
+    Attributes:
+        initial, final: learning rates.
+        epochs: length of the descent; at least 1.
+    """
+
+    initial: float
+    final: float
+    epochs: int
+
+    def __call__(self, epoch: int, rate: float | None = None) -> float:
+        return self.final + (self.initial - self.final) * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
+
+
+@dataclass(frozen=True)
+class Step:
+    """`initial * factor ** (epoch // every)` (DARTS on ImageNet: 0.97 each epoch)."""
+
+    initial: float
+    factor: float = 0.97
+    every: int = 1
+
+    def __call__(self, epoch: int, rate: float | None = None) -> float:
+        return self.initial * self.factor ** (epoch // self.every)
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A straight descent that nearly reaches zero `tail` epochs before the end, then a flat one (P- and PC-DARTS on ImageNet).
+
+    Attributes:
+        initial: learning rate of epoch 0.
+        epochs: length of the training.
+        tail: epochs of the flat part.
+    """
+
+    initial: float
+    epochs: int = 250
+    tail: int = 5
+
+    def __call__(self, epoch: int, rate: float | None = None) -> float:
+        steep = self.epochs - self.tail
+        if epoch < steep:
+            return self.initial * (steep - epoch) / steep
+        return self.initial * (self.epochs - epoch) / (steep * self.tail)
+
+
+@dataclass(frozen=True)
+class Warmup:
+    """Climbs to `schedule` over its first `epochs` epochs: times `(epoch + 1) / epochs`.
+
+    Attributes:
+        schedule: what comes after, and what is scaled if `current`.
+        epochs: length of the climb.
+        current: whether to scale the schedule's own rate (P-DARTS) or its rate of epoch 0 (PC-DARTS).
+    """
+
+    schedule: Cosine | Step | Linear
+    epochs: int = 5
+    current: bool = False
+
+    def __call__(self, epoch: int, rate: float | None = None) -> float:
+        if epoch >= self.epochs:
+            return self.schedule(epoch)
+        return self.schedule(epoch if self.current else 0) * (epoch + 1) / self.epochs

@@ -1,0 +1,143 @@
+"""The search: a Keras model whose `fit` trains the weights and α of a supernet in turn."""
+
+import contextlib
+
+import keras
+import tensorflow as tf
+
+from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.genotype import Genotype, thirds
+from kdarts.nets.supernet import Supernet
+from kdarts.search.discretize import discretize
+from kdarts.search.gradients import get_order
+from kdarts.search.method import Method, get_method
+from kdarts.search.objective import Objective, cross_entropy
+from kdarts.search.optimizers import SGD, Adam
+
+
+@contextlib.contextmanager
+def without_graph_rewriting():
+    """Leaves the step's graph as it is built: rewriting it costs more time at the start than it ever gives back.
+
+    The setting belongs to the whole process, so it is put back afterwards.
+    """
+    before = tf.config.optimizer.get_experimental_options().get("disable_meta_optimizer", False)
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": before})
+
+
+@keras.saving.register_keras_serializable("kdarts")
+class Search(keras.Model):
+    """Trains the weights on one half of the data and α on the other (DARTS Algorithm 1).
+
+    `fit` takes a dataset of `((x, y), (x_valid, y_valid))`; `validation_data`, `evaluate` and `predict` take `(x, y)`
+    as with any model. α are trainable variables, so `save_weights` keeps them, and the state of both optimizers.
+
+    Args:
+        supernet: what to search in.
+        method: a `Method` or the name of one.
+        **overrides: other choices on the method's axes, by their names (`order="second"`, `l2=1e-4`, ...).
+    """
+
+    def __init__(self, supernet: Supernet, method: str | Method = "darts", **overrides):
+        super().__init__(name="search", dtype=supernet.dtype_policy)
+        self.supernet = supernet
+        self.method = (get_method(method) if isinstance(method, str) else method).override(**overrides)
+        self._architecture_gradient = get_order(self.method.order)
+        self._gradients_of = None
+        self.built = True
+
+    def compile(self, optimizer=None, arch_optimizer=None, loss=None, metrics=("accuracy",), **kwargs):
+        """As of `keras.Model`, with a second optimizer.
+
+        Args:
+            optimizer: of the weights; None: the method's SGD. To unroll it, `order="second"` and "exact" ask for its
+                `virtual_step`; `kdarts.SGD` has one.
+            arch_optimizer: of α; None: the method's Adam.
+            loss: of integer labels and logits; None: mean cross-entropy.
+            metrics, **kwargs: as of `keras.Model.compile`.
+        """
+        m = self.method
+        if optimizer is None:
+            optimizer = SGD(m.learning_rate, m.momentum, m.l2, global_clipnorm=m.clip)
+        if arch_optimizer is None:
+            arch_optimizer = Adam(m.arch_learning_rate, m.arch_beta_1, m.arch_beta_2, l2=m.arch_l2)
+        optimizer, arch_optimizer = keras.optimizers.get(optimizer), keras.optimizers.get(arch_optimizer)
+        if m.order != "first" and not hasattr(optimizer, "virtual_step"):
+            raise KdartsError(
+                f"order {m.order!r} unrolls the weights' optimizer; {type(optimizer).__name__} has no virtual_step, "
+                "kdarts.SGD has one; or choose order 'first'"
+            )
+        loss = cross_entropy(self.supernet.alphas[0].dtype) if loss is None else loss
+        super().compile(optimizer=optimizer, loss=loss, metrics=list(metrics), **kwargs)
+        self.arch_optimizer = arch_optimizer
+        self.optimizer.build(self.supernet.operation_weights)
+        self.arch_optimizer.build(self.supernet.alphas)
+        self.objective = Objective(self.supernet, lambda y, logits: self.compute_loss(y=y, y_pred=logits))
+        self._gradients_of = tf.function(self._compute_architecture_gradients, autograph=False)
+
+    def get_compile_config(self):
+        """With the second optimizer."""
+        config = super().get_compile_config()
+        return {**config, "arch_optimizer": keras.saving.serialize_keras_object(self.arch_optimizer)}
+
+    def compile_from_config(self, config):
+        """Compiles as `get_compile_config` says."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+
+    def call(self, x, training=False):
+        return self.supernet(x, training=training)
+
+    def fit(self, *args, **kwargs):
+        """As of `keras.Model`."""
+        with without_graph_rewriting():
+            return super().fit(*args, **kwargs)
+
+    def train_step(self, data):
+        """One step of α on the validation batch, then one of the weights on the training batch, at the new α."""
+        (x, y), valid = data
+        gradients = self._compute_architecture_gradients((x, y), valid)
+        self.arch_optimizer.apply(gradients, self.supernet.alphas)
+        step = self.objective.gradients(*self.objective.values(), (x, y))
+        self.optimizer.apply(step["weights"], self.supernet.operation_weights)
+        for variable, value in zip(self.supernet.non_trainable_variables, step["statistics"], strict=True):
+            variable.assign(value)
+        self._loss_tracker.update_state(step["loss"], sample_weight=tf.shape(x)[0])
+        return self.compute_metrics(x, y, step["logits"])
+
+    def _compute_architecture_gradients(self, train, valid):
+        return self._architecture_gradient(self.objective, train, valid, self.optimizer)
+
+    def architecture_gradients(self, train, valid) -> list[tf.Tensor]:
+        """The gradient that one step would hand to α's optimizer; nothing is changed.
+
+        Args:
+            train, valid: batches `(x, y)`, images channels last.
+
+        Returns:
+            One tensor `[edges, operations]` for each α, in the order of `supernet.alphas`.
+        """
+        if self._gradients_of is None:
+            self.compile()
+        dtype = self.supernet.alphas[0].dtype
+        batches = [(tf.cast(x, dtype), tf.convert_to_tensor(y)) for x, y in (train, valid)]
+        with without_graph_rewriting():
+            return self._gradients_of(*batches)
+
+    def genotype(self) -> Genotype:
+        """What α stands for now, by the method's rule."""
+        net = self.supernet
+        usual = net.reductions == thirds(len(net.plan))
+        shared = net.sharing == "shared" and len(net.alphas) == 2
+        return discretize(
+            [keras.ops.convert_to_numpy(w) for w in net.mixing_weights()],
+            net.space,
+            self.method.discretization,
+            self.method.threshold,
+            reductions=None if shared and usual else net.reductions,
+            sequence=None if shared and usual else net.sequence,
+            multiplier=net.multiplier,
+        )

@@ -1,0 +1,277 @@
+"""Drawings of a genotype's cells."""
+
+import math
+import os
+from dataclasses import dataclass
+from itertools import pairwise
+
+from matplotlib.axes import Axes
+from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
+from matplotlib.path import Path
+
+from kdarts.genotypes.genotype import Genotype
+from kdarts.views import figure as house
+from kdarts.views.layout import LABEL_HEIGHT, NODE_HEIGHT, Box, Layout, Wire, arrange
+
+FORMATS = (*house.FORMATS, "dot")
+"""Suffixes that `draw_genotype` can write."""
+
+
+@dataclass(frozen=True)
+class _Look:
+    """How something is drawn: the label's or node's fill, its line, and the line's width in points."""
+
+    name: str
+    fill: str
+    line: str
+    width: float = 1.3
+
+
+# The fills differ in lightness, so that they do in greyscale too.
+_FAMILIES = {
+    "separable": _Look("separable convolution", "#173f6e", "#173f6e"),
+    "dilated": _Look("dilated convolution", "#d9752b", "#c25f16"),
+    "convolution": _Look("other convolution", "#8d63ad", "#8d63ad"),
+    "pooling": _Look("pooling", "#a9dcb4", "#4c9a63"),
+    "skip": _Look("skip connection", "#ffffff", "#7d7d7d", 0.9),
+    "other": _Look("other operation", "#e3e3e3", "#9a9a9a"),
+}
+_NODES = {
+    "input": _Look("input", "#ffe08a", "#8a6d14", 0.9),
+    "node": _Look("node (sum)", "#a3b8d0", "#3d5573", 0.9),
+    "output": _Look("output", "#3c3c3c", "#3c3c3c", 0.9),
+}
+_CONCAT = _Look("concatenation", "", "#6b6b6b", 0.9)
+_INPUT_NAMES = ("c_{k-2}", "c_{k-1}")
+_OUTPUT_NAME = "c_k"
+_OUTPUT = "output"
+_NODE_WIDTH = 0.32
+_HEAD = 0.07
+_MARGIN = 0.15
+_TITLE = 0.3
+
+
+def draw_genotype(genotype: Genotype, path: str | os.PathLike, title: str | None = None) -> None:
+    """Draws every distinct cell of `genotype` in a panel of its own.
+
+    Inputs are on the left, the output on the right; nodes carry their numbers in the genotype. A solid line is an
+    operation, its label the operation's name and its colour the family; a dashed line leads to the concatenation.
+
+    Args:
+        genotype: what to draw.
+        path: file to write, ending in .svg, .png or .pdf, or in .dot for Graphviz' text.
+        title: above the whole figure; None: the genotype's name, if it has one.
+
+    Raises:
+        KdartsError: if the suffix is unknown or the file cannot be written.
+    """
+    if house.image_format(path, FORMATS) == "dot":
+        house.write_bytes(path, to_dot(genotype).encode("utf-8", "replace"))
+        return
+    with house.style():
+        house.save(_figure(genotype, genotype.name if title is None else title), path)
+
+
+def to_dot(genotype: Genotype) -> str:
+    """The same cells as text in Graphviz' language, one cluster for each; `dot -Tsvg` draws it.
+
+    Returns:
+        A digraph; node names are `cell/node`, such as `"0/2"`, and `"0/output"`; labels are quoted and escaped.
+    """
+    lines = [f"digraph {_quoted(genotype.name or 'genotype')} {{", "  rankdir=LR;"]
+    lines += ['  node [shape=box, style="rounded,filled", fontname="Helvetica"];', '  edge [fontname="Helvetica"];']
+    for index, (cell, concat) in enumerate(zip(genotype.cells, genotype.concats, strict=True)):
+        lines += [f"  subgraph cluster_{index} {{", f"    label={_quoted(cell_titles(genotype)[index])};"]
+        for node in _node_kinds(cell):
+            look = _look_of(node)
+            font = ', fontcolor="white"' if house.contrast(look.fill) == "white" else ""
+            label = _quoted(_node_name(node))
+            lines.append(f'    "{index}/{node}" [label={label}, fillcolor="{look.fill}"{font}];')
+        for operation, target, source in cell:
+            colour = _FAMILIES[family(operation)].line
+            label = _quoted(operation)
+            lines.append(f'    "{index}/{source}" -> "{index}/{target}" [label={label}, color="{colour}"];')
+        lines += [f'    "{index}/{node}" -> "{index}/{_OUTPUT}" [style=dashed];' for node in concat]
+        lines.append("  }")
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+def family(operation: str) -> str:
+    """The family whose colour `operation` has: separable, dilated, convolution, pooling, skip or other."""
+    if operation.startswith("dil"):
+        return "dilated"
+    if operation.startswith(("sep", "sharp", "flood", "choke")):
+        return "separable"
+    if operation in ("skip_connect", "identity", "skip"):
+        return "skip"
+    if "pool" in operation:
+        return "pooling"
+    return "convolution" if "conv" in operation or operation.startswith("bottleneck") else "other"
+
+
+def cell_titles(genotype: Genotype) -> list[str]:
+    """A title for each distinct cell: what it is, or where in the network it stands."""
+    if genotype.sequence is None:
+        return ["normal cell", "reduction cell"]
+    sequence, reductions = genotype.at_depth(None)
+    titles = []
+    for index in range(len(genotype.cells)):
+        places = [position for position, cell in enumerate(sequence) if cell == index]
+        reduced = [position for position in places if position in reductions]
+        parts = [f"position{'s' if len(places) > 1 else ''} {_ranges(places)}" if places else "unused"]
+        if reduced:
+            parts.append("reduction" if reduced == places else f"reduction at {_ranges(reduced)}")
+        titles.append(f"cell {index} ({'; '.join(parts)})")
+    return titles
+
+
+def _ranges(numbers) -> str:
+    """`0, 1, 3–6`: runs of three and more are shortened."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"{r[0]}–{r[-1]}" if len(r) > 2 else ", ".join(map(str, r)) for r in runs)
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return '"' + "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in escaped) + '"'
+
+
+def _node_kinds(cell) -> list:
+    return [0, 1, *sorted({target for _, target, _ in cell}), _OUTPUT]
+
+
+def _look_of(node) -> _Look:
+    return _NODES["output" if node == _OUTPUT else "input" if node < 2 else "node"]
+
+
+def _node_name(node) -> str:
+    return _OUTPUT_NAME if node == _OUTPUT else _INPUT_NAMES[node] if node < 2 else str(node)
+
+
+def _layout(cell, concat) -> Layout:
+    """The layout of one cell; its wires are the cell's edges, then one for each node of `concat`."""
+    nodes = {node: 0.5 if node in (0, 1) else 0.4 if node == _OUTPUT else _NODE_WIDTH for node in _node_kinds(cell)}
+    wires = [Wire(source, target, _label_width(operation)) for operation, target, source in cell]
+    return arrange(nodes, wires + [Wire(node, _OUTPUT) for node in concat], _OUTPUT)
+
+
+def _label_width(operation: str) -> float:
+    return house.text_width(house.plain(operation), house.SMALL_SIZE) + 0.14
+
+
+def _figure(genotype: Genotype, title: str):
+    layouts = [_layout(cell, concat) for cell, concat in zip(genotype.cells, genotype.concats, strict=True)]
+    gap = 2 * _MARGIN
+    tallest = max(layout.height for layout in layouts)
+    columns = house.columns_for(len(layouts), max(layout.width for layout in layouts) + gap, tallest + _TITLE + gap)
+    rows = [range(start, min(start + columns, len(layouts))) for start in range(0, len(layouts), columns)]
+    widths = [max(layout.width for layout in layouts[c::columns]) for c in range(columns)]
+    heights = [max(layouts[i].height for i in row) for row in rows]
+    header = 0.42 if title else 0.1
+    width = max(sum(widths) + gap * columns, 5.2)
+    legend = _legend_rows(genotype, width - gap)
+    height = header + sum(heights) + (_TITLE + gap) * len(rows) + 0.24 * len(legend) + _MARGIN
+    figure = house.new_figure(width, height)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    axes.set_axis_off()
+    if title:
+        _write(axes, width / 2, 0.26, house.plain(title, 100), house.TITLE_SIZE + 1, weight="bold")
+    spare = (width - sum(widths) - gap * columns) / 2
+    y = header
+    for row, tall in zip(rows, heights, strict=True):
+        x = spare + _MARGIN
+        for i, wide in zip(row, widths, strict=False):
+            _write(axes, x + wide / 2, y + _TITLE / 2, cell_titles(genotype)[i], house.TITLE_SIZE)
+            corner = (x + (wide - layouts[i].width) / 2, y + _TITLE + (tall - layouts[i].height) / 2)
+            _draw_cell(axes, layouts[i], genotype.cells[i], corner)
+            x += wide + gap
+        y += tall + _TITLE + gap
+    for line in legend:
+        _draw_legend(axes, line, width, y)
+        y += 0.24
+    return figure
+
+
+def _draw_cell(axes: Axes, layout: Layout, cell, corner) -> None:
+    x, y = corner
+    looks = [_FAMILIES[family(operation)] for operation, _, _ in cell]
+    looks += [_CONCAT] * (len(layout.routes) - len(cell))
+    for route, look in zip(layout.routes, looks, strict=True):
+        _line(axes, [(x + a, x + b, y + level) for a, b, level in route], look)
+    for (operation, _, _), look, box in zip(cell, looks, layout.labels, strict=False):
+        _label(axes, Box(x + box.x, y + box.y, box.width, box.height), house.plain(operation), look)
+    for node, box in layout.nodes.items():
+        look, name = _look_of(node), _node_name(node)
+        _box(axes, Box(x + box.x, y + box.y, box.width, box.height), look, 0.06)
+        text = name if node not in (0, 1, _OUTPUT) else f"${name}$"
+        _write(axes, x + box.x, y + box.y, text, house.TEXT_SIZE, house.contrast(look.fill), formula=text != name)
+
+
+def _line(axes: Axes, pieces, look: _Look) -> None:
+    """A smooth line through level `pieces`, with an arrow head at its end."""
+    end, level = pieces[-1][1:]
+    points, codes = [(pieces[0][0], pieces[0][2])], [Path.MOVETO]
+    for (_, a, before), (b, _, after) in pairwise(pieces):
+        middle = (a + b) / 2
+        points += [(a, before), (middle, before), (middle, after), (b, after)]
+        codes += [Path.LINETO] + [Path.CURVE4] * 3
+    points.append((end - _HEAD * 0.8, level))
+    codes.append(Path.LINETO)
+    dashes, order = ((0, (4, 2.5)), 1) if look is _CONCAT else ("-", 2)
+    axes.add_patch(PathPatch(Path(points, codes), fill=False, ec=look.line, lw=look.width, ls=dashes, zorder=order))
+    tip = [(end - _HEAD, level - _HEAD * 0.45), (end, level), (end - _HEAD, level + _HEAD * 0.45)]
+    axes.add_patch(Polygon(tip, closed=True, facecolor=look.line, linewidth=0, zorder=3))
+
+
+def _label(axes: Axes, box: Box, text: str, look: _Look) -> None:
+    _box(axes, box, look, LABEL_HEIGHT / 2.2)
+    _write(axes, box.x, box.y, text, house.SMALL_SIZE, house.contrast(look.fill))
+
+
+def _box(axes: Axes, box: Box, look: _Look, rounding: float) -> None:
+    corner = (box.x - box.width / 2, box.y - box.height / 2)
+    shape = FancyBboxPatch(corner, box.width, box.height, boxstyle=f"round,pad=0,rounding_size={rounding}")
+    shape.set(facecolor=look.fill, edgecolor=look.line, linewidth=min(look.width, 0.9), zorder=4)
+    axes.add_patch(shape)
+
+
+def _write(axes: Axes, x, y, text, size, colour=house.INK, weight="normal", formula=False, align="center") -> None:
+    look = {"fontsize": size, "color": colour, "fontweight": weight, "zorder": 5}
+    axes.text(x, y, text, ha=align, va="center_baseline", parse_math=formula, **look)
+
+
+def _legend_rows(genotype: Genotype, width: float) -> list[list[_Look]]:
+    """What the legend explains, broken into lines of at most `width` inches."""
+    used = {family(operation) for operation in genotype.operations}
+    entries = [*_NODES.values(), *(look for name, look in _FAMILIES.items() if name in used), _CONCAT]
+    count = math.ceil(sum(map(_entry_width, entries)) / width)
+    while True:
+        size = math.ceil(len(entries) / count)
+        rows = [entries[i : i + size] for i in range(0, len(entries), size)]
+        if size == 1 or all(sum(map(_entry_width, row)) <= width for row in rows):
+            return rows
+        count += 1
+
+
+def _entry_width(look: _Look) -> float:
+    return (0.45 if look in _NODES.values() else 0.65) + house.text_width(look.name, house.SMALL_SIZE)
+
+
+def _draw_legend(axes: Axes, row, width: float, y: float) -> None:
+    x = (width - sum(map(_entry_width, row))) / 2 + 0.1
+    for look in row:
+        if look in _NODES.values():
+            _box(axes, Box(x + 0.09, y, 0.18, NODE_HEIGHT / 2), look, 0.04)
+        else:
+            _line(axes, [(x, x + 0.19, y), (x + 0.19, x + 0.38, y)], look)
+            if look.fill:
+                _box(axes, Box(x + 0.16, y, 0.16, 0.11), look, 0.05)
+        x += _entry_width(look)
+        text = house.text_width(look.name, house.SMALL_SIZE)
+        _write(axes, x - text - 0.2, y, look.name, house.SMALL_SIZE, align="left")

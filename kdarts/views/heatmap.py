@@ -1,0 +1,145 @@
+"""Heat maps of the architecture weights."""
+
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.image import AxesImage
+
+from kdarts.genotypes.errors import KdartsError
+from kdarts.views import figure as house
+
+_CELL = (0.36, 0.27)
+"""Inches of one value: room for `-0.00` in small type."""
+
+
+def draw_alphas(
+    alphas: Mapping[str, np.ndarray],
+    operations: Sequence[str],
+    path: str | os.PathLike,
+    edges: Sequence[str] | None = None,
+    label: str = "mixing weight",
+    title: str | None = None,
+) -> None:
+    """Writes one heat map for each α set, side by side or in a grid, under one common colour scale.
+
+    Args:
+        alphas: for each panel its title, such as `"normal cell"`, and its weights `[edges, operations]`, after mixing
+            (no unit; 0 to 1 for softmax and sigmoid). NaN stands for a candidate that is not there and is left blank.
+        operations: names of the operations, in the order of the columns of `alphas`; the first is drawn on top.
+        path: file to write, ending in .svg, .png or .pdf.
+        edges: a label for each edge; None: see `edge_labels`.
+        label: what the values are, beside the colour bar.
+        title: above the whole figure; None: none.
+
+    Raises:
+        KdartsError: if shapes and names do not fit together, a value is infinite, the suffix is unknown, or the file
+            cannot be written.
+    """
+    house.image_format(path)
+    panels = _checked(alphas, operations, edges)
+    with house.style():
+        house.save(_figure(panels, [house.plain(str(o)) for o in operations], edges, label, title), path)
+
+
+def edge_labels(count: int) -> list[str]:
+    """Labels "from→to" of the edges of a cell, in the order of α's rows: by target, then by source.
+
+    A cell of n nodes with two inputs (nodes 0 and 1) has n (n + 3) / 2 edges: "0→2", "1→2", "0→3", ...; one with one
+    input (node 0) has n (n + 1) / 2. A count that is neither gives "0", "1", ....
+
+    Args:
+        count: edges of the cell, at least 1.
+    """
+    for inputs in (2, 1):
+        labels, target = [], inputs
+        while len(labels) < count:
+            labels += [f"{source}→{target}" for source in range(target)]
+            target += 1
+        if len(labels) == count:
+            return labels
+    return [str(i) for i in range(count)]
+
+
+def _checked(alphas, operations, edges) -> dict[str, np.ndarray]:
+    if not alphas:
+        raise KdartsError("heat map: no α set given")
+    panels = {}
+    for name, values in alphas.items():
+        try:
+            values = np.asarray(values, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise KdartsError(f"heat map: {name!r} holds something that is not a number") from None
+        if values.ndim != 2 or not values.size:
+            raise KdartsError(f"heat map: {name!r} must be [edges, operations], got shape {values.shape}")
+        if values.shape[1] != len(operations):
+            raise KdartsError(f"heat map: {name!r} has {values.shape[1]} columns for {len(operations)} operations")
+        if edges is not None and len(edges) != values.shape[0]:
+            raise KdartsError(f"heat map: {name!r} has {values.shape[0]} edges for {len(edges)} labels")
+        if np.isinf(values).any():
+            raise KdartsError(f"heat map: {name!r} holds an infinite value")
+        panels[name] = values
+    return panels
+
+
+def _figure(panels, operations, edges, label, title):
+    rows, most = len(operations), max(values.shape[0] for values in panels.values())
+    wide, high = most * _CELL[0], rows * _CELL[1]
+    left = 0.3 + max(house.text_width(name, house.SMALL_SIZE) for name in operations)
+    right, gap, below, above = 0.85, 0.35, 0.5, 0.3
+    columns = len(panels) if len(panels) <= 2 else house.columns_for(len(panels), wide + gap, high + below + above)
+    lines = -(-len(panels) // columns)
+    header = 0.3 if title else 0.0
+    width = left + columns * wide + (columns - 1) * gap + right
+    height = header + lines * (high + above + below)
+    figure = house.new_figure(width, height)
+    values = np.concatenate([v[np.isfinite(v)] for v in panels.values()] or [[0.0]])
+    low, top = (min(0.0, values.min()), values.max()) if values.size else (0.0, 1.0)
+    norm = Normalize(low, top if top > low else low + 1.0)
+    for k, (name, panel) in enumerate(panels.items()):
+        line, column = divmod(k, columns)
+        x = left + column * (wide + gap)
+        y = height - header - (line + 1) * (high + above) - line * below
+        own = panel.shape[0] * _CELL[0]
+        axes = figure.add_axes((x / width, y / height, own / width, high / height))
+        labels = [house.plain(str(e)) for e in edges] if edges is not None else edge_labels(panel.shape[0])
+        image = _panel(axes, panel, operations if column == 0 else None, labels, norm)
+        axes.set_title(house.plain(str(name), 80), pad=5, parse_math=False)
+    tall = high if lines == 1 else 2 * high + below + above
+    _colour_bar(figure, image, (width - right + 0.2, height - header - above - tall, tall), label)
+    if title:
+        look = {"fontsize": house.TITLE_SIZE + 1, "fontweight": "bold", "parse_math": False}
+        figure.text(0.5, 1 - 0.2 / height, house.plain(title, 120), ha="center", va="center", **look)
+    return figure
+
+
+def _panel(axes: Axes, values, operations, edges, norm) -> AxesImage:
+    image = axes.imshow(np.ma.masked_invalid(values.T), cmap=house.COLOUR_MAP, norm=norm, aspect="auto")
+    axes.set_facecolor("white")
+    axes.set_xticks(range(len(edges)), edges)
+    axes.set_yticks(range(values.shape[1]), operations or [], parse_math=False) if operations else axes.set_yticks([])
+    axes.set_xlabel("edge (from→to)" if all("→" in edge for edge in edges) else "edge", labelpad=3)
+    axes.tick_params(length=0, pad=3)
+    axes.set_xticks(np.arange(len(edges) + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(values.shape[1] + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=0.8)
+    axes.tick_params(which="minor", length=0)
+    axes.spines[:].set_visible(False)
+    colours = colormaps[house.COLOUR_MAP]
+    for (edge, operation), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            look = {"fontsize": house.SMALL_SIZE - 0.5, "color": house.contrast(colours(norm(value)))}
+            axes.text(edge, operation, f"{value:.2f}", ha="center", va="center", **look)
+    return image
+
+
+def _colour_bar(figure, image, place, label) -> None:
+    x, y, tall = place
+    width, height = figure.get_size_inches()
+    bar = figure.colorbar(image, cax=figure.add_axes((x / width, y / height, 0.14 / width, tall / height)))
+    bar.set_label(label, labelpad=6)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(length=2, width=0.6, pad=2)

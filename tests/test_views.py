@@ -1,0 +1,251 @@
+"""Pictures: what is written, how, and that nothing in a drawing lies on anything else."""
+
+import os
+import re
+from itertools import pairwise
+from xml.etree import ElementTree
+
+import matplotlib
+import numpy as np
+import pytest
+
+from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.genotype import Genotype
+from kdarts.genotypes.zoo import get_genotype
+from kdarts.views import drawing, figure, heatmap
+
+OPERATIONS = ["none", "max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5"]
+SIGNATURES = {"svg": b"<?xml", "png": b"\x89PNG", "pdf": b"%PDF"}
+
+
+def weights(edges=14, operations=6, seed=0):
+    scores = np.exp(np.random.default_rng(seed).normal(size=(edges, operations)))
+    return scores / scores.sum(1, keepdims=True)
+
+
+def texts(path):
+    return [
+        "".join(node.itertext()).strip() for node in ElementTree.parse(path).iter("{http://www.w3.org/2000/svg}text")
+    ]
+
+
+@pytest.fixture
+def individual():
+    """Three distinct cells at six positions; edges repeat, a node is missing, an input goes straight to the output."""
+    cells = (
+        (("sep_conv_3x3", 2, 0), ("dil_conv_5x5", 2, 0), ("skip_connect", 4, 2), ("max_pool_3x3", 4, 1)),
+        (("none", 2, 1), ("conv_7x1_1x7", 3, 2)),
+        (("avg_pool_3x3", 2, 0),),
+    )
+    return Genotype(cells, ((2, 4), (0, 3), (2,)), (2, 4), (0, 0, 2, 0, 0, 1))
+
+
+# Saving
+
+
+@pytest.mark.parametrize("suffix", ["svg", "png", "pdf", "PNG"])
+def test_formats(tmp_path, suffix):
+    heatmap.draw_alphas({"cell": weights(2)}, OPERATIONS, tmp_path / "new" / f"a.{suffix}")
+    assert (tmp_path / "new" / f"a.{suffix}").read_bytes().startswith(SIGNATURES[suffix.lower()])
+    assert os.listdir(tmp_path / "new") == [f"a.{suffix}"]
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a", "a.svg.gz", ".svg"])
+def test_unknown_suffix(tmp_path, name):
+    with pytest.raises(KdartsError, match=r"\.svg, \.png, \.pdf$"):
+        heatmap.draw_alphas({"cell": weights(2)}, OPERATIONS, tmp_path / name)
+    with pytest.raises(KdartsError, match=r"\.svg, \.png, \.pdf, \.dot$"):
+        drawing.draw_genotype(get_genotype("DARTS_V2"), tmp_path / name)
+    assert not os.listdir(tmp_path)
+
+
+def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "cells.svg"
+    path.write_text("old")
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(KdartsError, match="cells.svg.*No space left"):
+        drawing.draw_genotype(get_genotype("DARTS_V2"), path)
+    with pytest.raises(KdartsError, match="No space left"):
+        drawing.draw_genotype(get_genotype("DARTS_V2"), tmp_path / "cells.dot")
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["cells.svg"]
+
+
+def test_failed_drawing_keeps_the_old_file(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_text("old")
+    with pytest.raises(KdartsError):
+        heatmap.draw_alphas({"cell": weights(2)}, ["one"], path)
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["a.png"]
+
+
+def test_path_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder.svg").mkdir()
+    for path in (tmp_path / "file" / "a.svg", tmp_path / "folder.svg"):
+        with pytest.raises(KdartsError, match="cannot be written"):
+            heatmap.draw_alphas({"cell": weights(2)}, OPERATIONS, path)
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder.svg"]
+
+
+def test_same_bytes_and_untouched_settings(tmp_path, individual):
+    before = dict(matplotlib.rcParams)
+    for kind in ("svg", "png", "pdf"):
+        paths = [tmp_path / f"{i}.{kind}" for i in range(2)]
+        drawing.draw_genotype(individual, paths[0])
+        with matplotlib.rc_context({"font.size": 30, "text.color": "red", "svg.hashsalt": None}):
+            drawing.draw_genotype(individual, paths[1])
+        assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_contrast_and_text():
+    assert [figure.contrast(c) for c in ("black", "#173f6e", "white", "#f0f921")] == ["white"] * 2 + [figure.INK] * 2
+    assert figure.plain("a\x00b\n") == "a\ufffdb\ufffd" and figure.plain("x" * 99) == "x" * 39 + "…"
+    assert figure.text_width("$x$", 8) > figure.text_width("x", 8) > 0
+    assert figure.columns_for(1, 1, 1) == 1 and figure.columns_for(6, 1, 1) == 3 and figure.columns_for(4, 9, 1) == 1
+
+
+# Heat maps
+
+
+def test_heat_map_texts(tmp_path):
+    values = {"normal cell": weights(seed=1), "reduction cell": weights(seed=2)}
+    heatmap.draw_alphas(values, OPERATIONS, tmp_path / "a.svg")
+    found = texts(tmp_path / "a.svg")
+    assert {*OPERATIONS, "normal cell", "reduction cell", "mixing weight", "edge (from→to)"} <= set(found)
+    assert [t for t in found if re.fullmatch(r"\d→\d", t)] == heatmap.edge_labels(14) * 2
+    numbers = sorted(t for t in found if re.fullmatch(r"\d\.\d\d", t))
+    assert numbers == sorted(f"{v:.2f}" for panel in values.values() for v in panel.ravel())
+
+
+def test_heat_map_grid_with_gaps_and_odd_names(tmp_path):
+    values = {f"cell {i}": weights(5, 2, i) for i in range(14)}
+    values["cell 3"] = values["cell 3"] * 0.0
+    values["cell 4"][2, 1] = np.nan
+    heatmap.draw_alphas(values, ["a$b$<&>", "\x00"], tmp_path / "a.svg", edges="vwxyz", title="$run & <more>")
+    found = texts(tmp_path / "a.svg")
+    assert {"a$b$<&>", "\ufffd", "z", "edge", "$run & <more>", *values} <= set(found)
+    assert sum(bool(re.fullmatch(r"\d\.\d\d", t)) for t in found) == 14 * 10 - 1
+
+
+def test_edge_labels():
+    assert heatmap.edge_labels(5) == ["0→2", "1→2", "0→3", "1→3", "2→3"]
+    assert heatmap.edge_labels(6) == ["0→1", "0→2", "1→2", "0→3", "1→3", "2→3"]
+    assert heatmap.edge_labels(14)[-1] == "4→5" and heatmap.edge_labels(20)[-1] == "5→6"
+    assert heatmap.edge_labels(4) == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("alphas", "edges", "message"),
+    [
+        ({}, None, "no α set"),
+        ({"cell": weights(2)[0]}, None, r"'cell' must be \[edges, operations\], got shape \(6,\)"),
+        ({"cell": np.zeros((0, 6))}, None, "got shape"),
+        ({"cell": weights(2, 5)}, None, "5 columns for 6 operations"),
+        ({"cell": weights(2)}, ["0→2"], "2 edges for 1 labels"),
+        ({"cell": weights(2) * np.inf}, None, "infinite"),
+        ({"cell": [["x"] * 6]}, None, "not a number"),
+    ],
+)
+def test_heat_map_errors(tmp_path, alphas, edges, message):
+    with pytest.raises(KdartsError, match=message):
+        heatmap.draw_alphas(alphas, OPERATIONS, tmp_path / "a.svg", edges=edges)
+
+
+# Drawings
+
+
+def curve(route, steps=12):
+    """Points along a route as it is drawn."""
+    t = np.linspace(0, 1, steps)
+    for (_, a, before), (b, _, after) in pairwise(route):
+        middle = (a + b) / 2
+        x = (1 - t) ** 3 * a + 3 * (1 - t) * t * middle + t**3 * b
+        yield from zip(x, before + (after - before) * (3 * t**2 - 2 * t**3), strict=True)
+    for a, b, y in route:
+        yield from ((x, y) for x in np.linspace(a, b, steps))
+
+
+def inside(x, y, box, slack=0.0):
+    return abs(x - box.x) < box.width / 2 + slack and abs(y - box.y) < box.height / 2 + slack
+
+
+@pytest.mark.parametrize(
+    "name", ["DARTS_V2", "NASNet", "AmoebaNet", "PC_DARTS_cifar", "FairDARTS_c", "DCO_EDGE_BS_64", "individual"]
+)
+def test_nothing_overlaps(name, individual):
+    genotype = individual if name == "individual" else get_genotype(name)
+    for cell, concat in zip(genotype.cells, genotype.concats, strict=True):
+        layout = drawing._layout(cell, concat)
+        labels = layout.labels[: len(cell)]
+        assert None not in labels and not any(layout.labels[len(cell) :])
+        boxes = [*layout.nodes.values(), *labels]
+        for i, a in enumerate(boxes):
+            assert a.width / 2 <= a.x + 1e-6 and a.x + a.width / 2 <= layout.width + 1e-6
+            assert a.height / 2 <= a.y + 1e-6 and a.y + a.height / 2 <= layout.height + 1e-6
+            for b in boxes[:i]:
+                assert abs(a.x - b.x) >= (a.width + b.width) / 2 or abs(a.y - b.y) >= (a.height + b.height) / 2 + 0.05
+        ends = [(source, target) for _, target, source in cell] + [(node, "output") for node in concat]
+        for route, own, (source, target) in zip(layout.routes, layout.labels, ends, strict=True):
+            begin, end = layout.nodes[source], layout.nodes[target]
+            assert route[0][0] == pytest.approx(begin.x + begin.width / 2) and inside(begin.x, route[0][2], begin)
+            assert route[-1][1] == pytest.approx(end.x - end.width / 2) and inside(end.x, route[-1][2], end)
+            points = [point for point in curve(route) if route[0][0] + 1e-6 < point[0] < route[-1][1] - 1e-6]
+            assert own is None or any(inside(x, y, own) for x, y in points)
+            assert not [box for box in boxes if box is not own and any(inside(x, y, box, 0.02) for x, y in points)]
+
+
+@pytest.mark.parametrize("name", ["NASNet", "FairDARTS_c"])
+def test_drawing_texts(tmp_path, name):
+    genotype = get_genotype(name)
+    drawing.draw_genotype(genotype, tmp_path / "a.svg")
+    found = texts(tmp_path / "a.svg")
+    for operation in genotype.operations:
+        assert found.count(operation) == sum(op == operation for cell in genotype.cells for op, _, _ in cell)
+    assert {name, "normal cell", "reduction cell", "separable convolution", "concatenation"} <= set(found)
+    for node in range(2, 7):
+        assert found.count(str(node)) == sum(any(to == node for _, to, _ in cell) for cell in genotype.cells)
+    svg = (tmp_path / "a.svg").read_text("utf-8")
+    assert all(svg.count(label) == 2 for label in ("c_{k-2}", "c_{k-1}", "c_k")) and "<dc:date>" not in svg
+
+
+def test_drawing_of_individual_cells(tmp_path, individual):
+    drawing.draw_genotype(individual, tmp_path / "a.svg", title="")
+    found = texts(tmp_path / "a.svg")
+    titles = ["cell 0 (positions 0, 1, 3, 4; reduction at 4)", "cell 1 (position 5)", "cell 2 (position 2; reduction)"]
+    assert drawing.cell_titles(individual) == titles and set(titles) <= set(found)
+    long = Genotype(individual.cells[:1] * 2, ((2,), (2,)), (1,), (0, 0, 0, 0))
+    assert drawing.cell_titles(long) == ["cell 0 (positions 0–3; reduction at 1)", "cell 1 (unused)"]
+
+
+def test_drawing_of_odd_names(tmp_path):
+    genotype = Genotype(((('a"\\$x$<&>\x00', 2, 0),), (("y" * 99, 2, 1),)), ((2,), (1,)), name="$n$ <&>\n")
+    drawing.draw_genotype(genotype, tmp_path / "a.svg")
+    assert {'a"\\$x$<&>\ufffd', "y" * 39 + "…", "$n$ <&>\ufffd"} <= set(texts(tmp_path / "a.svg"))
+    dot = drawing.to_dot(genotype)
+    assert r'label="a\"\\$x$<&>' in dot and dot.startswith(r'digraph "$n$ <&>\n" {') and "\x00" not in dot
+
+
+def test_families():
+    names = "sep_conv_3x3 dil_conv_5x5 dil_sep_conv_3x3 conv_7x1_1x7 bottleneck_1x3x1 avg_pool_3x3 identity none"
+    expected = "separable dilated dilated convolution convolution pooling skip other"
+    assert [drawing.family(name) for name in names.split()] == expected.split()
+
+
+def test_dot(tmp_path, individual):
+    drawing.draw_genotype(individual, tmp_path / "a.dot")
+    dot = (tmp_path / "a.dot").read_text("utf-8")
+    assert dot == drawing.to_dot(individual) and os.listdir(tmp_path) == ["a.dot"]
+    edges = re.findall(r'"(\d)/(\w+)" -> "(\d)/(\w+)" \[(?:label="(\w+)"|style=(dashed))', dot)
+    expected = [
+        (str(i), str(source), str(i), str(to), operation, "")
+        for i, cell in enumerate(individual.cells)
+        for operation, to, source in cell
+    ]
+    expected += [(str(i), str(n), str(i), "output", "", "dashed") for i, c in enumerate(individual.concats) for n in c]
+    assert sorted(edges) == sorted(expected) and dot.count("{") == dot.count("}")
+    assert dot.count('label="c_{k-1}"') == dot.count('label="c_k"') == 3 and '"0/3"' not in dot
