@@ -42,7 +42,9 @@ class FactorizedReduce(nn.Module):
 
 
 def relu_conv_bn(channels_in, channels):
-    return nn.Sequential(nn.ReLU(), nn.Conv2d(channels_in, channels, 1, bias=False), nn.BatchNorm2d(channels, affine=False))
+    return nn.Sequential(
+        nn.ReLU(), nn.Conv2d(channels_in, channels, 1, bias=False), nn.BatchNorm2d(channels, affine=False)
+    )
 
 
 def separable(channels, size, stride, dilation=1):

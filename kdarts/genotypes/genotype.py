@@ -35,7 +35,10 @@ class Genotype:
     name: str = ""
 
     def __post_init__(self):
-        cells = tuple(tuple(_edge(edge, f"cell {i}, edge {k}") for k, edge in enumerate(c)) for i, c in enumerate(_rows(self.cells, "cells")))
+        cells = tuple(
+            tuple(_edge(edge, f"cell {i}, edge {k}") for k, edge in enumerate(c))
+            for i, c in enumerate(_rows(self.cells, "cells"))
+        )
         object.__setattr__(self, "cells", cells)
         concats = tuple(_integers(c, f"concats[{i}]") for i, c in enumerate(_rows(self.concats, "concats")))
         object.__setattr__(self, "concats", concats)
@@ -61,9 +64,7 @@ class Genotype:
             raise KdartsError("genotype: the sequence is empty")
         for position, index in enumerate(self.sequence):
             if not 0 <= index < len(self.cells):
-                raise KdartsError(
-                    f"genotype: sequence[{position}] is {index}; allowed are 0 to {len(self.cells) - 1}"
-                )
+                raise KdartsError(f"genotype: sequence[{position}] is {index}; allowed are 0 to {len(self.cells) - 1}")
         for position in self.reductions or ():
             if not 0 <= position < len(self.sequence):
                 raise KdartsError(
@@ -126,7 +127,7 @@ class Genotype:
         Raises:
             KdartsError: if there is no such file or name, or the file holds no valid genotype.
         """
-        from kdarts.genotypes.zoo import get_genotype, genotype_names
+        from kdarts.genotypes.zoo import genotype_names, get_genotype
 
         path = pathlib.Path(name_or_path)
         if str(name_or_path) in genotype_names():

@@ -15,7 +15,9 @@ import re
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 
-_TOKEN = re.compile(r"\s*(?:(?P<name>[A-Za-z_]\w*)|(?P<number>\d{1,6})|(?P<text>'[^'\\\n]*'|\"[^\"\\\n]*\")|(?P<sign>[()\[\],=]))")
+_TOKEN = re.compile(
+    r"\s*(?:(?P<name>[A-Za-z_]\w*)|(?P<number>\d{1,6})|(?P<text>'[^'\\\n]*'|\"[^\"\\\n]*\")|(?P<sign>[()\[\],=]))"
+)
 
 
 class _Reader:
@@ -27,7 +29,9 @@ class _Reader:
         while position < len(text):
             match = _TOKEN.match(text, position)
             if not match:
-                raise KdartsError(f"genotype text: unexpected {text[position : position + 20].strip()!r} at character {position}")
+                raise KdartsError(
+                    f"genotype text: unexpected {text[position : position + 20].strip()!r} at character {position}"
+                )
             self.tokens.append((match.lastgroup, match.group(match.lastgroup), match.start(match.lastgroup)))
             position = match.end()
         self.at = 0

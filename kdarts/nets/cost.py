@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from kdarts.genotypes.genotype import Genotype
 from kdarts.nets.operations import FACTORIZED_REDUCE, RELU_CONV_BN, Conv, Norm, Operation, Reduce, get_operation
-from kdarts.nets.plan import check_input_shape, check_reductions, choose_stem, plan_cells
+from kdarts.nets.plan import auxiliary_position, check_input_shape, check_reductions, choose_stem, plan_cells
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,19 @@ def network_cost(
         edges = [(get_operation(operation), source) for operation, _, source in genotype.cells[index]]
         tally.cell(plan, edges, len(genotype.concats[index]))
     return tally.total(num_classes)
+
+
+def auxiliary_cost(
+    genotype: Genotype, input_shape, num_classes: int, channels: int, cells: int | None = None, stem: str = "auto"
+) -> Cost:
+    """Cost of the auxiliary classifier of the same network; it has MACs only while training, so none are counted."""
+    sequence, reductions = genotype.at_depth(cells)
+    chosen = choose_stem(stem, check_input_shape(input_shape))
+    position = auxiliary_position(reductions, len(sequence))
+    plan = plan_cells(len(sequence), channels, reductions, chosen.halved)[position]
+    width = len(genotype.concats[sequence[position]]) * plan.filters
+    weights = width * 128 + 2 * 128 + 4 * 128 * 768 + (0 if chosen.halved else 2 * 768) + 769 * num_classes
+    return Cost(params=weights)
 
 
 def supernet_cost(

@@ -52,7 +52,7 @@ class FanOut(keras.layers.Layer):
 
     def call(self, x, mixing, training=False):
         columns = tf.transpose(mixing)
-        scales = tf.broadcast_to(columns[:, :, None], [len(self.operations), self.copies, self.filters])
+        scales = tf.broadcast_to(tf.expand_dims(columns, 2), [len(self.operations), self.copies, self.filters])
         scales = tf.unstack(tf.reshape(scales, [len(self.operations), -1]))
         relu = tf.nn.relu(x)
         views = {(False, False): x, (True, False): relu}
@@ -68,8 +68,10 @@ class FanOut(keras.layers.Layer):
 
     def _spread(self, features, columns):
         """Each edge's own sum of the shared features: a 1x1 convolution whose blocks are diagonal."""
-        kernel = tf.cast(columns, features[0].dtype)[:, None, :, None] * np.eye(self.filters, dtype=features[0].dtype.as_numpy_dtype)[:, None]
-        shape = [1, 1, len(features) * self.filters, self.copies * self.filters]
+        dtype, count = features[0].dtype, len(features)
+        blocks = tf.reshape(tf.cast(columns, dtype), [count, 1, self.copies, 1])
+        kernel = blocks * np.eye(self.filters, dtype=dtype.as_numpy_dtype)[:, None]
+        shape = [1, 1, count * self.filters, self.copies * self.filters]
         return kernels.convolution(tf.concat(features, -1), tf.reshape(kernel, shape))
 
 

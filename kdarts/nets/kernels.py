@@ -87,12 +87,30 @@ def depthwise(x, kernel, stride=1, dilation=1):
     if dilation == 2 and stride == 2:
         return depthwise(x[:, ::2, ::2], kernel)
     if dilation == 2:
-        # An ordinary convolution over the four interleaved half-size images; grouped kernels know no dilation.
-        margin = kernel.shape[0] - 1
-        odd = [n % 2 for n in x.shape[1:3]]
-        interleaved = tf.space_to_batch(x, [2, 2], [[margin, margin + o] for o in odd])
-        return tf.batch_to_space(_depthwise(interleaved, "VALID", kernel, 1), [2, 2], [[0, o] for o in odd])
+        return (_dilated if _twice.get() else _remade_dilated)(x, kernel)
     return _depthwise(*_padded(x, kernel.shape[:2], (stride, stride)), kernel=kernel, stride=stride)
+
+
+def _dilated(x, kernel):
+    """Dilation 2: an ordinary convolution over the four interleaved half-size images; grouped kernels know no dilation."""
+    margin = kernel.shape[0] - 1
+    odd = [n % 2 for n in x.shape[1:3]]
+    interleaved = tf.space_to_batch(x, [2, 2], [[margin, margin + o] for o in odd])
+    return tf.batch_to_space(_depthwise(interleaved, "VALID", kernel, 1), [2, 2], [[0, o] for o in odd])
+
+
+@tf.custom_gradient
+def _remade_dilated(x, kernel):
+    """The same; the interleaved images are made again for the gradient: they are larger than `x`, which is kept anyway."""
+
+    def gradient(dy):
+        with tf.control_dependencies([dy]), tf.GradientTape(watch_accessed_variables=False) as tape:
+            again = tf.identity(x)
+            tape.watch((again, kernel))
+            y = _dilated(again, kernel)
+        return tape.gradient(y, (again, kernel), dy)
+
+    return _dilated(x, kernel), gradient
 
 
 def _depthwise(x, padding, kernel, stride):
@@ -124,8 +142,11 @@ def _wide_depthwise(x, kernel, stride, padding):
                 first = start - pad_w
                 last = first + reach + columns
                 low, high = min(max(first, 0), x.shape[2]), max(min(last, x.shape[2]), 0)
-                margins = [low - first, last - high]
-                cut = tf.pad(x[:, :, low:high], [[0, 0], [pad_h, pad_h], margins, [0, 0]])
+                cut = x
+                if (low, high) != (0, x.shape[2]):
+                    cut = tf.slice(x, [0, 0, low, 0], [-1, -1, high - low, -1])
+                if pad_h or (low, high) != (first, last):
+                    cut = tf.pad(cut, [[0, 0], [pad_h, pad_h], [low - first, last - high], [0, 0]])
                 sizes = [height, columns, 1, kernel.shape[3]]
                 parts.append(
                     tf.raw_ops.Conv2DBackpropFilter(input=cut, filter_sizes=sizes, padding="VALID", **attributes)

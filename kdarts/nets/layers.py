@@ -24,9 +24,7 @@ def apply_operation(operation: Operation, x, filters: int, stride: int, name: st
     """
     if operation.zero:
         return layers.Rescaling(0.0, name=name)(_every_second(x, name) if stride == 2 else x)
-    for position, (step, parts) in enumerate(
-        zip(operation.layers(stride), operation.step_names(stride), strict=True)
-    ):
+    for position, (step, parts) in enumerate(zip(operation.layers(stride), operation.step_names(stride), strict=True)):
         path = f"{name}.{parts[0]}"
         match step:
             case Relu():

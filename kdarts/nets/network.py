@@ -9,7 +9,7 @@ from kdarts.nets.auxiliary import AuxiliaryNetwork, auxiliary_head
 from kdarts.nets.drop_path import DropPath
 from kdarts.nets.layers import apply_operation
 from kdarts.nets.operations import FACTORIZED_REDUCE, RELU_CONV_BN, get_operation
-from kdarts.nets.plan import check_input_shape, check_reductions, choose_stem, plan_cells
+from kdarts.nets.plan import auxiliary_position, check_input_shape, check_reductions, choose_stem, plan_cells
 from kdarts.nets.stack import uniform
 
 
@@ -62,7 +62,7 @@ def build_network(
         x = apply_operation(operation, x, int(width * channels), stride, name)
         states.append(x)
     s0, s1 = states[0], states[-1]
-    aux_at = max(reductions) if reductions else 2 * len(sequence) // 3
+    aux_at = auxiliary_position(reductions, len(sequence))
     aux_logits = None
     for position, (cell, index) in enumerate(zip(plan, sequence, strict=True)):
         found = genotype.cells[index], genotype.concats[index]

@@ -70,6 +70,11 @@ def check_reductions(reductions, cells: int) -> tuple[int, ...]:
     return positions
 
 
+def auxiliary_position(reductions, cells: int) -> int:
+    """The cell that feeds the auxiliary classifier: the last reduction, two thirds of the way in DARTS."""
+    return max(reductions) if reductions else 2 * cells // 3
+
+
 def plan_cells(cells: int, channels: int, reductions, halved: bool = False) -> list[CellPlan]:
     """The cells in order; the width doubles at each reduction."""
     if cells < 1:

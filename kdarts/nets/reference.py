@@ -32,7 +32,9 @@ class _State:
         elif array.ndim == 2:
             array = array.T
         if array.shape != tuple(shape):
-            raise KdartsError(f"reference state: {name!r} has shape {array.shape} in Keras' layout, needs {tuple(shape)}")
+            raise KdartsError(
+                f"reference state: {name!r} has shape {array.shape} in Keras' layout, needs {tuple(shape)}"
+            )
         return array
 
     def finish(self):

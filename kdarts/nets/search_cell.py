@@ -63,15 +63,15 @@ class SearchCell(keras.layers.Layer):
             fan_out.build((None, None, None, self.filters))
 
     def call(self, s0, s1, mixing, training=False):
-        states = [
-            stack(tf.nn.relu(s), training=training) for stack, s in zip(self.preprocess, (s0, s1), strict=True)
-        ]
+        states = [stack(tf.nn.relu(s), training=training) for stack, s in zip(self.preprocess, (s0, s1), strict=True)]
         arriving = [[] for _ in range(self.nodes)]
         for source, fan_out in enumerate(self.fan_outs):
             if source >= 2:
                 states.append(tf.add_n(arriving[source - 2]))
             first = max(0, source - 1)
-            for to, edge in zip(arriving[first:], fan_out(states[source], mixing=mixing[source], training=training), strict=True):
+            for to, edge in zip(
+                arriving[first:], fan_out(states[source], mixing=mixing[source], training=training), strict=True
+            ):
                 to.append(edge)
         states.append(tf.add_n(arriving[-1]))
         return tf.concat(states[-self.multiplier :], -1)

@@ -3,6 +3,7 @@
 import math
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from kdarts.nets import kernels
@@ -35,7 +36,9 @@ class Stack(keras.layers.Layer):
         `[batch, height, width, copies * filters]`, edge by edge.
     """
 
-    def __init__(self, operation: Operation, copies: int, filters: int, stride: int = 1, affine: bool = False, **kwargs):
+    def __init__(
+        self, operation: Operation, copies: int, filters: int, stride: int = 1, affine: bool = False, **kwargs
+    ):
         super().__init__(**kwargs)
         self.operation, self.copies, self.filters = operation, copies, filters
         self.stride, self.affine = stride, affine
@@ -134,12 +137,11 @@ class Stack(keras.layers.Layer):
 
     def _normalize(self, x, values, scale, training):
         mean, variance, *affine = (tf.convert_to_tensor(v) for v in values)
-        gamma, offset = affine if affine else (None, tf.zeros_like(mean))
+        gamma, offset = affine or (None, np.zeros(mean.shape, mean.dtype.as_numpy_dtype))
         if scale is not None:
-            offset = offset * scale if affine else offset
-            gamma = scale if gamma is None else gamma * scale
-        if gamma is None:
-            gamma = tf.ones_like(mean)
+            gamma, offset = (scale if gamma is None else gamma * scale), (offset * scale if affine else offset)
+        elif gamma is None:
+            gamma = np.ones(mean.shape, mean.dtype.as_numpy_dtype)
         y, mean, variance = kernels.normalize(x, gamma, offset, mean, variance, training)
         if training:
             values[0].assign(mean)

@@ -110,7 +110,8 @@ def _unknown(tfds, name: str) -> KdartsError:
         near = [f"folder:{name}"]
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     return KdartsError(
-        f"unknown data set {name!r}{hint}; allowed: digits, folder:PATH, or one of the {len(known)} names of TensorFlow Datasets"
+        f"unknown data set {name!r}{hint}; allowed: digits, folder:PATH, or one of the {len(known)} names of "
+        "TensorFlow Datasets"
     )
 
 

@@ -176,8 +176,8 @@ def halves(
         valid_examples = min(train_examples, count - train_examples)
     if train_examples < 1 or valid_examples < 1 or train_examples + valid_examples > count:
         raise KdartsError(
-            f"train_examples {train_examples} and valid_examples {valid_examples}; allowed: 1 or more each, {count} in all"
-            f" for the train split of {data.name}"
+            f"train_examples {train_examples} and valid_examples {valid_examples}; allowed: 1 or more each, "
+            f"{count} in all for the train split of {data.name}"
         )
     order = np.random.RandomState(seed).permutation(count)
     return data.take(order[:train_examples]), data.take(order[train_examples : train_examples + valid_examples])

@@ -54,8 +54,8 @@ def check_memory(count: int, shape: tuple[int, ...], name: str) -> None:
     if needed > MEMORY_LIMIT:
         size = "x".join(str(side) for side in shape)
         raise KdartsError(
-            f"{name}: {count} pictures of {size} take {needed / 2**30:.1f} GiB decoded, allowed: {MEMORY_LIMIT / 2**30:.1f}"
-            " GiB; pass a smaller image_size or fewer examples"
+            f"{name}: {count} pictures of {size} take {needed / 2**30:.1f} GiB decoded, allowed: "
+            f"{MEMORY_LIMIT / 2**30:.1f} GiB; pass a smaller image_size or fewer examples"
         )
 
 

@@ -171,7 +171,7 @@ class _Stream:
     std: Sequence[float]
 
     def batches(self, start_step: int | None, endless: bool = False) -> tf.data.Dataset:
-        """Batches from `start_step` on; for None one epoch, or epoch after epoch if `endless`, of a new key each time."""
+        """Batches from `start_step` on; for None one epoch, or if `endless` one after another, under a new key."""
         images, labels = _held(self.data)
 
         def batch(indices, seed):
@@ -198,8 +198,8 @@ class _Stream:
 
         def epoch_of(key, epoch):
             seed = tf.random.fold_in(tf.random.fold_in(tf.constant(self.seed, tf.int64), key), epoch)
-            # One true permutation an epoch. `index_shuffle` would need none, but as of TF 2.21 it is no fair shuffle: of
-            # 50,000 indices, neighbours share a batch half as often as they should.
+            # One true permutation an epoch. `index_shuffle` would need none, but as of TF 2.21 it is no fair shuffle:
+            # of 50,000 indices, neighbours share a batch half as often as they should.
             order = tf.random.experimental.stateless_shuffle(tf.range(count), seed)
             first = tf.where(tf.equal(epoch, first_epoch), tf.constant(first_step, tf.int64), 0)
             return _mapped(

@@ -42,6 +42,10 @@ class Objective:
         """`loss`, `logits`, `statistics` (new), and the loss's gradients `weights` and `alphas`."""
         return self._gradients(list(weights), list(alphas), list(statistics), *batch)
 
+    def trace(self, batch) -> None:
+        """Builds the graph of `gradients` for batches of this shape, ahead of its first use."""
+        self._gradients.get_concrete_function(*self.values(), *batch)
+
     def _gradients_at(self, weights, alphas, statistics, x, y):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch((weights, alphas))

@@ -32,13 +32,16 @@ class SGD(keras.optimizers.Optimizer):
         self.buffers = [self.add_variable_from_reference(v, name="buffer") for v in variables]
 
     def update_step(self, gradient, variable, learning_rate):
-        rate = ops.cast(learning_rate, variable.dtype)
         buffer = self.buffers[self._get_variable_index(variable)]
-        direction = self._direction(gradient, variable, buffer)
-        self.assign(buffer, direction)
-        if self.nesterov:
-            direction = self._direction(gradient, variable, direction)
-        self.assign_sub(variable, rate * direction)
+        # One kernel for buffer and weight: a supernet has hundreds of small weights.
+        tf.raw_ops.ResourceApplyMomentum(
+            var=variable.handle,
+            accum=buffer.value.handle,
+            lr=ops.cast(learning_rate, variable.dtype),
+            grad=ops.cast(gradient, variable.dtype) + self.l2 * variable,
+            momentum=ops.cast(self.momentum, variable.dtype),
+            use_nesterov=self.nesterov,
+        )
 
     def _direction(self, gradient, weight, buffer):
         return self.momentum * buffer + ops.cast(gradient, weight.dtype) + self.l2 * weight

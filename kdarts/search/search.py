@@ -76,6 +76,9 @@ class Search(keras.Model):
         self.arch_optimizer = arch_optimizer
         self.optimizer.build(self.supernet.operation_weights)
         self.arch_optimizer.build(self.supernet.alphas)
+        # Metrics make their variables when they first see data; inside the step that would cost a second trace of it.
+        self.compute_metrics(None, tf.zeros((1,), tf.int32), tf.zeros((1, self.supernet.num_classes)))
+        self.reset_metrics()
         self.objective = Objective(self.supernet, lambda y, logits: self.compute_loss(y=y, y_pred=logits))
         self._gradients_of = tf.function(self._compute_architecture_gradients, autograph=False)
 
@@ -101,6 +104,9 @@ class Search(keras.Model):
         (x, y), valid = data
         gradients = self._compute_architecture_gradients((x, y), valid)
         self.arch_optimizer.apply(gradients, self.supernet.alphas)
+        # Nothing of the second pass may start before the first has freed its activations.
+        with tf.control_dependencies([tf.identity(alpha) for alpha in self.supernet.alphas]):
+            x = tf.identity(x)
         step = self.objective.gradients(*self.objective.values(), (x, y))
         self.optimizer.apply(step["weights"], self.supernet.operation_weights)
         for variable, value in zip(self.supernet.non_trainable_variables, step["statistics"], strict=True):

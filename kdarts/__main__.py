@@ -1,0 +1,6 @@
+"""`python -m kdarts`."""
+
+from kdarts.cli.main import script
+
+if __name__ == "__main__":
+    script()

@@ -1,0 +1,126 @@
+"""`kdarts bench`: time and memory of the search step."""
+
+import json
+import statistics
+import sys
+import time
+
+from absl import flags
+
+from kdarts.cli import options
+from kdarts.cli import search as search_command
+from kdarts.cli.command import Command
+from kdarts.cli.quiet import start_tensorflow
+from kdarts.genotypes.errors import KdartsError
+
+
+def define(values: flags.FlagValues) -> None:
+    """Its flags."""
+    flags.DEFINE_string("method", "darts", "how α moves", flag_values=values)
+    search_command.define_axes(values)
+    options.positive("nodes", None, "intermediate nodes of a cell; default by space", values)
+    flags.DEFINE_list("input_shape", ["32", "32", "3"], "height,width,channels of an image", flag_values=values)
+    options.positive("num_classes", 10, "number of classes", values)
+    flags.DEFINE_string("stem", "auto", "cifar, small, imagenet or auto (by image size)", flag_values=values)
+    options.positive("steps", 10, "steps to time, after the first two", values)
+    flags.DEFINE_bool("jit_compile", False, "compile the step with XLA (for GPUs)", flag_values=values)
+    flags.DEFINE_integer("seed", 0, "of weights and images", lower_bound=0, flag_values=values)
+    flags.DEFINE_bool(
+        "paced",
+        False,
+        "run one step for each line of standard input and print its milliseconds, to alternate with another program",
+        flag_values=values,
+    )
+
+
+def run(values: flags.FlagValues) -> None:
+    """Times steps on random images, as `fit` runs them."""
+    from kdarts.genotypes.errors import choice
+    from kdarts.search.method import get_method, method_names
+
+    choice("method", values.method, method_names())
+    axes = {n: values[n].value for n in search_command._AXES if values[n].value is not None}
+    method = get_method(values.method).override(**axes)
+    try:
+        shape = tuple(int(n) for n in values.input_shape)
+    except ValueError:
+        raise KdartsError(f"--input_shape={','.join(values.input_shape)}: needs height,width,channels") from None
+    start_tensorflow()
+    from kdarts.run.threads import configure_threads
+
+    configure_threads()
+    began = time.perf_counter()
+    search = search_command.build(values, method, shape, values.num_classes)
+    built = time.perf_counter() - began
+    step, traced = _step(search, shape, values)
+    began = time.perf_counter()
+    step()
+    first = time.perf_counter() - began
+    step()
+    if values.paced:
+        print(json.dumps({"ready": True}), flush=True)
+        for _ in sys.stdin:
+            print(_milliseconds(step), flush=True)
+        print(json.dumps(_memory()), flush=True)
+        return
+    times = [_milliseconds(step) for _ in range(values.steps)]
+    result = {
+        "method": method.name,
+        "order": method.order,
+        "batch_size": method.batch_size,
+        "channels": method.channels,
+        "cells": method.cells,
+        "step_ms": statistics.median(times),
+        "step_ms_min": min(times),
+        "step_ms_max": max(times),
+        "build_s": built,
+        "trace_s": traced,
+        "first_call_s": first,
+        **_memory(),
+    }
+    print(json.dumps(result))
+
+
+def _step(search, shape, values):
+    """The step as `fit` compiles it, on one random batch, and the seconds its trace took."""
+    import tensorflow as tf
+
+    from kdarts.search.search import without_graph_rewriting
+
+    size = search.method.batch_size
+    generator = tf.random.Generator.from_seed(values.seed)
+    halves = tuple(
+        (generator.normal((size, *shape)), generator.uniform((size,), 0, values.num_classes, tf.int32))
+        for _ in range(2)
+    )
+    iterator = iter(tf.data.Dataset.from_tensors(halves).repeat())
+    search.make_train_function()
+
+    def step():
+        with without_graph_rewriting():
+            return float(search.train_function(iterator)["loss"])
+
+    began = time.perf_counter()
+    with without_graph_rewriting():
+        search.objective.trace(halves[0])
+    return step, time.perf_counter() - began
+
+
+def _milliseconds(step) -> float:
+    began = time.perf_counter()
+    step()
+    return 1000 * (time.perf_counter() - began)
+
+
+def _memory() -> dict:
+    from kdarts.run.timing import peak_memory_mb
+
+    return {"peak_memory_mb": peak_memory_mb()}
+
+
+COMMAND = Command(
+    "time and memory of the search step, as JSON",
+    define,
+    run,
+    example="kdarts bench --method=darts --batch_size=16 --channels=16 --cells=8",
+)

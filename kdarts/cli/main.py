@@ -1,0 +1,64 @@
+"""`kdarts VERB [--flags]`."""
+
+import importlib
+import os
+import sys
+
+from absl import flags
+
+from kdarts import __version__
+from kdarts.cli.command import Command, help_text
+from kdarts.genotypes.errors import KdartsError, choice
+
+VERBS = ("search", "train", "evaluate", "export", "info", "draw", "bench", "methods", "spaces")
+
+
+def _command(verb: str) -> Command:
+    return importlib.import_module(f"kdarts.cli.{choice('command', verb, VERBS)}").COMMAND
+
+
+def _overview() -> str:
+    lines = ["kdarts: differentiable neural architecture search", "", "usage: kdarts COMMAND [--flags]", ""]
+    lines += [f"  {verb:10}{_command(verb).summary}" for verb in VERBS]
+    lines += ["", "kdarts COMMAND --help lists a command's flags; --flagfile=FILE reads flags from a file."]
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        arguments: without the program's name; None: those of this process.
+
+    Returns:
+        Exit code: 0, or 2 for anything the user got wrong, with one line on standard error.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if not arguments or arguments[0] in ("help", "--help", "-h"):
+            print(_overview())
+            return 0 if arguments else 2
+        if arguments[0] == "--version":
+            print(__version__)
+            return 0
+        command = _command(arguments[0])
+        values = command.parse(arguments)
+        if values.help:
+            print(help_text(arguments[0], command))
+            return 0
+        command.run(values)
+        return 0
+    except (KdartsError, flags.Error) as error:
+        print(f"kdarts: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("kdarts: interrupted; the same command goes on from the last finished epoch", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def script() -> None:
+    """The console script: `main`, as an exit code."""
+    sys.exit(main())

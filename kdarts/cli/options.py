@@ -1,0 +1,97 @@
+"""Flags that several commands share, and what they mean."""
+
+import math
+import os
+
+from absl import flags
+
+from kdarts.genotypes.errors import KdartsError
+
+NEUTRAL = ("help", "workdir", "data_dir", "download")
+"""Flags that do not change what a run comes to; a workdir does not remember them."""
+
+
+def define_dataset(values: flags.FlagValues) -> None:
+    """`--dataset` and how to read it."""
+    flags.DEFINE_string(
+        "dataset",
+        "digits",
+        "digits (built in), folder:PATH (one sub-folder for each class), or a name of TensorFlow Datasets",
+        flag_values=values,
+    )
+    flags.DEFINE_string("data_dir", None, "where TensorFlow Datasets keeps its data", flag_values=values)
+    flags.DEFINE_bool("download", False, "let TensorFlow Datasets download and prepare the data", flag_values=values)
+    flags.DEFINE_integer("image_size", None, "resize images to this side, in pixels", lower_bound=8, flag_values=values)
+
+
+def load(values: flags.FlagValues, split: str):
+    """The images that the flags name."""
+    from kdarts.run import datasets
+
+    where = {"data_dir": values.data_dir, "image_size": values.image_size, "download": values.download}
+    return datasets.load(values.dataset, split=split, **where)
+
+
+def define_augmentation(values: flags.FlagValues) -> None:
+    """How training images are varied."""
+    flags.DEFINE_integer(
+        "pad",
+        None,
+        "pixels by which images are padded before a random crop; default by data set",
+        0,
+        flag_values=values,
+    )
+    flags.DEFINE_bool("flip", None, "mirror half of the images; default by data set", flag_values=values)
+    flags.DEFINE_integer("cutout", 0, "side of the square cut out of each image, in pixels", 0, flag_values=values)
+
+
+def augmentation(values: flags.FlagValues, image_shape):
+    """The augmentation that the flags ask for, the data set's own where they are silent."""
+    import dataclasses
+
+    from kdarts.run.augmentation import default_augmentation
+
+    own = default_augmentation(values.dataset, image_shape)
+    chosen = {"pad": values.pad, "flip": values.flip, "cutout": values.cutout}
+    return dataclasses.replace(own, **{name: value for name, value in chosen.items() if value is not None})
+
+
+def remembered(values: flags.FlagValues) -> dict[str, str]:
+    """What a workdir remembers of a run: every flag that is set and decides its outcome, as text."""
+    kept = {}
+    for name in values:
+        value = values[name].value
+        if name in NEUTRAL or name in ("flagfile", "undefok") or value is None:
+            continue
+        if name == "dataset" and value.startswith("folder:"):
+            value = "folder:" + os.path.abspath(os.path.expanduser(value.removeprefix("folder:")))
+        if isinstance(value, float) and not math.isfinite(value):
+            raise KdartsError(f"--{name}={value}: needs a finite number")
+        kept[name] = "true" if value is True else "false" if value is False else str(value)
+    return kept
+
+
+def positive(name: str, default, text: str, values: flags.FlagValues) -> None:
+    """A whole number from 1."""
+    flags.DEFINE_integer(name, default, text, lower_bound=1, flag_values=values)
+
+
+def define_network(values: flags.FlagValues) -> None:
+    """The size and the outer form of a network."""
+    positive("channels", None, "channels of a node before any reduction", values)
+    positive("cells", None, "number of cells; default: the genotype's own, if it has a depth", values)
+    flags.DEFINE_bool("auxiliary", False, "with the auxiliary classifier", flag_values=values)
+    flags.DEFINE_string("stem", "auto", "cifar, small, imagenet or auto (by image size)", flag_values=values)
+
+
+def network_size(values: flags.FlagValues, genotype, sizes: dict[str, int]) -> tuple[int, int | None]:
+    """`(channels, cells)` as the flags say, else those of `sizes`; a genotype's own depth comes first."""
+    own_depth = genotype.sequence is not None
+    return values.channels or sizes["channels"], values.cells or (None if own_depth else sizes["cells"])
+
+
+def fingerprint(genotype) -> str:
+    """A short text that tells genotypes apart, whatever file they came from."""
+    import hashlib
+
+    return hashlib.sha256(genotype.named("").to_json().encode()).hexdigest()[:16]

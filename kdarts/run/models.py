@@ -1,0 +1,30 @@
+"""Reading saved networks and what lies beside them."""
+
+import pathlib
+
+import keras
+
+from kdarts.genotypes.errors import KdartsError
+from kdarts.nets import auxiliary, drop_path  # noqa: F401  (their layers must be known to read a model)
+from kdarts.run.files import read_json
+from kdarts.search import optimizers  # noqa: F401
+
+
+def load_model(path) -> keras.Model:
+    """A network saved as `.keras`; raises `KdartsError` in one line if there is none or it is damaged."""
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise KdartsError(f"no model file {str(path)!r}")
+    if path.suffix != ".keras":
+        raise KdartsError(f"model {str(path)!r}: needs a file that ends in .keras")
+    try:
+        return keras.saving.load_model(path, safe_mode=True)
+    except Exception as error:  # A damaged file can fail anywhere inside the reader, in ways it does not name.
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise KdartsError(f"model {str(path)!r} cannot be read; it is damaged or not a Keras model ({first})") from None
+
+
+def summary_beside(path) -> dict:
+    """The `summary.json` beside a model, {} if there is none."""
+    summary = pathlib.Path(path).with_name("summary.json")
+    return read_json(summary) if summary.is_file() else {}

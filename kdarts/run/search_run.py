@@ -1,0 +1,110 @@
+"""One search from its start, or from where it was left, to its summary."""
+
+import time
+
+import keras
+
+from kdarts.nets.cost import network_cost
+from kdarts.run import pipeline
+from kdarts.run.checkpoint import Checkpoint
+from kdarts.run.files import read_json, write_json
+from kdarts.run.logs import loggers, verbosity
+from kdarts.run.search_record import SearchRecord, WriteFiles
+from kdarts.run.timing import StepTime, TimeLeft, peak_memory_mb
+from kdarts.run.workdir import Workdir
+from kdarts.search.schedules import Cosine
+from kdarts.search.search import Search
+
+
+def run_search(
+    search: Search,
+    workdir: Workdir,
+    train,
+    valid,
+    *,
+    mean,
+    std,
+    augmentation,
+    seed: int,
+    validate_every: int,
+    about: dict,
+    began: float | None = None,
+) -> dict:
+    """Runs a compiled search in a workdir, going on from its latest state.
+
+    Args:
+        search: the compiled search; its method gives epochs, batch size and learning rates.
+        workdir: claimed for this run.
+        train, valid: images for the weights and for α.
+        mean, std: of each channel, for the scale 0 to 1.
+        augmentation: of both.
+        seed: of the order and the augmentation.
+        validate_every: epochs between measurements on `valid`; 0: only at the end.
+        about: opens the summary.
+        began: `time.monotonic()` when the run began; None: now.
+
+    Returns:
+        The summary, as in `summary.json`.
+    """
+    began = time.monotonic() if began is None else began
+    method = search.method
+    checkpoint = Checkpoint(workdir / "backup", search)
+    record = SearchRecord(workdir, checkpoint)
+    first_epoch = checkpoint.restore()
+    record.write()
+    evaluation = pipeline.eval_dataset(valid, method.batch_size, mean, std)
+    step_time = StepTime()
+    if first_epoch < method.epochs:
+        steps = pipeline.steps_per_epoch(train, method.batch_size)
+        start = first_epoch * steps
+        batches = pipeline.search_dataset_from(
+            train, valid, method.batch_size, seed, augmentation, mean, std, start_step=start
+        )
+        if first_epoch:
+            print(f"going on after epoch {first_epoch} of {method.epochs}", flush=True)
+        print("building the search step …", flush=True)
+        rate = Cosine(method.learning_rate, method.final_learning_rate, method.epochs)
+        checkpoint.records["seconds"] += time.monotonic() - began
+        search.fit(
+            batches,
+            steps_per_epoch=steps,
+            epochs=method.epochs,
+            initial_epoch=first_epoch,
+            validation_data=evaluation if validate_every else None,
+            validation_freq=validate_every or 1,
+            verbose=verbosity(),
+            callbacks=[
+                keras.callbacks.LearningRateScheduler(rate),
+                step_time,
+                record,
+                checkpoint,
+                WriteFiles(record.write),
+                *loggers(workdir / "events"),
+                TimeLeft(method.epochs),
+            ],
+        )
+    elif (workdir / "summary.json").exists():
+        print(f"finished before, after {first_epoch} epochs", flush=True)
+        return read_json(workdir / "summary.json")
+    history = checkpoint.records["history"]
+    accuracy = history[-1].get("val_accuracy")
+    if accuracy is None:
+        accuracy = search.evaluate(evaluation, verbose=0, return_dict=True)["accuracy"]
+    net, genotype = search.supernet, record.write()
+    cost = network_cost(genotype, net.image_shape, net.num_classes, net.channels, len(net.plan))
+    summary = {
+        **about,
+        "epochs": len(history),
+        "valid_accuracy": float(accuracy),
+        "params": cost.params,
+        "macs": cost.macs,
+        "cells": len(net.plan),
+        "channels": net.channels,
+        "skip_connects": genotype.skip_connects(),
+        "step_ms": step_time.median_ms,
+        "wall_seconds": checkpoint.records["seconds"],
+        "peak_memory_mb": peak_memory_mb(),
+        "stopped_by": "epochs",
+    }
+    write_json(workdir / "summary.json", summary)
+    return summary

@@ -1,0 +1,100 @@
+"""One training of a network from scratch, or from where it was left, to its summary."""
+
+import time
+
+import keras
+
+from kdarts.genotypes.files import write_with
+from kdarts.nets.drop_path import DropPathSchedule
+from kdarts.run import pipeline
+from kdarts.run.checkpoint import Checkpoint
+from kdarts.run.files import write_json, write_table
+from kdarts.run.logs import loggers, verbosity
+from kdarts.run.search_record import WriteFiles
+from kdarts.run.timing import StepTime, TimeLeft, peak_memory_mb
+from kdarts.run.workdir import Workdir
+
+
+def run_training(
+    network: keras.Model,
+    workdir: Workdir,
+    train,
+    test,
+    *,
+    epochs: int,
+    batch_size: int,
+    schedule,
+    mean,
+    std,
+    augmentation,
+    seed: int,
+    about: dict,
+    began: float | None = None,
+) -> dict:
+    """Trains a compiled network in a workdir, going on from its latest state, and measures it on the test images.
+
+    Args:
+        network: the compiled model.
+        workdir: claimed for this run.
+        train, test: images to train and to measure on; the test images are looked at once, at the end.
+        epochs, batch_size: length of the training, examples of a step.
+        schedule: learning rate by epoch.
+        mean, std: of each channel, for the scale 0 to 1.
+        augmentation: of the training images.
+        seed: of the order and the augmentation.
+        about: opens the summary.
+        began: `time.monotonic()` when the run began; None: now.
+
+    Returns:
+        The summary, as in `summary.json`.
+    """
+    began = time.monotonic() if began is None else began
+    checkpoint = Checkpoint(workdir / "backup", network)
+    first_epoch = checkpoint.restore()
+    step_time = StepTime()
+
+    def write_history():
+        write_table(workdir / "history.csv", checkpoint.records["history"])
+
+    if first_epoch < epochs:
+        steps = pipeline.steps_per_epoch(train, batch_size)
+        start = first_epoch * steps
+        batches = pipeline.train_dataset(train, batch_size, seed, augmentation, mean, std, start_step=start)
+        if first_epoch:
+            print(f"going on after epoch {first_epoch} of {epochs}", flush=True)
+        checkpoint.records["seconds"] += time.monotonic() - began
+        network.fit(
+            batches,
+            steps_per_epoch=steps,
+            epochs=epochs,
+            initial_epoch=first_epoch,
+            verbose=verbosity(),
+            callbacks=[
+                keras.callbacks.LearningRateScheduler(schedule),
+                DropPathSchedule(epochs),
+                step_time,
+                checkpoint,
+                WriteFiles(write_history),
+                *loggers(workdir / "events"),
+                TimeLeft(epochs),
+            ],
+        )
+    write_history()
+    write_with(workdir / "model.keras", lambda temporary: network.save(temporary))
+    result = network.evaluate(pipeline.eval_dataset(test, batch_size, mean, std), verbose=0, return_dict=True)
+    summary = {
+        **about,
+        "epochs": len(checkpoint.records["history"]),
+        "test_accuracy": float(result["accuracy"]),
+        "test_loss": float(result["loss"]),
+        "test_examples": len(test),
+        "mean": [float(m) for m in mean],
+        "std": [float(s) for s in std],
+        "class_names": list(train.class_names),
+        "input_shape": list(train.image_shape),
+        "step_ms": step_time.median_ms,
+        "wall_seconds": checkpoint.records["seconds"],
+        "peak_memory_mb": peak_memory_mb(),
+    }
+    write_json(workdir / "summary.json", summary)
+    return summary
