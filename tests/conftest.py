@@ -1,4 +1,4 @@
-"""What the tests share: quiet TensorFlow, the step's threads, and arrays from the papers' reference code where present."""
+"""What the tests share: quiet TensorFlow, the step's threads, and the reference arrays where they are present."""
 
 import json
 import pathlib

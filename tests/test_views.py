@@ -67,7 +67,7 @@ def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(KdartsError, match="cells.svg.*No space left"):
+    with pytest.raises(KdartsError, match=r"cells\.svg.*No space left"):
         drawing.draw_genotype(get_genotype("DARTS_V2"), path)
     with pytest.raises(KdartsError, match="No space left"):
         drawing.draw_genotype(get_genotype("DARTS_V2"), tmp_path / "cells.dot")

@@ -3,7 +3,8 @@
 Each function is one mathematical operation; which kernel computes it depends on where and how it runs. The fast
 choices are those of oneDNN on a CPU: there a depthwise convolution runs quickest as a grouped `conv2d`, and the
 filter gradient of a 5x5 depthwise kernel is several times faster in two parts no wider than three columns (oneDNN has
-no specialised kernel for wider ones). Elsewhere, in float64, and where a second derivative is wanted, the plain form is used.
+no specialised kernel for wider ones). Elsewhere, in float64, and where a second derivative is wanted, the plain form is
+used.
 """
 
 import contextlib
@@ -38,7 +39,8 @@ def _grouped(x):
 def _padded(x, size, stride):
     """`x` and the padding to convolve it with, so that `size` (odd) is padded alike on every side.
 
-    "SAME" does that at stride 1; at stride 2 it would pad the end alone. The `conv2d` gradients of oneDNN take no explicit padding.
+    "SAME" does that at stride 1; at stride 2 it would pad the end alone. Gradients of grouped `conv2d` kernels take
+    no explicit padding.
     """
     if max(stride) == 1:
         return x, "SAME"
@@ -92,7 +94,7 @@ def depthwise(x, kernel, stride=1, dilation=1):
 
 
 def _dilated(x, kernel):
-    """Dilation 2: an ordinary convolution over the four interleaved half-size images; grouped kernels know no dilation."""
+    """Dilation 2 as an ordinary convolution over the four interleaved half-size images."""
     margin = kernel.shape[0] - 1
     odd = [n % 2 for n in x.shape[1:3]]
     interleaved = tf.space_to_batch(x, [2, 2], [[margin, margin + o] for o in odd])
@@ -101,7 +103,7 @@ def _dilated(x, kernel):
 
 @tf.custom_gradient
 def _remade_dilated(x, kernel):
-    """The same; the interleaved images are made again for the gradient: they are larger than `x`, which is kept anyway."""
+    """The same; its gradient makes the interleaved images again, which are larger than the `x` that is kept anyway."""
 
     def gradient(dy):
         with tf.control_dependencies([dy]), tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -141,12 +143,14 @@ def _wide_depthwise(x, kernel, stride, padding):
                 # The columns that this part of the kernel touches, cut out before they are padded.
                 first = start - pad_w
                 last = first + reach + columns
-                low, high = min(max(first, 0), x.shape[2]), max(min(last, x.shape[2]), 0)
+                low, high = (min(max(edge, 0), x.shape[2]) for edge in (first, last))
+                left = min(max(-first, 0), last - first)
+                right = last - first - left - (high - low)
                 cut = x
                 if (low, high) != (0, x.shape[2]):
                     cut = tf.slice(x, [0, 0, low, 0], [-1, -1, high - low, -1])
-                if pad_h or (low, high) != (first, last):
-                    cut = tf.pad(cut, [[0, 0], [pad_h, pad_h], [low - first, last - high], [0, 0]])
+                if pad_h or left or right:
+                    cut = tf.pad(cut, [[0, 0], [pad_h, pad_h], [left, right], [0, 0]])
                 sizes = [height, columns, 1, kernel.shape[3]]
                 parts.append(
                     tf.raw_ops.Conv2DBackpropFilter(input=cut, filter_sizes=sizes, padding="VALID", **attributes)

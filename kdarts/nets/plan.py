@@ -32,7 +32,8 @@ STEMS = {
     "small": Stem((("stem", _CONV_BN, 1, 1),)),
     "imagenet": Stem((("stem0", _STEM0, 2, 1), ("stem1", _STEM1, 2, 1)), halved=True),
 }
-"""`cifar`: 3x3 convolution to three times the channels; `small`: to the channels alone; `imagenet`: an eighth of the size."""
+"""`cifar`: 3x3 convolution to three times the channels; `small`: to the channels alone; `imagenet`: to an
+eighth of the size."""
 
 
 @dataclass(frozen=True)

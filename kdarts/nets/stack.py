@@ -47,7 +47,7 @@ class Stack(keras.layers.Layer):
         first = self.layers_in_order[rectified] if len(self.layers_in_order) > rectified else None
         tiled = copies > 1 and isinstance(first, Conv) and first.depthwise
         self.reads = (rectified, tiled)
-        """Whether the input is to come rectified, and repeated once for each edge (both are shared by a source's stacks)."""
+        """Whether the input is to come rectified, and repeated once for each edge: a source's stacks share both."""
 
     def build(self, input_shape):
         channels = input_shape[-1]

@@ -22,9 +22,9 @@ def share_cells(sharing, plan) -> list[int]:
         return [int(cell.reduction) for cell in plan]
     if sharing == "individual":
         return list(range(len(plan)))
-    if isinstance(sharing, list | tuple) and all(isinstance(i, int) for i in sharing):
-        if len(sharing) == len(plan) and set(sharing) == set(range(max(sharing) + 1)):
-            return list(sharing)
+    listed = isinstance(sharing, list | tuple) and all(isinstance(i, int) for i in sharing)
+    if listed and len(sharing) == len(plan) and set(sharing) == set(range(max(sharing) + 1)):
+        return list(sharing)
     raise KdartsError(
         f"sharing {sharing!r}: allowed are 'shared', 'individual', or {len(plan)} indices counted from 0 without gaps"
     )

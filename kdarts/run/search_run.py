@@ -10,7 +10,7 @@ from kdarts.run.checkpoint import Checkpoint
 from kdarts.run.files import read_json, write_json
 from kdarts.run.logs import loggers, verbosity
 from kdarts.run.search_record import SearchRecord, WriteFiles
-from kdarts.run.timing import StepTime, TimeLeft, peak_memory_mb
+from kdarts.run.timing import Progress, StepTime, peak_memory_mb
 from kdarts.run.workdir import Workdir
 from kdarts.search.schedules import Cosine
 from kdarts.search.search import Search
@@ -73,6 +73,7 @@ def run_search(
             validation_data=evaluation if validate_every else None,
             validation_freq=validate_every or 1,
             verbose=verbosity(),
+            shuffle=False,
             callbacks=[
                 keras.callbacks.LearningRateScheduler(rate),
                 step_time,
@@ -80,7 +81,7 @@ def run_search(
                 checkpoint,
                 WriteFiles(record.write),
                 *loggers(workdir / "events"),
-                TimeLeft(method.epochs),
+                Progress(),
             ],
         )
     elif (workdir / "summary.json").exists():

@@ -48,26 +48,23 @@ class StepTime(keras.callbacks.Callback):
         return statistics.median(self.steps) if self.steps else None
 
 
-class TimeLeft(keras.callbacks.Callback):
-    """Prints after each epoch how long the rest will take, going by the latest epochs.
+class Progress(keras.callbacks.ProgbarLogger):
+    """Keras' progress, and at the start of each epoch how long the rest will take, going by the latest epochs."""
 
-    Args:
-        epochs: of the whole run.
-    """
-
-    def __init__(self, epochs: int):
+    def __init__(self):
         super().__init__()
-        self.epochs = epochs
         self._began = 0.0
         self._spent: list[float] = []
 
     def on_epoch_begin(self, epoch, logs=None):
+        self._reset_progbar()
         self._began = time.monotonic()
+        # The first epoch of a process builds the graph as well; it tells little about the others.
+        recent = self._spent[1:][-5:]
+        left = f" · {clock((self.epochs - epoch) * statistics.mean(recent))} left" if recent else ""
+        if self.verbose:
+            print(f"Epoch {epoch + 1}/{self.epochs}{left}", flush=True)
 
     def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, logs)
         self._spent.append(time.monotonic() - self._began)
-        # The first epoch of a process builds the graph as well; it tells little about the others.
-        recent = self._spent[1:][-5:] or self._spent
-        left = (self.epochs - epoch - 1) * statistics.mean(recent)
-        if left:
-            print(f"epoch {epoch + 1} of {self.epochs} done, about {clock(left)} left", flush=True)

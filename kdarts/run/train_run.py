@@ -11,7 +11,7 @@ from kdarts.run.checkpoint import Checkpoint
 from kdarts.run.files import write_json, write_table
 from kdarts.run.logs import loggers, verbosity
 from kdarts.run.search_record import WriteFiles
-from kdarts.run.timing import StepTime, TimeLeft, peak_memory_mb
+from kdarts.run.timing import Progress, StepTime, peak_memory_mb
 from kdarts.run.workdir import Workdir
 
 
@@ -69,6 +69,7 @@ def run_training(
             epochs=epochs,
             initial_epoch=first_epoch,
             verbose=verbosity(),
+            shuffle=False,
             callbacks=[
                 keras.callbacks.LearningRateScheduler(schedule),
                 DropPathSchedule(epochs),
@@ -76,7 +77,7 @@ def run_training(
                 checkpoint,
                 WriteFiles(write_history),
                 *loggers(workdir / "events"),
-                TimeLeft(epochs),
+                Progress(),
             ],
         )
     write_history()

@@ -35,7 +35,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Linear:
-    """A straight descent that nearly reaches zero `tail` epochs before the end, then a flat one (P- and PC-DARTS on ImageNet).
+    """A straight descent, nearly to zero; the last `tail` epochs are flatter (P- and PC-DARTS on ImageNet).
 
     Attributes:
         initial: learning rate of epoch 0.

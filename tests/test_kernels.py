@@ -1,0 +1,221 @@
+"""Each kernel against a plain statement of what it computes: values, gradients, and second derivatives."""
+
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kdarts.nets import kernels
+
+SMALL = list(itertools.product(range(1, 8), range(1, 8)))
+LARGER = [(8, 8), (9, 12), (16, 11), (13, 13), (32, 32)]
+
+
+def _random(*shape, seed=0):
+    return np.random.default_rng([seed, *shape]).normal(size=shape).astype("float32")
+
+
+def _graph(function, *tensors):
+    """Values and gradients of a function of two tensors, built as a graph: oneDNN's grouped gradients need one."""
+
+    @tf.function(autograph=False)
+    def run(*given):
+        out = []
+        for a, b, dy in given:
+            with tf.GradientTape() as tape:
+                tape.watch((a, b))
+                y = function(a, b)
+            out.append((y, *tape.gradient(y, (a, b), dy)))
+        return out
+
+    return tf.nest.map_structure(np.asarray, run(*tf.nest.map_structure(tf.constant, tensors)))
+
+
+def _plain_depthwise(x, kernel, stride, dilation):
+    margin = dilation * (kernel.shape[0] // 2)
+    x = tf.pad(x, [[0, 0], [margin, margin], [margin, margin], [0, 0]])
+    kernel = tf.transpose(kernel, (0, 1, 3, 2))
+    if dilation == 1:
+        return tf.nn.depthwise_conv2d(x, kernel, (1, stride, stride, 1), "VALID")
+    return tf.nn.depthwise_conv2d(x, kernel, (1, 1, 1, 1), "VALID", dilations=(2, 2))[:, ::stride, ::stride]
+
+
+def _depthwise_cases(size, stride, sizes, dtype, channels=4):
+    for height, width in sizes:
+        x, kernel = _random(2, height, width, channels), _random(size, size, 1, channels, seed=1)
+        dy = _random(2, -(-height // stride), -(-width // stride), channels, seed=2)
+        yield tuple(array.astype(dtype) for array in (x, kernel, dy))
+
+
+def _check_depthwise(size, stride, dilation, sizes, dtype, tolerance):
+    cases = list(_depthwise_cases(size, stride, sizes, dtype))
+    given = _graph(lambda x, k: kernels.depthwise(x, k, stride, dilation), *cases)
+    for shape, case, outcome in zip(sizes, cases, given, strict=True):
+        x, kernel, dy = (tf.constant(array, tf.float64) for array in case)
+        with tf.GradientTape() as tape:
+            tape.watch((x, kernel))
+            y = _plain_depthwise(x, kernel, stride, dilation)
+        expected = (y, *tape.gradient(y, (x, kernel), dy))
+        for what, ours, theirs in zip(("value", "input gradient", "filter gradient"), outcome, expected, strict=True):
+            assert ours.dtype == dtype and ours.shape == theirs.shape
+            scale = max(1, np.abs(theirs).max())
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance * scale, err_msg=f"{what} at {shape}")
+
+
+@pytest.mark.parametrize(
+    "size, stride, dilation", [(3, 1, 1), (3, 2, 1), (5, 1, 1), (5, 2, 1), (3, 1, 2), (5, 1, 2), (5, 2, 2)]
+)
+def test_depthwise_and_both_gradients_are_right_at_every_small_size(size, stride, dilation):
+    _check_depthwise(size, stride, dilation, SMALL + LARGER, "float32", 2e-6)
+
+
+@pytest.mark.parametrize("size, stride, dilation", [(7, 1, 1), (7, 2, 1), (7, 1, 2), (7, 2, 2), (9, 1, 1), (3, 2, 2)])
+def test_depthwise_of_other_kernels_is_right_too(size, stride, dilation):
+    _check_depthwise(size, stride, dilation, [*SMALL[::2], *LARGER], "float32", 2e-6)
+
+
+@pytest.mark.parametrize("stride, dilation", [(1, 1), (2, 1), (1, 2), (2, 2)])
+def test_depthwise_is_the_same_in_float64_and_inside_twice_differentiable(stride, dilation):
+    sizes = [(1, 1), (2, 5), (7, 4), (9, 9)]
+    _check_depthwise(5, stride, dilation, sizes, "float64", 1e-12)
+    with kernels.twice_differentiable():
+        _check_depthwise(5, stride, dilation, sizes, "float32", 2e-6)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 2e-6), ("float64", 1e-12)])
+@pytest.mark.parametrize("size, stride", [((1, 1), (1, 1)), ((1, 1), (2, 2)), ((3, 3), (2, 2)), ((1, 7), (1, 2))])
+def test_grouped_convolution_is_one_convolution_for_each_group(dtype, tolerance, size, stride):
+    groups, inner, filters = 3, 4, 2
+
+    def separate(x, kernel):
+        margins = [[n // 2, n // 2] for n in size]
+        x = tf.pad(x, [[0, 0], *margins, [0, 0]])
+        parts = zip(tf.split(x, groups, -1), tf.split(kernel, groups, -1), strict=True)
+        return tf.concat([tf.nn.conv2d(a, k, (1, *stride, 1), "VALID") for a, k in parts], -1)
+
+    cases = []
+    for height, width in [(1, 1), (2, 5), (7, 4), (8, 8), (9, 13)]:
+        x, kernel = _random(2, height, width, groups * inner), _random(*size, inner, groups * filters)
+        dy = _random(2, -(-height // stride[0]), -(-width // stride[1]), groups * filters, seed=3)
+        cases.append(tuple(array.astype(dtype) for array in (x, kernel, dy)))
+    ours = _graph(lambda x, k: kernels.convolution(x, k, groups, stride), *cases)
+    theirs = _graph(separate, *cases)
+    for a, b in zip(tf.nest.flatten(ours), tf.nest.flatten(theirs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * max(1, np.abs(b).max()))
+
+
+def _slow_pool(x, stride, reduce):
+    """3x3 windows around every `stride`-th pixel, cut off at the border."""
+    _, height, width, _ = x.shape
+    rows = [
+        np.stack([reduce(x[:, max(i - 1, 0) : i + 2, max(j - 1, 0) : j + 2]) for j in range(0, width, stride)], 1)
+        for i in range(0, height, stride)
+    ]
+    return np.stack(rows, 1)
+
+
+@pytest.mark.parametrize("twice", [False, True])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kind", ["max", "average"])
+def test_pools_leave_the_border_out_of_maximum_and_mean(kind, stride, twice):
+    pool, reduce = {
+        "max": (kernels.max_pool, lambda window: window.max((1, 2))),
+        "average": (kernels.average_pool, lambda window: window.mean((1, 2))),
+    }[kind]
+    for height, width in [(1, 1), (2, 2), (3, 5), (4, 7), (8, 8), (9, 6)]:
+        x = _random(2, height, width, 3) - 5  # negative: a border of zeros would win every maximum
+        if twice:
+            with kernels.twice_differentiable():
+                y = pool(tf.constant(x), stride)
+        else:
+            y = pool(tf.constant(x), stride)
+        np.testing.assert_allclose(y, _slow_pool(x, stride, reduce), rtol=0, atol=2e-6, err_msg=f"{height}x{width}")
+
+
+@pytest.mark.parametrize("dtype, twice", [("float32", False), ("float32", True), ("float64", False)])
+def test_normalize_uses_batch_statistics_and_keeps_the_unbiased_variance(dtype, twice):
+    x = (3 * _random(4, 5, 3, 6) + np.arange(6)).astype(dtype)
+    scale, offset, mean, variance = (_random(6, seed=s).astype(dtype) for s in range(1, 5))
+    variance = np.abs(variance) + 1
+    axes, count = (0, 1, 2), 4 * 5 * 3
+
+    def run(training):
+        if twice:
+            with kernels.twice_differentiable():
+                return kernels.normalize(tf.constant(x), scale, offset, mean, variance, training)
+        return kernels.normalize(tf.constant(x), scale, offset, mean, variance, training)
+
+    tolerance = {"rtol": 0, "atol": 5e-6 if dtype == "float32" else 1e-12}
+    y, new_mean, new_variance = run(True)
+    wide = x.astype("float64")
+    standard = (wide - wide.mean(axes)) / np.sqrt(wide.var(axes) + 1e-5)
+    np.testing.assert_allclose(y, standard * scale + offset, **tolerance)
+    np.testing.assert_allclose(new_mean, 0.9 * mean + 0.1 * wide.mean(axes), **tolerance)
+    unbiased = wide.var(axes) * count / (count - 1)
+    np.testing.assert_allclose(new_variance, 0.9 * variance + 0.1 * unbiased, **tolerance)
+
+    y, new_mean, new_variance = run(False)
+    np.testing.assert_allclose(y, (wide - mean) / np.sqrt(variance + 1e-5) * scale + offset, **tolerance)
+    np.testing.assert_array_equal(new_mean, mean)
+    np.testing.assert_array_equal(new_variance, variance)
+
+
+def _hessian_vector(function, x, direction):
+    """`d/dx <direction, df/dx>` as a graph, and the same by central differences of the first derivative."""
+
+    @tf.function(autograph=False)
+    def slope(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = function(x)
+        return tape.gradient(value, x)
+
+    @tf.function(autograph=False)
+    def curvature(x):
+        with tf.GradientTape() as outer:
+            outer.watch(x)
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                value = function(x)
+            product = tf.reduce_sum(inner.gradient(value, x) * direction)
+        return outer.gradient(product, x)
+
+    step = 1e-6
+    numeric = (slope(x + step * direction) - slope(x - step * direction)) / (2 * step)
+    return curvature(x).numpy(), numeric.numpy()
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 4, 3), (2, 5, 7, 2)])
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        lambda x: kernels.max_pool(x, 1),
+        lambda x: kernels.max_pool(x, 2),
+        lambda x: kernels.average_pool(x, 2),
+        lambda x: kernels.normalize(x, tf.range(1, x.shape[-1] + 1.0, dtype=x.dtype), 0.5, 0.0, 1.0, True)[0],
+        lambda x: kernels.depthwise(x, tf.constant(_random(5, 5, 1, x.shape[-1]), x.dtype)),
+        lambda x: kernels.depthwise(x, tf.constant(_random(3, 3, 1, x.shape[-1]), x.dtype), dilation=2),
+    ],
+    ids=["max_pool", "max_pool_stride_2", "average_pool", "normalize", "depthwise", "dilated"],
+)
+def test_second_derivatives_are_right_in_a_graph(kernel, shape):
+    x, direction = (tf.constant(_random(*shape, seed=s), tf.float64) for s in (5, 6))
+    with kernels.twice_differentiable():
+        found, numeric = _hessian_vector(lambda x: tf.reduce_sum(kernel(x) ** 4), x, direction)
+    assert np.abs(numeric).max() > 0.1
+    np.testing.assert_allclose(found, numeric, rtol=0, atol=1e-6 * np.abs(numeric).max())
+
+
+def test_twice_differentiable_ends_with_its_block():
+    x = tf.constant(_random(1, 4, 4, 2))
+
+    def operations():
+        graph = tf.function(lambda x: kernels.max_pool(x, 1)).get_concrete_function(x).graph
+        return {operation.type for operation in graph.get_operations()}
+
+    plain = operations()
+    with pytest.raises(ZeroDivisionError), kernels.twice_differentiable():
+        assert operations() != plain
+        raise ZeroDivisionError
+    assert operations() == plain
