@@ -1,6 +1,9 @@
 """Differentiable neural architecture search for Keras 3 and TensorFlow."""
 
 import importlib
+import importlib.abc
+import importlib.util
+import sys
 
 _HOMES = {
     "kdarts.genotypes.errors": ["KdartsError"],
@@ -29,6 +32,36 @@ def __getattr__(name: str):
     if name not in _HOME:
         raise AttributeError(f"module 'kdarts' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME[name]), name)
+
+
+_SAVED = ("kdarts.nets.auxiliary", "kdarts.nets.drop_path", "kdarts.search.optimizers")
+"""Modules with classes that a saved network may name; Keras knows a class only once its module is imported."""
+
+
+class _WithKeras(importlib.abc.MetaPathFinder):
+    """Imports what saved networks name together with Keras, and not before: Keras takes seconds to load."""
+
+    def find_spec(self, fullname, path=None, target=None):
+        if fullname != "keras":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec("keras")
+        execute = spec.loader.exec_module
+
+        def exec_module(module):
+            execute(module)
+            for name in _SAVED:
+                importlib.import_module(name)
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+
+if "keras" in sys.modules:
+    for _name in _SAVED:
+        importlib.import_module(_name)
+else:
+    sys.meta_path.insert(0, _WithKeras())
 
 
 def __dir__():

@@ -10,6 +10,10 @@ from kdarts.cli.quiet import start_tensorflow
 
 start_tensorflow()
 
+import keras  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+from kdarts.nets.reference import load_reference_state  # noqa: E402
 from kdarts.run.threads import configure_threads  # noqa: E402
 
 configure_threads()
@@ -43,3 +47,82 @@ def cifar10_dir():
 def state_dict(arrays: dict, prefixes=("param:", "buf:")) -> dict:
     """The weights in a reference file, under their own names."""
     return {key.split(":", 1)[1]: value for key, value in arrays.items() if key.startswith(prefixes)}
+
+
+def prepared(
+    root,
+    name,
+    splits=("train",),
+    shape=(9, 9, 3),
+    size=lambda i: (9, 9),
+    count=20,
+    keys=("image", "label"),
+    version="1.0.0",
+    words=(),
+):
+    """Writes a data set as TFDS prepares it: picture `i` has value `i` and class `i % 2`; `words` are text features."""
+    import tensorflow_datasets as tfds
+
+    folder = root / name / version
+    folder.mkdir(parents=True)
+    features = tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(shape=shape, encoding_format="png"),
+            "label": tfds.features.ClassLabel(names=["a", "b"]),
+            **{word: tfds.features.Text() for word in words},
+        }
+    )
+    infos = []
+    for split in splits:
+        template = tfds.core.ShardedFileTemplate(
+            data_dir=folder, dataset_name=name, split=split, filetype_suffix="tfrecord"
+        )
+        with tf.io.TFRecordWriter(str(folder / f"{name}-{split}.tfrecord-00000-of-00001")) as writer:
+            for i in range(count):
+                image = np.full((*size(i), shape[-1]), i, np.uint8)
+                example = {"image": image, "label": i % 2, **dict.fromkeys(words, "")}
+                writer.write(features.serialize_example(features.encode_example(example)))
+        infos.append(tfds.core.SplitInfo(name=split, shard_lengths=[count], num_bytes=0, filename_template=template))
+    tfds.folder_dataset.write_metadata(
+        data_dir=str(folder), features=features, split_infos=infos, supervised_keys=keys, check_data=False
+    )
+    return folder
+
+
+def numbered_by_reference(model, state: dict):
+    """How the elements of a model's variables are called in the reference code.
+
+    Overwrites the weights of `model` (float32 or float64) with the numbers of the elements of `state`.
+
+    Returns:
+        A function from variables and as many arrays of their shapes to `{name: array}` in the reference's layout.
+    """
+    ends = np.cumsum([0, *(array.size for array in state.values())])
+    numbers = [np.arange(a.size).reshape(a.shape) + end for a, end in zip(state.values(), ends[:-1], strict=True)]
+    load_reference_state(model, dict(zip(state, numbers, strict=True)))
+    places = {id(variable): variable.numpy().astype(int) for variable in model.variables}
+
+    def named(variables, arrays) -> dict:
+        flat = np.full(ends[-1], np.nan)
+        for variable, array in zip(variables, arrays, strict=True):
+            flat[places[id(variable)]] = array
+        return {name: flat[place] for name, place in zip(state, numbers, strict=True)}
+
+    return named
+
+
+def copy_edge(stack, edge: int, model, name: str) -> None:
+    """Copies one edge's share of the weights of a search-form `Stack` into the layers called `name` of a network."""
+    steps = stack.operation.step_names(stack.stride)
+    for variables, parts in zip(stack.step_weights, steps, strict=True):
+        share = [v.numpy().reshape(*v.shape[:-1], stack.copies, -1)[..., edge, :] for v in variables]
+        if len(variables) == len(parts):
+            for value, part in zip(share, parts, strict=True):
+                layer = model.get_layer(f"{name}.{part}")
+                depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+                layer.kernel.assign(value.swapaxes(2, 3) if depthwise else value)
+        elif variables:
+            layer = model.get_layer(f"{name}.{parts[0]}")
+            targets = (layer.moving_mean, layer.moving_variance, layer.gamma, layer.beta)
+            for target, value in zip(targets, share, strict=False):
+                target.assign(value)

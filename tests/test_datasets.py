@@ -1,25 +1,15 @@
 """Data sets: what is embedded, what is read from folders and from TensorFlow Datasets, and what is refused."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import prepared
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.run import pictures
 from kdarts.run.datasets import ImageData, halves, load, statistics
-
-TFDS = Path(__file__).parents[2] / "shared" / "data" / "tfds"
-
-
-@pytest.fixture
-def cifar10():
-    """The directory of the real CIFAR-10."""
-    if not (TFDS / "cifar10").is_dir():
-        pytest.skip("needs the prepared CIFAR-10 in ../shared/data/tfds")
-    return str(TFDS)
 
 
 def _png(path, value, size=(10, 10), channels=3):
@@ -235,36 +225,8 @@ def test_slow_reading_shows_itself_on_standard_error(tmp_path, monkeypatch, caps
 # TensorFlow Datasets
 
 
-def _prepared(root, name, splits=("train",), shape=(9, 9, 3), size=lambda i: (9, 9), count=20, keys=("image", "label")):
-    """Writes a data set as TFDS prepares it: picture `i` has value `i` and class `i % 2`."""
-    import tensorflow_datasets as tfds
-
-    folder = root / name / "1.0.0"
-    folder.mkdir(parents=True)
-    features = tfds.features.FeaturesDict(
-        {
-            "image": tfds.features.Image(shape=shape, encoding_format="png"),
-            "label": tfds.features.ClassLabel(names=["a", "b"]),
-        }
-    )
-    infos = []
-    for split in splits:
-        template = tfds.core.ShardedFileTemplate(
-            data_dir=folder, dataset_name=name, split=split, filetype_suffix="tfrecord"
-        )
-        with tf.io.TFRecordWriter(str(folder / f"{name}-{split}.tfrecord-00000-of-00001")) as writer:
-            for i in range(count):
-                image = np.full((*size(i), shape[-1]), i, np.uint8)
-                writer.write(features.serialize_example(features.encode_example({"image": image, "label": i % 2})))
-        infos.append(tfds.core.SplitInfo(name=split, shard_lengths=[count], num_bytes=0, filename_template=template))
-    tfds.folder_dataset.write_metadata(
-        data_dir=str(folder), features=features, split_infos=infos, supervised_keys=keys, check_data=False
-    )
-    return folder
-
-
 def test_prepared_data_set_with_a_test_split(tmp_path):
-    _prepared(tmp_path, "tiny", ("train", "validation", "test"), shape=(9, 9, 1))
+    prepared(tmp_path, "tiny", ("train", "validation", "test"), shape=(9, 9, 1))
     train, test = load("tiny", str(tmp_path)), load("tiny", str(tmp_path), split="test")
     assert train.class_names == ("a", "b") and train.image_shape == (9, 9, 1) and len(train) == len(test) == 20
     assert np.array_equal(train.images[:, 0, 0, 0], np.arange(20))
@@ -273,9 +235,9 @@ def test_prepared_data_set_with_a_test_split(tmp_path):
 
 
 def test_prepared_data_set_without_a_test_split(tmp_path):
-    _prepared(tmp_path, "valid", ("train", "validation"))
+    prepared(tmp_path, "valid", ("train", "validation"))
     assert len(load("valid", str(tmp_path))) == len(load("valid", str(tmp_path), split="test")) == 20
-    _prepared(tmp_path, "bare", size=lambda i: (9 + i % 3, 12), shape=(None, None, 3))
+    prepared(tmp_path, "bare", size=lambda i: (9 + i % 3, 12), shape=(None, None, 3))
     assert "9x12x3 and 10x12x3; pass image_size" in _refused("bare", str(tmp_path))
     parts = [load("bare", str(tmp_path), image_size=8, split=split) for split in ("train", "test")]
     values = [part.images[:, 0, 0, 0] for part in parts]
@@ -304,14 +266,14 @@ def test_data_sets_that_cannot_be_had_are_refused_at_once(tmp_path, monkeypatch)
 
 
 def test_prepared_data_that_is_damaged_or_of_another_kind_is_refused(tmp_path):
-    _prepared(tmp_path, "plain", keys=None)
+    prepared(tmp_path, "plain", keys=None)
     assert "image classification" in _refused("plain", str(tmp_path))
-    _prepared(tmp_path, "untrained", ("test",))
+    prepared(tmp_path, "untrained", ("test",))
     assert "it has: test" in _refused("untrained", str(tmp_path))
-    _prepared(tmp_path, "small", count=3)
+    prepared(tmp_path, "small", count=3)
     assert "too few examples" in _refused("small", str(tmp_path), split="test")
 
-    folder = _prepared(tmp_path, "hurt")
+    folder = prepared(tmp_path, "hurt")
     records = folder / "hurt-train.tfrecord-00000-of-00001"
     whole = records.read_bytes()
     records.write_bytes(whole[:300] + b"xxxx" + whole[304:])
@@ -326,15 +288,15 @@ def test_prepared_data_that_is_damaged_or_of_another_kind_is_refused(tmp_path):
 
 
 def test_prepared_data_cannot_have_modules_imported(tmp_path):
-    features = _prepared(tmp_path, "sly") / "features.json"
+    features = prepared(tmp_path, "sly") / "features.json"
     said = json.loads(features.read_text())
     said["featuresDict"]["features"]["image"]["pythonClassName"] = "antigravity.Image"
     features.write_text(json.dumps(said))
     assert "'antigravity.Image'; allowed: classes of tensorflow_datasets" in _refused("sly", str(tmp_path))
 
 
-def test_cifar10(cifar10):
-    data = load("cifar10", cifar10)
+def test_cifar10(cifar10_dir):
+    data = load("cifar10", cifar10_dir)
     assert data.images.shape == (50000, 32, 32, 3) and data.class_names[3] == "cat"
     mean, std = statistics(data.images)
     np.testing.assert_allclose(mean, (0.487, 0.482, 0.441), atol=6e-4)
@@ -342,7 +304,7 @@ def test_cifar10(cifar10):
     train, valid = halves(data)
     assert len(train) == len(valid) == 25000
     assert min(*np.bincount(train.labels), *np.bincount(valid.labels)) > 2300
-    assert load("cifar10", cifar10, split="test", limit=10, image_size=16).images.shape == (10, 16, 16, 3)
+    assert load("cifar10", cifar10_dir, split="test", limit=10, image_size=16).images.shape == (10, 16, 16, 3)
 
 
 # statistics and halves

@@ -4,7 +4,7 @@ import keras
 from keras import layers
 
 from kdarts.genotypes.errors import KdartsError
-from kdarts.nets.stack import uniform
+from kdarts.nets.initializers import uniform
 
 
 def auxiliary_head(x, num_classes: int, imagenet: bool = False):

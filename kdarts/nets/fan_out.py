@@ -56,8 +56,9 @@ class FanOut(keras.layers.Layer):
         scales = tf.unstack(tf.reshape(scales, [len(self.operations), -1]))
         relu = tf.nn.relu(x)
         views = {(False, False): x, (True, False): relu}
-        if any(stack.reads[1] for stack in self.stacks.values()):
-            views[True, True] = tf.tile(relu, [1, 1, 1, self.copies])
+        for rectified, tiled in {stack.reads for stack in self.stacks.values()}:
+            if tiled:
+                views[rectified, True] = tf.tile(views[rectified, False], [1, 1, 1, self.copies])
         outputs = [
             stack(views[stack.reads], scale=scales[column], training=training) for column, stack in self.stacks.items()
         ]

@@ -5,8 +5,8 @@ Layers carry the names that the reference code gives to their weights, so that r
 
 from keras import layers
 
+from kdarts.nets.initializers import uniform
 from kdarts.nets.operations import Conv, Norm, Operation, Pool, Reduce, Relu
-from kdarts.nets.stack import uniform
 
 
 def apply_operation(operation: Operation, x, filters: int, stride: int, name: str):

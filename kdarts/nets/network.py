@@ -7,10 +7,10 @@ from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.nets.auxiliary import AuxiliaryNetwork, auxiliary_head
 from kdarts.nets.drop_path import DropPath
+from kdarts.nets.initializers import uniform
 from kdarts.nets.layers import apply_operation
 from kdarts.nets.operations import FACTORIZED_REDUCE, RELU_CONV_BN, get_operation
 from kdarts.nets.plan import auxiliary_position, check_input_shape, check_reductions, choose_stem, plan_cells
-from kdarts.nets.stack import uniform
 
 
 def build_network(

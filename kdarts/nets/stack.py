@@ -7,13 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from kdarts.nets import kernels
+from kdarts.nets.initializers import uniform
 from kdarts.nets.operations import Conv, Norm, Operation, Pool, Reduce, Relu
-
-
-def uniform(fan_in: int, seed=None):
-    """The papers' framework's default initialiser: uniform within `1 / sqrt(fan_in)` of zero."""
-    limit = 1 / math.sqrt(fan_in)
-    return keras.initializers.RandomUniform(-limit, limit, seed)
 
 
 @keras.saving.register_keras_serializable("kdarts")

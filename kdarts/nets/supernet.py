@@ -6,10 +6,11 @@ import tensorflow as tf
 from kdarts.genotypes.errors import KdartsError
 from kdarts.nets import mixing as mixings
 from kdarts.nets.cost import Cost, supernet_cost
+from kdarts.nets.initializers import uniform
 from kdarts.nets.plan import check_input_shape, check_reductions, choose_stem, plan_cells
 from kdarts.nets.search_cell import SearchCell, edge_sources
 from kdarts.nets.spaces import SearchSpace, get_space
-from kdarts.nets.stack import Stack, uniform
+from kdarts.nets.stack import Stack
 
 
 def share_cells(sharing, plan) -> list[int]:
@@ -44,7 +45,7 @@ class Supernet(keras.Model):
         sharing: which cells share an α: "shared" (normal and reduce), "individual", or one index for each cell.
         mixing: how α weighs the candidates: "softmax", "sigmoid" or "max_w".
         nodes: intermediate nodes of a cell; None: the space's.
-        multiplier: nodes in a cell's output; None: the space's.
+        multiplier: nodes in a cell's output, counted from the last; None: the space's, or all where a cell has fewer.
         stem: "cifar", "small", "imagenet" or "auto" (by image size).
 
     Call arguments:
@@ -77,7 +78,7 @@ class Supernet(keras.Model):
             raise KdartsError(f"num_classes {num_classes}: needs at least 2")
         self.num_classes, self.channels, self.mixing = num_classes, channels, mixing
         self.nodes = nodes or self.space.nodes
-        self.multiplier = multiplier or self.space.multiplier
+        self.multiplier = multiplier or min(self.space.multiplier, self.nodes)
         if not 1 <= self.multiplier <= self.nodes:
             raise KdartsError(f"multiplier {self.multiplier}: allowed is 1 to the {self.nodes} nodes of a cell")
         self.reductions = check_reductions(reductions, cells)

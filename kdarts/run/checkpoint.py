@@ -79,7 +79,7 @@ class Checkpoint(keras.callbacks.Callback):
         now = time.monotonic()
         self.records["seconds"] += now - self._began
         self._began = now
-        content = {f"v{i:05d}": np.asarray(variable) for i, variable in enumerate(self._variables())}
+        content = {f"v{i:05d}": variable.numpy() for i, variable in enumerate(self._variables())}
         content |= {f"a_{name}": np.stack(rows) for name, rows in self.arrays.items()}
         write_arrays(
             self.folder / f"epoch-{epoch + 1:06d}.npz", content | {"records": np.array(json.dumps(self.records))}

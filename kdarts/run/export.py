@@ -25,6 +25,8 @@ def serving_model(network: keras.Model, mean=None, std=None) -> keras.Model:
         network: takes normalised images.
         mean, std: of each channel on the scale 0 to 1; then the result takes raw images, 0 to 255, and normalises them.
     """
+    # The first output alone: an auxiliary classifier has no part in serving.
+    network = keras.Model(network.inputs, network.outputs[0])
     image = keras.Input(network.input_shape[1:], dtype="float32", name="image")
     x = image
     if mean is not None:

@@ -40,7 +40,7 @@ class SearchRecord(keras.callbacks.Callback):
         genotype = search.genotype()
         self.checkpoint.records.setdefault("genotypes", []).append(genotype.to_json())
         for name, alpha in zip(alpha_names(search), search.supernet.alphas, strict=True):
-            self.checkpoint.arrays.setdefault(name, []).append(np.asarray(alpha))
+            self.checkpoint.arrays.setdefault(name, []).append(alpha.numpy())
         if logs is not None:
             logs["skip_connects"] = genotype.skip_connects()
 

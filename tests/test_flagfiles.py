@@ -1,0 +1,50 @@
+"""Every published experiment starts: its flags parse, and it takes two steps."""
+
+import json
+import pathlib
+import re
+
+import numpy as np
+import pytest
+from conftest import prepared
+
+from kdarts.cli.main import main
+
+FLAGFILES = sorted((pathlib.Path(__file__).parent.parent / "flags").glob("*.flags"))
+SMALL = ["--channels=4", "--cells=3"]
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    """A prepared data set called cifar10, of a few pictures."""
+    root = tmp_path_factory.mktemp("tfds")
+    prepared(
+        root, "cifar10", ("train", "test"), (32, 32, 3), lambda i: (32, 32), count=200, version="3.0.2", words=("id",)
+    )
+    return root
+
+
+def test_there_are_flagfiles():
+    names = {path.stem for path in FLAGFILES}
+    assert {"quickstart", "darts_v1_cifar10", "darts_v2_cifar10", "train_cifar10"} <= names
+
+
+@pytest.mark.parametrize("path", FLAGFILES, ids=lambda path: path.stem)
+def test_flagfile_opens_with_its_command_and_takes_two_steps(path, data_dir, tmp_path, capsys):
+    lines = path.read_text("utf-8").splitlines()
+    command = re.fullmatch(rf"# kdarts (\w+) --flagfile=flags/{path.name}(.*)", lines[0])
+    assert command, "the first line is to be the command"
+    header = "\n".join(line for line in lines if line.startswith("#"))
+    assert "Cost:" in header
+    assert "Expect:" in header
+
+    verb = command[1]
+    given = [word for word in command[2].split() if not word.startswith("--data_dir")]
+    examples = ["--train_examples=128", "--valid_examples=64"] if verb == "search" else ["--train_examples=192"]
+    arguments = [verb, f"--flagfile={path}", *given, f"--data_dir={data_dir}", *SMALL, *examples]
+    arguments += ["--epochs=1", f"--workdir={tmp_path / 'run'}"]
+    assert main(arguments) == 0
+    assert "2 steps an epoch" in capsys.readouterr().out
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["epochs"] == 1
+    assert np.isfinite(summary["step_ms"])

@@ -1,0 +1,259 @@
+"""The operations: both of their forms against the papers' reference code, and against each other."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import copy_edge
+
+from kdarts.genotypes.errors import KdartsError
+from kdarts.nets.fan_out import FanOut, normalized_pool
+from kdarts.nets.layers import apply_operation
+from kdarts.nets.operations import (
+    FACTORIZED_REDUCE,
+    RELU_CONV_BN,
+    Conv,
+    Norm,
+    Operation,
+    Relu,
+    get_operation,
+    operation_names,
+    register_operation,
+)
+from kdarts.nets.stack import Stack
+
+NAMES = [
+    "none",
+    "max_pool_3x3",
+    "avg_pool_3x3",
+    "skip_connect",
+    "sep_conv_3x3",
+    "sep_conv_5x5",
+    "sep_conv_7x7",
+    "dil_conv_3x3",
+    "dil_conv_5x5",
+    "conv_7x1_1x7",
+]
+DARTS = NAMES[:6] + NAMES[7:9]
+BOTH = [(name, stride) for name in NAMES for stride in (1, 2)]
+
+
+def _random(*shape, seed=0):
+    return np.random.default_rng([seed, *shape]).normal(size=shape).astype("float32")
+
+
+def _close(ours, theirs, tolerance, what=""):
+    ours, theirs = np.asarray(ours), np.asarray(theirs)
+    assert ours.shape == theirs.shape, what
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance * max(1, np.abs(theirs).max()), err_msg=what)
+
+
+def _evaluated(operation, shape, filters, stride) -> keras.Model:
+    x = keras.Input(shape)
+    return keras.Model(x, apply_operation(operation, x, filters, stride, "edge"))
+
+
+def _searched(stack: Stack, x, **kwargs):
+    """A stack's output for an input that is neither rectified nor repeated yet."""
+    rectified, tiled = stack.reads
+    x = tf.nn.relu(x) if rectified else x
+    return stack(tf.tile(x, [1, 1, 1, stack.copies]) if tiled else x, **kwargs)
+
+
+def _stack(operation, channels, filters, stride, copies=1, **kwargs) -> Stack:
+    stack = Stack(operation, copies, filters, stride, **kwargs)
+    stack.build((None, None, None, channels * (copies if stack.reads[1] else 1)))
+    return stack
+
+
+def _named_filters(stack: Stack):
+    """`(reference name, variable)` of each filter."""
+    for weights, names in zip(stack.step_weights, stack.operation.step_names(stack.stride), strict=True):
+        if len(weights) == len(names):
+            yield from zip(names, weights, strict=True)
+
+
+def _reference(arrays: dict, key: str):
+    """The arrays of one operation: input, output, upstream and input gradient channels last, filters by name."""
+    images = {k: arrays[f"{key}:{k}"].transpose(0, 2, 3, 1) for k in ("y", "upstream", "dx")}
+    images["x"] = arrays["x"].transpose(0, 2, 3, 1)
+    filters = {}
+    for kind in ("param", "grad"):
+        start = f"{key}:{kind}:"
+        found = {k.removeprefix(start).removesuffix(".weight"): v for k, v in arrays.items() if k.startswith(start)}
+        filters[kind] = {k: v.transpose(2, 3, 1, 0) for k, v in found.items()}
+    return images, filters
+
+
+def _check_against(arrays, key, apply, variables: dict, transposed=()):
+    """Output and gradients of `apply` as in the reference, with its filters in `variables`."""
+    images, filters = _reference(arrays, key)
+    assert set(variables) == set(filters["param"])
+    for name, variable in variables.items():
+        value = filters["param"][name]
+        variable.assign(value.swapaxes(2, 3) if name in transposed else value)
+
+    @tf.function(autograph=False)
+    def run(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = apply(x)
+            loss = tf.reduce_sum(y * images["upstream"])
+        return y, tape.gradient(loss, [x, *(v.value for v in variables.values())], unconnected_gradients="zero")
+
+    y, (dx, *gradients) = run(tf.constant(images["x"]))
+    _close(y, images["y"], 4e-6, f"{key} output")
+    _close(dx, images["dx"], 2e-5, f"{key} input gradient")
+    for name, gradient in zip(variables, gradients, strict=True):
+        expected = filters["grad"][name]
+        _close(gradient, expected.swapaxes(2, 3) if name in transposed else expected, 2e-5, f"{key} gradient of {name}")
+
+
+def test_the_operations_are_those_of_the_papers():
+    assert [name for name in operation_names() if name in NAMES] == NAMES
+    with pytest.raises(KdartsError, match="did you mean 'sep_conv_3x3'"):
+        get_operation("sep_conv_3")
+    with pytest.raises(KdartsError, match="exists already"):
+        register_operation(Operation("none", zero=True))
+
+
+@pytest.mark.parametrize("name, stride", [(n, s) for n, s in BOTH if n != "none" and (n, s) != ("skip_connect", 1)])
+def test_the_search_form_equals_the_reference(golden, name, stride):
+    stack = _stack(get_operation(name), 4, 4, stride)
+    _check_against(
+        golden("darts_ops.npz"),
+        f"{name}|s{stride}",
+        lambda x: _searched(stack, x, training=True),
+        dict(_named_filters(stack)),
+    )
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("name", ["max_pool_3x3", "avg_pool_3x3"])
+def test_the_search_form_of_a_pool_is_normalised_as_in_the_reference(golden, name, stride):
+    stack = _stack(normalized_pool(get_operation(name)), 4, 4, stride)
+    _check_against(golden("darts_ops.npz"), f"{name}+bn|s{stride}", lambda x: _searched(stack, x, training=True), {})
+
+
+@pytest.mark.parametrize(
+    "key, operation, stride",
+    [("factorized_reduce_4to6", FACTORIZED_REDUCE, 2), ("relu_conv_bn_1x1_4to6", RELU_CONV_BN, 1)],
+)
+def test_the_adapters_of_a_cell_equal_the_reference(golden, key, operation, stride):
+    stack = _stack(operation, 4, 6, stride)
+    arrays = golden("darts_ops.npz")
+    _check_against(arrays, key, lambda x: _searched(stack, x, training=True), dict(_named_filters(stack)))
+    model = _evaluated(operation, (8, 8, 4), 6, stride)
+    _check_against(arrays, key, lambda x: model(x, training=True), _layer_filters(model)[0])
+
+
+def _layer_filters(model):
+    """The filters of a functional model by their reference names, and which of them are depthwise."""
+    layers = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D)]
+    names = [layer.name.removeprefix("edge.") for layer in layers]
+    depthwise = {n for n, v in zip(names, layers, strict=True) if isinstance(v, keras.layers.DepthwiseConv2D)}
+    return {n: layer.kernel for n, layer in zip(names, layers, strict=True)}, depthwise
+
+
+@pytest.mark.parametrize("name, stride", BOTH)
+def test_the_evaluation_form_equals_the_reference(golden, name, stride):
+    model = _evaluated(get_operation(name), (8, 8, 4), 4, stride)
+    filters, depthwise = _layer_filters(model)
+    _check_against(golden("darts_ops.npz"), f"{name}|s{stride}", lambda x: model(x, training=True), filters, depthwise)
+
+
+def _randomize(stack: Stack, seed=0):
+    for index, variable in enumerate(stack.variables):
+        value = _random(*variable.shape, seed=seed + index)
+        variable.assign(np.abs(value) + 1 if variable.name.endswith("var") else value)
+
+
+@pytest.mark.parametrize("name, stride", [(n, s) for n, s in BOTH if get_operation(n).parametric(s)])
+@pytest.mark.parametrize("size", [(8, 8), (7, 10), (5, 9)])
+def test_stacked_edges_equal_single_evaluated_ones(name, stride, size):
+    operation, copies, filters = get_operation(name), 3, 4
+    stack = _stack(operation, filters, filters, stride, copies, affine=True)
+    _randomize(stack)
+    model = _evaluated(operation, (*size, filters), filters, stride)
+    before = [v.numpy() for v in stack.variables]
+    x = tf.constant(_random(2, *size, filters, seed=9))
+    for training in (False, True):
+        together = tf.function(_searched, autograph=False)(stack, x, training=training)
+        after = [v.numpy() for v in stack.variables]
+        for variable, value in zip(stack.variables, before, strict=True):
+            variable.assign(value)
+        for edge, alone in enumerate(tf.split(together, copies, -1)):
+            copy_edge(stack, edge, model, "edge")
+            _close(alone, model(x, training=training), 1e-5, f"edge {edge}, training {training}")
+    assert any(not np.array_equal(a, b) for a, b in zip(before, after, strict=True)), "no statistics were kept"
+
+
+def test_scale_multiplies_the_output_of_a_stack():
+    scale = tf.constant([2.0, -1.0, 0.5, 3.0, 0.0, 1.0])
+    x = tf.constant(_random(2, 6, 6, 3))
+    plain = Operation("plain", (Relu(), Conv((3, 3))))
+    for operation, affine in ((RELU_CONV_BN, False), (RELU_CONV_BN, True), (plain, False)):
+        stack = _stack(operation, 3, 3, 1, copies=2, affine=affine)
+        _randomize(stack)
+        _close(_searched(stack, x, scale=scale, training=True), _searched(stack, x, training=True) * scale, 1e-5)
+
+
+DEPTHWISE_FIRST = Operation("depthwise_first", (Conv((3, 3), (True, True), depthwise=True), Conv(), Norm()))
+FULL = Operation("full", (Conv((3, 3), (True, True)), Norm(), Relu(), Conv((1, 3))))
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 5)])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("names", [DARTS, ["max_pool_3x3", "dil_conv_3x3", DEPTHWISE_FIRST, FULL]])
+def test_a_fan_out_is_the_weighted_sum_of_single_operations_on_each_edge(names, stride, size):
+    operations = tuple(get_operation(n) if isinstance(n, str) else n for n in names)
+    copies, filters = 3, 4
+    fan_out = FanOut(operations, copies, filters, stride)
+    fan_out.build((None, None, None, filters))
+    models = {}
+    for column, operation in enumerate(operations):
+        stack = fan_out.stacks.get(column) or fan_out.free.get(column)
+        if stack:
+            _randomize(stack, seed=column)
+        for edge in range(copies):
+            models[edge, column] = _evaluated(normalized_pool(operation), (*size, filters), filters, stride)
+            if stack:
+                copy_edge(stack, edge if stack.copies > 1 else 0, models[edge, column], "edge")
+
+    def apart(x, mixing, training):
+        return [
+            tf.add_n([mixing[e, c] * models[e, c](x, training=training) for c in range(len(operations))])
+            for e in range(copies)
+        ]
+
+    @tf.function(autograph=False)
+    def run(x, mixing, upstream):
+        outcomes = []
+        for form in (fan_out, apart):
+            with tf.GradientTape() as tape:
+                tape.watch((x, mixing))
+                edges = form(x, mixing, training=True)
+                loss = tf.reduce_sum(tf.concat(edges, -1) * upstream)
+            outcomes.append((edges, *tape.gradient(loss, (x, mixing))))
+        return outcomes
+
+    x, mixing = _random(2, *size, filters, seed=4), _random(copies, len(operations), seed=5)
+    upstream = _random(2, *(-(-n // stride) for n in size), copies * filters, seed=6)
+    in_evaluation = [form(tf.constant(x), tf.constant(mixing), training=False) for form in (fan_out, apart)]
+    ours, theirs = run(tf.constant(x), tf.constant(mixing), tf.constant(upstream))
+    for edge in range(copies):
+        _close(ours[0][edge], theirs[0][edge], 2e-5, f"edge {edge}")
+        _close(in_evaluation[0][edge], in_evaluation[1][edge], 2e-5, f"edge {edge}, not training")
+    _close(ours[1], theirs[1], 1e-4, "input gradient")
+    _close(ours[2], theirs[2], 1e-4, "mixing gradient")
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_none_gives_zeros_of_the_right_size(stride):
+    x = tf.constant(_random(2, 7, 8, 4))
+    half = (2, -(-7 // stride), 8 // stride, 4)
+    y = _evaluated(get_operation("none"), (7, 8, 4), 4, stride)(x)
+    assert y.shape == half and not np.any(y)
+    fan_out = FanOut((get_operation("none"), get_operation("max_pool_3x3")), 2, 4, stride)
+    none, pooled = fan_out(x, tf.constant([[1.0, 0.0], [0.0, 1.0]]))
+    assert none.shape == half and not np.any(none) and np.any(pooled)

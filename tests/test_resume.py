@@ -1,0 +1,85 @@
+"""A run that is killed goes on with the same command, and comes to the same result."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+SEARCH = ["search", "--cells=2", "--channels=4", "--nodes=2", "--epochs=4", "--validate_every=2", "--order=second"]
+TRAIN = ["train", "--genotype=DARTS_V1", "--cells=2", "--channels=4", "--epochs=4", "--drop_path=0.3", "--cutout=2"]
+
+
+def start(arguments, workdir) -> subprocess.Popen:
+    """The command as a user starts it."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, "-m", "kdarts", *arguments, f"--workdir={workdir}"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+
+
+def finish(arguments, workdir) -> str:
+    """Runs the command to its end and returns what it said."""
+    process = start(arguments, workdir)
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    return said
+
+
+def kill_after(arguments, workdir, epoch: int) -> None:
+    """Starts the command and kills it as soon as the state of `epoch` epochs is there."""
+    process = start(arguments, workdir)
+    state = workdir / "backup" / f"epoch-{epoch:06d}.npz"
+    limit = time.monotonic() + 200
+    while not state.exists():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < limit, "no state was written"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (workdir / "summary.json").exists()
+
+
+def same_state(one: pathlib.Path, other: pathlib.Path) -> None:
+    """Holds the last states of two runs equal: every variable of the model and of its optimizers."""
+    with np.load(one) as a, np.load(other) as b:
+        assert a.files == b.files
+        for name in a.files:
+            if name != "records":
+                np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+@pytest.mark.parametrize("epochs", [[2]], ids=str)
+def test_a_killed_search_comes_to_the_same_result(tmp_path, epochs):
+    _killed_and_whole(SEARCH, tmp_path, epochs, ["genotype.json", "genotypes.jsonl", "history.csv", "alphas.npz"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("epochs", [[1], [1, 2, 3]], ids=str)
+def test_a_search_killed_in_any_epoch_comes_to_the_same_result(tmp_path, epochs):
+    _killed_and_whole(SEARCH, tmp_path, epochs, ["genotype.json", "genotypes.jsonl", "history.csv", "alphas.npz"])
+
+
+@pytest.mark.slow
+def test_a_killed_training_comes_to_the_same_result(tmp_path):
+    _killed_and_whole(TRAIN, tmp_path, [1, 3], ["history.csv"])
+
+
+def _killed_and_whole(arguments, tmp_path, epochs, files):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    finish(arguments, whole)
+    for epoch in epochs:
+        kill_after(arguments, killed, epoch)
+    assert "going on after epoch" in finish(arguments, killed)
+    for name in files:
+        if name.endswith(".npz"):
+            same_state(whole / name, killed / name)
+        else:
+            assert (whole / name).read_bytes() == (killed / name).read_bytes(), name
+    last = sorted((whole / "backup").iterdir())[-1].name
+    same_state(whole / "backup" / last, killed / "backup" / last)
+    assert not list(killed.rglob(".*")), "a temporary file was left"
