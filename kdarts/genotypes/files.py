@@ -5,6 +5,8 @@ import pathlib
 import tempfile
 from collections.abc import Callable
 
+from kdarts.genotypes.errors import KdartsError
+
 
 def write_with(path: str | os.PathLike, write: Callable[[pathlib.Path], None]) -> None:
     """Calls `write` with a temporary name beside `path`, which keeps its suffix, and renames the result.
@@ -12,15 +14,21 @@ def write_with(path: str | os.PathLike, write: Callable[[pathlib.Path], None]) -
     Args:
         path: file to write; its folder is made if need be.
         write: writes the file whose path it is given.
+
+    Raises:
+        KdartsError: if the system refuses; the message names the path and the reason, and the old file stays.
     """
     path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}.") as folder:
-        temporary = pathlib.Path(folder, path.name)
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem[:80]}.") as folder:
+            temporary = pathlib.Path(folder, path.name)
+            write(temporary)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+    except OSError as error:
+        raise KdartsError(f"{path}: cannot be written ({error.strerror or error})") from None
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

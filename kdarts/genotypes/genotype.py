@@ -100,7 +100,7 @@ class Genotype:
         """Reads what `to_json` wrote; raises `KdartsError` naming the fault and `where` it stands."""
         try:
             data = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise KdartsError(f"{where}: not JSON ({error})") from None
         if not isinstance(data, dict) or data.get("format") != "kdarts-genotype-1":
             raise KdartsError(f'{where}: not a genotype; its "format" must be "kdarts-genotype-1"')
@@ -132,7 +132,7 @@ class Genotype:
         path = pathlib.Path(name_or_path)
         if str(name_or_path) in genotype_names():
             return get_genotype(str(name_or_path))
-        if not path.is_file():
+        if not os.path.isfile(path):  # unlike Path.is_file, no error for a name too long
             if path.suffix or len(path.parts) > 1:
                 raise KdartsError(f"no genotype file {str(path)!r}")
             return get_genotype(str(name_or_path))

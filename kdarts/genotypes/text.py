@@ -143,6 +143,9 @@ def edges_of(cell, where: str) -> tuple:
     """`(operation, to, from)` edges from pairs, two for each node in node order, or from triples."""
     if not isinstance(cell, list | tuple) or any(not isinstance(entry, list | tuple) for entry in cell):
         raise KdartsError(f"genotype text: {where} must be a list of entries")
+    for k, (operation, *nodes) in enumerate(entry or [None] for entry in cell):
+        if not isinstance(operation, str) or any(type(node) is not int for node in nodes):
+            raise KdartsError(f"genotype text: {where}[{k}] must be an operation and whole numbers, got {cell[k]!r}")
     lengths = {len(entry) for entry in cell}
     if lengths == {2}:
         if len(cell) % 2:
@@ -158,8 +161,10 @@ def without_empty_nodes(cell, concat) -> tuple[tuple, tuple[int, ...]]:
 
     Published cells found by a threshold may have such nodes; their networks leave them out.
     """
-    computed = {0, 1} | {to for _, to, _ in cell}
-    kept = tuple(edge for edge in cell if edge[2] in computed)
-    if len(kept) < len(cell):
-        return without_empty_nodes(kept, concat)
+    if not isinstance(concat, list | tuple) or any(type(node) is not int for node in concat):
+        raise KdartsError(f"genotype text: a concat must be a list of whole numbers, got {concat!r}")
+    kept, before = tuple(cell), None
+    while kept != before:
+        computed = {0, 1} | {to for _, to, _ in kept}
+        kept, before = tuple(edge for edge in kept if edge[2] in computed), kept
     return kept, tuple(node for node in concat if node in computed)

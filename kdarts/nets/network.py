@@ -1,5 +1,7 @@
 """A genotype as a plain functional Keras model."""
 
+import itertools
+
 import keras
 from keras import layers
 
@@ -64,9 +66,10 @@ def build_network(
     s0, s1 = states[0], states[-1]
     aux_at = auxiliary_position(reductions, len(sequence))
     aux_logits = None
+    seeds = itertools.repeat(None) if seed is None else itertools.count(seed)
     for position, (cell, index) in enumerate(zip(plan, sequence, strict=True)):
         found = genotype.cells[index], genotype.concats[index]
-        s0, s1 = s1, _cell(*found, s0, s1, cell, f"cells.{position}", drop_path, seed)
+        s0, s1 = s1, _cell(*found, s0, s1, cell, f"cells.{position}", drop_path, seeds)
         if auxiliary and position == aux_at:
             aux_logits = auxiliary_head(s1, num_classes, imagenet=chosen.halved)
     x = layers.GlobalAveragePooling2D(name="pool")(s1)
@@ -80,7 +83,7 @@ def build_network(
     return keras.Model(inputs, dense(x), name=name)
 
 
-def _cell(edges, concat, s0, s1, plan, name, drop_path, seed):
+def _cell(edges, concat, s0, s1, plan, name, drop_path, seeds):
     """One cell: adapt both inputs, sum each node's edges, join the nodes that `concat` names."""
     adapt, stride = (FACTORIZED_REDUCE, 2) if plan.after_reduction else (RELU_CONV_BN, 1)
     nodes = {
@@ -97,7 +100,7 @@ def _cell(edges, concat, s0, s1, plan, name, drop_path, seed):
             edge = apply_operation(operation, nodes[source], plan.filters, stride, path)
             identity = not operation.layers(stride) and not operation.zero
             if drop_path and not identity:
-                edge = DropPath(drop_path, None if seed is None else seed + position, name=f"{path}.drop")(edge)
+                edge = DropPath(drop_path, next(seeds), name=f"{path}.drop")(edge)
             arriving.append(edge)
         nodes[node] = layers.Add(name=f"{name}.node{node}")(arriving) if len(arriving) > 1 else arriving[0]
     outputs = [nodes[node] for node in concat]

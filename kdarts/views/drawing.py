@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
 from matplotlib.path import Path
 
+from kdarts.genotypes.files import write_text
 from kdarts.genotypes.genotype import Genotype
 from kdarts.views import figure as house
 from kdarts.views.layout import LABEL_HEIGHT, NODE_HEIGHT, Box, Layout, Wire, arrange
@@ -66,7 +67,7 @@ def draw_genotype(genotype: Genotype, path: str | os.PathLike, title: str | None
         KdartsError: if the suffix is unknown or the file cannot be written.
     """
     if house.image_format(path, FORMATS) == "dot":
-        house.write_bytes(path, to_dot(genotype).encode("utf-8", "replace"))
+        write_text(path, to_dot(genotype))
         return
     with house.style():
         house.save(_figure(genotype, genotype.name if title is None else title), path)

@@ -5,7 +5,6 @@ import functools
 import io
 import os
 import pathlib
-import uuid
 from collections.abc import Iterator, Sequence
 
 import matplotlib
@@ -16,6 +15,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 
 from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.files import write_with
 
 FORMATS = ("svg", "png", "pdf")
 """Suffixes that a picture may have."""
@@ -111,29 +111,7 @@ def save(figure: Figure, path: str | os.PathLike) -> None:
     buffer = io.BytesIO()
     with style():
         figure.savefig(buffer, format=kind, metadata=_METADATA[kind])
-    write_bytes(path, buffer.getvalue())
-
-
-def write_bytes(path: str | os.PathLike, data: bytes) -> None:
-    """Writes a file whole or not at all: to a temporary name beside it, then renamed. Missing folders are made.
-
-    Raises:
-        KdartsError: if the system refuses; the message names the path and the reason.
-    """
-    path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.name[:80]}.{uuid.uuid4().hex}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise KdartsError(f"{path}: cannot be written ({error.strerror or error})") from None
+    write_with(path, lambda temporary: temporary.write_bytes(buffer.getvalue()))
 
 
 def plain(text: str, limit: int = 40) -> str:

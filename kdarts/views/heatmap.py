@@ -97,7 +97,7 @@ def _figure(panels, operations, edges, label, title):
     height = header + lines * (high + above + below)
     figure = house.new_figure(width, height)
     values = np.concatenate([v[np.isfinite(v)] for v in panels.values()] or [[0.0]])
-    low, top = (min(0.0, values.min()), values.max()) if values.size else (0.0, 1.0)
+    low, top = (values.min(), values.max()) if values.size else (0.0, 1.0)
     norm = Normalize(low, top if top > low else low + 1.0)
     for k, (name, panel) in enumerate(panels.items()):
         line, column = divmod(k, columns)
