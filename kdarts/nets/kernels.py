@@ -178,8 +178,8 @@ def normalize(x, scale, offset, mean, variance, training):
         return _plain_normalize(x, scale, offset, mean, variance, training)
     y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
         x=x,
-        scale=scale,
-        offset=offset,
+        scale=tf.cast(scale, mean.dtype),
+        offset=tf.cast(offset, mean.dtype),
         mean=mean,
         variance=variance,
         epsilon=EPSILON,

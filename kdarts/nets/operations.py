@@ -6,7 +6,7 @@ The evaluation network (`kdarts.nets.network`) and the fast search form (`kdarts
 
 from dataclasses import dataclass, field
 
-from kdarts.genotypes.errors import KdartsError, choice
+from kdarts.genotypes.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -105,25 +105,22 @@ FACTORIZED_REDUCE = Operation("factorized_reduce", (), (Relu(), Reduce(), Norm()
 RELU_CONV_BN = Operation("relu_conv_bn", (Relu(), Conv(), Norm()))
 """Changes the channels alone: the second way."""
 
-_OPERATIONS: dict[str, Operation] = {}
+_OPERATIONS = Registry("operation")
 
 
 def register_operation(operation: Operation) -> Operation:
     """Makes `operation` known by its name to genotypes, spaces and networks; a name is given once."""
-    if operation.name in _OPERATIONS:
-        raise KdartsError(f"an operation named {operation.name!r} exists already")
-    _OPERATIONS[operation.name] = operation
-    return operation
+    return _OPERATIONS.add(operation)
 
 
 def get_operation(name: str) -> Operation:
     """The operation called `name`; raises `KdartsError` with the known names otherwise."""
-    return _OPERATIONS[choice("operation", name, _OPERATIONS)]
+    return _OPERATIONS.get(name)
 
 
 def operation_names() -> list[str]:
     """Every known name."""
-    return list(_OPERATIONS)
+    return _OPERATIONS.names()
 
 
 for _operation in (

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from kdarts.genotypes.errors import KdartsError, choice
+from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.registry import Registry
 from kdarts.nets.operations import Operation, get_operation
 
 
@@ -36,25 +37,22 @@ class SearchSpace:
         return tuple(get_operation(name) for name in self.operations)
 
 
-_SPACES: dict[str, SearchSpace] = {}
+_SPACES = Registry("space")
 
 
 def register_space(space: SearchSpace) -> SearchSpace:
     """Makes `space` known by its name; a name is given once."""
-    if space.name in _SPACES:
-        raise KdartsError(f"a space named {space.name!r} exists already")
-    _SPACES[space.name] = space
-    return space
+    return _SPACES.add(space)
 
 
 def get_space(name: str) -> SearchSpace:
     """The space called `name`; raises `KdartsError` with the known names otherwise."""
-    return _SPACES[choice("space", name, _SPACES)]
+    return _SPACES.get(name)
 
 
 def space_names() -> list[str]:
     """Every known name."""
-    return list(_SPACES)
+    return _SPACES.names()
 
 
 _LEARNED = ("sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5")

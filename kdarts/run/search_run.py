@@ -73,7 +73,6 @@ def run_search(
             validation_data=evaluation if validate_every else None,
             validation_freq=validate_every or 1,
             verbose=verbosity(),
-            shuffle=False,
             callbacks=[
                 keras.callbacks.LearningRateScheduler(rate),
                 step_time,

@@ -48,26 +48,29 @@ def discretize(
         reductions: positions of the reduction cells; None: the default of the depth.
         sequence: for each cell of the network the index of its distinct cell; None: of two sets of weights the
             first is the normal cell and the second the reduction cell, of any other number each is one cell.
-        multiplier: nodes in a cell's output, counted from the last; None: the space's.
+        multiplier: nodes in a cell's output, counted from the last; None: the space's, or all where a cell has fewer.
 
     Returns:
         The genotype.
 
     Raises:
-        KdartsError: if the shapes do not fit the space or the method is unknown.
+        KdartsError: if the shapes do not fit the space or the multiplier, or the method is unknown.
     """
     rule = RULES[choice("discretisation", method, RULES)]
     cells, concats = [], []
     for index, weights in enumerate(probabilities):
         weights = np.asarray(weights, np.float64)
         nodes = _nodes(weights, space, index)
+        outputs = multiplier or min(space.multiplier, nodes)
+        if not 1 <= outputs <= nodes:
+            raise KdartsError(f"multiplier {outputs}: allowed is 1 to the {nodes} nodes of cell {index}")
         cell, first = [], 0
         for node in range(2, nodes + 2):
             rows = weights[first : first + node]
             cell += [(operation, node, source) for operation, source in rule(rows, space.operations, threshold)]
             first += node
         cells.append(tuple(cell))
-        concats.append(tuple(range(2 + nodes - (multiplier or space.multiplier), 2 + nodes)))
+        concats.append(tuple(range(2 + nodes - outputs, 2 + nodes)))
     if sequence is None and len(cells) != 2:
         sequence = range(len(cells))
     return Genotype(tuple(cells), tuple(concats), reductions, sequence)
@@ -76,7 +79,7 @@ def discretize(
 def _nodes(weights: np.ndarray, space: SearchSpace, index: int) -> int:
     """Number of intermediate nodes with as many edges as `weights` has rows."""
     nodes = 1
-    while nodes * (nodes + 3) // 2 < len(weights):
+    while weights.ndim and nodes * (nodes + 3) // 2 < len(weights):
         nodes += 1
     fits = weights.ndim == 2 and weights.shape == (nodes * (nodes + 3) // 2, len(space.operations))
     if not fits or not np.isfinite(weights).all():

@@ -35,7 +35,7 @@ def second(objective: Objective, train, valid, optimizer, radius: float = RADIUS
     for sign in (1, -1):
         shifted = [w + sign * epsilon * v for w, v in zip(weights, direction, strict=True)]
         sides.append(objective.gradients(shifted, alphas, statistics, train)["alphas"])
-    rate = tf.cast(optimizer.learning_rate, epsilon.dtype)
+    rate = tf.cast(getattr(optimizer, "unrolled_rate", optimizer.learning_rate), epsilon.dtype)
     return [
         tf.cast(g, epsilon.dtype) - rate * tf.cast(plus - minus, epsilon.dtype) / (2 * epsilon)
         for g, plus, minus in zip(at_unrolled["alphas"], *sides, strict=True)

@@ -3,7 +3,8 @@
 import importlib
 from dataclasses import dataclass, fields, replace
 
-from kdarts.genotypes.errors import KdartsError, choice
+from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -55,24 +56,21 @@ class Method:
         return replace(self, **choices)
 
 
-_METHODS: dict[str, Method] = {}
+_METHODS = Registry("method")
 
 
 def register_method(method: Method) -> Method:
     """Makes `method` known by its name; a name is given once."""
-    if method.name in _METHODS:
-        raise KdartsError(f"a method named {method.name!r} exists already")
-    _METHODS[method.name] = method
-    return method
+    return _METHODS.add(method)
 
 
 def get_method(name: str) -> Method:
     """The method called `name`; raises `KdartsError` with the known names otherwise."""
     importlib.import_module("kdarts.search.methods")
-    return _METHODS[choice("method", name, _METHODS)]
+    return _METHODS.get(name)
 
 
 def method_names() -> list[str]:
     """Every known name."""
     importlib.import_module("kdarts.search.methods")
-    return list(_METHODS)
+    return _METHODS.names()

@@ -39,12 +39,19 @@ class SGD(keras.optimizers.Optimizer):
             accum=buffer.value.handle,
             lr=ops.cast(learning_rate, variable.dtype),
             grad=ops.cast(gradient, variable.dtype) + self.l2 * variable,
-            momentum=ops.cast(self.momentum, variable.dtype),
+            momentum=tf.constant(self.momentum, variable.dtype),
             use_nesterov=self.nesterov,
         )
 
     def _direction(self, gradient, weight, buffer):
-        return self.momentum * buffer + ops.cast(gradient, weight.dtype) + self.l2 * weight
+        gradient = ops.cast(gradient, weight.dtype) + self.l2 * weight
+        buffer = self.momentum * buffer + gradient
+        return gradient + self.momentum * buffer if self.nesterov else buffer
+
+    @property
+    def unrolled_rate(self):
+        """How far `virtual_step` moves a weight for each unit of its gradient."""
+        return self.learning_rate * (1 + self.momentum) if self.nesterov else self.learning_rate
 
     def virtual_step(self, gradients, weights):
         """The weights after one step that is not taken, without clipping (DARTS section 2.3).

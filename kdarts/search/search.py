@@ -94,10 +94,10 @@ class Search(keras.Model):
     def call(self, x, training=False):
         return self.supernet(x, training=training)
 
-    def fit(self, *args, **kwargs):
-        """As of `keras.Model`."""
+    def fit(self, x, **kwargs):
+        """As of `keras.Model`, from a dataset of `((x, y), (x_valid, y_valid))`, which shuffles by itself."""
         with without_graph_rewriting():
-            return super().fit(*args, **kwargs)
+            return super().fit(x, **{"shuffle": False, **kwargs})
 
     def train_step(self, data):
         """One step of α on the validation batch, then one of the weights on the training batch, at the new α."""

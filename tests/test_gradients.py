@@ -1,0 +1,215 @@
+"""The three gradients of α against numeric derivatives, against each other and against the reference code."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import numbered_by_reference, state_dict
+
+from kdarts.genotypes.errors import KdartsError
+from kdarts.nets import kernels
+from kdarts.nets.reference import load_reference_state
+from kdarts.nets.spaces import SearchSpace
+from kdarts.nets.supernet import Supernet
+from kdarts.search import gradients
+from kdarts.search.optimizers import SGD, Adam
+from kdarts.search.search import Search, without_graph_rewriting
+
+FEW = SearchSpace("few", ("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3", "dil_conv_5x5"), 1, 1)
+KINDS = ("normal", "reduce")
+
+
+def _random(*shape, seed=0):
+    return np.random.default_rng([seed, *shape]).normal(size=shape)
+
+
+def _batches(dtype="float64", size=8, batch=6):
+    return [
+        (tf.constant(_random(batch, size, size, 2, seed=s), dtype), tf.constant(np.arange(s, s + batch) % 3))
+        for s in (1, 2)
+    ]
+
+
+def _search(order, dtype="float64", **kwargs) -> Search:
+    """A tiny search in the midst of its run: α are spread, the momentum buffers are filled."""
+    net = Supernet(FEW, (8, 8, 2), 3, channels=2, cells=2, reductions=(1,), dtype=dtype)
+    for index, variable in enumerate(net.trainable_variables):
+        scale = 1 if any(variable is alpha for alpha in net.alphas) else 0.5
+        variable.assign(scale * _random(*variable.shape, seed=10 + index))
+    search = Search(net, order=order, learning_rate=0.1, **kwargs)
+    search.compile()
+    for index, buffer in enumerate(search.optimizer.buffers):
+        buffer.assign(0.1 * _random(*buffer.shape, seed=1000 + index))
+    return search
+
+
+def _smooth(monkeypatch):
+    """As in the smooth reference files: no kink is left for a finite difference to cross."""
+    monkeypatch.setattr(tf.nn, "relu", lambda x: tf.math.softplus(3 * x) / 3)
+    monkeypatch.setattr(kernels, "max_pool", kernels.average_pool)
+
+
+def _relative(ours, theirs):
+    return max(np.abs(a - b).max() for a, b in zip(ours, theirs, strict=True)) / max(np.abs(b).max() for b in theirs)
+
+
+def _slope(search, train, valid, unrolled, step):
+    """Derivative of L_valid(w'(α), α) along one direction of α, by central differences on the supernet itself."""
+    net, optimizer = search.supernet, search.optimizer
+    weights, start = net.operation_weights, [v.numpy() for v in net.trainable_variables]
+    directions = [_random(*alpha.shape, seed=77 + i) for i, alpha in enumerate(net.alphas)]
+    alphas = [alpha.numpy() for alpha in net.alphas]
+
+    @tf.function(autograph=False)
+    def loss_and_gradients(x, y):
+        with tf.GradientTape() as tape:
+            logits = net(x, training=True)
+            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits))
+        return loss, tape.gradient(loss, [w.value for w in weights])
+
+    def objective(shift):
+        for alpha, value, direction in zip(net.alphas, alphas, directions, strict=True):
+            alpha.assign(value + shift * direction)
+        if unrolled:
+            _, by_weights = loss_and_gradients(*train)
+            for weight, gradient, buffer in zip(weights, by_weights, optimizer.buffers, strict=True):
+                weight.assign_sub(0.1 * (0.9 * buffer + gradient + 3e-4 * weight))
+        loss, _ = loss_and_gradients(*valid)
+        for variable, value in zip(net.trainable_variables, start, strict=True):
+            variable.assign(value)
+        return loss.numpy()
+
+    with without_graph_rewriting():
+        return (objective(step) - objective(-step)) / (2 * step), directions
+
+
+def _along(found, directions):
+    return sum(np.sum(g * d) for g, d in zip(found, directions, strict=True))
+
+
+@pytest.mark.parametrize("order, unrolled", [("first", False), ("exact", True)])
+def test_the_gradient_is_the_derivative_of_the_validation_loss(order, unrolled):
+    search, (train, valid) = _search(order), _batches()
+    found = search.architecture_gradients(train, valid)
+    numeric, directions = _slope(search, train, valid, unrolled, 1e-6)
+    other, _ = _slope(search, train, valid, not unrolled, 1e-6)
+    np.testing.assert_allclose(_along(found, directions), numeric, rtol=1e-6)
+    assert abs(numeric - other) > 1e-3 * abs(numeric), "the two orders cannot be told apart here"
+
+
+def test_finite_differences_approach_the_exact_gradient_with_the_square_of_their_reach(monkeypatch):
+    _smooth(monkeypatch)
+    search, (train, valid) = _search("second"), _batches()
+    given = search.objective, train, valid, search.optimizer
+    exact = gradients.exact(*given)
+    assert _relative(gradients.first(*given), exact) > 0.01
+    errors = [_relative(gradients.second(*given, radius=radius), exact) for radius in (1e-3, 1e-4)]
+    assert errors[1] < 1e-6 and 80 < errors[0] / errors[1] < 120
+    assert gradients.RADIUS == 0.01
+    as_searched = search.architecture_gradients(train, valid)
+    assert _relative(as_searched, gradients.second(*given)) < 1e-9
+
+
+def test_without_a_step_behind_it_momentum_counts_as_zero():
+    search, (train, valid) = _search("second"), _batches()
+    for buffer in search.optimizer.buffers:
+        buffer.assign(tf.zeros_like(buffer))
+    zero = gradients.second(search.objective, train, valid, search.optimizer)
+    fresh = type(search.optimizer)(learning_rate=0.1)
+    assert not fresh.buffers
+    assert _relative(gradients.second(search.objective, train, valid, fresh), zero) < 1e-12
+
+
+def test_an_unknown_order_is_refused():
+    with pytest.raises(KdartsError, match="unknown order 'third'; allowed: first, second, exact"):
+        gradients.get_order("third")
+
+
+def _reference_search(arrays: dict, cells: int, order: str, dtype: str):
+    """The reference's search after some steps, its batches, and its weights' names."""
+    net = Supernet("darts", (32, 32, 3), 10, channels=4, cells=cells, dtype=dtype)
+    search = Search(net, order=order)
+    search.compile()
+    load_reference_state(net, state_dict(arrays, ("mom:",)))
+    for buffer, weight in zip(search.optimizer.buffers, net.operation_weights, strict=True):
+        buffer.assign(weight)
+    load_reference_state(net, state_dict(arrays))
+    for alpha, kind in zip(net.alphas, KINDS, strict=True):
+        alpha.assign(arrays[f"alphas_{kind}"])
+    return search, *[
+        (tf.constant(arrays[f"x_{half}"].transpose(0, 2, 3, 1), dtype), tf.constant(arrays[f"y_{half}"]))
+        for half in ("train", "val")
+    ]
+
+
+def _reference_gradient(arrays: dict, key: str, suffix: str = ""):
+    return [arrays[f"{key}_{kind}{suffix}"] for kind in KINDS]
+
+
+@pytest.mark.slow
+def test_smooth_gradients_equal_the_reference(golden, monkeypatch):
+    _smooth(monkeypatch)
+    arrays = golden("darts_second_order_smooth.npz")
+    search, train, valid = _reference_search(arrays, 5, "second", "float64")
+    given = search.objective, train, valid, search.optimizer
+    assert _relative(gradients.first(*given), _reference_gradient(arrays, "first_order")) < 1e-5
+    second = gradients.second(*given)
+    assert _relative(second, _reference_gradient(arrays, "fd64")) < 1e-6
+    assert _relative(second, _reference_gradient(arrays, "exact")) < 1e-4
+    assert _relative(gradients.exact(*given), _reference_gradient(arrays, "exact")) < 1e-6
+
+
+@pytest.mark.slow
+def test_finite_differences_equal_the_reference(golden):
+    arrays = golden("darts_second_order.npz")
+    search, train, valid = _reference_search(arrays, 8, "second", "float64")
+    given = search.objective, train, valid, search.optimizer
+    fresh = *given[:3], SGD(0.025)
+    assert _relative(gradients.first(*given), _reference_gradient(arrays, "first_order")) < 5e-3  # theirs is float32
+    assert _relative(gradients.second(*given), _reference_gradient(arrays, "fd64")) < 1e-6
+    assert _relative(gradients.second(*fresh), _reference_gradient(arrays, "fd64", "_nomom")) < 1e-6
+    close = gradients.second(*fresh, radius=1e-6)
+    assert _relative(close, _reference_gradient(arrays, "fd64_r1e-6", "_nomom")) < 1e-4
+    assert _relative(close, _reference_gradient(arrays, "exact", "_nomom")) < 1e-3
+
+
+@pytest.mark.slow
+def test_exact_gradients_equal_the_reference(golden):
+    arrays = golden("darts_second_order.npz")
+    search, train, valid = _reference_search(arrays, 8, "exact", "float64")
+    exact = search.architecture_gradients(train, valid)
+    assert _relative(exact, _reference_gradient(arrays, "exact")) < 1e-6
+    for buffer in search.optimizer.buffers:
+        buffer.assign(tf.zeros_like(buffer))
+    exact = search.architecture_gradients(train, valid)
+    assert _relative(exact, _reference_gradient(arrays, "exact", "_nomom")) < 1e-6
+
+
+def test_the_step_of_the_alphas_equals_the_reference(golden):
+    arrays = golden("darts_second_order.npz")
+    alphas = [tf.Variable(arrays[f"alphas_{kind}"]) for kind in KINDS]
+    Adam().apply(_reference_gradient(arrays, "fd"), alphas)
+    for alpha, kind in zip(alphas, KINDS, strict=True):
+        assert np.abs(alpha - arrays[f"alphas_{kind}"]).max() > 2e-4
+        # Keras adds Adam's epsilon before the bias correction, the reference after it: 1e-6 of a step of 3e-4.
+        np.testing.assert_allclose(alpha, arrays[f"alphas_{kind}_after"], rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_the_step_of_the_weights_equals_the_reference(golden):
+    arrays = golden("darts_second_order.npz")
+    search, train, _ = _reference_search(arrays, 8, "first", "float32")
+    net = search.supernet
+    for alpha, kind in zip(net.alphas, KINDS, strict=True):
+        alpha.assign(arrays[f"alphas_{kind}_after"])
+    step = search.objective.gradients(*search.objective.values(), train)
+    np.testing.assert_allclose(step["loss"], arrays["w_step_train_loss"], rtol=1e-5)
+    np.testing.assert_allclose(tf.linalg.global_norm(step["weights"]), arrays["w_step_grad_norm"], rtol=1e-3)
+    search.optimizer.apply(step["weights"], net.operation_weights)
+    after = [weight.numpy() for weight in net.operation_weights]
+    named = numbered_by_reference(net, state_dict(arrays))(net.operation_weights, after)
+    names = [key.removeprefix("wnorm_after:") for key in arrays if key.startswith("wnorm_after:")]
+    assert set(names) == set(named)
+    ours, theirs = [np.linalg.norm(named[n]) for n in names], [arrays[f"wnorm_after:{n}"] for n in names]
+    np.testing.assert_allclose(ours, theirs, rtol=1e-3)
+    for key in (key for key in arrays if key.startswith("w_after:")):
+        np.testing.assert_allclose(named[key.removeprefix("w_after:")], arrays[key], rtol=0, atol=1e-4, err_msg=key)

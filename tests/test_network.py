@@ -1,0 +1,290 @@
+"""Networks of published genotypes against the reference code, saving, drop-path and the auxiliary classifier."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import numbered_by_reference, state_dict
+
+from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.genotype import Genotype
+from kdarts.nets.auxiliary import AuxiliaryNetwork, auxiliary_head
+from kdarts.nets.drop_path import DropPath, DropPathSchedule
+from kdarts.nets.network import build_network
+from kdarts.nets.reference import load_reference_state
+
+TINY = Genotype(
+    (
+        (("sep_conv_3x3", 2, 0), ("skip_connect", 2, 1), ("max_pool_3x3", 3, 2), ("avg_pool_3x3", 3, 0)),
+        (("max_pool_3x3", 2, 0), ("skip_connect", 2, 1), ("dil_conv_3x3", 3, 2), ("skip_connect", 3, 2)),
+    ),
+    ((2, 3), (2, 3)),
+)
+
+
+def _random(*shape, seed=0):
+    return np.random.default_rng([seed, *shape]).normal(size=shape).astype("float32")
+
+
+def _images(arrays: dict):
+    return np.asarray(arrays["x"] if "x" in arrays else arrays["x_f16"], "float32").transpose(0, 2, 3, 1)
+
+
+def _close(ours, theirs, tolerance=5e-6):
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    "file, name, cells",
+    [
+        ("darts_eval", "DARTS_V2", 8),
+        ("darts_eval_nasnet", "NASNet", 5),
+        ("darts_eval_amoebanet", "AmoebaNet", 5),
+        ("darts_eval_imagenet", "DARTS_V2", 5),
+    ],
+)
+def test_logits_equal_the_reference(golden, file, name, cells):
+    arrays = golden(f"{file}.npz")
+    x = _images(arrays)
+    net = build_network(Genotype.load(name), x.shape[1:], 10, channels=4, cells=cells)
+    load_reference_state(net, state_dict(arrays))
+    _close(net(x, training=False), arrays["logits_eval"])
+    _close(net(x, training=True), arrays["logits_train"])
+
+
+def test_a_training_step_has_the_references_gradients_and_statistics(golden):
+    arrays = golden("darts_eval.npz")
+    x, state = tf.constant(_images(arrays)), state_dict(arrays)
+    net = build_network(Genotype.load("DARTS_V2"), x.shape[1:], 10, channels=4, cells=8)
+    named = numbered_by_reference(net, state)
+    load_reference_state(net, state)
+    with tf.GradientTape() as tape:
+        logits = net(x, training=True)
+        loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(arrays["y"], logits))
+    np.testing.assert_allclose(loss, arrays["loss_train"], rtol=1e-5)
+    variables = net.trainable_variables
+    gradients = named(variables, tape.gradient(loss, [variable.value for variable in variables]))
+    norms = {key.removeprefix("gnorm:"): float(arrays[key]) for key in arrays if key.startswith("gnorm:")}
+    assert len(norms) == sum(key.startswith("param:") for key in arrays)
+    ours = [np.linalg.norm(gradients[name]) for name in norms]
+    np.testing.assert_allclose(ours, list(norms.values()), rtol=1e-2, atol=1e-5)
+
+    moved = {key.removeprefix("buf_after:") for key in arrays if key.startswith("buf_after:")}
+    assert moved
+    for name in moved:
+        path, kind = name.rsplit(".", 1)
+        layer, before, after = net.get_layer(path), arrays[f"buf:{name}"], arrays[f"buf_after:{name}"]
+        if kind == "running_mean":
+            _close(layer.moving_mean.numpy(), after, 1e-6)
+        else:
+            # Keras keeps the variance of the batch, the reference that which the batch lets expect.
+            count = np.prod((len(x), *layer.output.shape[1:3]))
+            expected = 0.9 * before + (after - 0.9 * before) * (count - 1) / count
+            _close(layer.moving_variance.numpy(), expected, 1e-6)
+
+
+def _drop_paths(net) -> list[DropPath]:
+    """In the order in which the reference code applies them: by cell, then by edge."""
+    layers = [layer for layer in net.layers if isinstance(layer, DropPath)]
+    return sorted(layers, key=lambda layer: [int(part) for part in layer.name.split(".") if part.isdigit()])
+
+
+def test_drop_path_equals_the_reference_under_its_masks(golden, monkeypatch):
+    arrays = golden("darts_eval.npz")
+    x, rate, masks = _images(arrays), float(arrays["dp_prob"]), arrays["dp_masks"]
+    net = build_network(Genotype.load("DARTS_V2"), x.shape[1:], 10, channels=4, cells=8, drop_path=rate)
+    load_reference_state(net, state_dict(arrays))
+    layers = _drop_paths(net)
+    recorded = {layer.name: mask for layer, mask in zip(layers, masks, strict=True)}
+    monkeypatch.setattr(DropPath, "mask", lambda self, batch_size: keras.ops.convert_to_tensor(recorded[self.name]))
+    _close(net(x, training=False), arrays["logits_eval"])
+    _close(net(x, training=True), arrays["dp_logits_train"])
+
+
+def test_drop_path_drops_whole_examples_and_scales_the_others():
+    layer = DropPath(0.25, seed=1)
+    x = 1 + np.abs(_random(4000, 2, 2, 1))
+    y = layer(x, training=True).numpy()
+    kept = y[:, 0, 0, 0] != 0
+    _close(y, x * kept[:, None, None, None] / 0.75, 1e-6)
+    assert 0.72 < kept.mean() < 0.78
+    np.testing.assert_array_equal(layer(x, training=False), x)
+    with pytest.raises(ValueError, match="drop-path rate 1"):
+        DropPath(1.0)
+
+
+def test_drop_path_masks_follow_the_seed_and_differ_between_edges_and_cells():
+    def masks(seed):
+        layers = _drop_paths(build_network(TINY, (8, 8, 3), 3, channels=2, cells=4, drop_path=0.5, seed=seed))
+        return np.array([layer.mask(64) for layer in layers])
+
+    one = masks(5)
+    # Identities keep: of four edges a normal cell drops three, a reduction cell, whose skip at stride 2 convolves, too.
+    assert len(one) == len(np.unique(one, axis=0)) == 12
+    np.testing.assert_array_equal(one, masks(5))
+    assert not np.array_equal(one, masks(6))
+
+
+def test_the_drop_path_schedule_climbs_linearly_and_never_quite_ends():
+    net = build_network(TINY, (8, 8, 3), 3, channels=2, cells=3, drop_path=0.2)
+    schedule = DropPathSchedule(600)
+    schedule.set_model(net)
+    layers = _drop_paths(net)
+    for epoch, rate in {0: 0.0, 1: 0.2 / 600, 300: 0.1, 599: 0.2 * 599 / 600}.items():
+        schedule.on_epoch_begin(epoch)
+        _close([layer.rate.numpy() for layer in layers], [rate] * len(layers), 1e-7)
+
+
+def test_fitting_raises_drop_path_and_saving_keeps_its_final_rate(tmp_path):
+    net = build_network(TINY, (8, 8, 3), 3, channels=2, cells=3, drop_path=0.3, auxiliary=True)
+    net.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), run_eagerly=True)
+    net.fit(_random(8, 8, 8, 3), np.arange(8) % 3, epochs=2, verbose=0, callbacks=[DropPathSchedule(3)])
+    net.save(tmp_path / "net.keras")
+    for layer in _drop_paths(keras.models.load_model(tmp_path / "net.keras")):
+        assert layer.final_rate == 0.3
+        _close(layer.rate.numpy(), 0.1, 1e-7)
+
+
+def _head(size, imagenet) -> keras.Model:
+    x = keras.Input((size, size, 8))
+    return keras.Model(x, auxiliary_head(x, 10, imagenet))
+
+
+def _head_state(arrays: dict) -> dict:
+    return {f"auxiliary_head.{k}": v for k, v in state_dict(arrays, ("cifar_param:", "cifar_buf:")).items()}
+
+
+def test_the_auxiliary_head_equals_the_reference(golden):
+    arrays = golden("darts_aux.npz")
+    head, x = _head(8, False), arrays["cifar_x"].transpose(0, 2, 3, 1)
+    load_reference_state(head, _head_state(arrays))
+    _close(head(x, training=False), arrays["cifar_eval"])
+    _close(head(x, training=True), arrays["cifar_train"])
+
+
+def test_the_auxiliary_head_for_imagenet_has_no_second_normalisation(golden):
+    arrays = golden("darts_aux.npz")
+    head = _head(7, True)
+    state = {k: v for k, v in _head_state(arrays).items() if ".features.6." not in k}
+    load_reference_state(head, state)
+    _close(head(arrays["imagenet_x7"].transpose(0, 2, 3, 1), training=True), arrays["imagenet_train7"])
+
+
+def test_the_auxiliary_head_needs_two_by_two_pixels():
+    assert _head(2, False).output_shape == _head(4, True).output_shape == (None, 10)
+    with pytest.raises(KdartsError, match="at least 2x2"):
+        _head(1, False)
+
+
+def test_an_auxiliary_network_trains_with_two_outputs_and_answers_with_one(tmp_path):
+    def compiled(net, **kwargs):
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        net.compile(keras.optimizers.SGD(0.05), loss, metrics=["accuracy"], **kwargs)
+        return net
+
+    def check(net):
+        assert isinstance(net, AuxiliaryNetwork)
+        logits, auxiliary = net(x, training=True)
+        assert logits.shape == auxiliary.shape == (30, 3)
+        assert net(x).shape == net(x, training=False).shape == net.predict(x, verbose=0).shape == (30, 3)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        expected = loss(y, logits) + 0.4 * loss(y, auxiliary)
+        found = net.evaluate(x, y, verbose=0, return_dict=True)
+        np.testing.assert_allclose(found["loss"], loss(y, net(x)), rtol=1e-4)
+        np.testing.assert_allclose(found["accuracy"], np.mean(np.argmax(net(x), 1) == y), rtol=1e-5)
+        trained = net.train_on_batch(x, y, return_dict=True)
+        np.testing.assert_allclose(trained["loss"], expected, rtol=1e-4)
+
+    keras.utils.set_random_seed(0)
+    y = np.arange(30) % 3
+    x = _random(30, 8, 8, 3) + y[:, None, None, None]
+    net = compiled(build_network(TINY, (8, 8, 3), 3, channels=4, cells=3, auxiliary=True))
+    history = net.fit(x, y, batch_size=10, epochs=4, verbose=0).history
+    assert history["loss"][-1] < 0.8 * history["loss"][0] and set(history) == {"loss", "accuracy"}
+    check(net)
+    net.save(tmp_path / "net.keras")
+    again = keras.models.load_model(tmp_path / "net.keras")
+    np.testing.assert_allclose(again(x), net(x), atol=1e-6)
+    check(compiled(again, run_eagerly=True))
+
+
+def test_the_auxiliary_classifier_sits_on_the_last_reduction():
+    def size(**kwargs):
+        net = build_network(TINY, (32, 32, 3), 3, channels=2, auxiliary=True, **kwargs)
+        return net.get_layer("auxiliary_head.features.0").input.shape[1:]
+
+    assert size(cells=5) == (8, 8, 16)
+    individual = Genotype(TINY.cells, TINY.concats, reductions=(1,), sequence=(0, 1, 0))
+    net = build_network(individual, (32, 32, 3), 3, channels=2, auxiliary=True)
+    assert net.get_layer("auxiliary_head.features.0").input is net.get_layer("cells.1.output").output
+    imagenet = build_network(TINY, (96, 96, 3), 3, channels=2, cells=3, auxiliary=True)
+    assert "auxiliary_head.features.6" not in [layer.name for layer in imagenet.layers]
+
+
+@pytest.mark.parametrize("name", ["NASNet", "AmoebaNet", "SNAS_aggressive", "PC_DARTS_cifar"])
+@pytest.mark.parametrize("shape", [(8, 8, 1), (9, 13, 3)])
+def test_published_networks_take_images_of_any_size(name, shape):
+    genotype = Genotype.load(name)
+    net = build_network(genotype, shape, 3, channels=2, cells=3)
+    assert net.input_shape == (None, *shape) and net.name == name
+    for training in (False, True):
+        logits = net(_random(4, *shape), training=training)
+        assert logits.shape == (4, 3) and np.isfinite(logits).all()
+    for cell, index in enumerate((0, 1, 1)):
+        width = len(genotype.concats[index]) * (2, 4, 8)[cell]
+        assert net.get_layer(f"cells.{cell}.output").output.shape[-1] == width
+
+
+def test_a_node_that_only_none_leads_to_is_zero():
+    net = build_network(Genotype.load("SNAS_aggressive"), (8, 8, 3), 3, channels=2, cells=3)
+    nodes = [net.get_layer(f"cells.1.node{node}").output for node in (3, 4, 5)]
+    three, four, five = keras.Model(net.input, nodes)(_random(2, 8, 8, 3))
+    assert np.any(three) and not np.any(four) and not np.any(five)
+    assert four.shape == (2, 4, 4, 4)
+
+
+def test_a_cell_sums_its_edges_and_joins_the_nodes_of_its_concat():
+    genotype = Genotype(
+        (
+            (("skip_connect", 2, 0), ("skip_connect", 2, 0), ("skip_connect", 3, 1), ("max_pool_3x3", 4, 2)),
+            TINY.cells[1],
+        ),
+        ((4, 0, 3), (2, 3)),
+    )
+    net = build_network(genotype, (8, 8, 3), 3, channels=2, cells=3)
+    names = ["preprocess0.op.2", "preprocess1.op.2", "output"]
+    first, second, output = keras.Model(net.input, [net.get_layer(f"cells.0.{n}").output for n in names])(
+        _random(2, 8, 8, 3)
+    )
+    pooled = keras.layers.MaxPooling2D(3, 1, "same")(2 * first)
+    _close(output, np.concatenate([pooled, first, second], -1))
+
+
+@pytest.mark.parametrize("name, shape", [("AmoebaNet", (9, 8, 3)), ("DARTS_V2", (96, 96, 1))])
+def test_a_saved_network_answers_the_same(tmp_path, name, shape):
+    net = build_network(Genotype.load(name), shape, 3, channels=2, cells=3, drop_path=0.2)
+    x = _random(4, *shape)
+    net(x, training=True)
+    net.save(tmp_path / "net.keras")
+    _close(keras.models.load_model(tmp_path / "net.keras")(x), net(x), 1e-6)
+
+
+@pytest.mark.parametrize(
+    "choices, message",
+    [
+        ({"genotype": "SETN"}, "unknown operation"),
+        ({"input_shape": (7, 7, 3)}, "input shape"),
+        ({"num_classes": 1}, "num_classes 1"),
+        ({"channels": 3}, "channels 3"),
+        ({"cells": None}, "how many cells"),
+        ({"cells": 0}, "cells 0"),
+        ({"drop_path": 1.0}, "drop_path 1.0"),
+        ({"drop_path": -0.1}, "drop_path"),
+        ({"stem": "cifar10"}, "unknown stem 'cifar10'"),
+        ({"input_shape": (8, 8, 3), "auxiliary": True, "stem": "imagenet"}, "at least 2x2"),
+    ],
+)
+def test_what_does_not_fit_is_refused(choices, message):
+    given = {"genotype": "DARTS_V2", "input_shape": (32, 32, 3), "num_classes": 10, "channels": 4, "cells": 3} | choices
+    with pytest.raises(KdartsError, match=message):
+        build_network(**{**given, "genotype": Genotype.load(given["genotype"])})

@@ -1,0 +1,116 @@
+"""The zoo: every published genotype by its name, as it was published."""
+
+import pytest
+
+from kdarts.genotypes.errors import KdartsError, choice
+from kdarts.genotypes.genotype import Genotype
+from kdarts.genotypes.zoo import describe, genotype_names, get_genotype
+
+FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat")
+
+
+def _message(name):
+    with pytest.raises(KdartsError) as caught:
+        get_genotype(name)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", genotype_names())
+def test_every_name_gives_two_cells_that_reach_their_output(name):
+    genotype = get_genotype(name)
+    assert genotype == Genotype.load(name) and genotype.name == name
+    assert len(genotype.cells) == 2 and genotype.sequence is genotype.reductions is None
+    assert all(cell and concat for cell, concat in zip(genotype.cells, genotype.concats, strict=True))
+    assert genotype.at_depth(20)[1] == (6, 13)
+    assert len(describe(name)) > 5
+
+
+def test_names_are_many_and_each_is_given_once():
+    names = genotype_names()
+    assert len(names) == len(set(names)) > 100
+    for known in ("DARTS_V1", "DARTS_V2", "PC_DARTS_cifar", "PDARTS", "NASNet", "AmoebaNet", "FairDARTS_a", "DARTS"):
+        assert known in names
+
+
+def test_darts_is_the_published_cell():
+    assert get_genotype("DARTS_V2").cells[0] == (
+        ("sep_conv_3x3", 2, 0),
+        ("sep_conv_3x3", 2, 1),
+        ("sep_conv_3x3", 3, 0),
+        ("sep_conv_3x3", 3, 1),
+        ("sep_conv_3x3", 4, 1),
+        ("skip_connect", 4, 0),
+        ("skip_connect", 5, 0),
+        ("dil_conv_3x3", 5, 2),
+    )
+    assert get_genotype("NASNet").concats == ((2, 3, 4, 5, 6), (4, 5, 6))
+
+
+def test_an_alias_is_its_genotype_under_its_own_name():
+    for alias, name in (("DARTS", "DARTS_V2"), ("PCDARTS", "PC_DARTS_cifar")):
+        assert get_genotype(alias) == get_genotype(name).named(alias)
+        assert describe(alias) == describe(name)
+
+
+def test_two_cell_genotypes_are_as_published(golden):
+    published = golden("darts_genotypes.json")["genotypes"]
+    assert len(published) == 79
+    for name, entry in published.items():
+        genotype = get_genotype(name)
+        for cell, concat, key in zip(genotype.cells, genotype.concats, ("normal", "reduce"), strict=True):
+            expected = [(op, 2 + i // 2, source) for i, (op, source) in enumerate(entry[key])]
+            assert list(cell) == expected, name
+            assert list(concat) == entry[f"{key}_concat"], name
+        assert entry["source"] in describe(name)
+
+
+def test_threshold_genotypes_are_as_published_without_their_empty_nodes(golden):
+    published = golden("darts_genotypes.json")["fairdarts_genotypes"]["genotypes"]
+    for name, entry in published.items():
+        genotype = get_genotype(name)
+        for cell, concat, key in zip(genotype.cells, genotype.concats, ("normal", "reduce"), strict=True):
+            targets = {to for _, to, _ in entry[key]}
+            assert [list(edge) for edge in cell] == [e for e in entry[key] if e[2] in targets | {0, 1}], name
+            assert list(concat) == [node for node in entry[f"{key}_concat"] if node in targets], name
+    empty = [name for name in published if set(get_genotype(name).concats) != {(2, 3, 4, 5)}]
+    assert "FairDARTS_a" in empty and "FairDARTS_b" not in empty
+
+
+def test_nothing_published_is_left_out_and_aliases_lead_where_they_did(golden):
+    table = golden("darts_genotypes.json")
+    assert set(genotype_names()) == {
+        *table["genotypes"],
+        *table["fairdarts_genotypes"]["genotypes"],
+        *table["aliases"],
+    }
+    assert len(table["aliases"]) == 22
+    for alias, name in table["aliases"].items():
+        while name in table["aliases"]:
+            name = table["aliases"][name]
+        assert get_genotype(alias) == get_genotype(name).named(alias)
+
+
+@pytest.mark.parametrize(
+    "given, near",
+    [("DARTS_V9", "DARTS_V"), ("PDART", "PDARTS"), ("AmebaNet", "AmoebaNet"), ("FairDARTS", "FairDARTS_")],
+)
+def test_an_unknown_name_is_answered_with_a_near_one(given, near):
+    message = _message(given)
+    assert message.startswith(f"unknown genotype {given!r} (did you mean '{near}")
+    assert f"one of {len(genotype_names())} known names" in message
+
+
+@pytest.mark.parametrize("given", ["", "?", "\n", "0" * 10_000, 7, [0]])
+def test_a_name_like_no_other_is_answered_without_a_guess(given):
+    assert "did you mean" not in _message(given)
+
+
+def test_a_choice_is_returned_or_refused_with_what_is_allowed():
+    assert choice("fruit", "pear", ["apple", "pear"]) == "pear"
+    assert choice("fruit", "pear", {"pear": 1}) == "pear"
+    with pytest.raises(KdartsError, match=r"^unknown fruit 'peer' \(did you mean 'pear'\?\); allowed: apple, pear$"):
+        choice("fruit", "peer", ["apple", "pear"])
+    with pytest.raises(KdartsError, match=r"^unknown fruit 3 \(did you mean '3'\?\); allowed: apple, 3$"):
+        choice("fruit", 3, ["apple", "3"])
+    assert issubclass(KdartsError, ValueError)
