@@ -198,8 +198,8 @@ def test_an_auxiliary_network_trains_with_two_outputs_and_answers_with_one(tmp_p
     keras.utils.set_random_seed(0)
     y = np.arange(30) % 3
     x = _random(30, 8, 8, 3) + y[:, None, None, None]
-    net = compiled(build_network(TINY, (8, 8, 3), 3, channels=4, cells=3, auxiliary=True))
-    history = net.fit(x, y, batch_size=10, epochs=4, verbose=0).history
+    net = compiled(build_network(TINY, (8, 8, 3), 3, channels=4, cells=2, auxiliary=True))
+    history = net.fit(x, y, batch_size=30, epochs=8, verbose=0).history
     assert history["loss"][-1] < 0.8 * history["loss"][0] and set(history) == {"loss", "accuracy"}
     check(net)
     net.save(tmp_path / "net.keras")

@@ -31,17 +31,18 @@ def _set_alphas(net, seed=0):
         alpha.assign(_random(*alpha.shape, seed=seed + index))
 
 
-def _reference_results(golden, dtype):
-    """Logits, loss, gradients by reference name and gradients of α of the reference's supernet."""
-    arrays = golden("darts_supernet.npz")
+def _relative(ours, theirs):
+    return np.abs(ours - theirs).max() / np.abs(theirs).max()
+
+
+def _check_against_the_reference(arrays, dtype, in_a_graph, logits_error, gradient_error):
+    """Logits, loss, every gradient and the running statistics after one training step of the reference's supernet."""
     net = Supernet("darts", (32, 32, 3), 10, channels=4, cells=8, dtype=dtype)
     named = numbered_by_reference(net, state_dict(arrays))
     load_reference_state(net, state_dict(arrays))
     for alpha, kind in zip(net.alphas, ("normal", "reduce"), strict=True):
         alpha.assign(arrays[f"alphas_{kind}"])
-    x = tf.constant(arrays["x"].transpose(0, 2, 3, 1), dtype)
 
-    @tf.function(autograph=False)
     def run(x, y):
         with tf.GradientTape() as tape:
             logits = net(x, training=True)
@@ -49,43 +50,34 @@ def _reference_results(golden, dtype):
         variables = net.operation_weights, net.alphas
         return logits, loss, *tape.gradient(loss, tf.nest.map_structure(lambda v: v.value, variables))
 
+    x = tf.constant(arrays["x"].transpose(0, 2, 3, 1), dtype)
+    run = tf.function(run, autograph=False) if in_a_graph else run
     logits, loss, by_weights, by_alphas = run(x, arrays["y"])
-    gradients = named(net.operation_weights, by_weights)
-    return arrays, logits, loss, gradients, by_alphas, net(x, training=False)
-
-
-def _relative(ours, theirs):
-    return np.abs(ours - theirs).max() / np.abs(theirs).max()
-
-
-def test_a_float32_supernet_equals_the_reference(golden):
-    arrays, logits, loss, gradients, by_alphas, after = _reference_results(golden, "float32")
-    np.testing.assert_allclose(logits, arrays["logits"], rtol=0, atol=2e-5)
-    np.testing.assert_allclose(loss, arrays["loss_f64"], rtol=1e-5)
+    assert _relative(logits, arrays["logits_f64"]) < logits_error
+    assert _relative(loss, arrays["loss_f64"]) < logits_error
     for gradient, kind in zip(by_alphas, ("normal", "reduce"), strict=True):
-        # Rounding alone moves them by one part in a thousand: it turns a few of the ReLUs on or off.
-        assert _relative(gradient, arrays[f"dalpha_{kind}_f64"]) < 5e-3
+        assert _relative(gradient, arrays[f"dalpha_{kind}_f64"]) < gradient_error
+
+    # These are float32 in the file: rounding turns a few ReLUs on or off, and moves them by one part in a thousand.
+    gradients = named(net.operation_weights, by_weights)
     norms = {key.removeprefix("gnorm:"): value for key, value in arrays.items() if key.startswith("gnorm:")}
     assert gradients.keys() == norms.keys()
     ours = np.array([np.linalg.norm(gradients[name]) for name in norms])
-    np.testing.assert_allclose(ours, np.array(list(norms.values())), rtol=1e-2)
+    np.testing.assert_allclose(ours, np.array(list(norms.values())), rtol=5e-3)
     whole = {key.removeprefix("grad:"): value for key, value in arrays.items() if key.startswith("grad:")}
     assert len(whole) > 20
     for name, expected in whole.items():
-        assert _relative(gradients[name], expected) < 1e-2, name
-    # One forward pass in training has moved the running statistics as the reference's.
-    np.testing.assert_allclose(after, arrays["logits_eval_after1"], rtol=0, atol=1e-5)
+        assert _relative(gradients[name], expected) < 5e-3, name
+    np.testing.assert_allclose(net(x, training=False), arrays["logits_eval_after1"], rtol=0, atol=1e-6)
+
+
+def test_a_float64_supernet_equals_the_reference_to_ten_digits(golden):
+    _check_against_the_reference(golden("darts_supernet.npz"), "float64", False, 1e-10, 1e-10)
 
 
 @pytest.mark.slow
-def test_a_float64_supernet_equals_the_reference_to_ten_digits(golden):
-    arrays, logits, loss, gradients, by_alphas, _ = _reference_results(golden, "float64")
-    np.testing.assert_allclose(logits, arrays["logits_f64"], rtol=0, atol=1e-10)
-    np.testing.assert_allclose(loss, arrays["loss_f64"], rtol=1e-10)
-    for gradient, kind in zip(by_alphas, ("normal", "reduce"), strict=True):
-        np.testing.assert_allclose(gradient, arrays[f"dalpha_{kind}_f64"], rtol=0, atol=1e-10)
-    for name in (key.removeprefix("grad:") for key in arrays if key.startswith("grad:")):
-        assert _relative(gradients[name], arrays[f"grad:{name}"]) < 1e-3, name
+def test_a_float32_supernet_equals_the_reference_to_rounding(golden):
+    _check_against_the_reference(golden("darts_supernet.npz"), "float32", True, 1e-4, 5e-3)
 
 
 def _genotype(nodes_of_cells, operations, concats=((2, 3), (2, 3))):
