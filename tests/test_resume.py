@@ -64,7 +64,6 @@ def test_a_search_killed_in_any_epoch_comes_to_the_same_result(tmp_path, epochs)
     _killed_and_whole(SEARCH, tmp_path, epochs, ["genotype.json", "genotypes.jsonl", "history.csv", "alphas.npz"])
 
 
-@pytest.mark.slow
 def test_a_killed_training_comes_to_the_same_result(tmp_path):
     _killed_and_whole(TRAIN, tmp_path, [1, 3], ["history.csv"])
 

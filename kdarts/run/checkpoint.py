@@ -37,6 +37,9 @@ class Checkpoint(keras.callbacks.Callback):
         super().__init__()
         self.folder = pathlib.Path(folder)
         self.trained = model
+        if not model.optimizer.built:
+            # Else its variables would come only with the first step, too late to be restored.
+            model.optimizer.build(model.trainable_variables)
         self.records: dict = {"history": [], "seconds": 0.0}
         self.arrays: dict[str, list[np.ndarray]] = {}
         self._began = time.monotonic()
