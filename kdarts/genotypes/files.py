@@ -2,10 +2,13 @@
 
 import os
 import pathlib
+import shutil
 import tempfile
 from collections.abc import Callable
 
 from kdarts.genotypes.errors import KdartsError
+
+_UNFINISHED = ".writing"
 
 
 def write_with(path: str | os.PathLike, write: Callable[[pathlib.Path], None]) -> None:
@@ -21,7 +24,7 @@ def write_with(path: str | os.PathLike, write: Callable[[pathlib.Path], None]) -
     path = pathlib.Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem[:80]}.") as folder:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem[:80]}.", suffix=_UNFINISHED) as folder:
             temporary = pathlib.Path(folder, path.name)
             write(temporary)
             with temporary.open("rb") as file:
@@ -29,6 +32,12 @@ def write_with(path: str | os.PathLike, write: Callable[[pathlib.Path], None]) -
             os.replace(temporary, path)
     except OSError as error:
         raise KdartsError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+
+def sweep(folder: str | os.PathLike) -> None:
+    """Removes from `folder` and its sub-folders what a killed process left half written."""
+    for unfinished in pathlib.Path(folder).glob(f"**/.*{_UNFINISHED}"):
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

@@ -4,7 +4,7 @@ import os
 import pathlib
 
 from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.files import write_text
+from kdarts.genotypes.files import sweep, write_text
 
 _FLAGS = "flags.flags"
 
@@ -50,8 +50,9 @@ class Workdir:
                 )
 
     def claim(self, flags: dict[str, str]) -> None:
-        """Checks the folder and writes the flags down."""
+        """Checks the folder, clears away what a killed run left half written there, and writes the flags down."""
         self.check(flags)
+        sweep(self.path)
         if not (self / _FLAGS).exists():
             lines = "".join(f"--{name}={value}\n" for name, value in sorted(flags.items()))
             write_text(self / _FLAGS, lines)
