@@ -6,6 +6,7 @@ import importlib.util
 import sys
 
 _HOMES = {
+    "kdarts.genotypes.deepen": ["deepen"],
     "kdarts.genotypes.errors": ["KdartsError"],
     "kdarts.genotypes.genotype": ["Genotype"],
     "kdarts.nets.drop_path": ["DropPathSchedule"],

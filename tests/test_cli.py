@@ -56,6 +56,16 @@ def test_help_and_lists(capsys):
     first = json.loads(capsys.readouterr().out.splitlines()[0])
     assert first["name"] == "darts"
     assert len(first["operations"]) == 8
+    assert first["sizes"]["one_cell"] == 1_037_664_180
+
+
+def test_spaces_say_how_large_they_are(capsys):
+    assert main(["spaces"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split("  ")[0] == "name"
+    assert all(column in lines[0] for column in ("one cell", "two shared cells", "8 individual cells"))
+    assert lines[1].split() == ["darts", "8", "4", "1.04e9", "1.08e18", "1.34e72"]
+    assert any("sep_conv_5x5" in line for line in lines)
 
 
 def test_nothing_asked_shows_the_help_and_counts_as_a_mistake(capsys):
@@ -76,6 +86,71 @@ def test_draw(tmp_path, capsys):
     for suffix in ("svg", "png", "dot"):
         assert main(["draw", "DARTS_V1", f"--to={tmp_path}/cells.{suffix}"]) == 0
         assert (tmp_path / f"cells.{suffix}").stat().st_size > 1000
+
+
+@pytest.fixture
+def gapped(tmp_path):
+    """The file of a genotype with an empty cell, a missing node and an edge from it."""
+    cells = [[], [["sep_conv_3x3", 2, 0], ["max_pool_3x3", 4, 3]]]
+    genotype = {"format": "kdarts-genotype-1", "cells": cells, "concats": [[2, 3], [2, 3, 4]], "sequence": [0, 1, 0]}
+    path = tmp_path / "gapped.json"
+    path.write_text(json.dumps(genotype))
+    return path
+
+
+GAPS = [
+    "note: cell 0 is empty and passes its second input on",
+    "note: cell 1: nothing leads to node 3, which the output leaves out",
+    "note: cell 1: nothing leads to node 4, which the output leaves out",
+    "note: cell 1: max_pool_3x3 3 -> 4 starts at a node that nothing leads to and is left out",
+]
+
+
+def test_commands_note_what_a_network_leaves_out(gapped, tmp_path, capfd):
+    assert main(["info", str(gapped)]) == 0
+    out, err = capfd.readouterr()
+    assert err.splitlines() == GAPS
+    assert json.loads(out)["cells"] == 3
+    assert main(["draw", str(gapped), f"--to={tmp_path}/cells.svg"]) == 0
+    assert capfd.readouterr().err.splitlines() == GAPS
+    assert main(["deepen", f"--genotype={gapped}", "--cells=2", f"--to={tmp_path}/two.json"]) == 0
+    assert capfd.readouterr().err.splitlines() == GAPS
+    data = _folder(tmp_path / "pictures")
+    command = ["train", f"--genotype={gapped}", f"--dataset=folder:{data}", f"--workdir={tmp_path}/run"]
+    assert main([*command, "--channels=2", "--epochs=1", "--batch_size=4"]) == 0
+    assert [line for line in capfd.readouterr().err.splitlines() if line.startswith("note: ")] == GAPS
+    assert main(["info", "DARTS_V2"]) == 0
+    assert capfd.readouterr().err == ""
+
+
+def test_deepen(tmp_path, capsys):
+    path = tmp_path / "deeper.json"
+    assert main(["deepen", "--genotype=DD-4", "--cells=14", f"--to={path}"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out == [str(path), "14 cells, reductions in brackets: 0 1 0 1 [2] 4 3 4 3 [5] 6 7 6 7"]
+    assert main(["info", str(path), "--channels=36"]) == 0
+    assert json.loads(capsys.readouterr().out)["params"] == 6276862
+    assert main(["deepen", f"--genotype={path}", "--cells=4", f"--to={tmp_path}/four.json"]) == 0
+    assert main(["deepen", f"--genotype={tmp_path}/four.json", "--cells=8", f"--to={path}"]) == 0
+    out = capsys.readouterr().out
+    assert "no normal cell was searched between the reductions: the nearest, cell 0, stands there" in out
+    assert main(["deepen", "--genotype=DARTS_V2", "--cells=5", f"--to={path}"]) == 0
+    assert "5 cells, reductions in brackets: 0 [1] 0 [1] 0" in capsys.readouterr().out
+
+
+def test_mistakes_in_deepening(refused, tmp_path):
+    to = f"--to={tmp_path}/deeper.json"
+    assert "--genotype is missing" in refused("deepen", "--cells=14", to)
+    assert "--cells is missing" in refused("deepen", "--genotype=DD-4", to)
+    assert "--to is missing" in refused("deepen", "--genotype=DD-4", "--cells=14")
+    assert "--cells=0" in refused("deepen", "--genotype=DD-4", "--cells=0", to)
+    assert "unknown genotype 'DD-44'" in refused("deepen", "--genotype=DD-44", "--cells=14", to)
+    assert "cannot be written" in refused("deepen", "--genotype=DD-4", "--cells=14", f"--to={tmp_path}")
+    path = tmp_path / "three.json"
+    cells = [[["skip_connect", 2, 1]]] * 4
+    three = {"format": "kdarts-genotype-1", "cells": cells, "concats": [[2]] * 4, "sequence": [0, 1, 2, 3]}
+    path.write_text(json.dumps({**three, "reductions": [1, 2, 3]}))
+    assert "Algorithm 1 allows two at most" in refused("deepen", f"--genotype={path}", "--cells=8", to)
 
 
 def test_mistakes_in_flags(refused):

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from kdarts.genotypes.deepen import deepen
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.genotypes.zoo import get_genotype
@@ -188,6 +189,44 @@ def test_parameters_do_not_depend_on_the_size_of_the_image_and_macs_do(genotype)
     assert costs[0].macs < costs[1].macs < costs[2].macs and classifier == (costs[0].macs * 4 - costs[1].macs) / 3
 
 
+def test_the_cells_of_ddarts_have_the_parameters_of_its_code(golden):
+    short = {"edge_abl0.5_fair7_cifar100": "DD-4", "sparse_abl0.5_fair7_cifar100": "DD-5"}
+    short |= {"edge_cifar10": "DD-2", "sparse_cifar10": "DD-1"}
+    checked = []
+    for row in golden("ddarts_params.json")["rows"]:
+        # At its own depth the network has its own cells by any mapping; deeper, the code's is not the paper's.
+        if not row["genotype"].startswith("D-DARTS") or (row["layers"] != 8 and row["cell_mapping"] != "paper"):
+            continue
+        genotype = get_genotype(row["genotype"])
+        if row["reductions"] == [2, 5]:
+            middle = row["genotype"].removeprefix("D-DARTS_threshold_").removesuffix("_0.85_50")
+            genotype = get_genotype(short[middle])
+        genotype = deepen(genotype, row["layers"])
+        assert list(genotype.reductions) == row["reductions"]
+        size = (genotype, CIFAR, row["classes"], row["C"], row["layers"])
+        assert network_cost(*size).params == row["params"], row
+        assert network_cost(*size).params + auxiliary_cost(*size).params == row["params_with_aux"], row
+        checked.append(row["params"])
+    assert len(checked) == 16 and {3_880_342, 1_711_630, 3_278_602, 1_604_602, 6_276_862} <= set(checked)
+
+
+@pytest.mark.parametrize(
+    "name, cells, params", [("DD-4", 8, 3_880_342), ("DD-4", 14, 6_276_862), ("DD-2", 8, 3_278_602)]
+)
+def test_the_networks_of_ddarts_are_built_with_the_parameters_of_its_code(name, cells, params):
+    genotype = deepen(get_genotype(name), cells)
+    assert _trainable(build_network(genotype, CIFAR, 10, 36)) == network_cost(genotype, CIFAR, 10, 36).params == params
+
+
+def test_what_nothing_reads_is_counted_as_the_papers_do_and_not_built():
+    genotype = get_genotype("DD-5")  # its last cell reads nothing of the one before it
+    model = build_network(genotype, CIFAR, 10, 4)
+    names = {layer.name for layer in model.layers}
+    assert not any(name.startswith(("cells.6.", "cells.7.preprocess1")) for name in names)
+    assert network_cost(genotype, CIFAR, 10, 36).params == 1_711_630
+    assert _trainable(model) < network_cost(genotype, CIFAR, 10, 4).params
+
+
 def _supernet_cost(channels, cells, shape=CIFAR, classes=10, space="darts", reductions=None, stem="auto") -> Cost:
     shape, chosen = check_input_shape(shape), choose_stem(stem, shape)
     reductions = (cells // 3, 2 * cells // 3) if reductions is None else reductions
@@ -264,6 +303,24 @@ def test_an_operation_costs_what_its_description_says(name, stride, out):
     assert found == Cost(params, macs * math.prod(out)) and size == out
     bare, _ = operation_cost(get_operation(name), 6, 6, stride, (9, 14), affine=False)
     assert bare.macs == found.macs and bare.params == params - 2 * 6 * (2 if name.startswith("sep") else 1)
+
+
+@pytest.mark.parametrize(
+    "name, squares, channels",
+    [
+        ("simple_conv_1x1", 1, 2),
+        ("simple_conv_3x3", 9, 2),
+        ("simple_conv_5x5", 25, 2),
+        ("conv_3x1_1x3", 6, 2),
+        ("conv_7x1_1x7", 14, 2),
+        ("bottleneck_1x3x1", 18, 14),
+    ],
+)
+def test_other_convolutions_cost_what_their_descriptions_say(name, squares, channels):
+    for stride in (1, 2):
+        cost, size = operation_cost(get_operation(name), 6, 6, stride, (9, 14))
+        assert cost.params == squares * 36 + channels * 6 and size == (-(-9 // stride), 14 // stride)
+    assert operation_cost(get_operation(name), 6, 6, 1, (9, 14))[0].macs == squares * 36 * 9 * 14
 
 
 @pytest.mark.parametrize("name", ["none", "max_pool_3x3", "avg_pool_3x3", "skip_connect"])

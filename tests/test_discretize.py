@@ -1,10 +1,10 @@
-"""From mixing weights to a genotype: DARTS' rule, against the paper's code and a slow statement of it."""
+"""From mixing weights to a genotype: each rule against the papers' code, and against a slow statement of it."""
 
 import numpy as np
 import pytest
 
 from kdarts.genotypes.errors import KdartsError
-from kdarts.nets.spaces import get_space
+from kdarts.nets.spaces import SearchSpace, get_space
 from kdarts.search.discretize import discretize
 
 DARTS = get_space("darts")
@@ -170,3 +170,81 @@ def test_the_weights_given_are_left_as_they_were():
     found = discretize([weights, weights], DARTS)
     np.testing.assert_array_equal(weights, before)
     assert found == discretize([weights.tolist()] * 2, DARTS)
+
+
+def _sigmoid(alphas):
+    return 1 / (1 + np.exp(-np.asarray(alphas, np.float64)))
+
+
+@pytest.mark.parametrize("method", ["darts", "sparse", "edge", "complete"])
+def test_the_thresholds_of_ddarts_find_what_its_code_finds_in_its_order(golden, method):
+    table = golden("ddarts_parse.json")
+    assert len(table["cases"]) == 6
+    for case in table["cases"]:
+        space = SearchSpace("of the file", tuple(table["op_sets"][case["op_set"]]))
+        expected = case["results"]["darts" if method == "darts" else f"threshold_{method}"]
+        given = [case["prob"]] if case["alpha"] is None else [case["prob"], _sigmoid(case["alpha"])]
+        for probabilities in given:
+            found = discretize(probabilities, space, method, case["threshold"], expected["reductions"], multiplier=4)
+            drop = slice(0, 3, 2) if method == "darts" else slice(3)
+            assert [[list(edge[drop]) for edge in cell] for cell in found.cells] == expected["cells"], case["name"]
+            assert list(map(list, found.concats)) == [expected["concat"]] * len(found.cells)
+            assert found.reductions == tuple(expected["reductions"])
+
+
+def _slow_threshold(weights, method, threshold, space=DARTS):
+    """Each rule with a threshold, said one edge at a time."""
+    cell, row = [], 0
+    for node in range(2, 6):
+        edges = []
+        for source in range(node):
+            shares = [(w, k) for k, w in enumerate(weights[row]) if space.operations[k] != "none"]
+            edges.append((source, shares))
+            row += 1
+        if method == "sparse":
+            best = [(source, max(shares, key=lambda s: (s[0], -s[1]))) for source, shares in edges]
+            kept = [(source, [share]) for source, share in sorted(best, key=lambda e: (-e[1][0], e[0]))[:2]]
+        else:
+            kept = [(source, sorted(shares)[-2:] if method == "edge" else shares) for source, shares in edges]
+        cell += [(space.operations[k], node, s) for s, shares in kept for w, k in shares if w >= threshold]
+    return tuple(cell)
+
+
+@pytest.mark.parametrize("method", ["sparse", "edge", "complete"])
+@pytest.mark.parametrize("seed", range(10))
+def test_the_rules_with_a_threshold_do_what_they_say(method, seed):
+    drawn = np.random.default_rng(seed)
+    weights = drawn.random((14, 8)) if seed % 2 else drawn.integers(0, 5, (14, 8)) / 4  # ties in every second case
+    for threshold in (0, 0.25, 0.5, 0.85, 1):
+        cell = discretize([weights, weights], DARTS, method, threshold).cells[0]
+        assert cell == _slow_threshold(weights, method, threshold)
+        assert all(operation != "none" for operation, _, _ in cell)
+
+
+def test_none_is_never_picked_however_strong():
+    weights = np.zeros((14, 8))
+    weights[:, 0] = 1
+    assert DARTS.operations[0] == "none"
+    for method in ("sparse", "edge", "complete"):
+        found = discretize([weights, weights], DARTS, method, 0.5)
+        assert found.cells == ((), ()) and found.concats == ((2, 3, 4, 5),) * 2
+        assert found.gaps() == [f"cell {i} is empty and passes its second input on" for i in (0, 1)]
+    assert {op for op, _, _ in discretize([weights, weights], DARTS, "edge", 0).cells[0]} == set(DARTS.operations[-2:])
+
+
+@pytest.mark.parametrize("method", ["sparse", "edge", "complete"])
+def test_a_weight_that_equals_the_threshold_reaches_it_and_one_below_does_not(method):
+    weights = np.zeros((14, 8))
+    weights[EDGES.index((2, 0)), 3] = 0.85
+    weights[EDGES.index((3, 1)), 4] = np.nextafter(0.85, 0)
+    found = discretize([weights, weights], DARTS, method, 0.85).cells[0]
+    assert found == ((DARTS.operations[3], 2, 0),)
+    weights = weights.astype(np.float32)  # which rounds 0.85 up, and is compared as it is
+    both = ((DARTS.operations[3], 2, 0), (DARTS.operations[4], 3, 1))
+    assert discretize([weights, weights], DARTS, method, 0.85).cells[0] == both
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan"), float("inf")])
+def test_a_threshold_is_a_share(threshold):
+    with pytest.raises(KdartsError, match=f"threshold {threshold}: allowed is 0 to 1"):
+        discretize([_random(0)] * 2, DARTS, "sparse", threshold)

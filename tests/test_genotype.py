@@ -52,6 +52,59 @@ def test_an_empty_cell_hands_its_inputs_on():
     assert Genotype(((), ()), ((1,), (0,))).nodes == 0
 
 
+GAPPED = Genotype(
+    (
+        CELL,
+        (
+            ("sep_conv_3x3", 5, 4),
+            ("skip_connect", 2, 0),
+            ("none", 4, 3),
+            ("max_pool_3x3", 5, 2),
+            ("skip_connect", 2, 1),
+        ),
+        (),
+        (("sep_conv_3x3", 2, 0), ("dil_conv_3x3", 4, 3)),
+        (("avg_pool_3x3", 6, 2), ("avg_pool_3x3", 2, 1)),
+    ),
+    ((2, 3), (5, 4, 2, 3), (2, 3, 4, 5), (3, 4, 5), (0, 7)),
+    (1, 2),
+    range(5),
+)
+"""A whole cell; one with nodes 3 and 4 missing; an empty one; one whose output is missing; one with an input in it."""
+
+
+def test_the_network_builds_what_the_inputs_reach():
+    assert GAPPED.live(0) == (CELL, (2, 3))
+    edges = (("skip_connect", 2, 0), ("max_pool_3x3", 5, 2), ("skip_connect", 2, 1))
+    assert GAPPED.live(1) == (edges, (5, 2))
+    assert GAPPED.live(2) == GAPPED.live(3) == ((("skip_connect", 2, 1),), (2,))
+    assert GAPPED.live(4) == (GAPPED.cells[4], (0,))
+
+
+def test_each_gap_is_a_line():
+    assert TWO.gaps() == DEEP.gaps() == []
+    assert GAPPED.gaps() == [
+        "cell 1: nothing leads to node 4, which the output leaves out",
+        "cell 1: nothing leads to node 3, which the output leaves out",
+        "cell 1: sep_conv_3x3 4 -> 5 starts at a node that nothing leads to and is left out",
+        "cell 1: none 3 -> 4 starts at a node that nothing leads to and is left out",
+        "cell 2 is empty and passes its second input on",
+        "cell 3: nothing leads to its output, so it passes its second input on",
+        "cell 4: nothing leads to node 7, which the output leaves out",
+    ]
+
+
+def test_what_was_found_is_kept_to_the_letter_whatever_is_missing():
+    assert Genotype.from_json(GAPPED.to_json()) == GAPPED
+    assert GAPPED.concats[1] == (5, 4, 2, 3) and GAPPED.cells[2] == () and len(GAPPED.cells[1]) == 5
+    assert GAPPED.skip_connects() == 1 + 2 and "dil_conv_3x3" in GAPPED.operations and GAPPED.nodes == 5
+    long = tuple(("skip_connect", node + 1, node) for node in range(3, 1001))
+    chain = Genotype((long, long), (range(2, 1002),) * 2)
+    assert chain.live(0) == ((("skip_connect", 2, 1),), (2,)) and len(chain.gaps()) == 2
+    whole = Genotype(((*long[::-1], ("none", 2, 0), ("none", 3, 2)),) * 2, (range(2, 1002),) * 2)
+    assert whole.live(1) == (whole.cells[0], whole.concats[0]) and whole.gaps() == []
+
+
 def test_equal_genotypes_are_one_key_and_nothing_can_be_assigned():
     again = Genotype([list(map(list, cell)) for cell in TWO.cells], TWO.concats)
     assert again == TWO and hash(again) == hash(TWO) and len({again, TWO, DEEP}) == 2
@@ -79,7 +132,7 @@ def test_equal_genotypes_are_one_key_and_nothing_can_be_assigned():
         ({"cells": (CELL, (("skip_connect", 2, 2),))}, "cell 1, edge 0 goes from node 2 to node 2"),
         ({"cells": (CELL, (("skip_connect", 2, 3),))}, "cell 1, edge 0 goes from node 3 to node 2"),
         ({"cells": (CELL, (("skip_connect", 1, 0),))}, "cell 1, edge 0 goes from node 0 to node 1"),
-        ({"cells": ((*CELL, ("skip_connect", 5, 4)), OTHER)}, "cell 0, edge 3 starts at node 4"),
+        ({"cells": (CELL, (("skip_connect", 1002, 0),))}, "cell 1, edge 0 leads to node 1002; allowed are 2 to 1001"),
         ({"concats": ((2, 3),)}, "2 cells need as many concats, got 1"),
         ({"concats": ((2, 3), (2,), (2,))}, "2 cells need as many concats, got 3"),
         ({"concats": 2}, "concats must be a list"),
@@ -87,7 +140,7 @@ def test_equal_genotypes_are_one_key_and_nothing_can_be_assigned():
         ({"concats": ((2, "3"), (2,))}, "concats[0]"),
         ({"concats": ((2, 3), (2.0,))}, "concats[1]"),
         ({"concats": ((2, 3), ())}, "concats[1] is empty"),
-        ({"concats": ((2, 4), (2,))}, "concats[0] names node 4"),
+        ({"concats": ((2, 1002), (2,))}, "concats[0] names node 1002; allowed are 0 to 1001"),
         ({"concats": ((2, 3), (-1,))}, "concats[1] names node -1"),
         ({"concats": ((3, 3), (2,))}, "concats[0] names a node twice"),
         ({"cells": (CELL,), "concats": ((3,),)}, "1 distinct cells need a sequence"),
@@ -184,7 +237,7 @@ def _with(**fields):
         (_with(cells=None), "cells must be a list"),
         (_with(cells={"0": []}), "cells must be a list"),
         (_with(cells=[[["none", 2, 0]], [["none", 2, 7]]]), "cell 1, edge 0"),
-        (_with(concats=[[2, 3], [9]]), "concats[1] names node 9"),
+        (_with(concats=[[2, 3], [-9]]), "concats[1] names node -9"),
         (_with(reductions=1.5), "reductions must be a list"),
         (_with(sequence=[0, 2]), "sequence[1]"),
         (_with(name=5), "name must be text"),

@@ -272,7 +272,7 @@ def test_a_saved_network_answers_the_same(tmp_path, name, shape):
 @pytest.mark.parametrize(
     "choices, message",
     [
-        ({"genotype": "SETN"}, "unknown operation"),
+        ({"genotype": "DARTS_MINUS_cifar10_s4_0"}, "unknown operation 'noise'"),
         ({"input_shape": (7, 7, 3)}, "input shape"),
         ({"num_classes": 1}, "num_classes 1"),
         ({"channels": 3}, "channels 3"),

@@ -33,8 +33,14 @@ NAMES = [
     "dil_conv_3x3",
     "dil_conv_5x5",
     "conv_7x1_1x7",
+    "conv_3x1_1x3",
+    "simple_conv_1x1",
+    "simple_conv_3x3",
+    "simple_conv_5x5",
+    "bottleneck_1x3x1",
 ]
 DARTS = NAMES[:6] + NAMES[7:9]
+OF_DARTS_FILE = [(name, stride) for name in NAMES[:10] for stride in (1, 2)]
 BOTH = [(name, stride) for name in NAMES for stride in (1, 2)]
 
 
@@ -117,7 +123,9 @@ def test_the_operations_are_those_of_the_papers():
         register_operation(Operation("none", zero=True))
 
 
-@pytest.mark.parametrize("name, stride", [(n, s) for n, s in BOTH if n != "none" and (n, s) != ("skip_connect", 1)])
+@pytest.mark.parametrize(
+    "name, stride", [(n, s) for n, s in OF_DARTS_FILE if n != "none" and (n, s) != ("skip_connect", 1)]
+)
 def test_the_search_form_equals_the_reference(golden, name, stride):
     stack = _stack(get_operation(name), 4, 4, stride)
     _check_against(
@@ -155,11 +163,122 @@ def _layer_filters(model):
     return {n: layer.kernel for n, layer in zip(names, layers, strict=True)}, depthwise
 
 
-@pytest.mark.parametrize("name, stride", BOTH)
+@pytest.mark.parametrize("name, stride", OF_DARTS_FILE)
 def test_the_evaluation_form_equals_the_reference(golden, name, stride):
     model = _evaluated(get_operation(name), (8, 8, 4), 4, stride)
     filters, depthwise = _layer_filters(model)
     _check_against(golden("darts_ops.npz"), f"{name}|s{stride}", lambda x: model(x, training=True), filters, depthwise)
+
+
+ADAPTERS = {"factorized_reduce_4to6": (FACTORIZED_REDUCE, 2), "relu_conv1x1_bn_4to6": (RELU_CONV_BN, 1)}
+NORMALIZED_POOLS = [f"supernet_{kind}_pool_3x3/s{stride}" for kind in ("max", "avg") for stride in (1, 2)]
+OF_DDARTS_FILE = [f"{name}/s{stride}" for name, stride in BOTH if name != "none"]
+OF_DDARTS_FILE += [f"{name}/s{stride}" for name, (_, stride) in ADAPTERS.items()]
+
+
+def _channels_last(array):
+    return array.transpose(0, 2, 3, 1)
+
+
+def _definition(key):
+    """`(operation, filters, stride)` of a key of the reference file."""
+    name, stride = key.removeprefix("supernet_").split("/s")
+    if name in ADAPTERS:
+        return ADAPTERS[name][0], 6, ADAPTERS[name][1]
+    operation = get_operation(name)
+    return (normalized_pool(operation) if key.startswith("supernet_") else operation), 4, int(stride)
+
+
+def _stack_by_name(stack: Stack, pooling: bool) -> dict:
+    """The variables of a stack by the reference's names."""
+    found = {f"{name}.weight": variable for name, variable in _named_filters(stack)}
+    kinds = ("running_mean", "running_var", "weight", "bias")
+    for position, (weights, parts) in enumerate(
+        zip(stack.step_weights, stack.operation.step_names(stack.stride), strict=True)
+    ):
+        if weights and len(weights) != len(parts):
+            part = position if pooling else parts[0]
+            found |= {f"{part}.{kind}": variable for kind, variable in zip(kinds, weights, strict=False)}
+    return found
+
+
+def _layers_by_name(model) -> tuple[dict, set]:
+    """The variables of a functional model by the reference's names, and which of them are depthwise filters."""
+    filters, depthwise = _layer_filters(model)
+    found = {f"{name}.weight": variable for name, variable in filters.items()}
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            values = (layer.moving_mean, layer.moving_variance, layer.gamma, layer.beta)
+            names = ("running_mean", "running_var", "weight", "bias")
+            found |= {f"{layer.name.removeprefix('edge.')}.{n}": v for n, v in zip(names, values, strict=True)}
+    return found, {f"{name}.weight" for name in depthwise}
+
+
+def _check_one_training_step(arrays, key, apply, variables: dict, transposed=(), unbiased=True):
+    """Outputs in training and evaluation, statistics and every gradient of `apply` as in the reference."""
+    given = {k.split("/", 2)[2]: value for k, value in arrays.items() if k.startswith(f"{key}/")}
+
+    def theirs(name):
+        value = given[name]
+        value = value.transpose(2, 3, 1, 0) if value.ndim == 4 else value
+        return value.swapaxes(2, 3) if name.split(":")[1] in transposed else value
+
+    trained = {name: v for name, v in variables.items() if ".running" not in name}
+    assert {f"param:{name}" for name in trained} == {name for name in given if name.startswith("param:")}
+    for name, variable in trained.items():
+        variable.assign(theirs(f"param:{name}"))
+
+    @tf.function(autograph=False)
+    def run(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = apply(x, training=True)
+            loss = tf.reduce_sum(y * _channels_last(given["cotangent"]))
+        return y, tape.gradient(loss, [x, *(v.value for v in trained.values())])
+
+    x = tf.constant(_channels_last(arrays["x"]))
+    y, (dx, *gradients) = run(x)
+    _close(y, _channels_last(given["train_out"]), 4e-6, f"{key} output")
+    _close(dx, _channels_last(given["grad_x"]), 2e-5, f"{key} input gradient")
+    for name, gradient in zip(trained, gradients, strict=True):
+        _close(gradient, theirs(f"grad:{name}"), 2e-5, f"{key} gradient of {name}")
+    statistics = {name: v for name, v in variables.items() if ".running" in name}
+    assert {f"bufafter:{name}" for name in statistics} == {name for name in given if name.startswith("bufafter:")}
+    for name, variable in statistics.items():
+        expected = given[f"bufafter:{name}"]
+        if unbiased or name.endswith("mean"):
+            _close(variable, expected, 2e-6, name)
+        else:
+            # Keras keeps the variance of the batch, the reference that which the batch (of 2 images) lets expect.
+            pixels = [2 * n * n for n in (4, 8)]
+            biased = [0.9 + (expected - 0.9) * (count - 1) / count for count in pixels]
+            assert min(np.abs(variable.numpy() - value).max() for value in biased) < 2e-6, name
+        variable.assign(expected)
+    _close(apply(x, training=False), _channels_last(given["eval_out"]), 4e-6, f"{key} in evaluation")
+
+
+@pytest.mark.parametrize("key", [k for k in OF_DDARTS_FILE + NORMALIZED_POOLS if k != "skip_connect/s1"])
+def test_the_search_form_takes_the_references_training_step(golden, key):
+    operation, filters, stride = _definition(key)
+    pooling = key in NORMALIZED_POOLS
+    stack = _stack(operation, 4, filters, stride, affine=not pooling)
+    variables = _stack_by_name(stack, pooling)
+    _check_one_training_step(
+        golden("ddarts_ops.npz"), key, lambda x, training: _searched(stack, x, training=training), variables
+    )
+
+
+@pytest.mark.parametrize("key", OF_DDARTS_FILE)
+def test_the_evaluation_form_takes_the_references_training_step(golden, key):
+    operation, filters, stride = _definition(key)
+    model = _evaluated(operation, (8, 8, 4), filters, stride)
+    variables, depthwise = _layers_by_name(model)
+    _check_one_training_step(golden("ddarts_ops.npz"), key, model, variables, depthwise, unbiased=False)
+
+
+def test_every_operation_of_the_file_is_compared(golden):
+    keys = {"/".join(key.split("/")[:2]) for key in golden("ddarts_ops.npz") if "/" in key}
+    assert keys == {*OF_DDARTS_FILE, *NORMALIZED_POOLS}
 
 
 def _randomize(stack: Stack, seed=0):

@@ -179,7 +179,7 @@ def inside(x, y, box, slack=0.0):
 )
 def test_nothing_overlaps(name, individual):
     genotype = individual if name == "individual" else get_genotype(name)
-    for cell, concat in zip(genotype.cells, genotype.concats, strict=True):
+    for cell, concat in map(genotype.live, range(len(genotype.cells))):
         layout = drawing._layout(cell, concat)
         labels = layout.labels[: len(cell)]
         assert None not in labels and not any(layout.labels[len(cell) :])
@@ -204,11 +204,12 @@ def test_drawing_texts(tmp_path, name):
     genotype = get_genotype(name)
     drawing.draw_genotype(genotype, tmp_path / "a.svg")
     found = texts(tmp_path / "a.svg")
+    drawn = [edge for index in range(2) for edge in genotype.live(index)[0]]
     for operation in genotype.operations:
-        assert found.count(operation) == sum(op == operation for cell in genotype.cells for op, _, _ in cell)
+        assert found.count(operation) == sum(op == operation for op, _, _ in drawn)
     assert {name, "normal cell", "reduction cell", "separable convolution", "concatenation"} <= set(found)
     for node in range(2, 7):
-        assert found.count(str(node)) == sum(any(to == node for _, to, _ in cell) for cell in genotype.cells)
+        assert found.count(str(node)) == sum(any(to == node for _, to, _ in genotype.live(i)[0]) for i in range(2))
     svg = (tmp_path / "a.svg").read_text("utf-8")
     assert all(svg.count(label) == 2 for label in ("c_{k-2}", "c_{k-1}", "c_k")) and "<dc:date>" not in svg
 
@@ -220,6 +221,19 @@ def test_drawing_of_individual_cells(tmp_path, individual):
     assert drawing.cell_titles(individual) == titles and set(titles) <= set(found)
     long = Genotype(individual.cells[:1] * 2, ((2,), (2,)), (1,), (0, 0, 0, 0))
     assert drawing.cell_titles(long) == ["cell 0 (positions 0–3; reduction at 1)", "cell 1 (unused)"]
+
+
+def test_drawing_of_what_the_network_leaves_out(tmp_path):
+    cells = ((), (("sep_conv_3x3", 5, 4), ("avg_pool_3x3", 2, 0), ("skip_connect", 3, 2)))
+    genotype = Genotype(cells, (range(2, 6),) * 2, name="gaps")
+    drawing.draw_genotype(genotype, tmp_path / "a.svg")
+    found = texts(tmp_path / "a.svg")
+    assert found.count("skip_connect") == 2 and found.count("avg_pool_3x3") == 1 and "sep_conv_3x3" not in found
+    assert "separable convolution" not in found and (found.count("2"), found.count("3")) == (2, 1)
+    assert "4" not in found and "5" not in found
+    edges = re.findall(r'"(\d/\w+)" -> "(\d/\w+)"', drawing.to_dot(genotype))
+    empty = [("0/1", "0/2"), ("0/2", "0/output")]
+    assert sorted(edges) == [*empty, ("1/0", "1/2"), ("1/2", "1/3"), ("1/2", "1/output"), ("1/3", "1/output")]
 
 
 def test_drawing_of_odd_names(tmp_path):

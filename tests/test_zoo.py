@@ -1,12 +1,16 @@
 """The zoo: every published genotype by its name, as it was published."""
 
+import dataclasses
+
 import pytest
 
+from kdarts.genotypes import zoo
 from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.genotypes.genotype import Genotype
 from kdarts.genotypes.zoo import describe, genotype_names, get_genotype
 
-FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat")
+DDARTS = [name for name in genotype_names() if name.startswith(("D-DARTS", "DD-"))]
+TWO_CELLS = [name for name in genotype_names() if name not in DDARTS]
 
 
 def _message(name):
@@ -16,8 +20,8 @@ def _message(name):
     return str(caught.value)
 
 
-@pytest.mark.parametrize("name", genotype_names())
-def test_every_name_gives_two_cells_that_reach_their_output(name):
+@pytest.mark.parametrize("name", TWO_CELLS)
+def test_every_other_name_gives_two_cells_that_reach_their_output(name):
     genotype = get_genotype(name)
     assert genotype == Genotype.load(name) and genotype.name == name
     assert len(genotype.cells) == 2 and genotype.sequence is genotype.reductions is None
@@ -65,21 +69,20 @@ def test_two_cell_genotypes_are_as_published(golden):
         assert entry["source"] in describe(name)
 
 
-def test_threshold_genotypes_are_as_published_without_their_empty_nodes(golden):
+def test_threshold_genotypes_are_as_published(golden):
     published = golden("darts_genotypes.json")["fairdarts_genotypes"]["genotypes"]
     for name, entry in published.items():
         genotype = get_genotype(name)
         for cell, concat, key in zip(genotype.cells, genotype.concats, ("normal", "reduce"), strict=True):
-            targets = {to for _, to, _ in entry[key]}
-            assert [list(edge) for edge in cell] == [e for e in entry[key] if e[2] in targets | {0, 1}], name
-            assert list(concat) == [node for node in entry[f"{key}_concat"] if node in targets], name
-    empty = [name for name in published if set(get_genotype(name).concats) != {(2, 3, 4, 5)}]
-    assert "FairDARTS_a" in empty and "FairDARTS_b" not in empty
+            assert [list(edge) for edge in cell] == entry[key], name
+            assert list(concat) == entry[f"{key}_concat"], name
+    gapped = [name for name in published if get_genotype(name).gaps()]
+    assert "FairDARTS_a" in gapped and "FairDARTS_b" not in gapped
 
 
 def test_nothing_published_is_left_out_and_aliases_lead_where_they_did(golden):
     table = golden("darts_genotypes.json")
-    assert set(genotype_names()) == {
+    assert set(TWO_CELLS) == {
         *table["genotypes"],
         *table["fairdarts_genotypes"]["genotypes"],
         *table["aliases"],
@@ -89,6 +92,36 @@ def test_nothing_published_is_left_out_and_aliases_lead_where_they_did(golden):
         while name in table["aliases"]:
             name = table["aliases"][name]
         assert get_genotype(alias) == get_genotype(name).named(alias)
+
+
+def test_the_cells_of_ddarts_are_as_published(golden):
+    entries = {e["name"]: e for e in golden("ddarts_genotypes.json")["genotypes"] if e["name"].startswith("D-DARTS")}
+    assert set(entries) | {"DD-1", "DD-2", "DD-4", "DD-5"} == set(DDARTS) and len(entries) == 4
+    for name, entry in entries.items():
+        expected = Genotype(entry["cells"], [entry["concat"]] * 8, entry["reductions"], range(8), name)
+        assert get_genotype(name) == Genotype.load(name) == expected and expected.reductions == (2, 6)
+        assert entry["source"] in describe(name) and entry["dataset"].upper().replace("R", "R-") in describe(name)
+        assert expected.gaps() == []
+
+
+def test_the_papers_names_have_the_reductions_that_give_its_sizes():
+    for number, rule, data in ((1, "sparse", "cifar10"), (2, "edge", "cifar10"), (4, "edge", ""), (5, "sparse", "")):
+        name, of = f"DD-{number}", f"D-DARTS_threshold_{rule}_{data or 'abl0.5_fair7_cifar100'}_0.85_50"
+        assert get_genotype(name) == dataclasses.replace(get_genotype(of), reductions=(2, 5), name=name)
+        assert of in describe(name) and "reductions at 2 and 5" in describe(name)
+        assert ("presumed" in describe(name)) == (number < 3)
+
+
+def test_the_zoo_can_hold_cells_that_repeat(monkeypatch):
+    genes = [[["sep_conv_3x3", 2, 0]], [["skip_connect", 2, 1], ["max_pool_3x3", 4, 3]]]
+    entry = {"genes": genes, "seq": [0, 1, 0], "concat": [2, 3], "reductions": [1], "source": "here"}
+    other = {"of": "a", "seq": [1, 1], "source": "there"}
+    monkeypatch.setattr(zoo, "_zoo", lambda: {"genotypes": {"a": entry, "b": other}, "aliases": {"c": "b"}})
+    assert get_genotype("a") == Genotype(genes, ((2, 3),) * 2, (1,), (0, 1, 0), "a")
+    assert get_genotype("c") == Genotype(genes, ((2, 3),) * 2, (1,), (1, 1), "c")
+    assert (describe("a"), describe("c")) == ("here", "there; the cells of a")
+    with pytest.raises(KdartsError, match="unknown genotype 'd'"):
+        describe("d")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from absl import flags
 
 from kdarts.cli.command import Command
+from kdarts.cli.notes import note_gaps
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 
@@ -19,7 +20,9 @@ def run(values: flags.FlagValues) -> None:
 
     if not values.to:
         raise KdartsError("--to is missing: a file that ends in .svg, .png, .pdf or .dot")
-    draw_genotype(Genotype.load(values.arguments[0]), values.to, values.title)
+    genotype = Genotype.load(values.arguments[0])
+    draw_genotype(genotype, values.to, values.title)
+    note_gaps(genotype)
     print(values.to)
 
 

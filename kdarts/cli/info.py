@@ -7,6 +7,7 @@ from absl import flags
 
 from kdarts.cli import options
 from kdarts.cli.command import Command
+from kdarts.cli.notes import note_gaps
 from kdarts.cli.train import PAPER
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
@@ -45,6 +46,7 @@ def run(values: flags.FlagValues) -> None:
         "reductions": list(reductions),
         "operations": dict(sorted(used.items())),
     }
+    note_gaps(genotype)
     print(json.dumps(result))
 
 

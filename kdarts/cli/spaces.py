@@ -2,11 +2,15 @@
 
 import json
 from dataclasses import asdict
+from decimal import Decimal
 
 from absl import flags
 
 from kdarts.cli.command import Command
 from kdarts.nets.spaces import get_space, space_names
+
+SIZES = {"one cell": 1, "two shared cells": 2, "8 individual cells": 8}
+"""Columns, and the number of distinct cells whose genotypes each counts."""
 
 
 def define(values: flags.FlagValues) -> None:
@@ -15,14 +19,27 @@ def define(values: flags.FlagValues) -> None:
 
 
 def run(values: flags.FlagValues) -> None:
-    """Lists the spaces."""
-    for name in space_names():
-        space = get_space(name)
-        if values.json:
-            print(json.dumps(asdict(space)))
-        else:
-            print(f"{name:14}{len(space.operations)} operations, {space.nodes} nodes; {space.source}")
-            print(f"{'':14}{', '.join(space.operations)}")
+    """Lists the spaces and how many genotypes each holds (D-DARTS Eq. 6)."""
+    spaces = [get_space(name) for name in space_names()]
+    if values.json:
+        for space in spaces:
+            sizes = {column.replace(" ", "_"): space.size(cells) for column, cells in SIZES.items()}
+            print(json.dumps({**asdict(space), "sizes": sizes}))
+        return
+    rows = [["name", "operations", "nodes", *SIZES]]
+    for space in spaces:
+        sizes = [_rounded(space.size(cells)) for cells in SIZES.values()]
+        rows.append([space.name, str(len(space.operations)), str(space.nodes), *sizes])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]))
+    for space in spaces:
+        print(f"\n{space.name}: {space.source}\n  {', '.join(space.operations)}")
 
 
-COMMAND = Command("list the search spaces", define, run)
+def _rounded(number: int) -> str:
+    """Three digits and the power of ten; `Decimal`, because a size may be too large for a float."""
+    return f"{Decimal(number):.2e}".replace("e+", "e")
+
+
+COMMAND = Command("list the search spaces and their sizes", define, run)

@@ -6,6 +6,7 @@ from absl import flags
 
 from kdarts.cli import options
 from kdarts.cli.command import Command
+from kdarts.cli.notes import note_gaps
 from kdarts.cli.quiet import start_tensorflow
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
@@ -84,6 +85,7 @@ def run(values: flags.FlagValues) -> None:
         jit_compile=values.jit_compile,
     )
     cost = network_cost(genotype, shape, classes, channels, cells, values.stem)
+    note_gaps(genotype)
     print(
         f"{values.dataset} · {len(genotype.at_depth(cells)[0])} cells, {channels} channels: "
         f"{cost.params / 1e6:.2f} M weights, {cost.macs / 1e6:.1f} M MACs an image, "

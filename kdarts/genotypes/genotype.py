@@ -11,21 +11,33 @@ from kdarts.genotypes.files import write_text
 Edge = tuple[str, int, int]
 """`(operation, to, from)`; nodes 0 and 1 are a cell's inputs, 2 and on its intermediate nodes."""
 
+_LAST_NODE = 1001  # the 1000th intermediate node
+_PASSED_ON: Edge = ("skip_connect", 2, 1)
+
 
 @dataclass(frozen=True)
 class Genotype:
     """Cells as lists of edges, and how a network is made of them.
 
+    A genotype keeps what was found to the letter. A rule with a threshold may leave nodes, or whole cells, without any
+    edge; the network is then made as follows, and `gaps` says where:
+
+    (a) an edge that starts at a node which nothing leads to from the cell's inputs is left out;
+    (b) a cell's output joins those nodes of its `concats` that exist, in their order there;
+    (c) a cell of whose output no node exists passes its second input on, as if it were one node with one edge, a
+        `skip_connect` from there (of stride 2 in a reduction).
+
     Attributes:
         cells: the distinct cells; a cell is a tuple of `(operation, to, from)`.
-        concats: for each cell the nodes whose concatenation is its output.
+        concats: for each cell the nodes whose concatenation is its output, each once; 0 and 1 are allowed.
         reductions: positions of the reduction cells in the network; None: the default for its depth.
         sequence: for each cell of the network the index of its distinct cell; None: two cells, of which the second
             stands at every reduction and the first everywhere else, at any depth (DARTS).
         name: of a published genotype.
 
     Raises:
-        KdartsError: if anything does not fit together; the message names the cell and the edge.
+        KdartsError: if anything is malformed: an edge that is no `(operation, to, from)` with from < to, an output
+            without a node or with one twice, a sequence or reductions outside their range; (a) to (c) are no faults.
     """
 
     cells: tuple[tuple[Edge, ...], ...]
@@ -54,8 +66,8 @@ class Genotype:
             raise KdartsError("genotype: needs at least one cell")
         if len(self.concats) != len(self.cells):
             raise KdartsError(f"genotype: {len(self.cells)} cells need as many concats, got {len(self.concats)}")
-        for index, (cell, concat) in enumerate(zip(self.cells, self.concats, strict=True)):
-            _check_cell(index, cell, concat)
+        for index, concat in enumerate(self.concats):
+            _check_concat(index, concat)
         if self.sequence is None:
             if len(self.cells) != 2:
                 raise KdartsError(f"genotype: {len(self.cells)} distinct cells need a sequence; only two do without")
@@ -84,6 +96,40 @@ class Genotype:
     def skip_connects(self) -> int:
         """Skip connections in its distinct cells."""
         return sum(op == "skip_connect" for cell in self.cells for op, _, _ in cell)
+
+    def live(self, index: int) -> tuple[tuple[Edge, ...], tuple[int, ...]]:
+        """What the network builds of a distinct cell, by (a) to (c) above.
+
+        Args:
+            index: of the distinct cell.
+
+        Returns:
+            Its edges `(operation, to, from)` in the order in which they were found, and the nodes of its output.
+        """
+        reached = _reached(self.cells[index])
+        outputs = tuple(node for node in self.concats[index] if node in reached)
+        if not outputs:
+            return (_PASSED_ON,), (_PASSED_ON[1],)
+        return tuple(edge for edge in self.cells[index] if edge[2] in reached), outputs
+
+    def gaps(self) -> list[str]:
+        """What the network cannot build as found, and what it does instead: a line for each; empty if there is none."""
+        lines = []
+        for index, (cell, concat) in enumerate(zip(self.cells, self.concats, strict=True)):
+            reached = _reached(cell)
+            if not cell and not reached & set(concat):
+                lines.append(f"cell {index} is empty and passes its second input on")
+            elif not reached & set(concat):
+                lines.append(f"cell {index}: nothing leads to its output, so it passes its second input on")
+            else:
+                missing = [node for node in concat if node not in reached]
+                lines += [f"cell {index}: nothing leads to node {n}, which the output leaves out" for n in missing]
+                lines += [
+                    f"cell {index}: {op} {source} -> {to} starts at a node that nothing leads to and is left out"
+                    for op, to, source in cell
+                    if source not in reached
+                ]
+        return lines
 
     def to_json(self) -> str:
         """Readable JSON, one edge a line."""
@@ -204,18 +250,25 @@ def _edge(edge, where) -> Edge:
         raise KdartsError(f"genotype: {where} must be [operation, to, from], got {edge!r}")
     if not 0 <= source < to or to < 2:
         raise KdartsError(f"genotype: {where} goes from node {source} to node {to}; needs 0 <= from < to and to >= 2")
+    if to > _LAST_NODE:
+        raise KdartsError(f"genotype: {where} leads to node {to}; allowed are 2 to {_LAST_NODE}")
     return operation, to, source
 
 
-def _check_cell(index, cell, concat):
-    computed = {0, 1} | {to for _, to, _ in cell}
-    for k, (_, _, source) in enumerate(cell):
-        if source not in computed:
-            raise KdartsError(f"genotype: cell {index}, edge {k} starts at node {source}, which nothing leads to")
+def _reached(cell) -> set[int]:
+    """The nodes that edges lead to from the cell's inputs, and these."""
+    reached = {0, 1}
+    for _, to, source in sorted(cell, key=lambda edge: edge[1]):  # edges lead to higher nodes only
+        if source in reached:
+            reached.add(to)
+    return reached
+
+
+def _check_concat(index, concat):
     if not concat:
         raise KdartsError(f"genotype: concats[{index}] is empty; a cell needs an output")
     for node in concat:
-        if node not in computed:
-            raise KdartsError(f"genotype: concats[{index}] names node {node}, which nothing leads to")
+        if not 0 <= node <= _LAST_NODE:
+            raise KdartsError(f"genotype: concats[{index}] names node {node}; allowed are 0 to {_LAST_NODE}")
     if len(set(concat)) < len(concat):
         raise KdartsError(f"genotype: concats[{index}] names a node twice: {list(concat)}")

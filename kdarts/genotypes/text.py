@@ -119,13 +119,7 @@ def read_text(text: str) -> Genotype:
         "reductions",
         "seq",
     }:
-        genes = fields["genes"]
-        if not isinstance(genes, list):
-            raise KdartsError("genotype text: genes must be a list of cells")
-        pairs = [without_empty_nodes(edges_of(cell, f"genes[{i}]"), fields["concat"]) for i, cell in enumerate(genes)]
-        cells, concats = zip(*pairs, strict=True) if pairs else ((), ())
-        sequence = fields.get("seq", list(range(len(cells))))
-        return Genotype(cells, concats, fields["reductions"], sequence)
+        return cell_by_cell(fields)
     raise KdartsError(
         f"genotype text: {name} with {sorted(keys)}; allowed are Genotype with normal, normal_concat, reduce, "
         "reduce_concat, and Genotype_nested with genes, concat, reductions"
@@ -134,9 +128,18 @@ def read_text(text: str) -> Genotype:
 
 def two_cells(fields: dict, name: str = "") -> Genotype:
     """A DARTS genotype from its four published fields."""
-    pairs = [without_empty_nodes(edges_of(fields[c], c), fields[f"{c}_concat"]) for c in ("normal", "reduce")]
-    cells, concats = zip(*pairs, strict=True)
-    return Genotype(cells, concats, name=name)
+    cells = tuple(edges_of(fields[c], c) for c in ("normal", "reduce"))
+    return Genotype(cells, tuple(_concat(fields[f"{c}_concat"]) for c in ("normal", "reduce")), name=name)
+
+
+def cell_by_cell(fields: dict, name: str = "") -> Genotype:
+    """A D-DARTS or DARTOpti genotype from its published fields: genes, concat, reductions and perhaps seq."""
+    genes = fields["genes"]
+    if not isinstance(genes, list | tuple):
+        raise KdartsError("genotype text: genes must be a list of cells")
+    cells = tuple(edges_of(cell, f"genes[{i}]") for i, cell in enumerate(genes))
+    concats = (_concat(fields["concat"]),) * len(cells)
+    return Genotype(cells, concats, fields["reductions"], fields.get("seq", range(len(cells))), name)
 
 
 def edges_of(cell, where: str) -> tuple:
@@ -147,6 +150,8 @@ def edges_of(cell, where: str) -> tuple:
         if not isinstance(operation, str) or any(type(node) is not int for node in nodes):
             raise KdartsError(f"genotype text: {where}[{k}] must be an operation and whole numbers, got {cell[k]!r}")
     lengths = {len(entry) for entry in cell}
+    if not lengths:
+        return ()
     if lengths == {2}:
         if len(cell) % 2:
             raise KdartsError(f"genotype text: {where} has {len(cell)} entries; needs two for each node")
@@ -156,15 +161,7 @@ def edges_of(cell, where: str) -> tuple:
     raise KdartsError(f"genotype text: {where}: entries must all be (operation, from) or all (operation, to, from)")
 
 
-def without_empty_nodes(cell, concat) -> tuple[tuple, tuple[int, ...]]:
-    """The cell and its output without nodes that nothing leads to, and without what starts at one.
-
-    Published cells found by a threshold may have such nodes; their networks leave them out.
-    """
-    if not isinstance(concat, list | tuple) or any(type(node) is not int for node in concat):
-        raise KdartsError(f"genotype text: a concat must be a list of whole numbers, got {concat!r}")
-    kept, before = tuple(cell), None
-    while kept != before:
-        computed = {0, 1} | {to for _, to, _ in kept}
-        kept, before = tuple(edge for edge in kept if edge[2] in computed), kept
-    return kept, tuple(node for node in concat if node in computed)
+def _concat(nodes) -> tuple[int, ...]:
+    if not isinstance(nodes, list | tuple) or any(type(node) is not int for node in nodes):
+        raise KdartsError(f"genotype text: a concat must be a list of whole numbers, got {nodes!r}")
+    return tuple(nodes)

@@ -1,4 +1,9 @@
-"""Published genotypes by name: the package's `zoo.json`."""
+"""Published genotypes by name: the package's `zoo.json`.
+
+An entry holds the fields of a published text form (`kdarts.genotypes.text`): `normal`, `reduce` and their concats, or
+`genes`, `concat`, `reductions` and perhaps `seq`; or, as `of`, another entry's name and the fields that differ from it.
+Each says its `source`; a `note` is what is special about it.
+"""
 
 import functools
 import importlib.resources
@@ -6,7 +11,7 @@ import json
 
 from kdarts.genotypes.errors import choice
 from kdarts.genotypes.genotype import Genotype
-from kdarts.genotypes.text import two_cells
+from kdarts.genotypes.text import cell_by_cell, two_cells
 
 
 @functools.cache
@@ -21,16 +26,21 @@ def genotype_names() -> list[str]:
     return [*zoo["genotypes"], *zoo["aliases"]]
 
 
+def _entry(name: str) -> dict:
+    """What the zoo holds under `name`; one that refers to another says only what differs."""
+    zoo = _zoo()
+    entry = zoo["genotypes"][zoo["aliases"].get(name, name)]
+    return {**_entry(entry["of"]), **entry} if "of" in entry else entry
+
+
 def get_genotype(name: str) -> Genotype:
     """The published genotype called `name`; raises `KdartsError` with what is near otherwise."""
-    zoo = _zoo()
-    choice("genotype", name, genotype_names())
-    entry = zoo["genotypes"][zoo["aliases"].get(name, name)]
-    return two_cells(entry, name)
+    entry = _entry(choice("genotype", name, genotype_names()))
+    return cell_by_cell(entry, name) if "genes" in entry else two_cells(entry, name)
 
 
 def describe(name: str) -> str:
     """Where the genotype called `name` was published, and what is special about it."""
-    zoo = _zoo()
-    entry = zoo["genotypes"][zoo["aliases"].get(name, name)]
-    return "; ".join(part for part in (entry["source"], entry.get("note", "")) if part)
+    entry = _entry(choice("genotype", name, genotype_names()))
+    cells = f"the cells of {entry['of']}" if "of" in entry else ""
+    return "; ".join(part for part in (entry["source"], entry.get("note", ""), cells) if part)

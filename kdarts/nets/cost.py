@@ -96,15 +96,21 @@ class _Tally:
 def network_cost(
     genotype: Genotype, input_shape, num_classes: int, channels: int, cells: int | None = None, stem: str = "auto"
 ) -> Cost:
-    """Cost of the network that `build_network` makes of the same arguments, without building it."""
+    """Cost of the network that `build_network` makes of the same arguments, without building it.
+
+    Edges that the network leaves out (`Genotype.live`) are not counted. An input, a node or a cell that exists but that
+    nothing reads is counted, as the papers do, though Keras leaves it out of the model.
+    """
     input_shape = check_input_shape(input_shape)
     chosen = choose_stem(stem, input_shape)
     sequence, reductions = genotype.at_depth(cells)
     reductions = check_reductions(reductions, len(sequence))
+    for operation in genotype.operations:
+        get_operation(operation)
     tally = _Tally(input_shape, channels, chosen, affine=True)
     for plan, index in zip(plan_cells(len(sequence), channels, reductions, chosen.halved), sequence, strict=True):
-        edges = [(get_operation(operation), source) for operation, _, source in genotype.cells[index]]
-        tally.cell(plan, edges, len(genotype.concats[index]))
+        edges, outputs = genotype.live(index)
+        tally.cell(plan, [(get_operation(operation), source) for operation, _, source in edges], len(outputs))
     return tally.total(num_classes)
 
 
@@ -116,7 +122,7 @@ def auxiliary_cost(
     chosen = choose_stem(stem, check_input_shape(input_shape))
     position = auxiliary_position(reductions, len(sequence))
     plan = plan_cells(len(sequence), channels, reductions, chosen.halved)[position]
-    width = len(genotype.concats[sequence[position]]) * plan.filters
+    width = len(genotype.live(sequence[position])[1]) * plan.filters
     weights = width * 128 + 2 * 128 + 4 * 128 * 768 + (0 if chosen.halved else 2 * 768) + 769 * num_classes
     return Cost(params=weights)
 

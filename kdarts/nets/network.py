@@ -1,6 +1,7 @@
 """A genotype as a plain functional Keras model."""
 
 import itertools
+from collections import Counter
 
 import keras
 from keras import layers
@@ -26,7 +27,9 @@ def build_network(
     stem: str = "auto",
     seed: int | None = None,
 ) -> keras.Model:
-    """Builds the network of a genotype (DARTS section 3.2) from stock Keras layers.
+    """Builds the network of a genotype (DARTS section 3.2, D-DARTS section 4) from stock Keras layers.
+
+    What the genotype found is built as `Genotype.live` says; `Genotype.gaps` tells what is left out.
 
     Args:
         genotype: what was found.
@@ -36,7 +39,8 @@ def build_network(
         cells: number of cells; None: as many as the genotype has, if it has a depth of its own.
         auxiliary: whether to add the auxiliary classifier; the model then returns `(logits, auxiliary logits)` when
             training, and its loss counts the second by 0.4.
-        drop_path: final drop-path rate, 0 to below 1 (see `DropPathSchedule`).
+        drop_path: final drop-path rate, 0 to below 1 (see `DropPathSchedule`): of every operation but the identity
+            (DARTS), or, where the genotype has a sequence, of every node's sum (D-DARTS' code).
         stem: "cifar", "small", "imagenet" or "auto" (by image size).
         seed: of the drop-path masks.
 
@@ -66,10 +70,15 @@ def build_network(
     s0, s1 = states[0], states[-1]
     aux_at = auxiliary_position(reductions, len(sequence))
     aux_logits = None
+    individual = genotype.sequence is not None
     seeds = itertools.repeat(None) if seed is None else itertools.count(seed)
+
+    def drop(x, name):
+        return DropPath(drop_path, next(seeds), name=f"{name}.drop")(x) if drop_path else x
+
     for position, (cell, index) in enumerate(zip(plan, sequence, strict=True)):
-        found = genotype.cells[index], genotype.concats[index]
-        s0, s1 = s1, _cell(*found, s0, s1, cell, f"cells.{position}", drop_path, seeds)
+        found, name = genotype.live(index), f"cells.{position}"
+        s0, s1 = s1, _cell(*found, individual, s0, s1, cell, name, drop)
         if auxiliary and position == aux_at:
             aux_logits = auxiliary_head(s1, num_classes, imagenet=chosen.halved)
     x = layers.GlobalAveragePooling2D(name="pool")(s1)
@@ -83,25 +92,47 @@ def build_network(
     return keras.Model(inputs, dense(x), name=name)
 
 
-def _cell(edges, concat, s0, s1, plan, name, drop_path, seeds):
-    """One cell: adapt both inputs, sum each node's edges, join the nodes that `concat` names."""
+def _cell(edges, outputs, individual, s0, s1, plan, name, drop):
+    """One cell: adapt both inputs, sum each node's edges, join the output nodes.
+
+    `drop(x, name)` is drop-path: in DARTS on every edge but identities, in D-DARTS, whose cells are `individual`, on
+    every node's sum.
+    """
     adapt, stride = (FACTORIZED_REDUCE, 2) if plan.after_reduction else (RELU_CONV_BN, 1)
     nodes = {
         0: apply_operation(adapt, s0, plan.filters, stride, f"{name}.preprocess0"),
         1: apply_operation(RELU_CONV_BN, s1, plan.filters, 1, f"{name}.preprocess1"),
     }
+    numbers = _edge_numbers(edges, individual)
     for node in sorted({to for _, to, _ in edges}):
         arriving = []
-        for position, (operation_name, to, source) in enumerate(edges):
+        for (operation_name, to, source), number in zip(edges, numbers, strict=True):
             if to != node:
                 continue
             stride = 2 if plan.reduction and source < 2 else 1
-            operation, path = get_operation(operation_name), f"{name}._ops.{position}"
+            operation, path = get_operation(operation_name), f"{name}._ops.{number}"
             edge = apply_operation(operation, nodes[source], plan.filters, stride, path)
             identity = not operation.layers(stride) and not operation.zero
-            if drop_path and not identity:
-                edge = DropPath(drop_path, next(seeds), name=f"{path}.drop")(edge)
-            arriving.append(edge)
-        nodes[node] = layers.Add(name=f"{name}.node{node}")(arriving) if len(arriving) > 1 else arriving[0]
-    outputs = [nodes[node] for node in concat]
-    return layers.Concatenate(name=f"{name}.output")(outputs) if len(outputs) > 1 else outputs[0]
+            arriving.append(edge if individual or identity else drop(edge, path))
+        path = f"{name}.node{node}"
+        if len(arriving) > 1:
+            nodes[node] = layers.Add(name=path)(arriving)
+        else:
+            # A name for every node of D-DARTS, so that reading weights sees which nodes there are.
+            nodes[node] = layers.Identity(name=path)(arriving[0]) if individual else arriving[0]
+        if individual:
+            nodes[node] = drop(nodes[node], path)
+    joined = [nodes[node] for node in outputs]
+    return layers.Concatenate(name=f"{name}.output")(joined) if len(joined) > 1 else joined[0]
+
+
+def _edge_numbers(edges, individual) -> list[str]:
+    """What the reference codes call the edges: DARTS counts them, D-DARTS says `to.from.k`, the k-th from there."""
+    if not individual:
+        return [str(position) for position in range(len(edges))]
+    seen = Counter()
+    numbers = []
+    for _, to, source in edges:
+        numbers.append(f"{to}.{source}.{seen[to, source]}")
+        seen[to, source] += 1
+    return numbers

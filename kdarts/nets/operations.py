@@ -99,6 +99,26 @@ def dilated(name: str, size: int) -> Operation:
     return Operation(name, (Relu(), _depthwise(size, strided=True, dilation=2), Conv(), Norm()))
 
 
+def simple(name: str, size: int) -> Operation:
+    """ReLU, one convolution, BN."""
+    return Operation(name, (Relu(), Conv((size, size), (True, True)), Norm()))
+
+
+def asymmetric(name: str, size: int, prefix: str = "op.") -> Operation:
+    """ReLU, a convolution along the width, one along the height, BN; each takes the stride along its own side."""
+    pair = Conv((1, size), (False, True)), Conv((size, 1), (True, False))
+    return Operation(name, (Relu(), *pair, Norm()), prefix=prefix)
+
+
+def bottleneck(name: str, size: int) -> Operation:
+    """ReLU; 1x1, `size` and 1x1 convolutions to four times the channels, each with BN; ReLU, 1x1 back, BN.
+
+    D-DARTS' code; no ReLU stands between the first three convolutions, and nothing inside is a residual.
+    """
+    widened = (Conv(), Norm(), Conv((size, size), (True, True)), Norm(), Conv(expansion=4), Norm())
+    return Operation(name, (Relu(), *widened, Relu(), Conv(), Norm()))
+
+
 FACTORIZED_REDUCE = Operation("factorized_reduce", (), (Relu(), Reduce(), Norm()))
 """Halves the image: the first of the two ways a cell adapts its inputs."""
 
@@ -133,10 +153,11 @@ for _operation in (
     separable("sep_conv_7x7", 7),
     dilated("dil_conv_3x3", 3),
     dilated("dil_conv_5x5", 5),
-    Operation(
-        "conv_7x1_1x7",
-        (Relu(), Conv((1, 7), (False, True)), Conv((7, 1), (True, False)), Norm()),
-        prefix="",
-    ),
+    asymmetric("conv_7x1_1x7", 7, prefix=""),
+    asymmetric("conv_3x1_1x3", 3),
+    simple("simple_conv_1x1", 1),
+    simple("simple_conv_3x3", 3),
+    simple("simple_conv_5x5", 5),
+    bottleneck("bottleneck_1x3x1", 3),
 ):
     register_operation(_operation)

@@ -1,5 +1,7 @@
 """Reading weights of the papers' PyTorch code, given as `{name: array}`, into supernets and networks."""
 
+import re
+
 import keras
 import numpy as np
 
@@ -9,6 +11,9 @@ from kdarts.nets.search_cell import edge_sources
 from kdarts.nets.stack import Stack
 from kdarts.nets.supernet import Supernet
 
+_CELL = re.compile(r"cells\.(\d+)\.")
+_ADAPTER = re.compile(r"cells\.(\d+)\.preprocess[01]\.")
+_EDGE_OF_DDARTS = re.compile(r"cells\.(\d+)\._ops\.(\d+)\.(\d+)\.\d+\.")
 _STATISTICS = {"mean": "running_mean", "var": "running_var", "gamma": "weight", "beta": "bias"}
 
 
@@ -37,8 +42,12 @@ class _State:
             )
         return array
 
+    def left(self) -> list[str]:
+        """Names of what was not read."""
+        return [n for n in self.arrays if n not in self.read and not n.endswith("num_batches_tracked")]
+
     def finish(self):
-        left = [n for n in self.arrays if n not in self.read and not n.endswith("num_batches_tracked")]
+        left = self.left()
         if left:
             raise KdartsError(f"reference state: {len(left)} arrays fit nothing in the model, the first {left[0]!r}")
 
@@ -49,7 +58,10 @@ def load_reference_state(model, state) -> None:
     Args:
         model: a `Supernet`, or a network made by `build_network`.
         state: `{name: array}` with the reference code's names (`cells.0._ops.3._ops.4.op.1.weight`, ...) and layouts.
-            Running statistics are optional: where they are missing, the model keeps its own.
+            Running statistics are optional: where they are missing, the model keeps its own. In a network, DARTS
+            numbers the edges of a cell (`cells.0._ops.3.op.1.weight`); D-DARTS, for genotypes with a sequence, names
+            the k-th operation of an edge (`cells.0._ops.{to}.{from}.{k}.op.1.weight`). What it keeps for
+            operations that the network leaves out (`Genotype.live`), or whose result nothing reads, is ignored.
 
     Raises:
         KdartsError: if an array is missing, left over, or of the wrong shape; the model is then left as it was.
@@ -138,4 +150,19 @@ def _network_values(model, state: _State) -> list:
             pending.append((layer.kernel, state.take(f"{layer.name}.weight", layer.kernel.shape)))
         elif isinstance(layer, keras.layers.Dense):
             pending += _dense_values(layer, layer.name, state)
+    layers = {layer.name for layer in model.layers}
+    state.read.update(name for name in state.left() if _left_out(name, layers))
     return pending
+
+
+def _left_out(name: str, layers: set[str]) -> bool:
+    """Whether `name` is of an edge from or to a node, or of the adapter of an input, that the network leaves out."""
+    if edge := _EDGE_OF_DDARTS.match(name):
+        cell, *ends = edge.groups()
+        missing = [node for node in ends if int(node) >= 2 and f"cells.{cell}.node{node}" not in layers]
+    elif adapter := _ADAPTER.match(name):
+        cell = adapter[1]
+        missing = [] if any(layer.startswith(adapter[0]) for layer in layers) else [adapter[0]]
+    else:
+        return False
+    return bool(missing) and int(cell) <= max(int(m[1]) for m in map(_CELL.match, layers) if m)

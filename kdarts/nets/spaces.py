@@ -1,5 +1,6 @@
 """Search spaces: what may be found."""
 
+import math
 from dataclasses import dataclass
 
 from kdarts.genotypes.errors import KdartsError
@@ -35,6 +36,18 @@ class SearchSpace:
     def candidates(self) -> tuple[Operation, ...]:
         """The operations' definitions, in α's column order."""
         return tuple(get_operation(name) for name in self.operations)
+
+    def size(self, cells: int = 1) -> int:
+        """Number of genotypes that `cells` distinct cells can be (D-DARTS Eq. 6, to the power of the cells).
+
+        Each node i of N takes two of its i + 1 inputs, and one of the K operations but `none` on each:
+        s(K, N) = product over i = 1..N of K^2 i (i + 1) / 2.
+
+        Args:
+            cells: distinct cells: 2 where normal cells and reductions share theirs, else as many as the network has.
+        """
+        choices = len(set(self.operations) - {"none"})
+        return math.prod(choices**2 * i * (i + 1) // 2 for i in range(1, self.nodes + 1)) ** cells
 
 
 _SPACES = Registry("space")

@@ -20,13 +20,52 @@ def strongest_two(weights: np.ndarray, operations: tuple[str, ...], threshold: f
     Returns:
         `(operation, source)` pairs.
     """
-    named = [k for k, name in enumerate(operations) if name != "none"]
-    scores = weights[:, named]
+    return [(operation, source) for operation, source, _ in _two_best(weights, operations)]
+
+
+def sparse(weights: np.ndarray, operations: tuple[str, ...], threshold: float) -> list:
+    """Of what DARTS' rule keeps that whose weight reaches the threshold (FairDARTS; D-DARTS' `threshold_sparse`).
+
+    At most two inputs to a node and one operation on each; a node may come out empty. The arguments and the order are
+    those of `strongest_two`; a weight that equals the threshold reaches it.
+    """
+    return [(operation, source) for operation, source, weight in _two_best(weights, operations) if weight >= threshold]
+
+
+def two_of_each_edge(weights: np.ndarray, operations: tuple[str, ...], threshold: float) -> list:
+    """Of every input its two best operations, where they reach the threshold (D-DARTS' `threshold_edge`).
+
+    Any number of inputs. The weaker of the two comes first; of equal ones the later in the space counts as stronger.
+    """
+    columns = _named(operations)
+    kept = []
+    for source, row in enumerate(weights):
+        strongest = np.argsort(row[columns], kind="stable")[-2:]
+        kept += [(operations[columns[k]], source) for k in strongest if row[columns[k]] >= threshold]
+    return kept
+
+
+def complete(weights: np.ndarray, operations: tuple[str, ...], threshold: float) -> list:
+    """Every operation of every input that reaches the threshold, in the space's order (D-DARTS' code alone)."""
+    columns = _named(operations)
+    return [(operations[k], source) for source, row in enumerate(weights) for k in columns if row[k] >= threshold]
+
+
+def _named(operations) -> list[int]:
+    """The columns that a rule may pick: all but `none`."""
+    return [k for k, name in enumerate(operations) if name != "none"]
+
+
+def _two_best(weights, operations) -> list:
+    """`(operation, source, weight)` of the two inputs whose best operation is strongest."""
+    columns = _named(operations)
+    scores = weights[:, columns]
+    best = scores.argmax(1)
     order = np.argsort(-scores.max(1), kind="stable")[:2]
-    return [(operations[named[int(scores[source].argmax())]], int(source)) for source in order]
+    return [(operations[columns[best[source]]], int(source), scores[source, best[source]]) for source in order]
 
 
-RULES = {"darts": strongest_two}
+RULES = {"darts": strongest_two, "sparse": sparse, "edge": two_of_each_edge, "complete": complete}
 
 
 def discretize(
@@ -41,22 +80,26 @@ def discretize(
     """The genotype that the mixing weights stand for.
 
     Args:
-        probabilities: for each distinct cell its weights after mixing, `[edges, operations]`, edges node by node.
+        probabilities: for each distinct cell its weights after mixing, `[edges, operations]`, edges node by node;
+            compared as they are, in float64.
         space: names the operations.
-        method: the rule: "darts".
-        threshold: least weight of an operation, for the rules that have one, 0 to 1.
+        method: the rule: "darts", or, where a node or a cell may come out empty, "sparse", "edge" or "complete".
+        threshold: least weight of an operation, 0 to 1; "darts" has none.
         reductions: positions of the reduction cells; None: the default of the depth.
         sequence: for each cell of the network the index of its distinct cell; None: of two sets of weights the
             first is the normal cell and the second the reduction cell, of any other number each is one cell.
         multiplier: nodes in a cell's output, counted from the last; None: the space's, or all where a cell has fewer.
 
     Returns:
-        The genotype.
+        The genotype; `Genotype.gaps` tells of nodes and cells that came out empty.
 
     Raises:
-        KdartsError: if the shapes do not fit the space or the multiplier, or the method is unknown.
+        KdartsError: if the shapes do not fit the space or the multiplier, the method is unknown, or the threshold is
+            not within 0 to 1.
     """
     rule = RULES[choice("discretisation", method, RULES)]
+    if not 0 <= threshold <= 1:
+        raise KdartsError(f"threshold {threshold}: allowed is 0 to 1")
     cells, concats = [], []
     for index, weights in enumerate(probabilities):
         weights = np.asarray(weights, np.float64)

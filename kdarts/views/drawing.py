@@ -53,7 +53,7 @@ _TITLE = 0.3
 
 
 def draw_genotype(genotype: Genotype, path: str | os.PathLike, title: str | None = None) -> None:
-    """Draws every distinct cell of `genotype` in a panel of its own.
+    """Draws every distinct cell of `genotype`, as the network builds it (`Genotype.live`), in a panel of its own.
 
     Inputs are on the left, the output on the right; nodes carry their numbers in the genotype. A solid line is an
     operation, its label the operation's name and its colour the family; a dashed line leads to the concatenation.
@@ -81,7 +81,7 @@ def to_dot(genotype: Genotype) -> str:
     """
     lines = [f"digraph {_quoted(genotype.name or 'genotype')} {{", "  rankdir=LR;"]
     lines += ['  node [shape=box, style="rounded,filled", fontname="Helvetica"];', '  edge [fontname="Helvetica"];']
-    for index, (cell, concat) in enumerate(zip(genotype.cells, genotype.concats, strict=True)):
+    for index, (cell, concat) in enumerate(_live_cells(genotype)):
         lines += [f"  subgraph cluster_{index} {{", f"    label={_quoted(cell_titles(genotype)[index])};"]
         for node in _node_kinds(cell):
             look = _look_of(node)
@@ -126,6 +126,11 @@ def cell_titles(genotype: Genotype) -> list[str]:
     return titles
 
 
+def _live_cells(genotype: Genotype) -> list:
+    """`(edges, outputs)` of each distinct cell."""
+    return [genotype.live(index) for index in range(len(genotype.cells))]
+
+
 def _ranges(numbers) -> str:
     """`0, 1, 3–6`: runs of three and more are shortened."""
     runs: list[list[int]] = []
@@ -166,7 +171,8 @@ def _label_width(operation: str) -> float:
 
 
 def _figure(genotype: Genotype, title: str):
-    layouts = [_layout(cell, concat) for cell, concat in zip(genotype.cells, genotype.concats, strict=True)]
+    cells = _live_cells(genotype)
+    layouts = [_layout(edges, outputs) for edges, outputs in cells]
     gap = 2 * _MARGIN
     tallest = max(layout.height for layout in layouts)
     columns = house.columns_for(len(layouts), max(layout.width for layout in layouts) + gap, tallest + _TITLE + gap)
@@ -190,7 +196,7 @@ def _figure(genotype: Genotype, title: str):
         for i, wide in zip(row, widths, strict=False):
             _write(axes, x + wide / 2, y + _TITLE / 2, cell_titles(genotype)[i], house.TITLE_SIZE)
             corner = (x + (wide - layouts[i].width) / 2, y + _TITLE + (tall - layouts[i].height) / 2)
-            _draw_cell(axes, layouts[i], genotype.cells[i], corner)
+            _draw_cell(axes, layouts[i], cells[i][0], corner)
             x += wide + gap
         y += tall + _TITLE + gap
     for line in legend:
@@ -249,7 +255,7 @@ def _write(axes: Axes, x, y, text, size, colour=house.INK, weight="normal", form
 
 def _legend_rows(genotype: Genotype, width: float) -> list[list[_Look]]:
     """What the legend explains, broken into lines of at most `width` inches."""
-    used = {family(operation) for operation in genotype.operations}
+    used = {family(operation) for edges, _ in _live_cells(genotype) for operation, _, _ in edges}
     entries = [*_NODES.values(), *(look for name, look in _FAMILIES.items() if name in used), _CONCAT]
     count = math.ceil(sum(map(_entry_width, entries)) / width)
     while True:
