@@ -180,14 +180,15 @@ class _Quadratic:
     def values(self):
         return [tf.constant(self.w)], [tf.constant(self.a)], []
 
-    def gradients(self, weights, alphas, statistics, batch):
+    def gradients(self, weights, alphas, statistics, batch, scale):
         (w,), (a,) = weights, alphas
         w, a = w.numpy(), a.numpy()
         if batch == "train":
             by_weights, by_alphas = self.hessian @ w + self.cross.T @ a, self.cross @ w
         else:
             by_weights, by_alphas = self.valid @ w + a, w
-        return {"weights": [tf.constant(by_weights)], "alphas": [tf.constant(by_alphas)]}
+        found = {"by_weights": [tf.constant(by_weights)], "by_alphas": [tf.constant(by_alphas)]}
+        return {**found, "loss": None, "states": None}
 
     def unrolled(self, momentum, l2, buffer, rate, nesterov):
         """The derivative of L_valid(w'(a), a): its direct part, and what goes through w'."""
@@ -204,7 +205,7 @@ def test_the_unrolled_gradient_goes_through_the_step_that_is_taken(nesterov):
     weight = keras.Variable(problem.w, dtype="float64")
     sgd.apply([tf.ones(4, tf.float64)], [weight])
     expected = problem.unrolled(0.75, 0.05, sgd.buffers[0].numpy(), 0.125, nesterov)
-    (found,) = second(problem, "train", "valid", sgd)
+    (found,) = second(problem, "train", "valid", sgd).gradients
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-9)
 
 

@@ -138,14 +138,14 @@ def test_a_step_moves_alphas_first_and_then_the_weights_at_the_new_alphas(order)
         ours.assign(theirs)
     manual.apply(search.architecture_gradients(train, valid), alphas)
     step = search.objective.gradients(weights, alphas, statistics, train)
-    norm = tf.linalg.global_norm(step["weights"])
+    norm = tf.linalg.global_norm(step["by_weights"])
     assert norm > 0.2
     history = search.fit(tf.data.Dataset.from_tensors((train, valid)), verbose=0).history
     np.testing.assert_allclose(history["loss"], [step["loss"]], rtol=1e-5)
     np.testing.assert_allclose(history["accuracy"], [np.mean(np.argmax(step["logits"], 1) == train[1])], rtol=1e-5)
     for ours, theirs in zip(net.alphas, alphas, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
-    for ours, old, gradient, buffer in zip(net.operation_weights, weights, step["weights"], buffers, strict=True):
+    for ours, old, gradient, buffer in zip(net.operation_weights, weights, step["by_weights"], buffers, strict=True):
         expected = old - 0.025 * (0.9 * buffer + gradient * 0.1 / norm + 3e-4 * old)
         np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-6, err_msg=ours.path)
     for ours, theirs in zip(net.non_trainable_variables, step["statistics"], strict=True):
@@ -158,7 +158,7 @@ def test_the_rate_of_the_moment_is_unrolled():
     unrolled = search.architecture_gradients(train, valid)
     search.optimizer.learning_rate = 0.0
     still = search.architecture_gradients(train, valid)
-    first = search.objective.gradients(*search.objective.values(), valid)["alphas"]
+    first = search.objective.gradients(*search.objective.values(), valid)["by_alphas"]
     for a, b, c in zip(unrolled, still, first, strict=True):
         np.testing.assert_allclose(b, c, rtol=0, atol=1e-6)
         assert not np.allclose(a, c, rtol=0, atol=1e-5)

@@ -111,10 +111,10 @@ def test_a_supernet_that_passes_one_operation_on_each_chosen_edge_is_that_networ
     for index, cell in enumerate(net.cells):
         for stack in cell.preprocess:
             copy_edge(stack, 0, network, f"cells.{index}.{stack.name}")
-        for position, (operation, to, source) in enumerate(genotype.cells[index % 2]):
+        for operation, to, source in genotype.cells[index % 2]:
             stack = cell.fan_outs[source].stacks.get(operations.index(operation))
             if stack:
-                copy_edge(stack, to - max(2, source + 1), network, f"cells.{index}._ops.{position}")
+                copy_edge(stack, to - max(2, source + 1), network, f"cells.{index}._ops.{to}.{source}.0")
     for ours, theirs in zip(net.classifier.weights, network.get_layer("classifier").weights, strict=True):
         theirs.assign(ours)
     x = tf.constant(_random(3, *shape))
@@ -182,7 +182,7 @@ def test_cells_share_alphas_as_asked_for(sharing, sequence):
     assert net.sequence == sequence and len(net.alphas) == max(sequence) + 1
     seen = []
     for index, cell in enumerate(net.cells):
-        cell.call = lambda s0, s1, mixing, training, call=cell.call: (
+        cell.call = lambda s0, s1, mixing, training, only, call=cell.call: (
             seen.append(np.concatenate(mixing)) or call(s0, s1, mixing, training)
         )
         assert cell.reduction == (index in (1, 3))

@@ -23,7 +23,7 @@ def define(values: flags.FlagValues) -> None:
     options.positive("num_classes", 10, "number of classes", values)
     flags.DEFINE_string("stem", "auto", "cifar, small, imagenet or auto (by image size)", flag_values=values)
     options.positive("steps", 10, "steps to time, after the first two", values)
-    flags.DEFINE_bool("jit_compile", False, "compile the step with XLA (for GPUs)", flag_values=values)
+    search_command.define_step(values)
     flags.DEFINE_integer("seed", 0, "of weights and images", lower_bound=0, flag_values=values)
     flags.DEFINE_bool(
         "paced",
@@ -67,6 +67,9 @@ def run(values: flags.FlagValues) -> None:
     result = {
         "method": method.name,
         "order": method.order,
+        "ablation": method.ablation if method.ablation_weight else None,
+        "precision": values.precision,
+        "recompute": values.recompute,
         "batch_size": method.batch_size,
         "channels": method.channels,
         "cells": method.cells,
@@ -85,7 +88,7 @@ def _step(search, shape, values):
     """The step as `fit` compiles it, on one random batch, and the seconds its trace took."""
     import tensorflow as tf
 
-    from kdarts.search.search import without_graph_rewriting
+    from kdarts.search.search import loss_scale, without_graph_rewriting
 
     size = search.method.batch_size
     generator = tf.random.Generator.from_seed(values.seed)
@@ -102,7 +105,7 @@ def _step(search, shape, values):
 
     began = time.perf_counter()
     with without_graph_rewriting():
-        search.objective.trace(halves[0])
+        search.objective.trace(halves[0], loss_scale(search.optimizer))
     return step, time.perf_counter() - began
 
 

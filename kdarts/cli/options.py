@@ -71,6 +71,17 @@ def remembered(values: flags.FlagValues) -> dict[str, str]:
     return kept
 
 
+def define_precision(values: flags.FlagValues) -> None:
+    """`--precision`."""
+    flags.DEFINE_enum(
+        "precision",
+        "float32",
+        ["float32", "mixed_float16", "mixed_bfloat16"],
+        "of the activations; weights and α stay float32 (float16 suits GPUs; bfloat16 saves memory on CPUs and TPUs)",
+        flag_values=values,
+    )
+
+
 def positive(name: str, default, text: str, values: flags.FlagValues) -> None:
     """A whole number from 1."""
     flags.DEFINE_integer(name, default, text, lower_bound=1, flag_values=values)

@@ -11,9 +11,11 @@ from kdarts.cli.quiet import start_tensorflow
 from kdarts.genotypes.errors import KdartsError
 from kdarts.search.method import Method, get_method
 
-SMALL = {"epochs": 25, "channels": 8, "cells": 5, "arch_learning_rate": 3e-3}
-"""For the built-in digits in place of a paper's sizes, which are meant for 50,000 photographs; a search of 275 steps
-instead of 20,000 must move α in longer ones."""
+SMALL = {"epochs": 25, "channels": 8, "batch_size": 64, "learning_rate": 0.025}
+"""For the built-in digits in place of a paper's sizes, which are meant for 50,000 photographs."""
+
+HASTE = 10
+"""A search of 275 steps instead of 20,000 must move α in longer ones: how many times, for the digits."""
 
 _AXES = {
     "space": "search space: what may be found",
@@ -22,12 +24,21 @@ _AXES = {
     "order": "architecture gradient: first, second (unrolled, finite differences), exact (unrolled)",
     "discretization": "rule that makes a genotype of α",
     "threshold": "least weight of an operation, for rules that have one",
+    "zero_one_weight": "of the zero-one loss, which drives each mixing weight to 0 or 1; 0: none",
+    "zero_one": "form of the zero-one loss: l2 or l1",
+    "ablation_weight": "of the ablation loss, which rewards a cell by what its absence costs; 0: none",
+    "ablation": "gradient of the ablation loss: own (from forward passes alone), exact, constant (none)",
+    "removal": "what stands in for a removed cell: skip, zero, half or random",
+    "ablation_sign": "what a cell gets that contributes more than its share: reward, or paper (the printed sign)",
+    "ablation_margin": "the ablation loss counts while the mean contribution is below minus this",
+    "ablation_clip": "greatest size of a factor in the ablation loss's gradient",
     "learning_rate": "of the weights, at the start",
     "final_learning_rate": "of the weights, at the end of the cosine",
     "momentum": "of the weights' SGD",
     "l2": "L2 penalty on the weights",
     "clip": "greatest norm of the weights' gradient",
-    "arch_learning_rate": "of α",
+    "arch_learning_rate": "of α, at the start",
+    "arch_final_learning_rate": "of α, at the end of the cosine; unset: it stays",
     "arch_beta_1": "first decay of α's Adam",
     "arch_beta_2": "second decay of α's Adam",
     "arch_l2": "L2 penalty on α",
@@ -56,8 +67,20 @@ def define(values: flags.FlagValues) -> None:
         0,
         flag_values=values,
     )
-    flags.DEFINE_bool("jit_compile", False, "compile the step with XLA (for GPUs)", flag_values=values)
+    define_step(values)
     flags.DEFINE_string("workdir", None, "folder of the run; default: runs/DATASET-METHOD", flag_values=values)
+
+
+def define_step(values: flags.FlagValues) -> None:
+    """How a step is computed."""
+    options.define_precision(values)
+    flags.DEFINE_bool(
+        "recompute",
+        False,
+        "forget each cell's activations and make them again for its gradient: less memory, more time",
+        flag_values=values,
+    )
+    flags.DEFINE_bool("jit_compile", False, "compile the step with XLA (for GPUs)", flag_values=values)
 
 
 def define_axes(values: flags.FlagValues) -> None:
@@ -68,7 +91,7 @@ def define_axes(values: flags.FlagValues) -> None:
         text = f"{_AXES[field.name]}; default by method"
         if field.type is int:
             options.positive(field.name, None, text, values)
-        elif field.type is float:
+        elif field.type in (float, float | None):
             flags.DEFINE_float(field.name, None, text, lower_bound=0.0, flag_values=values)
         else:
             flags.DEFINE_string(field.name, None, text, flag_values=values)
@@ -77,8 +100,21 @@ def define_axes(values: flags.FlagValues) -> None:
 def chosen_method(values: flags.FlagValues) -> Method:
     """The method with the flags' choices."""
     given = {name: values[name].value for name in _AXES if values[name].value is not None}
-    small = SMALL if values["dataset"].value == "digits" else {}
-    return get_method(values.method).override(**{**small, **given})
+    method = get_method(values.method)
+    if values["dataset"].value == "digits":
+        method = small(method)
+    return method.override(**given)
+
+
+def small(method: Method) -> Method:
+    """The method at a size for the built-in digits."""
+    final = method.arch_final_learning_rate
+    return method.override(
+        **SMALL,
+        cells=method.cells if method.sharing == "individual" else 5,
+        arch_learning_rate=HASTE * method.arch_learning_rate,
+        arch_final_learning_rate=None if final is None else HASTE * final,
+    )
 
 
 def build(values: flags.FlagValues, method: Method, image_shape, num_classes: int):
@@ -99,6 +135,8 @@ def build(values: flags.FlagValues, method: Method, image_shape, num_classes: in
         mixing=method.mixing,
         nodes=values.nodes,
         stem=values.stem,
+        recompute=values.recompute,
+        dtype=values.precision,
     )
     search = Search(supernet, method)
     search.compile(jit_compile=values.jit_compile)

@@ -24,15 +24,16 @@ class FanOut(keras.layers.Layer):
 
     Call arguments:
         x: `[batch, height, width, filters]`.
-        mixing: weights after mixing, `[copies, operations]`.
+        mixing: weights after mixing, `[copies, operations]`, in float32 at any precision.
         training: whether to normalise by the batch's statistics.
+        only: columns whose weights are not zero; None: all. The others cost nothing.
 
     Returns:
         A list of `copies` tensors `[batch, height, width, filters]`.
     """
 
     def __init__(self, operations: tuple[Operation, ...], copies: int, filters: int, stride: int = 1, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)
         self.operations, self.copies, self.filters, self.stride = operations, copies, filters, stride
         self.stacks: dict[int, Stack] = {}
         self.free: dict[int, Stack] = {}
@@ -50,21 +51,25 @@ class FanOut(keras.layers.Layer):
         for stack in self.free.values():
             stack.build(input_shape)
 
-    def call(self, x, mixing, training=False):
+    def call(self, x, mixing, training=False, only=None):
+        stacks = {c: stack for c, stack in self.stacks.items() if only is None or c in only}
+        free = {c: stack for c, stack in self.free.items() if only is None or c in only}
+        if not stacks and not free:
+            return [tf.zeros_like(x[:, :: self.stride, :: self.stride])] * self.copies
         columns = tf.transpose(mixing)
         scales = tf.broadcast_to(tf.expand_dims(columns, 2), [len(self.operations), self.copies, self.filters])
         scales = tf.unstack(tf.reshape(scales, [len(self.operations), -1]))
         relu = tf.nn.relu(x)
         views = {(False, False): x, (True, False): relu}
-        for rectified, tiled in {stack.reads for stack in self.stacks.values()}:
+        for rectified, tiled in {stack.reads for stack in stacks.values()}:
             if tiled:
                 views[rectified, True] = tf.tile(views[rectified, False], [1, 1, 1, self.copies])
         outputs = [
-            stack(views[stack.reads], scale=scales[column], training=training) for column, stack in self.stacks.items()
+            stack(views[stack.reads], scale=scales[column], training=training) for column, stack in stacks.items()
         ]
-        if self.free:
-            features = [stack(x, training=training) for stack in self.free.values()]
-            outputs.append(self._spread(features, tf.gather(columns, list(self.free))))
+        if free:
+            features = [stack(x, training=training) for stack in free.values()]
+            outputs.append(self._spread(features, tf.gather(columns, list(free))))
         return tf.split(tf.add_n(outputs), self.copies, -1)
 
     def _spread(self, features, columns):

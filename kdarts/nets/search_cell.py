@@ -29,6 +29,7 @@ class SearchCell(keras.layers.Layer):
         s0, s1: outputs of the cell before last and of the last one.
         mixing: for each source node the weights after mixing, `[edges that leave it, operations]`.
         training: whether to normalise by the batch's statistics.
+        only: columns whose weights are not zero; None: all. The others cost nothing.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class SearchCell(keras.layers.Layer):
         after_reduction: bool = False,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)
         self.operations, self.filters, self.nodes, self.multiplier = operations, filters, nodes, multiplier
         self.reduction, self.after_reduction = reduction, after_reduction
         dtype = self.dtype_policy
@@ -62,16 +63,15 @@ class SearchCell(keras.layers.Layer):
         for fan_out in self.fan_outs:
             fan_out.build((None, None, None, self.filters))
 
-    def call(self, s0, s1, mixing, training=False):
+    def call(self, s0, s1, mixing, training=False, only=None):
         states = [stack(tf.nn.relu(s), training=training) for stack, s in zip(self.preprocess, (s0, s1), strict=True)]
         arriving = [[] for _ in range(self.nodes)]
         for source, fan_out in enumerate(self.fan_outs):
             if source >= 2:
                 states.append(tf.add_n(arriving[source - 2]))
             first = max(0, source - 1)
-            for to, edge in zip(
-                arriving[first:], fan_out(states[source], mixing=mixing[source], training=training), strict=True
-            ):
+            edges = fan_out(states[source], mixing=mixing[source], training=training, only=only)
+            for to, edge in zip(arriving[first:], edges, strict=True):
                 to.append(edge)
         states.append(tf.add_n(arriving[-1]))
         return tf.concat(states[-self.multiplier :], -1)

@@ -34,7 +34,7 @@ class Stack(keras.layers.Layer):
     def __init__(
         self, operation: Operation, copies: int, filters: int, stride: int = 1, affine: bool = False, **kwargs
     ):
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)
         self.operation, self.copies, self.filters = operation, copies, filters
         self.stride, self.affine = stride, affine
         self.layers_in_order = operation.layers(stride)
@@ -100,10 +100,10 @@ class Stack(keras.layers.Layer):
                     if groups < self.copies:
                         x, groups = tf.tile(x, [1, 1, 1, self.copies]), self.copies
                     stride = self.stride if step.strided[0] else 1
-                    x = kernels.depthwise(x, tf.convert_to_tensor(values[0]), stride, step.dilation)
+                    x = kernels.depthwise(x, tf.cast(values[0], x.dtype), stride, step.dilation)
                 case Conv():
                     stride = [self.stride if along else 1 for along in step.strided]
-                    x = kernels.convolution(x, tf.convert_to_tensor(values[0]), groups, stride)
+                    x = kernels.convolution(x, tf.cast(values[0], x.dtype), groups, stride)
                     groups = self.copies
                 case Reduce():
                     x, groups = self._reduce(x, values), self.copies
@@ -113,7 +113,7 @@ class Stack(keras.layers.Layer):
                     last = position == len(steps) - 1
                     x = self._normalize(x, values, scale if last else None, training)
                     scale = None if last else scale
-        return x if scale is None else x * scale
+        return x if scale is None else x * tf.cast(scale, x.dtype)
 
     def _reduce(self, x, weights):
         odd = [n % 2 for n in x.shape[1:3]]
@@ -121,7 +121,7 @@ class Stack(keras.layers.Layer):
         if any(odd):
             odd_pixels = tf.pad(odd_pixels, [[0, 0], [0, odd[0]], [0, odd[1]], [0, 0]])
         parts = [
-            kernels.convolution(pixels, tf.convert_to_tensor(kernel))
+            kernels.convolution(pixels, tf.cast(kernel, x.dtype))
             for pixels, kernel in zip((even_pixels, odd_pixels), weights, strict=True)
         ]
         if self.copies == 1:

@@ -8,6 +8,7 @@ from kdarts.nets import mixing as mixings
 from kdarts.nets.cost import Cost, supernet_cost
 from kdarts.nets.initializers import uniform
 from kdarts.nets.plan import check_input_shape, check_reductions, choose_stem, plan_cells
+from kdarts.nets.recompute import recomputed
 from kdarts.nets.search_cell import SearchCell, edge_sources
 from kdarts.nets.spaces import SearchSpace, get_space
 from kdarts.nets.stack import Stack
@@ -47,6 +48,7 @@ class Supernet(keras.Model):
         nodes: intermediate nodes of a cell; None: the space's.
         multiplier: nodes in a cell's output, counted from the last; None: the space's, or all where a cell has fewer.
         stem: "cifar", "small", "imagenet" or "auto" (by image size).
+        recompute: whether a cell's activations are forgotten and made again for its gradient: less memory, more time.
 
     Call arguments:
         x: images, channels last, float32.
@@ -69,6 +71,7 @@ class Supernet(keras.Model):
         nodes: int | None = None,
         multiplier: int | None = None,
         stem: str = "auto",
+        recompute: bool = False,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -76,7 +79,7 @@ class Supernet(keras.Model):
         self.image_shape = check_input_shape(input_shape)
         if num_classes < 2:
             raise KdartsError(f"num_classes {num_classes}: needs at least 2")
-        self.num_classes, self.channels, self.mixing = num_classes, channels, mixing
+        self.num_classes, self.channels, self.mixing, self.recompute = num_classes, channels, mixing, recompute
         self.nodes = nodes or self.space.nodes
         self.multiplier = multiplier or min(self.space.multiplier, self.nodes)
         if not 1 <= self.multiplier <= self.nodes:
@@ -105,10 +108,14 @@ class Supernet(keras.Model):
             )
             for index, cell in enumerate(self.plan)
         ]
-        self.pool = keras.layers.GlobalAveragePooling2D(dtype=dtype)
+        self.pool = keras.layers.GlobalAveragePooling2D(dtype=dtype.variable_dtype)
         fan_in = uniform(self.multiplier * self.plan[-1].filters)
         self.classifier = keras.layers.Dense(
-            num_classes, kernel_initializer=fan_in, bias_initializer=fan_in, name="classifier", dtype=dtype
+            num_classes,
+            kernel_initializer=fan_in,
+            bias_initializer=fan_in,
+            name="classifier",
+            dtype=dtype.variable_dtype,
         )
         rows = edge_sources(self.nodes)
         self._rows = [[e for e, (_, source) in enumerate(rows) if source == j] for j in range(self.nodes + 1)]
@@ -162,16 +169,29 @@ class Supernet(keras.Model):
         )
 
     def call(self, x, training=False):
-        weights = self.mixing_weights()
-        by_source = [[tf.gather(w, rows) for rows in self._rows] for w in weights]
-        states = []
+        return self.classify(self.states(x, training)[-1])
+
+    def states(self, x, training=False) -> list:
+        """What enters and leaves the cells: cell `i` reads items `i` and `i + 1`, and its output is item `i + 2`."""
+        x, stems = tf.cast(x, self.compute_dtype), []
         for stem in self.stems:
             x = stem(tf.nn.relu(x) if stem.reads[0] else x, training=training)
-            states.append(x)
-        s0, s1 = states[0], states[-1]
-        for cell, index in zip(self.cells, self.sequence, strict=True):
-            s0, s1 = s1, cell(s0, s1, mixing=by_source[index], training=training)
-        return tf.cast(self.classifier(self.pool(s1)), self.alphas[0].dtype)
+            stems.append(x)
+        states, weights = [stems[0], stems[-1]], self.mixing_weights()
+        for index in range(len(self.cells)):
+            states.append(self.run_cell(index, *states[-2:], weights[self.sequence[index]], training))
+        return states
+
+    def run_cell(self, index: int, s0, s1, weights, training=False, only=None):
+        """The output of cell `index` under any weights `[edges, operations]`, of which only columns `only` count."""
+        cell, mixing = self.cells[index], [tf.gather(weights, rows) for rows in self._rows]
+        if self.recompute and training:
+            return recomputed(cell, s0, s1, mixing, only)
+        return cell(s0, s1, mixing=mixing, training=training, only=only)
+
+    def classify(self, x):
+        """Logits from the last cell's output."""
+        return self.classifier(self.pool(x))
 
     def get_config(self):
         config = super().get_config()
@@ -187,5 +207,6 @@ class Supernet(keras.Model):
             nodes=self.nodes,
             multiplier=self.multiplier,
             stem=self._stem_name,
+            recompute=self.recompute,
         )
         return config

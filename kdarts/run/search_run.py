@@ -12,7 +12,7 @@ from kdarts.run.logs import loggers, verbosity
 from kdarts.run.search_record import SearchRecord, WriteFiles
 from kdarts.run.timing import Progress, StepTime, peak_memory_mb
 from kdarts.run.workdir import Workdir
-from kdarts.search.schedules import Cosine
+from kdarts.search.schedules import ArchitectureRate, Cosine
 from kdarts.search.search import Search
 
 
@@ -64,6 +64,12 @@ def run_search(
             print(f"going on after epoch {first_epoch} of {method.epochs}", flush=True)
         print("building the search step …", flush=True)
         rate = Cosine(method.learning_rate, method.final_learning_rate, method.epochs)
+        arch_final = method.arch_final_learning_rate
+        arch_rate = Cosine(
+            method.arch_learning_rate,
+            method.arch_learning_rate if arch_final is None else arch_final,
+            method.epochs,
+        )
         checkpoint.records["seconds"] += time.monotonic() - began
         search.fit(
             batches,
@@ -75,6 +81,7 @@ def run_search(
             verbose=verbosity(),
             callbacks=[
                 keras.callbacks.LearningRateScheduler(rate),
+                ArchitectureRate(arch_rate),
                 step_time,
                 record,
                 checkpoint,

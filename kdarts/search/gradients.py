@@ -8,52 +8,74 @@ where the step to w' carries the optimizer's momentum and L2 as the real one doe
 approximates the part that goes through w' by finite differences; `exact` differentiates through it.
 """
 
+from dataclasses import dataclass
+
 import tensorflow as tf
 
 from kdarts.genotypes.errors import choice
 from kdarts.nets import kernels
-from kdarts.search.objective import Objective
+from kdarts.search.objective import Objective, scaled_gradient
 
 RADIUS = 0.01
 """How far the finite differences of `second` reach, over all weights together (the paper's ε times the norm)."""
 
 
-def first(objective: Objective, train, valid, optimizer) -> list:
+@dataclass(frozen=True)
+class Validation:
+    """The validation loss at w', and where it was taken.
+
+    Attributes:
+        gradients: of the loss, for each α.
+        loss: scalar.
+        states: what enters and leaves the cells (see `Supernet.states`).
+        weights: w'.
+    """
+
+    gradients: list
+    loss: tf.Tensor
+    states: list
+    weights: list
+
+
+def first(objective: Objective, train, valid, optimizer, scale=None) -> Validation:
     """Eq. 6 at ξ = 0: the weights count as already optimal."""
-    return objective.gradients(*objective.values(), valid)["alphas"]
+    weights, alphas, statistics = objective.values()
+    found = objective.gradients(weights, alphas, statistics, valid, scale)
+    return Validation(found["by_alphas"], found["loss"], found["states"], weights)
 
 
-def second(objective: Objective, train, valid, optimizer, radius: float = RADIUS) -> list:
+def second(objective: Objective, train, valid, optimizer, scale=None, radius: float = RADIUS) -> Validation:
     """Eq. 7 and 8: ∇α L_valid(w') − ξ [∇α L_train(w⁺) − ∇α L_train(w⁻)] / 2ε, with w± = w ± ε ∇w' L_valid(w')."""
     weights, alphas, statistics = objective.values()
-    by_weights = objective.gradients(weights, alphas, statistics, train)["weights"]
+    by_weights = objective.gradients(weights, alphas, statistics, train, scale)["by_weights"]
     unrolled = optimizer.virtual_step(by_weights, weights)
-    at_unrolled = objective.gradients(unrolled, alphas, statistics, valid)
-    direction = at_unrolled["weights"]
+    found = objective.gradients(unrolled, alphas, statistics, valid, scale)
+    direction = found["by_weights"]
     epsilon = radius / tf.linalg.global_norm(direction)
     sides = []
     for sign in (1, -1):
         shifted = [w + sign * epsilon * v for w, v in zip(weights, direction, strict=True)]
-        sides.append(objective.gradients(shifted, alphas, statistics, train)["alphas"])
+        sides.append(objective.gradients(shifted, alphas, statistics, train, scale)["by_alphas"])
     rate = tf.cast(getattr(optimizer, "unrolled_rate", optimizer.learning_rate), epsilon.dtype)
-    return [
+    gradients = [
         tf.cast(g, epsilon.dtype) - rate * tf.cast(plus - minus, epsilon.dtype) / (2 * epsilon)
-        for g, plus, minus in zip(at_unrolled["alphas"], *sides, strict=True)
+        for g, plus, minus in zip(found["by_alphas"], *sides, strict=True)
     ]
+    return Validation(gradients, found["loss"], found["states"], unrolled)
 
 
-def exact(objective: Objective, train, valid, optimizer) -> list:
+def exact(objective: Objective, train, valid, optimizer, scale=None) -> Validation:
     """Eq. 6 itself: the true derivative through the unrolled step, a second derivative of the training loss."""
     weights, alphas, statistics = objective.values()
     with kernels.twice_differentiable(), tf.GradientTape(watch_accessed_variables=False) as outer:
         outer.watch(alphas)
         with tf.GradientTape(watch_accessed_variables=False) as inner:
             inner.watch(weights)
-            loss, *_ = objective.loss(weights, alphas, statistics, train)
-        by_weights = inner.gradient(loss, weights, unconnected_gradients="zero")
+            loss = objective.loss(weights, alphas, statistics, train)["loss"]
+        by_weights = scaled_gradient(inner, loss, weights, scale)
         unrolled = optimizer.virtual_step(by_weights, weights)
-        loss, *_ = objective.loss(unrolled, alphas, statistics, valid)
-    return outer.gradient(loss, alphas)
+        found = objective.loss(unrolled, alphas, statistics, valid)
+    return Validation(scaled_gradient(outer, found["loss"], alphas, scale), found["loss"], found["states"], unrolled)
 
 
 ORDERS = {"first": first, "second": second, "exact": exact}

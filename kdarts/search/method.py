@@ -20,8 +20,16 @@ class Method:
         order: the architecture gradient: "first", "second" (unrolled, finite differences) or "exact" (unrolled).
         discretization: the rule that makes a genotype of α.
         threshold: least weight of an operation, for the rules that have one.
+        zero_one_weight, zero_one: weight and form ("l2" or "l1") of the zero-one loss (see `zero_one`).
+        ablation_weight: of the ablation loss (see `ablation`); 0: no ablated passes.
+        ablation: its gradient: "own", "exact" or "constant".
+        removal: what stands in for a removed cell: "skip", "zero", "half" or "random".
+        ablation_sign: "reward" or "paper": what a cell gets that contributes more than its share.
+        ablation_margin: the mean contribution, a cross-entropy, must be below minus this for the loss to count.
+        ablation_clip: greatest size of a factor in its gradient.
         learning_rate, final_learning_rate, momentum, l2, clip: of the weights' SGD; the rate falls by half a cosine.
         arch_learning_rate, arch_beta_1, arch_beta_2, arch_l2: of α's Adam.
+        arch_final_learning_rate: where α's rate goes by half a cosine; None: it stays.
         epochs, batch_size, channels, cells: the paper's sizes.
     """
 
@@ -33,12 +41,21 @@ class Method:
     order: str = "first"
     discretization: str = "darts"
     threshold: float = 0.85
+    zero_one_weight: float = 0.0
+    zero_one: str = "l2"
+    ablation_weight: float = 0.0
+    ablation: str = "own"
+    removal: str = "skip"
+    ablation_sign: str = "reward"
+    ablation_margin: float = 0.01
+    ablation_clip: float = 1.0
     learning_rate: float = 0.025
     final_learning_rate: float = 0.001
     momentum: float = 0.9
     l2: float = 3e-4
     clip: float = 5.0
     arch_learning_rate: float = 3e-4
+    arch_final_learning_rate: float | None = None
     arch_beta_1: float = 0.5
     arch_beta_2: float = 0.999
     arch_l2: float = 1e-3
@@ -54,6 +71,10 @@ class Method:
             if name not in known:
                 raise KdartsError(f"method {self.name!r} has no axis {name!r}; allowed: {', '.join(sorted(known))}")
         return replace(self, **choices)
+
+    def named(self, name: str, paper: str) -> "Method":
+        """The same under another name."""
+        return replace(self, name=name, paper=paper)
 
 
 _METHODS = Registry("method")

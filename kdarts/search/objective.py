@@ -18,10 +18,7 @@ class Objective:
     """
 
     def __init__(self, supernet: Supernet, loss):
-        self.supernet, self._loss = supernet, loss
-        places = {id(v): ("alphas", i) for i, v in enumerate(supernet.alphas)}
-        places |= {id(v): ("weights", i) for i, v in enumerate(supernet.operation_weights)}
-        self._places = [places[id(v)] for v in supernet.trainable_variables]
+        self.supernet, self.loss_of = supernet, loss
         self._gradients = tf.function(self._gradients_at, autograph=False)
 
     def values(self) -> tuple[list, list, list]:
@@ -30,34 +27,61 @@ class Objective:
         groups = (net.operation_weights, net.alphas, net.non_trainable_variables)
         return tuple([tf.convert_to_tensor(v) for v in group] for group in groups)
 
-    def loss(self, weights, alphas, statistics, batch):
-        """Loss, logits and new running statistics on `batch = (x, y)`, differentiable in weights and α."""
+    def at(self, weights, alphas, statistics) -> keras.StatelessScope:
+        """Inside it, the supernet's variables have these values; what is assigned to them stays inside."""
+        net = self.supernet
+        variables = (*net.operation_weights, *net.alphas, *net.non_trainable_variables)
+        return keras.StatelessScope(state_mapping=list(zip(variables, (*weights, *alphas, *statistics), strict=True)))
+
+    def loss(self, weights, alphas, statistics, batch) -> dict:
+        """`loss`, `logits`, `statistics` (new) and `states` (see `Supernet.states`) on `batch = (x, y)`.
+
+        All are differentiable in weights and α.
+        """
         x, y = batch
-        given = {"weights": weights, "alphas": alphas}
-        trainable = [given[kind][index] for kind, index in self._places]
-        logits, statistics = self.supernet.stateless_call(trainable, statistics, x, training=True)
-        return self._loss(y, logits), logits, statistics
+        with self.at(weights, alphas, statistics) as scope:
+            states = self.supernet.states(x, training=True)
+            logits = self.supernet.classify(states[-1])
+            loss = self.loss_of(y, logits)
+        statistics = [scope.get_current_value(v) for v in self.supernet.non_trainable_variables]
+        return {"loss": loss, "logits": logits, "statistics": statistics, "states": states}
 
-    def gradients(self, weights, alphas, statistics, batch) -> dict:
-        """`loss`, `logits`, `statistics` (new), and the loss's gradients `weights` and `alphas`."""
-        return self._gradients(list(weights), list(alphas), list(statistics), *batch)
+    def gradients(self, weights, alphas, statistics, batch, scale=None) -> dict:
+        """As `loss`, with the loss's gradients `by_weights` and `by_alphas`.
 
-    def trace(self, batch) -> None:
+        Args:
+            weights, alphas, statistics, batch: as of `loss`.
+            scale: see `scaled_gradient`.
+        """
+        return self._gradients(list(weights), list(alphas), list(statistics), *batch, scale)
+
+    def trace(self, batch, scale=None) -> None:
         """Builds the graph of `gradients` for batches of this shape, ahead of its first use."""
-        self._gradients.get_concrete_function(*self.values(), *batch)
+        self._gradients.get_concrete_function(*self.values(), *batch, scale)
 
-    def _gradients_at(self, weights, alphas, statistics, x, y):
+    def _gradients_at(self, weights, alphas, statistics, x, y, scale):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch((weights, alphas))
-            loss, logits, statistics = self.loss(weights, alphas, statistics, (x, y))
-        by_weights, by_alphas = tape.gradient(loss, (weights, alphas), unconnected_gradients="zero")
-        return {
-            "loss": loss,
-            "logits": logits,
-            "statistics": statistics,
-            "weights": by_weights,
-            "alphas": by_alphas,
-        }
+            results = self.loss(weights, alphas, statistics, (x, y))
+        by_weights, by_alphas = scaled_gradient(tape, results["loss"], (weights, alphas), scale)
+        return {**results, "by_weights": by_weights, "by_alphas": by_alphas}
+
+
+def scaled_gradient(tape, loss, sources, scale=None):
+    """The gradient of `loss`, zeros where it does not reach.
+
+    Args:
+        tape: that recorded it.
+        loss: scalar.
+        sources: nested structure of tensors.
+        scale: None, or a factor that the loss is multiplied by on the way back and the gradients are divided by, so
+            that they survive float16; where they do not, they are not finite.
+    """
+    if scale is None:
+        return tape.gradient(loss, sources, unconnected_gradients="zero")
+    factor = tf.cast(scale, loss.dtype)
+    gradients = tape.gradient(loss, sources, output_gradients=factor, unconnected_gradients="zero")
+    return tf.nest.map_structure(lambda g: g / tf.cast(factor, g.dtype), gradients)
 
 
 def cross_entropy(dtype: str = "float32") -> keras.losses.Loss:

@@ -1,7 +1,12 @@
-"""Learning rates by epoch, for `keras.callbacks.LearningRateScheduler`: each is called with the epoch, from 0."""
+"""Learning rates by epoch: each is called with the epoch, from 0.
+
+`keras.callbacks.LearningRateScheduler` sets that of the weights, `ArchitectureRate` that of α.
+"""
 
 import math
 from dataclasses import dataclass
+
+import keras
 
 
 @dataclass(frozen=True)
@@ -72,3 +77,18 @@ class Warmup:
         if epoch >= self.epochs:
             return self.schedule(epoch)
         return self.schedule(epoch if self.current else 0) * (epoch + 1) / self.epochs
+
+
+class ArchitectureRate(keras.callbacks.Callback):
+    """Sets the learning rate of α at the start of each epoch of a search.
+
+    Args:
+        rate: from the epoch, counted from 0, to the learning rate.
+    """
+
+    def __init__(self, rate):
+        super().__init__()
+        self.rate = rate
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.model.arch_optimizer.learning_rate = self.rate(epoch)

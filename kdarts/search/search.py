@@ -4,15 +4,18 @@ import contextlib
 
 import keras
 import tensorflow as tf
+from keras.optimizers import LossScaleOptimizer
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype, thirds
 from kdarts.nets.supernet import Supernet
+from kdarts.search.ablation import AblationLoss
 from kdarts.search.discretize import discretize
 from kdarts.search.gradients import get_order
 from kdarts.search.method import Method, get_method
 from kdarts.search.objective import Objective, cross_entropy
 from kdarts.search.optimizers import SGD, Adam
+from kdarts.search.zero_one import zero_one_loss
 
 
 @contextlib.contextmanager
@@ -27,6 +30,19 @@ def without_graph_rewriting():
         yield
     finally:
         tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": before})
+
+
+def loss_scale(optimizer):
+    """The factor by which an optimizer wants the loss scaled; None for most."""
+    return optimizer.scale_loss(tf.constant(1.0)) if isinstance(optimizer, LossScaleOptimizer) else None
+
+
+def _apply(optimizer, gradients, variables) -> None:
+    """One step from gradients as they are; a `LossScaleOptimizer` expects them scaled, and skips what is not finite."""
+    scale = loss_scale(optimizer)
+    if scale is not None:
+        gradients = [g * tf.cast(scale, g.dtype) for g in gradients]
+    optimizer.apply(gradients, variables)
 
 
 @keras.saving.register_keras_serializable("kdarts")
@@ -48,6 +64,7 @@ class Search(keras.Model):
         self.method = (get_method(method) if isinstance(method, str) else method).override(**overrides)
         self._architecture_gradient = get_order(self.method.order)
         self._gradients_of = None
+        self._contribution = keras.metrics.Mean("contribution") if self.method.ablation_weight else None
         self.built = True
 
     def compile(self, optimizer=None, arch_optimizer=None, loss=None, metrics=("accuracy",), **kwargs):
@@ -66,20 +83,23 @@ class Search(keras.Model):
         if arch_optimizer is None:
             arch_optimizer = Adam(m.arch_learning_rate, m.arch_beta_1, m.arch_beta_2, l2=m.arch_l2)
         optimizer, arch_optimizer = keras.optimizers.get(optimizer), keras.optimizers.get(arch_optimizer)
-        if m.order != "first" and not hasattr(optimizer, "virtual_step"):
+        self._unrolled = getattr(optimizer, "inner_optimizer", optimizer)
+        if m.order != "first" and not hasattr(self._unrolled, "virtual_step"):
             raise KdartsError(
-                f"order {m.order!r} unrolls the weights' optimizer; {type(optimizer).__name__} has no virtual_step, "
-                "kdarts.SGD has one; or choose order 'first'"
+                f"order {m.order!r} unrolls the weights' optimizer; {type(self._unrolled).__name__} has no "
+                "virtual_step, kdarts.SGD has one; or choose order 'first'"
             )
-        loss = cross_entropy(self.supernet.alphas[0].dtype) if loss is None else loss
+        loss = keras.losses.get(cross_entropy(self.supernet.alphas[0].dtype) if loss is None else loss)
         super().compile(optimizer=optimizer, loss=loss, metrics=list(metrics), **kwargs)
-        self.arch_optimizer = arch_optimizer
+        scaled = isinstance(self.optimizer, LossScaleOptimizer) and not isinstance(arch_optimizer, LossScaleOptimizer)
+        self.arch_optimizer = LossScaleOptimizer(arch_optimizer) if scaled else arch_optimizer
         self.optimizer.build(self.supernet.operation_weights)
         self.arch_optimizer.build(self.supernet.alphas)
         # Metrics make their variables when they first see data; inside the step that would cost a second trace of it.
         self.compute_metrics(None, tf.zeros((1,), tf.int32), tf.zeros((1, self.supernet.num_classes)))
         self.reset_metrics()
-        self.objective = Objective(self.supernet, lambda y, logits: self.compute_loss(y=y, y_pred=logits))
+        self.objective = Objective(self.supernet, lambda y, logits: tf.reduce_mean(loss(y, logits)))
+        self._ablation = AblationLoss(self.objective, m) if m.ablation_weight else None
         self._gradients_of = tf.function(self._compute_architecture_gradients, autograph=False)
 
     def get_compile_config(self):
@@ -102,20 +122,40 @@ class Search(keras.Model):
     def train_step(self, data):
         """One step of α on the validation batch, then one of the weights on the training batch, at the new α."""
         (x, y), valid = data
-        gradients = self._compute_architecture_gradients((x, y), valid)
-        self.arch_optimizer.apply(gradients, self.supernet.alphas)
+        gradients, contributions = self._compute_architecture_gradients((x, y), valid)
+        _apply(self.arch_optimizer, gradients, self.supernet.alphas)
         # Nothing of the second pass may start before the first has freed its activations.
         with tf.control_dependencies([tf.identity(alpha) for alpha in self.supernet.alphas]):
             x = tf.identity(x)
-        step = self.objective.gradients(*self.objective.values(), (x, y))
-        self.optimizer.apply(step["weights"], self.supernet.operation_weights)
+        step = self.objective.gradients(*self.objective.values(), (x, y), loss_scale(self.optimizer))
+        _apply(self.optimizer, step["by_weights"], self.supernet.operation_weights)
         for variable, value in zip(self.supernet.non_trainable_variables, step["statistics"], strict=True):
             variable.assign(value)
         self._loss_tracker.update_state(step["loss"], sample_weight=tf.shape(x)[0])
+        if self._ablation:
+            self._contribution.update_state(contributions)
         return self.compute_metrics(x, y, step["logits"])
 
+    def test_step(self, data):
+        results = super().test_step(data)
+        results.pop("contribution", None)
+        return results
+
     def _compute_architecture_gradients(self, train, valid):
-        return self._architecture_gradient(self.objective, train, valid, self.optimizer)
+        """For each α the gradient of its cell's loss (D-DARTS Eq. 10), and the cells' contributions, if any."""
+        m, alphas = self.method, self.supernet.alphas
+        scale = loss_scale(self.arch_optimizer)
+        at = self._architecture_gradient(self.objective, train, valid, self._unrolled, scale)
+        terms, contributions = [at.gradients], None
+        if m.zero_one_weight:
+            with tf.GradientTape() as tape:
+                weights = self.supernet.mixing_weights()
+                loss = m.zero_one_weight * zero_one_loss(weights, m.zero_one, self.supernet.sharing == "shared")
+            terms.append(tape.gradient(loss, [alpha.value for alpha in alphas]))
+        if self._ablation:
+            gradients, contributions = self._ablation.gradients(at, valid, self.arch_optimizer.iterations, scale)
+            terms.append(gradients)
+        return [tf.add_n(parts) for parts in zip(*terms, strict=True)], contributions
 
     def architecture_gradients(self, train, valid) -> list[tf.Tensor]:
         """The gradient that one step would hand to α's optimizer; nothing is changed.
@@ -131,7 +171,7 @@ class Search(keras.Model):
         dtype = self.supernet.alphas[0].dtype
         batches = [(tf.cast(x, dtype), tf.convert_to_tensor(y)) for x, y in (train, valid)]
         with without_graph_rewriting():
-            return self._gradients_of(*batches)
+            return self._gradients_of(*batches)[0]
 
     def genotype(self) -> Genotype:
         """What α stands for now, by the method's rule."""

@@ -1,0 +1,42 @@
+"""Cells that forget their activations: computed once forward, and once more for their gradient."""
+
+import tensorflow as tf
+
+
+def recomputed(cell, s0, s1, mixing, only=None):
+    """The output of a cell in training, of which no more than the inputs is kept for the gradient.
+
+    Args:
+        cell: a `SearchCell`; its running statistics are updated as by a call.
+        s0, s1, mixing, only: as of its call.
+
+    Returns:
+        As of its call. Its derivatives, the second ones included, are those of the cell.
+    """
+    trainable = [tf.convert_to_tensor(v) for v in cell.trainable_variables]
+    statistics = [tf.convert_to_tensor(v) for v in cell.non_trainable_variables]
+    edges = len(mixing)
+
+    def forward(s0, s1, *rest):
+        output, after = cell.stateless_call(
+            list(rest[edges:]), statistics, s0, s1, mixing=list(rest[:edges]), training=True, only=only
+        )
+        return output, *after
+
+    @tf.custom_gradient
+    def call(*inputs):
+        def backward(*gradients):
+            # Without the dependency the second computation would start at once, and keep what the first forgot.
+            with tf.control_dependencies(gradients):
+                again = [tf.identity(x) for x in inputs]
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(again)
+                outputs = forward(*again)
+            return tape.gradient(outputs, again, output_gradients=gradients, unconnected_gradients="zero")
+
+        return forward(*inputs), backward
+
+    output, *after = call(s0, s1, *mixing, *trainable)
+    for variable, value in zip(cell.non_trainable_variables, after, strict=True):
+        variable.assign(value)
+    return output

@@ -1,0 +1,141 @@
+"""The ablation loss: each cell is judged by what its absence costs (D-DARTS section 3.3).
+
+With CE the cross-entropy of the validation batch and CE₋ᵢ that of the network whose cell i is removed,
+
+    Mᵢ = CE − CE₋ᵢ                  (Eq. 7)    below zero where the cell helps
+    L_AB,i = (Mᵢ − M̄) / M̄           (Eq. 8)    M̄ the mean over the n cells
+    L_T,i = CE + … + s w_AB L_AB,i  (Eq. 10)   the loss that αᵢ descends
+
+The sign s is −1, as in the authors' program: a cell that contributes more than its share (Mᵢ/M̄ > 1) is rewarded. The
+paper prints +1, which punishes it. With gᵢ = ∂CE/∂αᵢ, Dᵢ = ∂CE₋ᵢ/∂αᵢ, Gᵢ = Σⱼ ∂CE₋ⱼ/∂αᵢ and rᵢ = Mᵢ/M̄,
+
+    ∂L_AB,i/∂αᵢ = [(1 − rᵢ) gᵢ − Dᵢ + rᵢ Gᵢ/n] / M̄          mode `exact`
+    ∂L_AB,i/∂αᵢ = (1 − rᵢ/n) gᵢ / M̄                          mode `own`: Mⱼ, j ≠ i, counts as independent of αᵢ
+    ∂L_AB,i/∂αᵢ = 0                                           mode `constant`: the authors' program
+
+`own` needs no more than the values of CE₋ᵢ. Near M̄ = 0 the loss explodes, and above it a cell would be rewarded for
+harm; so it counts while M̄ < −margin only, and each factor of a gradient is held within ±clip.
+"""
+
+import tensorflow as tf
+
+from kdarts.genotypes.errors import choice
+from kdarts.search.gradients import Validation
+from kdarts.search.method import Method
+from kdarts.search.objective import Objective, scaled_gradient
+from kdarts.search.removal import Removed, get_removal
+
+MODES = ("own", "exact", "constant")
+SIGNS = {"reward": -1.0, "paper": 1.0}
+
+
+class AblationLoss:
+    """L_AB of a supernet and its gradient. A "cell" is the first of those that share an α: n is the number of α in use.
+
+    The cells before the removed one are computed once, for all. No running statistic changes.
+
+    Args:
+        objective: gives CE.
+        method: chooses mode, removal, sign, weight, margin and clip.
+    """
+
+    def __init__(self, objective: Objective, method: Method):
+        self.objective, self.method = objective, method
+        choice("ablation", method.ablation, MODES)
+        self._scale = SIGNS[choice("ablation_sign", method.ablation_sign, SIGNS)] * method.ablation_weight
+        self._remove = get_removal(method.removal)
+        sequence = objective.supernet.sequence
+        self.owners = {index: sequence.index(index) for index in sorted(set(sequence))}
+        """For each α in use the first cell that uses it: the one that is removed."""
+        self.removed(0)  # Tells at once if the space lacks what the removal needs.
+
+    def removed(self, seed) -> list[Removed]:
+        """What stands in for each owner, by the method's removal."""
+        net = self.objective.supernet
+        edges = net.alphas[0].shape[0]
+        return [self._remove(net.space.operations, edges, (seed, index)) for index in self.owners]
+
+    def contributions(self, at: Validation, valid, removed: list[Removed]):
+        """M (Eq. 7), `[n]`, from forward passes alone, one after the other to save memory.
+
+        Args:
+            at: the validation loss.
+            valid: its batch, `(x, y)`.
+            removed: what stands in for each owner.
+        """
+        _, alphas, statistics = self.objective.values()
+        after, losses = at.gradients, []
+        with self.objective.at(at.weights, alphas, statistics):
+            weights = self.objective.supernet.mixing_weights()
+            for owner, instead in zip(self.owners.values(), removed, strict=True):
+                with tf.control_dependencies(after):
+                    s0, s1 = tf.identity(at.states[owner]), tf.identity(at.states[owner + 1])
+                after = [self._loss_without(owner, instead, s0, s1, weights, valid[1])]
+                losses += after
+        return at.loss - tf.stack(losses)
+
+    def _loss_without(self, owner, removed, s0, s1, weights, y):
+        """CE₋ᵢ, from what enters cell i."""
+        net = self.objective.supernet
+        s0, s1 = s1, net.run_cell(owner, s0, s1, tf.cast(removed.weights, weights[0].dtype), True, removed.only)
+        for index in range(owner + 1, len(net.cells)):
+            s0, s1 = s1, net.run_cell(index, s0, s1, weights[net.sequence[index]], True)
+        return self.objective.loss_of(y, net.classify(s1))
+
+    def gradients(self, at: Validation, valid, seed, scale=None) -> tuple[list, tf.Tensor]:
+        """s w_AB ∂L_AB,i/∂αᵢ for each α, and M.
+
+        Args:
+            at: the validation loss and its gradient; an unrolled one stands for gᵢ as a whole, while in mode `exact`
+                Dᵢ and Gᵢ are taken at w' without the part that goes through it.
+            valid: its batch, `(x, y)`.
+            seed: an integer, of a random removal.
+            scale: as of `scaled_gradient`.
+        """
+        removed = self.removed(seed)
+        if self.method.ablation == "exact":
+            contributions, own, totals = self._differentiated(at, valid, removed, scale)
+        else:
+            contributions = self.contributions(at, valid, removed)
+        mean = tf.reduce_mean(contributions)
+        active = mean < -self.method.ablation_margin
+        mean = tf.where(active, mean, -1.0)
+        ratios, n = contributions / mean, len(removed)
+
+        def factor(value):
+            clip = self.method.ablation_clip
+            return tf.where(active, tf.clip_by_value(self._scale * value / mean, -clip, clip), 0.0)
+
+        gradients = [tf.zeros_like(g) for g in at.gradients]
+        for place, index in enumerate(self.owners):
+            r, g = ratios[place], at.gradients[index]
+            if self.method.ablation == "exact":
+                gradients[index] = factor(1 - r) * g - factor(1.0) * own[place] + factor(r / n) * totals[index]
+            elif self.method.ablation == "own":
+                gradients[index] = factor(1 - r / n) * g
+        return gradients, contributions
+
+    def _differentiated(self, at: Validation, valid, removed, scale):
+        """M, D and G. What enters a cell is reached from all passes at once, in one backward pass of their sum."""
+        objective, net = self.objective, self.objective.supernet
+        _, alphas, statistics = objective.values()
+        after, losses, own = at.gradients, [], []
+        with objective.at(at.weights, alphas, statistics):
+            with tf.control_dependencies(after), tf.GradientTape(watch_accessed_variables=False) as prefix:
+                prefix.watch(alphas)
+                states = net.states(tf.identity(valid[0]), training=True)
+            back, totals = [tf.zeros_like(s) for s in states], [tf.zeros_like(a) for a in alphas]
+            for (index, owner), instead in zip(self.owners.items(), removed, strict=True):
+                with tf.control_dependencies(after):
+                    entering = [tf.identity(s) for s in states[owner : owner + 2]]
+                with tf.GradientTape(watch_accessed_variables=False) as tape:
+                    tape.watch((alphas, entering))
+                    losses.append(self._loss_without(owner, instead, *entering, net.mixing_weights(), valid[1]))
+                by_alphas, by_entering = scaled_gradient(tape, losses[-1], (alphas, entering), scale)
+                own.append(by_alphas[index])
+                totals = [t + g for t, g in zip(totals, by_alphas, strict=True)]
+                for side, gradient in enumerate(by_entering):
+                    back[owner + side] += gradient
+                after = [*totals, *by_entering]
+        before = prefix.gradient(states, alphas, output_gradients=back, unconnected_gradients="zero")
+        return at.loss - tf.stack(losses), own, [t + g for t, g in zip(totals, before, strict=True)]

@@ -1,0 +1,275 @@
+"""The ablation loss and the zero-one loss: against the reference code, against numeric derivatives, and their limits."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import state_dict
+
+from kdarts.genotypes.errors import KdartsError
+from kdarts.nets.mixing import sigmoid
+from kdarts.nets.reference import load_reference_state
+from kdarts.nets.spaces import SearchSpace
+from kdarts.nets.supernet import Supernet
+from kdarts.search.ablation import AblationLoss
+from kdarts.search.gradients import Validation
+from kdarts.search.method import get_method
+from kdarts.search.removal import REMOVALS, Removed
+from kdarts.search.search import Search
+from kdarts.search.zero_one import zero_one_loss
+
+FEW = SearchSpace("few", ("avg_pool_3x3", "skip_connect", "dil_conv_3x3"), nodes=2, multiplier=2)
+UNBOUND = {"ablation_clip": 1e9, "ablation_margin": -1e9}
+
+
+@pytest.fixture
+def eagerly():
+    """Without tracing: a test runs each function once."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+def _random(*shape, seed=0):
+    return np.random.default_rng([seed, *shape]).normal(size=shape)
+
+
+def _batch(seed=0, size=6, dtype="float64"):
+    return tf.constant(_random(size, 8, 8, 3, seed=seed), dtype), tf.constant(np.arange(seed, seed + size) % 4)
+
+
+def _search(sharing="individual", dtype="float64", method="ddarts", cells=3, net_options=(), **overrides) -> Search:
+    options = {"channels": 4, "cells": cells, "sharing": sharing, "mixing": "sigmoid", "dtype": dtype}
+    net = Supernet(FEW, (8, 8, 3), 4, **options, **dict(net_options))
+    for index, variable in enumerate(net.trainable_variables):
+        variable.assign(_random(*variable.shape, seed=index) * (1 if "alpha" in variable.name else 0.5))
+    search = Search(net, method, **{"zero_one_weight": 0.0, **overrides})
+    search.compile()
+    return search
+
+
+def _first(search, batch) -> Validation:
+    return search._architecture_gradient(search.objective, None, batch, None)
+
+
+def _relative(ours, theirs):
+    return np.abs(np.asarray(ours) - theirs).max() / np.abs(theirs).max()
+
+
+def _reference_search(arrays, sharing, method, **overrides) -> tuple[Search, tuple]:
+    net = Supernet("ddarts", (16, 16, 3), 10, channels=4, sharing=sharing, mixing="sigmoid", dtype="float64")
+    load_reference_state(net, state_dict(arrays))
+    for alpha, value in zip(net.alphas, arrays["alpha"], strict=True):
+        alpha.assign(value)
+    search = Search(net, method, **overrides)
+    search.compile()
+    return search, (tf.constant(arrays["x"].transpose(0, 2, 3, 1), tf.float64), tf.constant(arrays["y"]))
+
+
+def _check_adam(search, arrays, name):
+    """One step along the reference's own gradient: Adam's first is nearly a sign, and magnifies any difference."""
+    alphas = search.supernet.alphas
+    search.arch_optimizer.apply([tf.constant(g, tf.float64) for g in arrays["grad_alpha_total"]], alphas)
+    clear = np.abs(arrays["grad_alpha_total"] + 1e-3 * arrays["alpha"]) > 1e-6
+    assert clear.mean() > 0.99
+    after = np.stack([alpha.numpy() for alpha in alphas])
+    np.testing.assert_allclose(after[clear], arrays[name][clear], rtol=0, atol=1e-6)
+
+
+def test_ddarts_equals_the_reference(golden, eagerly):
+    arrays = golden("ddarts_supernet.npz")
+    search, batch = _reference_search(arrays, "individual", "ddarts")
+    net, ablation = search.supernet, search._ablation
+    assert net.reductions == tuple(arrays["reductions"]) and list(ablation.owners.values()) == list(
+        arrays["cells_with_optimizer"]
+    )
+    results = search.objective.gradients(*search.objective.values(), batch)
+    at = _first(search, batch)
+    assert _relative(results["logits"], arrays["logits"]) < 1e-6
+    assert _relative(at.loss, arrays["ce"]) < 1e-6
+    for index, name in ((0, "stem"), (2, "cell0"), (-1, "cell7")):
+        assert _relative(np.transpose(at.states[index], (0, 3, 1, 2)), arrays[f"{name}_out"]) < 1e-6
+    assert _relative(tf.stack(at.gradients), arrays["grad_alpha_ce"]) < 1e-6
+
+    mixed = net.mixing_weights()
+    assert _relative([zero_one_loss([w]) for w in mixed], arrays["l01_cell"]) < 1e-6
+    assert _relative(zero_one_loss(mixed, joint=True), arrays["l01_global"]) < 1e-6
+    weight, ablation_weight = arrays["hyper"][:2]
+    method = search.method
+    ours = (method.zero_one_weight, method.ablation_weight, method.arch_learning_rate, method.arch_beta_1)
+    assert np.allclose([*ours, method.arch_beta_2, method.arch_l2], arrays["hyper"][:6])
+
+    replayed = [Removed(tf.constant(w)) for w in arrays["rand"]]
+    contributions = ablation.contributions(at, batch, replayed)
+    assert _relative(contributions, arrays["mc"]) < 1e-5
+    assert _relative(at.loss - contributions, arrays["mc_ce_without"]) < 1e-6
+    mean = tf.reduce_mean(contributions)
+    assert _relative(mean, arrays["mc_mean"]) < 1e-5
+    l_ab = (contributions - mean) / mean
+    assert _relative(l_ab, arrays["l_ab_paper"]) < 1e-5
+    total = at.loss + weight * arrays["l01_cell"] + ablation_weight * l_ab
+    assert _relative(total, arrays["total_paper"]) < 1e-5
+    for removal in ("zero", "half"):
+        removed = [REMOVALS[removal](net.space.operations, 14, 0)] * 8
+        assert _relative(ablation.contributions(at, batch, removed), arrays[f"mc_{removal}_weights"]) < 1e-5
+
+    constant = Search(net, "ddarts", ablation="constant", removal="zero")
+    constant.compile()
+    gradients = constant.architecture_gradients(batch, batch)
+    assert _relative(tf.stack(gradients), arrays["grad_alpha_total"]) < 1e-6
+    _check_adam(constant, arrays, "alpha_after_clean_adam")
+
+
+def test_fairdarts_equals_the_reference(golden, eagerly):
+    arrays = golden("ddarts_fair_supernet.npz")
+    search, batch = _reference_search(arrays, "shared", "fairdarts")
+    net = search.supernet
+    results = search.objective.gradients(*search.objective.values(), batch)
+    assert _relative(results["logits"], arrays["logits"]) < 1e-6
+    l01 = zero_one_loss(net.mixing_weights(), joint=True)
+    assert _relative(l01, arrays["l01"]) < 1e-6
+    assert _relative(results["loss"] + 10 * l01, arrays["total"]) < 1e-6
+    assert _relative(tf.stack(results["by_alphas"]), arrays["grad_alpha_ce"]) < 1e-6
+    gradients = search.architecture_gradients(batch, batch)
+    assert _relative(tf.stack(gradients), arrays["grad_alpha_total"]) < 1e-6
+    _check_adam(search, arrays, "alpha_after_adam")
+    for alpha, value in zip(net.alphas, arrays["alpha"], strict=True):
+        alpha.assign(value)
+    for variable, value in zip(net.non_trainable_variables, results["statistics"], strict=True):
+        variable.assign(value)
+    assert _relative(net(batch[0]), arrays["eval_logits_after_one_train_forward"]) < 1e-6
+
+
+@pytest.mark.parametrize("removal", ["skip", "zero", "half"])
+@pytest.mark.parametrize("sharing", ["individual", [0, 1, 0]])
+def test_the_exact_gradient_is_the_numeric_derivative(removal, sharing, eagerly, monkeypatch):
+    monkeypatch.setattr(tf.nn, "relu", lambda x: tf.math.softplus(3 * x) / 3)
+    search = _search(sharing, ablation="exact", ablation_weight=2.0, removal=removal, **UNBOUND)
+    net, ablation, batch = search.supernet, search._ablation, _batch()
+    gradients, _ = ablation.gradients(_first(search, batch), batch, 0)
+
+    def loss_of(index):
+        at = _first(search, batch)
+        contributions = ablation.contributions(at, batch, ablation.removed(0)).numpy()
+        return -2.0 * (contributions[index] / contributions.mean() - 1)
+
+    for index, alpha in enumerate(net.alphas):
+        before, direction, step = alpha.numpy(), _random(*alpha.shape, seed=index), 1e-5
+        values = []
+        for side in (1, -1):
+            alpha.assign(before + side * step * direction)
+            values.append(loss_of(index))
+        alpha.assign(before)
+        slope = (values[0] - values[1]) / (2 * step)
+        assert slope == pytest.approx(float(np.sum(gradients[index].numpy() * direction)), rel=1e-5)
+
+
+def test_the_own_gradient_is_its_formula(eagerly):
+    search, batch = _search(ablation_weight=0.5, **UNBOUND), _batch()
+    at = _first(search, batch)
+    removed = search._ablation.removed(0)
+    contributions = search._ablation.contributions(at, batch, removed).numpy()
+    mean, n = contributions.mean(), len(contributions)
+    total = search.architecture_gradients(batch, batch)
+    for index, gradient in enumerate(at.gradients):
+        factor = 1 - 0.5 / mean * (1 - contributions[index] / (n * mean))
+        np.testing.assert_allclose(total[index], factor * gradient, rtol=1e-10)
+    paper = _search(ablation_weight=0.5, ablation_sign="paper", **UNBOUND).architecture_gradients(batch, batch)
+    for index, gradient in enumerate(at.gradients):
+        np.testing.assert_allclose(paper[index] - gradient, gradient - total[index], rtol=1e-6, atol=1e-12)
+
+
+def test_the_loss_counts_only_where_cells_help_and_its_factors_are_bounded(eagerly):
+    batch = _batch()
+    plain = _search(ablation_weight=0.0).architecture_gradients(batch, batch)
+    search = _search(ablation_margin=1e3)
+    far = search.architecture_gradients(batch, batch)
+    bound = _search(ablation_weight=1e6, ablation_clip=0.25, ablation_margin=-1e9).architecture_gradients(batch, batch)
+    constant = _search(ablation="constant").architecture_gradients(batch, batch)
+    mean = float(tf.reduce_mean(search._compute_architecture_gradients(batch, batch)[1]))
+    for index, gradient in enumerate(plain):
+        np.testing.assert_allclose(far[index], gradient)
+        np.testing.assert_allclose(constant[index], gradient)
+        np.testing.assert_allclose(bound[index], (1 - 0.25 * np.sign(mean)) * gradient, rtol=1e-9)
+
+
+def test_one_cell_alone_has_no_share_to_speak_of(eagerly):
+    search = _search([0, 0, 0], ablation="own", **UNBOUND)
+    gradients, contributions = search._ablation.gradients(_first(search, _batch()), _batch(), 0)
+    assert contributions.shape == (1,)
+    np.testing.assert_allclose(gradients[0], 0, atol=1e-12)
+
+
+def test_ablated_passes_leave_weights_and_statistics_alone(eagerly):
+    search, batch = _search(), _batch()
+    before = [v.numpy() for v in search.variables]
+    search.architecture_gradients(batch, batch)
+    for variable, value in zip(search.variables, before, strict=True):
+        np.testing.assert_array_equal(variable, value, err_msg=variable.path)
+
+
+def test_the_weights_never_see_the_images_of_alpha():
+    results = []
+    for seed in (1, 2):
+        search = _search(dtype="float32", arch_learning_rate=0.0, zero_one_weight=7.0)
+        data = tf.data.Dataset.from_tensors((_batch(dtype="float32"), _batch(seed, dtype="float32")))
+        search.fit(data, epochs=1, verbose=0)
+        results.append([v.numpy() for v in search.supernet.operation_weights])
+        results[-1] += [v.numpy() for v in search.supernet.non_trainable_variables]
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_random_removal_differs_from_step_to_step_and_comes_again():
+    search = _search(removal="random")
+    first, second = (search._ablation.removed(step) for step in (0, 1))
+    assert not np.array_equal(first[0].weights, first[1].weights)
+    assert not np.array_equal(first[0].weights, second[0].weights)
+    np.testing.assert_array_equal(first[0].weights, search._ablation.removed(0)[0].weights)
+    assert np.min(first[0].weights) >= 0 and np.max(first[0].weights) < 1
+
+
+def test_zero_one_loss_is_least_at_clear_weights():
+    undecided, clear = np.full((5, 3), 0.5), np.tile([0.0, 1.0, 1.0], (5, 1))
+    for form, least in (("l2", -0.25), ("l1", -0.5)):
+        assert zero_one_loss([undecided], form) == 0
+        assert zero_one_loss([clear], form) == least
+        assert zero_one_loss([clear, clear], form) == 2 * least
+        assert zero_one_loss([clear, clear], form, joint=True) == least
+    alpha = tf.constant(_random(5, 3))
+    with tf.GradientTape() as tape:
+        tape.watch(alpha)
+        loss = zero_one_loss([sigmoid(alpha)])
+    p = sigmoid(alpha)
+    np.testing.assert_allclose(tape.gradient(loss, alpha), -2 * (p - 0.5) * p * (1 - p) / 15)
+
+
+@pytest.mark.parametrize("mode", ["own", "exact"])
+def test_recomputed_cells_give_the_same_gradients(mode):
+    batch = _batch()
+    kept = _search(ablation=mode, zero_one_weight=7.0).architecture_gradients(batch, batch)
+    again = _search(ablation=mode, zero_one_weight=7.0, net_options={"recompute": True})
+    for one, other in zip(kept, again.architecture_gradients(batch, batch), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("choice", "allowed"),
+    [
+        ({"ablation": "both"}, "own, exact, constant"),
+        ({"removal": "all"}, "skip, zero, half, random"),
+        ({"ablation_sign": "minus"}, "reward, paper"),
+        ({"zero_one": "l3", "zero_one_weight": 1.0}, "l2, l1"),
+    ],
+)
+def test_a_wrong_choice_is_told_with_what_is_allowed(choice, allowed, eagerly):
+    with pytest.raises(KdartsError) as error:
+        _search(cells=1, **choice).architecture_gradients(_batch(), _batch())
+    assert allowed in str(error.value).replace("'", "")
+
+
+def test_a_space_without_skips_cannot_remove_by_skip():
+    space = SearchSpace("bare", ("avg_pool_3x3", "dil_conv_3x3"), nodes=1, multiplier=1)
+    net = Supernet(space, (8, 8, 3), 4, channels=4, cells=1, mixing="sigmoid")
+    with pytest.raises(KdartsError, match="skip_connect"):
+        Search(net, "ddarts").compile()
+    AblationLoss(Search(net, "ddarts", removal="zero"), get_method("ddarts").override(removal="zero"))
