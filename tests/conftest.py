@@ -59,8 +59,12 @@ def prepared(
     keys=("image", "label"),
     version="1.0.0",
     words=(),
+    labels=(),
 ):
-    """Writes a data set as TFDS prepares it: picture `i` has value `i` and class `i % 2`; `words` are text features."""
+    """Writes a data set as TFDS prepares it: picture `i` has value `i % 256` and class `i % 2`.
+
+    `words` are text features, `labels` further class labels.
+    """
     import tensorflow_datasets as tfds
 
     folder = root / name / version
@@ -70,6 +74,7 @@ def prepared(
             "image": tfds.features.Image(shape=shape, encoding_format="png"),
             "label": tfds.features.ClassLabel(names=["a", "b"]),
             **{word: tfds.features.Text() for word in words},
+            **{label: tfds.features.ClassLabel(names=["a", "b"]) for label in labels},
         }
     )
     infos = []
@@ -79,8 +84,8 @@ def prepared(
         )
         with tf.io.TFRecordWriter(str(folder / f"{name}-{split}.tfrecord-00000-of-00001")) as writer:
             for i in range(count):
-                image = np.full((*size(i), shape[-1]), i, np.uint8)
-                example = {"image": image, "label": i % 2, **dict.fromkeys(words, "")}
+                image = np.full((*size(i), shape[-1]), i % 256, np.uint8)
+                example = {"image": image, "label": i % 2, **dict.fromkeys(words, ""), **dict.fromkeys(labels, 0)}
                 writer.write(features.serialize_example(features.encode_example(example)))
         infos.append(tfds.core.SplitInfo(name=split, shard_lengths=[count], num_bytes=0, filename_template=template))
     tfds.folder_dataset.write_metadata(

@@ -1,4 +1,4 @@
-"""The ablation loss and the zero-one loss: against the reference code, against numeric derivatives, and their limits."""
+"""The ablation and the zero-one loss: against the reference code, against numeric derivatives, and their limits."""
 
 import numpy as np
 import pytest

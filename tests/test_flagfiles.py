@@ -11,22 +11,24 @@ from conftest import prepared
 from kdarts.cli.main import main
 
 FLAGFILES = sorted((pathlib.Path(__file__).parent.parent / "flags").glob("*.flags"))
-SMALL = ["--channels=4", "--cells=3"]
+SMALL = {"search": ["--channels=4", "--cells=2", "--nodes=2"], "train": ["--channels=4", "--cells=2"]}
 
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
-    """A prepared data set called cifar10, of a few pictures."""
+    """Prepared data sets under the names of the real ones, of a few pictures."""
     root = tmp_path_factory.mktemp("tfds")
-    prepared(
-        root, "cifar10", ("train", "test"), (32, 32, 3), lambda i: (32, 32), count=200, version="3.0.2", words=("id",)
-    )
+    size = {"shape": (32, 32, 3), "size": lambda i: (32, 32), "count": 400}
+    prepared(root, "cifar10", ("train", "test"), **size, version="3.0.2", words=("id",))
+    prepared(root, "cifar100", ("train", "test"), **size, version="3.0.2", words=("id",), labels=("coarse_label",))
+    prepared(root, "imagenet2012", ("train", "validation"), **size, version="5.1.0", words=("file_name",))
     return root
 
 
 def test_there_are_flagfiles():
     names = {path.stem for path in FLAGFILES}
     assert {"quickstart", "darts_v1_cifar10", "darts_v2_cifar10", "train_cifar10"} <= names
+    assert {"fairdarts_cifar10", "ddarts_cifar10", "ddarts_cifar100", "ddarts_imagenet"} <= names
 
 
 @pytest.mark.parametrize("path", FLAGFILES, ids=lambda path: path.stem)
@@ -40,8 +42,9 @@ def test_flagfile_opens_with_its_command_and_takes_two_steps(path, data_dir, tmp
 
     verb = command[1]
     given = [word for word in command[2].split() if not word.startswith("--data_dir")]
-    examples = ["--train_examples=128", "--valid_examples=64"] if verb == "search" else ["--train_examples=192"]
-    arguments = [verb, f"--flagfile={path}", *given, f"--data_dir={data_dir}", *SMALL, *examples]
+    batch = int(re.search(r"^--batch_size=(\d+)$", "\n".join(lines), re.MULTILINE)[1])
+    examples = [f"--train_examples={2 * batch}", *([f"--valid_examples={batch}"] if verb == "search" else [])]
+    arguments = [verb, f"--flagfile={path}", *given, f"--data_dir={data_dir}", *SMALL[verb], *examples]
     arguments += ["--epochs=1", f"--workdir={tmp_path / 'run'}"]
     assert main(arguments) == 0
     assert "2 steps an epoch" in capsys.readouterr().out

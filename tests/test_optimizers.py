@@ -171,6 +171,8 @@ def test_a_virtual_step_takes_buffers_of_an_optimizer_that_is_built_as_zero():
 class _Quadratic:
     """L_train = w·A·w/2 + a·B·w and L_valid = w·C·w/2 + a·w: everything about them is known in closed form."""
 
+    low_precision = False
+
     def __init__(self):
         draw = np.random.default_rng(0)
         self.hessian, self.cross, self.valid = draw.normal(size=(3, 4, 4))

@@ -10,8 +10,11 @@ import time
 import numpy as np
 import pytest
 
+from kdarts.run.workdir import Workdir
+
 ROOT = pathlib.Path(__file__).parent.parent
 SEARCH = ["search", "--cells=2", "--channels=4", "--nodes=2", "--epochs=4", "--validate_every=2", "--order=second"]
+DDARTS = [*SEARCH[:4], "--epochs=3", "--method=ddarts", "--removal=random", "--precision=mixed_float16"]
 TRAIN = ["train", "--genotype=DARTS_V1", "--cells=2", "--channels=4", "--epochs=4", "--drop_path=0.3", "--cutout=2"]
 
 
@@ -62,6 +65,20 @@ def test_a_killed_search_comes_to_the_same_result(tmp_path, epochs):
 @pytest.mark.parametrize("epochs", [[1], [1, 2, 3]], ids=str)
 def test_a_search_killed_in_any_epoch_comes_to_the_same_result(tmp_path, epochs):
     _killed_and_whole(SEARCH, tmp_path, epochs, ["genotype.json", "genotypes.jsonl", "history.csv", "alphas.npz"])
+
+
+@pytest.mark.slow
+def test_a_killed_search_of_individual_cells_in_float16_comes_to_the_same_result(tmp_path):
+    _killed_and_whole(DDARTS, tmp_path, [1], ["genotype.json", "history.csv", "alphas.npz"])
+
+
+def test_what_a_kill_left_half_written_is_cleared_away(tmp_path):
+    for left in (".genotypes.abc.writing", "backup/.epoch-000002.xyz.writing"):
+        (tmp_path / left).mkdir(parents=True)
+        (tmp_path / left / "part").write_text("half")
+    (tmp_path / ".notes").write_text("the user's")
+    Workdir(tmp_path).claim({"seed": "0"})
+    assert sorted(path.name for path in tmp_path.rglob("*")) == [".notes", "backup", "flags.flags"]
 
 
 def test_a_killed_training_comes_to_the_same_result(tmp_path):

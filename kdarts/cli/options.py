@@ -21,6 +21,7 @@ def define_dataset(values: flags.FlagValues) -> None:
     )
     flags.DEFINE_string("data_dir", None, "where TensorFlow Datasets keeps its data", flag_values=values)
     flags.DEFINE_bool("download", False, "let TensorFlow Datasets download and prepare the data", flag_values=values)
+    positive("limit", None, "read no more than so many images of a split, for data sets larger than memory", values)
     flags.DEFINE_integer("image_size", None, "resize images to this side, in pixels", lower_bound=8, flag_values=values)
 
 
@@ -28,8 +29,8 @@ def load(values: flags.FlagValues, split: str):
     """The images that the flags name."""
     from kdarts.run import datasets
 
-    where = {"data_dir": values.data_dir, "image_size": values.image_size, "download": values.download}
-    return datasets.load(values.dataset, split=split, **where)
+    where = {"data_dir": values.data_dir, "image_size": values.image_size, "limit": values.limit}
+    return datasets.load(values.dataset, split=split, download=values.download, **where)
 
 
 def define_augmentation(values: flags.FlagValues) -> None:

@@ -7,8 +7,10 @@ from absl import flags
 
 from kdarts.cli import options
 from kdarts.cli.command import Command
+from kdarts.cli.notes import note_gaps
 from kdarts.cli.quiet import start_tensorflow
 from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.genotype import Genotype
 from kdarts.search.method import Method, get_method
 
 SMALL = {"epochs": 25, "channels": 8, "batch_size": 64, "learning_rate": 0.025}
@@ -190,6 +192,7 @@ def run(values: flags.FlagValues) -> None:
         began=began,
     )
     draw(search, workdir)
+    note_gaps(Genotype.load(workdir / "genotype.json"))
     accuracy = summary["valid_accuracy"]
     print(
         f"Found a network of {summary['params'] / 1e6:.2f} M weights ({summary['macs'] / 1e6:.1f} M MACs), "
@@ -203,7 +206,6 @@ def draw(search, workdir) -> None:
     """The pictures of a finished search."""
     import numpy as np
 
-    from kdarts.genotypes.genotype import Genotype
     from kdarts.run.search_record import alpha_names
     from kdarts.views.drawing import draw_genotype
     from kdarts.views.heatmap import draw_alphas

@@ -35,6 +35,7 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_float("drop_path", 0.0, "drop-path rate at the end", 0.0, 0.99, flag_values=values)
     flags.DEFINE_float("auxiliary_weight", 0.4, "of the auxiliary loss, with --auxiliary", 0.0, flag_values=values)
     flags.DEFINE_integer("seed", 0, "of everything random", lower_bound=0, flag_values=values)
+    options.define_precision(values)
     flags.DEFINE_bool("jit_compile", False, "compile the step with XLA (for GPUs)", flag_values=values)
     flags.DEFINE_string("workdir", None, "folder of the run; default: runs/DATASET-GENOTYPE-train", flag_values=values)
 
@@ -72,6 +73,7 @@ def run(values: flags.FlagValues) -> None:
     if batch_size > len(train):
         raise KdartsError(f"--batch_size={batch_size}: allowed is 1 to {len(train)}, the training images")
     keras.utils.set_random_seed(values.seed)
+    keras.config.set_dtype_policy(values.precision)
     shape, classes = train.image_shape, train.num_classes
     network = build_network(
         genotype, shape, classes, channels, cells, values.auxiliary, values.drop_path, values.stem, values.seed

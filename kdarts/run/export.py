@@ -25,6 +25,7 @@ def serving_model(network: keras.Model, mean=None, std=None) -> keras.Model:
         network: takes normalised images.
         mean, std: of each channel on the scale 0 to 1; then the result takes raw images, 0 to 255, and normalises them.
     """
+    network = _in_float32(network)
     # The first output alone: an auxiliary classifier has no part in serving.
     network = keras.Model(network.inputs, network.outputs[0])
     image = keras.Input(network.input_shape[1:], dtype="float32", name="image")
@@ -34,6 +35,25 @@ def serving_model(network: keras.Model, mean=None, std=None) -> keras.Model:
         # Rescaling takes one factor for each channel: (x / 255 - mean) / std.
         x = keras.layers.Rescaling(scale.tolist(), (-np.asarray(mean) / np.asarray(std)).tolist(), name="normalize")(x)
     return keras.Model(image, network(x, training=False), name="serving")
+
+
+def _in_float32(network: keras.Model) -> keras.Model:
+    """The same network computed in float32: one trained with 16 bits would ask its clients for them."""
+    if all(layer.compute_dtype == "float32" for layer in network.layers):
+        return network
+    plain = keras.saving.serialize_keras_object(keras.DTypePolicy("float32"))
+
+    def replaced(config):
+        if isinstance(config, dict):
+            is_policy = config.get("class_name") == plain["class_name"]
+            return plain if is_policy else {key: replaced(value) for key, value in config.items()}
+        if isinstance(config, list | tuple):
+            return type(config)(replaced(value) for value in config)
+        return config
+
+    copy = type(network).from_config(replaced(network.get_config()))
+    copy.set_weights(network.get_weights())
+    return copy
 
 
 def export(network: keras.Model, formats: list[str], folder, mean=None, std=None) -> dict[str, pathlib.Path]:

@@ -1,6 +1,7 @@
 """One search from its start, or from where it was left, to its summary."""
 
 import time
+from collections.abc import Callable
 
 import keras
 
@@ -29,6 +30,7 @@ def run_search(
     validate_every: int,
     about: dict,
     began: float | None = None,
+    callbacks: Callable[[Checkpoint], list] = lambda checkpoint: [],
 ) -> dict:
     """Runs a compiled search in a workdir, going on from its latest state.
 
@@ -42,6 +44,7 @@ def run_search(
         validate_every: epochs between measurements on `valid`; 0: only at the end.
         about: opens the summary.
         began: `time.monotonic()` when the run began; None: now.
+        callbacks: makes more callbacks, which may keep notes in the run's checkpoint and come before it.
 
     Returns:
         The summary, as in `summary.json`.
@@ -51,6 +54,7 @@ def run_search(
     checkpoint = Checkpoint(workdir / "backup", search)
     record = SearchRecord(workdir, checkpoint)
     first_epoch = checkpoint.restore()
+    more = callbacks(checkpoint)
     record.write()
     evaluation = pipeline.eval_dataset(valid, method.batch_size, mean, std)
     step_time = StepTime()
@@ -84,6 +88,7 @@ def run_search(
                 ArchitectureRate(arch_rate),
                 step_time,
                 record,
+                *more,
                 checkpoint,
                 WriteFiles(record.write),
                 *loggers(workdir / "events"),

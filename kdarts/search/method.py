@@ -47,8 +47,8 @@ class Method:
     ablation: str = "own"
     removal: str = "skip"
     ablation_sign: str = "reward"
-    ablation_margin: float = 0.01
-    ablation_clip: float = 1.0
+    ablation_margin: float = 0.02
+    ablation_clip: float = 5.0
     learning_rate: float = 0.025
     final_learning_rate: float = 0.001
     momentum: float = 0.9

@@ -19,6 +19,7 @@ class Objective:
 
     def __init__(self, supernet: Supernet, loss):
         self.supernet, self.loss_of = supernet, loss
+        self.low_precision = supernet.compute_dtype in ("float16", "bfloat16")
         self._gradients = tf.function(self._gradients_at, autograph=False)
 
     def values(self) -> tuple[list, list, list]:

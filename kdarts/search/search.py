@@ -6,16 +6,16 @@ import keras
 import tensorflow as tf
 from keras.optimizers import LossScaleOptimizer
 
-from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.genotypes.genotype import Genotype, thirds
 from kdarts.nets.supernet import Supernet
 from kdarts.search.ablation import AblationLoss
-from kdarts.search.discretize import discretize
+from kdarts.search.discretize import RULES, discretize
 from kdarts.search.gradients import get_order
 from kdarts.search.method import Method, get_method
 from kdarts.search.objective import Objective, cross_entropy
 from kdarts.search.optimizers import SGD, Adam
-from kdarts.search.zero_one import zero_one_loss
+from kdarts.search.zero_one import FORMS, zero_one_loss
 
 
 @contextlib.contextmanager
@@ -63,6 +63,8 @@ class Search(keras.Model):
         self.supernet = supernet
         self.method = (get_method(method) if isinstance(method, str) else method).override(**overrides)
         self._architecture_gradient = get_order(self.method.order)
+        choice("discretization", self.method.discretization, RULES)
+        choice("zero_one", self.method.zero_one, FORMS)
         self._gradients_of = None
         self._contribution = keras.metrics.Mean("contribution") if self.method.ablation_weight else None
         self.built = True
