@@ -73,6 +73,7 @@ def test_a_killed_search_of_individual_cells_in_float16_comes_to_the_same_result
 
 
 def test_what_a_kill_left_half_written_is_cleared_away(tmp_path):
+    Workdir(tmp_path).claim({"seed": "0"})
     for left in (".genotypes.abc.writing", "backup/.epoch-000002.xyz.writing"):
         (tmp_path / left).mkdir(parents=True)
         (tmp_path / left / "part").write_text("half")
