@@ -113,7 +113,7 @@ class Genotype:
         return tuple(edge for edge in self.cells[index] if edge[2] in reached), outputs
 
     def gaps(self) -> list[str]:
-        """What the network cannot build as found, and what it does instead: a line for each; empty if there is none."""
+        """What the network cannot build as found, and what it does instead: a line for each cell that has such."""
         lines = []
         for index, (cell, concat) in enumerate(zip(self.cells, self.concats, strict=True)):
             reached = _reached(cell)
@@ -122,13 +122,13 @@ class Genotype:
             elif not reached & set(concat):
                 lines.append(f"cell {index}: nothing leads to its output, so it passes its second input on")
             else:
-                missing = [node for node in concat if node not in reached]
-                lines += [f"cell {index}: nothing leads to node {n}, which the output leaves out" for n in missing]
-                lines += [
-                    f"cell {index}: {op} {source} -> {to} starts at a node that nothing leads to and is left out"
-                    for op, to, source in cell
-                    if source not in reached
-                ]
+                cut = {source for _, _, source in cell if source not in reached}
+                missing = sorted(cut | {node for node in concat if node not in reached})
+                edges = sum(source in cut for _, _, source in cell)
+                onward = "1 edge that starts there" if edges == 1 else f"{edges} edges that start there"
+                if missing:
+                    nodes = f"node{'s' if len(missing) > 1 else ''} {', '.join(map(str, missing))}"
+                    lines.append(f"cell {index}: nothing leads to {nodes}, left out with {onward}")
         return lines
 
     def to_json(self) -> str:
