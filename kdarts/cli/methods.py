@@ -21,7 +21,8 @@ def run(values: flags.FlagValues) -> None:
         if values.json:
             print(json.dumps(asdict(method)))
         else:
-            choices = f"space {method.space}, {method.sharing} α, {method.mixing}, {method.order} order, {method.discretization}"
+            choices = f"space {method.space}, {method.sharing} α, {method.mixing}, {method.order} order"
+            choices += f", cells by {method.discretization}"
             weights = {"zero-one": method.zero_one_weight, "ablation": method.ablation_weight}
             choices += "".join(f", {name} loss {weight:g}" for name, weight in weights.items() if weight)
             print(f"{name:14}{method.paper}\n{'':14}{choices}")
