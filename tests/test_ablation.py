@@ -244,7 +244,7 @@ def test_zero_one_loss_is_least_at_clear_weights():
 
 
 @pytest.mark.parametrize("mode", ["own", "exact"])
-def test_recomputed_cells_give_the_same_gradients(mode):
+def test_recomputed_cells_give_the_same_gradients(mode, eagerly):
     batch = _batch()
     kept = _search(ablation=mode, zero_one_weight=7.0).architecture_gradients(batch, batch)
     again = _search(ablation=mode, zero_one_weight=7.0, net_options={"recompute": True})

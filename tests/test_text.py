@@ -87,7 +87,7 @@ def test_nodes_that_nothing_leads_to_are_kept_as_they_were_found():
     text = f"Genotype(normal={cell}, normal_concat=range(2, 6), reduce={TRIPLES}, reduce_concat=range(2, 6))"
     read = read_text(text)
     assert read == Genotype((cell, TRIPLES), (range(2, 6),) * 2)
-    assert read.live(0) == ((("sep_conv_3x3", 2, 0), ("none", 5, 2)), (2, 5)) and len(read.gaps()) == 6
+    assert read.live(0) == ((("sep_conv_3x3", 2, 0), ("none", 5, 2)), (2, 5)) and len(read.gaps()) == 2
     empty = read_text(f"Genotype_nested(genes=[[], {cell}], concat=range(2, 6), reductions=[])")
     assert empty == Genotype(((), cell), (range(2, 6),) * 2, (), (0, 1))
     assert read_text("Genotype(normal=[], normal_concat=[2], reduce=(), reduce_concat=[2])").cells == ((), ())

@@ -125,10 +125,12 @@ class Genotype:
                 cut = {source for _, _, source in cell if source not in reached}
                 missing = sorted(cut | {node for node in concat if node not in reached})
                 edges = sum(source in cut for _, _, source in cell)
-                onward = "1 edge that starts there" if edges == 1 else f"{edges} edges that start there"
+                onward = {0: "", 1: " with 1 edge that starts there"}.get(
+                    edges, f" with {edges} edges that start there"
+                )
                 if missing:
                     nodes = f"node{'s' if len(missing) > 1 else ''} {', '.join(map(str, missing))}"
-                    lines.append(f"cell {index}: nothing leads to {nodes}, left out with {onward}")
+                    lines.append(f"cell {index}: nothing leads to {nodes}, left out{onward}")
         return lines
 
     def to_json(self) -> str:
