@@ -15,8 +15,11 @@ from kdarts.nets.spaces import SearchSpace
 from kdarts.nets.supernet import Supernet
 from kdarts.run.export import serving_model
 from kdarts.run.models import load_model
+from kdarts.search.ablation import MODES
+from kdarts.search.removal import REMOVALS
 from kdarts.search.search import Search
 
+ABLATIONS = itertools.cycle(itertools.product(REMOVALS, MODES))
 FEW = SearchSpace("few", ("avg_pool_3x3", "skip_connect", "dil_conv_3x3"), nodes=1, multiplier=1)
 
 
@@ -43,7 +46,10 @@ def _search(dtype, sharing="individual", mixing="sigmoid", method="ddarts", **ov
     ),
 )
 def test_every_mix_takes_steps(sharing, mixing, order, precision):
-    search = _search(precision, sharing, mixing, order=order, ablation_margin=-1e9)
+    # The sixteen mixes between them take every removal in every mode.
+    removal, mode = next(ABLATIONS)
+    choices = {"order": order, "removal": removal, "ablation": mode, "ablation_margin": -1e9}
+    search = _search(precision, sharing, mixing, **choices)
     before = [v.numpy() for v in search.supernet.trainable_variables]
     data = tf.data.Dataset.from_tensors(tuple(_batches())).repeat()
     history = search.fit(data, steps_per_epoch=2, epochs=1, verbose=0).history

@@ -43,7 +43,8 @@ def half(operations, edges: int, seed) -> Removed:
 
 def random(operations, edges: int, seed) -> Removed:
     """It weighs the operations at random, each from 0 to 1 (the authors' program)."""
-    return Removed(tf.random.stateless_uniform((edges, len(operations)), seed))
+    step, cell = (tf.cast(part, tf.int32) for part in seed)
+    return Removed(tf.random.stateless_uniform((edges, len(operations)), tf.stack([step, cell])))
 
 
 REMOVALS = {"skip": skip, "zero": zero, "half": half, "random": random}
