@@ -14,7 +14,7 @@ paper prints +1, which punishes it. With gᵢ = ∂CE/∂αᵢ, Dᵢ = ∂CE₋�
     ∂L_AB,i/∂αᵢ = 0                                           mode `constant`: the authors' program
 
 `own` needs no more than the values of CE₋ᵢ. Near M̄ = 0 the loss explodes, and above it a cell would be rewarded for
-harm; so it counts while M̄ < −margin only, and each factor of a gradient is held within ±clip.
+harm; so it counts while M̄ < −margin only (and never at 0), and each factor of a gradient is held within ±clip.
 """
 
 import tensorflow as tf
@@ -98,7 +98,7 @@ class AblationLoss:
         else:
             contributions = self.contributions(at, valid, removed)
         mean = tf.reduce_mean(contributions)
-        active = mean < -self.method.ablation_margin
+        active = (mean < -self.method.ablation_margin) & (mean != 0)
         mean = tf.where(active, mean, -1.0)
         ratios, n = contributions / mean, len(removed)
 
