@@ -31,7 +31,12 @@ def test_there_are_flagfiles():
     assert {"fairdarts_cifar10", "ddarts_cifar10", "ddarts_cifar100", "ddarts_imagenet"} <= names
 
 
-@pytest.mark.parametrize("path", FLAGFILES, ids=lambda path: path.stem)
+def _speed(path):
+    """Those of CIFAR-100 differ from CIFAR-10's in the data set alone: they wait for the long run."""
+    return [pytest.mark.slow] if path.stem.endswith("cifar100") else []
+
+
+@pytest.mark.parametrize("path", [pytest.param(path, marks=_speed(path), id=path.stem) for path in FLAGFILES])
 def test_flagfile_opens_with_its_command_and_takes_two_steps(path, data_dir, tmp_path, capsys):
     lines = path.read_text("utf-8").splitlines()
     command = re.fullmatch(rf"# kdarts (\w+) --flagfile=flags/{path.name}(.*)", lines[0])

@@ -56,11 +56,6 @@ def same_state(one: pathlib.Path, other: pathlib.Path) -> None:
                 np.testing.assert_array_equal(a[name], b[name], err_msg=name)
 
 
-@pytest.mark.parametrize("epochs", [[2]], ids=str)
-def test_a_killed_search_comes_to_the_same_result(tmp_path, epochs):
-    _killed_and_whole(SEARCH, tmp_path, epochs, ["genotype.json", "genotypes.jsonl", "history.csv", "alphas.npz"])
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("epochs", [[1], [1, 2, 3]], ids=str)
 def test_a_search_killed_in_any_epoch_comes_to_the_same_result(tmp_path, epochs):
