@@ -288,3 +288,11 @@ def test_what_does_not_fit_is_refused(choices, message):
     given = {"genotype": "DARTS_V2", "input_shape": (32, 32, 3), "num_classes": 10, "channels": 4, "cells": 3} | choices
     with pytest.raises(KdartsError, match=message):
         build_network(**{**given, "genotype": Genotype.load(given["genotype"])})
+
+
+def test_no_1x1_convolution_strides():
+    """TensorFlow's kernel for it writes outside of its memory on a CPU, at few channels and large images."""
+    network = build_network(Genotype.load("DARTS_V1"), (64, 64, 3), 4, channels=4, cells=4, stem="imagenet")
+    convolutions = [layer for layer in network.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert any(layer.kernel_size == (1, 1) and "preprocess0" in layer.name for layer in convolutions)
+    assert not [layer.name for layer in convolutions if layer.kernel_size == (1, 1) and max(layer.strides) > 1]

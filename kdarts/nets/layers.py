@@ -43,7 +43,7 @@ def apply_operation(operation: Operation, x, filters: int, stride: int, name: st
 
 def _convolution(step: Conv, x, filters, strides, name):
     dilated = step.dilation > 1
-    if dilated and max(strides) > 1:
+    if max(strides) > 1 and (dilated or step.kernel == (1, 1)):
         # At equal stride and dilation only every second pixel is read: take those, and the two cancel.
         x, strides, dilated = _every_second(x, name), [1, 1], False
     dilation = step.dilation if dilated else 1
@@ -60,6 +60,7 @@ def _convolution(step: Conv, x, filters, strides, name):
 
 
 def _every_second(x, name):
+    # Also before a 1x1 convolution: TensorFlow's own stride 2 corrupts memory there on a CPU, at few channels.
     return layers.MaxPooling2D(1, 2, name=f"{name}.subsample")(x)
 
 
@@ -71,7 +72,9 @@ def _reduce(x, filters, names):
     shifted = layers.Cropping2D(((1, 0), (1, 0)), name=f"{names[1]}.shift")(shifted)
     halves = (filters // 2, filters - filters // 2)
     parts = [
-        layers.Conv2D(half, 1, 2, use_bias=False, kernel_initializer=uniform(channels), name=name)(pixels)
+        layers.Conv2D(half, 1, use_bias=False, kernel_initializer=uniform(channels), name=name)(
+            _every_second(pixels, name)
+        )
         for half, pixels, name in zip(halves, (x, shifted), names, strict=True)
     ]
     return layers.Concatenate(name=f"{names[0]}.join")(parts)
