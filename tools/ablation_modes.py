@@ -6,13 +6,9 @@ import tensorflow as tf
 from absl import flags
 
 from kdarts.cli import options
-from kdarts.cli.search import build, chosen_method
-from kdarts.genotypes.errors import KdartsError
-from kdarts.run import datasets, pipeline
+from kdarts.cli.search import chosen_method, search_in
 from kdarts.run.checkpoint import Checkpoint
 from kdarts.run.search_record import alpha_names
-from kdarts.run.search_run import run_search
-from kdarts.run.threads import configure_threads
 from kdarts.run.workdir import Workdir
 from kdarts.search.ablation import SIGNS, AblationLoss
 from kdarts.search.gradients import first
@@ -115,35 +111,12 @@ def search_and_compare(values: flags.FlagValues, workdir: Workdir) -> list[dict]
     Returns:
         Rows as of `compared`, with `epoch` (how many are done) and `cell`.
     """
-    method = chosen_method(values)
-    remembered = options.remembered(values)
-    workdir.check(remembered)
-    configure_threads()
-    data = options.load(values, "train")
-    mean, std = datasets.statistics(data.images)
-    train, valid = datasets.halves(data, values.train_examples, values.valid_examples, values.seed)
-    if method.batch_size > min(len(train), len(valid)):
-        raise KdartsError(f"--batch_size={method.batch_size}: allowed is 1 to {min(len(train), len(valid))}")
-    search = build(values, method, data.image_shape, data.num_classes)
-    workdir.claim(remembered)
-    batch = next(iter(pipeline.eval_dataset(valid, method.batch_size, mean, std)))
+    workdir.check(options.remembered(values))
     kept = []
 
-    def comparison(checkpoint: Checkpoint) -> list:
+    def comparison(checkpoint: Checkpoint, evaluation) -> list:
         kept.append(checkpoint)
-        return [GradientRecord(search, checkpoint, batch)]
+        return [GradientRecord(checkpoint.trained, checkpoint, next(iter(evaluation)))]
 
-    run_search(
-        search,
-        workdir,
-        train,
-        valid,
-        mean=mean,
-        std=std,
-        augmentation=options.augmentation(values, data.image_shape),
-        seed=values.seed,
-        validate_every=values.validate_every,
-        about={"method": method.name, "dataset": values.dataset, "seed": values.seed},
-        callbacks=comparison,
-    )
+    search_in(workdir, values, chosen_method(values), callbacks=comparison)
     return kept[0].records["modes"]

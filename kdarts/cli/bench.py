@@ -35,12 +35,7 @@ def define(values: flags.FlagValues) -> None:
 
 def run(values: flags.FlagValues) -> None:
     """Times steps on random images, as `fit` runs them."""
-    from kdarts.genotypes.errors import choice
-    from kdarts.search.method import get_method, method_names
-
-    choice("method", values.method, method_names())
-    axes = {n: values[n].value for n in search_command._AXES if values[n].value is not None}
-    method = get_method(values.method).override(**axes)
+    method = search_command.chosen_method(values)
     try:
         shape = tuple(int(n) for n in values.input_shape)
     except ValueError:

@@ -103,7 +103,7 @@ def chosen_method(values: flags.FlagValues) -> Method:
     """The method with the flags' choices."""
     given = {name: values[name].value for name in _AXES if values[name].value is not None}
     method = get_method(values.method)
-    if values["dataset"].value == "digits":
+    if "dataset" in values and values.dataset == "digits":
         method = small(method)
     return method.override(**given)
 
@@ -153,10 +153,27 @@ def run(values: flags.FlagValues) -> None:
     method = chosen_method(values)
     name = values.dataset.removeprefix("folder:").rstrip("/").rsplit("/", 1)[-1] or "folder"
     workdir = Workdir(values.workdir or f"runs/{name}-{method.name}")
-    remembered = options.remembered(values)
-    workdir.check(remembered)
+    workdir.check(options.remembered(values))
     start_tensorflow()
+    search, summary = search_in(workdir, values, method, began=began)
+    found = Genotype.load(workdir / "genotype.json")
+    draw(search, found, workdir)
+    note_gaps(found)
+    accuracy = summary["valid_accuracy"]
+    print(
+        f"Found a network of {summary['params'] / 1e6:.2f} M weights ({summary['macs'] / 1e6:.1f} M MACs), "
+        f"search accuracy {accuracy:.3f}: {workdir / 'genotype.json'}\n"
+        f"Next: kdarts train --genotype={workdir / 'genotype.json'} --dataset={values.dataset}"
+        + (f" --data_dir={values.data_dir}" if values.data_dir else "")
+    )
 
+
+def search_in(workdir, values: flags.FlagValues, method: Method, **choices):
+    """Runs the search that the flags describe in a workdir, as `run_search`; `choices` are more of its arguments.
+
+    Returns:
+        The search and its summary.
+    """
     from kdarts.run import datasets
     from kdarts.run.search_run import run_search
     from kdarts.run.threads import configure_threads
@@ -177,7 +194,7 @@ def run(values: flags.FlagValues) -> None:
         f"{len(train) // method.batch_size} steps an epoch",
         flush=True,
     )
-    workdir.claim(remembered)
+    workdir.claim(options.remembered(values))
     summary = run_search(
         search,
         workdir,
@@ -189,21 +206,13 @@ def run(values: flags.FlagValues) -> None:
         seed=values.seed,
         validate_every=values.validate_every,
         about={"method": method.name, "dataset": values.dataset, "seed": values.seed},
-        began=began,
+        **choices,
     )
-    draw(search, workdir)
-    note_gaps(Genotype.load(workdir / "genotype.json"))
-    accuracy = summary["valid_accuracy"]
-    print(
-        f"Found a network of {summary['params'] / 1e6:.2f} M weights ({summary['macs'] / 1e6:.1f} M MACs), "
-        f"search accuracy {accuracy:.3f}: {workdir / 'genotype.json'}\n"
-        f"Next: kdarts train --genotype={workdir / 'genotype.json'} --dataset={values.dataset}"
-        + (f" --data_dir={values.data_dir}" if values.data_dir else "")
-    )
+    return search, summary
 
 
-def draw(search, workdir) -> None:
-    """The pictures of a finished search."""
+def draw(search, found: Genotype, workdir) -> None:
+    """The pictures of a finished search, which found a genotype."""
     import numpy as np
 
     from kdarts.run.search_record import alpha_names
@@ -215,7 +224,7 @@ def draw(search, workdir) -> None:
     names = [titles.get(name, name.replace("_", " ")) for name in alpha_names(search)]
     named = dict(zip(names, weights, strict=True))
     draw_alphas(named, search.supernet.space.operations, workdir / "alphas.png")
-    draw_genotype(Genotype.load(workdir / "genotype.json"), workdir / "cells.svg")
+    draw_genotype(found, workdir / "cells.svg")
 
 
 COMMAND = Command(

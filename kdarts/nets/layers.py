@@ -44,7 +44,7 @@ def apply_operation(operation: Operation, x, filters: int, stride: int, name: st
 def _convolution(step: Conv, x, filters, strides, name):
     dilated = step.dilation > 1
     if max(strides) > 1 and (dilated or step.kernel == (1, 1)):
-        # At equal stride and dilation only every second pixel is read: take those, and the two cancel.
+        # Only every second pixel is read: take those. At equal stride and dilation the two cancel.
         x, strides, dilated = _every_second(x, name), [1, 1], False
     dilation = step.dilation if dilated else 1
     margins = [dilation * (k - 1) // 2 for k in step.kernel]

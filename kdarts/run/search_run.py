@@ -30,7 +30,7 @@ def run_search(
     validate_every: int,
     about: dict,
     began: float | None = None,
-    callbacks: Callable[[Checkpoint], list] = lambda checkpoint: [],
+    callbacks: Callable[[Checkpoint, object], list] = lambda checkpoint, evaluation: [],
 ) -> dict:
     """Runs a compiled search in a workdir, going on from its latest state.
 
@@ -44,7 +44,8 @@ def run_search(
         validate_every: epochs between measurements on `valid`; 0: only at the end.
         about: opens the summary.
         began: `time.monotonic()` when the run began; None: now.
-        callbacks: makes more callbacks, which may keep notes in the run's checkpoint and come before it.
+        callbacks: makes more callbacks, of the run's checkpoint, which they come before and may keep notes in, and of
+            the batches of `valid` in order.
 
     Returns:
         The summary, as in `summary.json`.
@@ -54,9 +55,9 @@ def run_search(
     checkpoint = Checkpoint(workdir / "backup", search)
     record = SearchRecord(workdir, checkpoint)
     first_epoch = checkpoint.restore()
-    more = callbacks(checkpoint)
     record.write()
     evaluation = pipeline.eval_dataset(valid, method.batch_size, mean, std)
+    more = callbacks(checkpoint, evaluation)
     step_time = StepTime()
     if first_epoch < method.epochs:
         steps = pipeline.steps_per_epoch(train, method.batch_size)
