@@ -6,7 +6,8 @@ import tensorflow as tf
 from absl import flags
 
 from kdarts.cli import options
-from kdarts.cli.search import build, chosen_method
+from kdarts.cli.axes import chosen_method
+from kdarts.cli.search import build
 from kdarts.genotypes.errors import KdartsError
 from kdarts.run import datasets, pipeline
 from kdarts.run.checkpoint import Checkpoint

@@ -7,7 +7,7 @@ import time
 
 from absl import flags
 
-from kdarts.cli import options
+from kdarts.cli import axes, options
 from kdarts.cli import search as search_command
 from kdarts.cli.command import Command
 from kdarts.cli.quiet import start_tensorflow
@@ -17,7 +17,7 @@ from kdarts.genotypes.errors import KdartsError
 def define(values: flags.FlagValues) -> None:
     """Its flags."""
     flags.DEFINE_string("method", "darts", "how α moves", flag_values=values)
-    search_command.define_axes(values)
+    axes.define(values)
     options.positive("nodes", None, "intermediate nodes of a cell; default by space", values)
     flags.DEFINE_list("input_shape", ["32", "32", "3"], "height,width,channels of an image", flag_values=values)
     options.positive("num_classes", 10, "number of classes", values)
@@ -35,12 +35,7 @@ def define(values: flags.FlagValues) -> None:
 
 def run(values: flags.FlagValues) -> None:
     """Times steps on random images, as `fit` runs them."""
-    from kdarts.genotypes.errors import choice
-    from kdarts.search.method import get_method, method_names
-
-    choice("method", values.method, method_names())
-    axes = {n: values[n].value for n in search_command._AXES if values[n].value is not None}
-    method = get_method(values.method).override(**axes)
+    method = axes.chosen_method(values)
     try:
         shape = tuple(int(n) for n in values.input_shape)
     except ValueError:
