@@ -21,7 +21,8 @@ def _moved(net):
     """What one training step of plain gradient descent moves: the variables' names."""
     x, y = _random(8, 32, 32, 3), np.arange(8) % 4
     before = [v.numpy() for v in net.trainable_variables]
-    net.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    net.compile(keras.optimizers.SGD(0.1), loss, run_eagerly=True)  # one step: tracing would take longer
     net.train_on_batch(x, y)
     after = net.trainable_variables
     return {v.path for v, old in zip(after, before, strict=True) if np.any(v.numpy() != old)}

@@ -125,7 +125,8 @@ def edge_vectors(genotype: Genotype, nodes: int | None = None) -> list[np.ndarra
 
     Args:
         genotype: of operations of S_o.
-        nodes: intermediate nodes of a cell; None: as many as its edges lead to or its outputs name.
+        nodes: intermediate nodes of a cell, at least those that edges lead to; None: as far as its outputs name them,
+            too.
 
     Raises:
         KdartsError: if an operation is not in S_o.
