@@ -7,6 +7,7 @@ import sys
 
 _HOMES = {
     "kdarts.genotypes.deepen": ["deepen"],
+    "kdarts.genotypes.distance": ["distance"],
     "kdarts.genotypes.errors": ["KdartsError"],
     "kdarts.genotypes.genotype": ["Genotype"],
     "kdarts.nets.drop_path": ["DropPathSchedule"],

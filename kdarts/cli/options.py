@@ -93,7 +93,13 @@ def define_network(values: flags.FlagValues) -> None:
     positive("channels", None, "channels of a node before any reduction", values)
     positive("cells", None, "number of cells; default: the genotype's own, if it has a depth", values)
     flags.DEFINE_bool("auxiliary", False, "with the auxiliary classifier", flag_values=values)
-    flags.DEFINE_string("stem", "auto", "cifar, small, imagenet or auto (by image size)", flag_values=values)
+    define_stem(values)
+
+
+def define_stem(values: flags.FlagValues) -> None:
+    """`--stem`."""
+    text = "cifar, small, imagenet, imagenet_quarter or auto (one of the first three by image size)"
+    flags.DEFINE_string("stem", "auto", text, flag_values=values)
 
 
 def network_size(values: flags.FlagValues, genotype, sizes: dict[str, int]) -> tuple[int, int | None]:

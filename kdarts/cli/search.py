@@ -23,7 +23,7 @@ def define(values: flags.FlagValues) -> None:
         "start", None, "genotype that α starts from: a path, or a name of the zoo such as resnet18", flag_values=values
     )
     options.positive("nodes", None, "intermediate nodes of a cell; default by space", values)
-    flags.DEFINE_string("stem", "auto", "cifar, small, imagenet or auto (by image size)", flag_values=values)
+    options.define_stem(values)
     options.positive("train_examples", None, "images for the weights; default: half of the train split", values)
     options.positive("valid_examples", None, "images for α; default: the other half", values)
     flags.DEFINE_integer("seed", 0, "of everything random", lower_bound=0, flag_values=values)
