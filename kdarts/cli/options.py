@@ -46,14 +46,26 @@ def define_augmentation(values: flags.FlagValues) -> None:
     flags.DEFINE_integer("cutout", 0, "side of the square cut out of each image, in pixels", 0, flag_values=values)
 
 
+def define_strong_augmentation(values: flags.FlagValues) -> None:
+    """How images are varied further in a training."""
+    flags.DEFINE_enum(
+        "auto_augment",
+        "none",
+        ["none", "cifar10", "imagenet"],
+        "AutoAugment's policy, by the data set it was found on (cifar10 serves CIFAR-100 too)",
+        flag_values=values,
+    )
+
+
 def augmentation(values: flags.FlagValues, image_shape):
     """The augmentation that the flags ask for, the data set's own where they are silent."""
     import dataclasses
 
-    from kdarts.run.augmentation import default_augmentation
+    from kdarts.run.augmentation import Augmentation, default_augmentation
 
     own = default_augmentation(values.dataset, image_shape)
-    chosen = {"pad": values.pad, "flip": values.flip, "cutout": values.cutout}
+    names = [field.name for field in dataclasses.fields(Augmentation) if field.name in values]
+    chosen = {name: values[name].value for name in names}
     return dataclasses.replace(own, **{name: value for name, value in chosen.items() if value is not None})
 
 

@@ -23,6 +23,7 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_string("genotype", None, "path of a genotype, or its name in the zoo", flag_values=values)
     options.define_dataset(values)
     options.define_augmentation(values)
+    options.define_strong_augmentation(values)
     options.define_network(values)
     options.positive("epochs", None, f"default: {PAPER['epochs']}; digits: {SMALL['epochs']}", values)
     options.positive("batch_size", None, f"default: {PAPER['batch_size']}; digits: {SMALL['batch_size']}", values)

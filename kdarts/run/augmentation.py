@@ -1,4 +1,4 @@
-"""Random changes of training images, as pure functions of a seed: crop, flip, cutout, and the normalisation between.
+"""Random changes of training images, as pure functions of a seed: crop, flip, AutoAugment, normalisation, cutout.
 
 Each works on a whole batch at once. Pixels are picked with `tf.gather`, which is several times faster on a CPU than
 selecting between shifted copies.
@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.errors import KdartsError, choice
+from kdarts.run.auto_augment import POLICIES, auto_augment
 
 
 def pad_and_crop(images: tf.Tensor, seed: tf.Tensor, pad: int) -> tf.Tensor:
@@ -113,22 +114,25 @@ def cutout(images: tf.Tensor, seed: tf.Tensor, length: int) -> tf.Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """What training images go through: crop, flip, normalise, cutout, in this order.
+    """What training images go through: crop, flip, AutoAugment, normalise, cutout, in this order.
 
     Args:
         pad: largest shift of the crop in pixels; 0 for none.
         flip: whether to mirror half of the images.
         cutout: side of the square that is cut out in pixels; 0 for none.
+        auto_augment: policy of `kdarts.run.auto_augment`: none, cifar10 or imagenet.
 
     Raises:
-        KdartsError: a negative `pad` or `cutout`.
+        KdartsError: a negative `pad` or `cutout`, an unknown policy.
     """
 
     pad: int = 4
     flip: bool = True
     cutout: int = 0
+    auto_augment: str = "none"
 
     def __post_init__(self):
+        choice("policy of auto_augment", self.auto_augment, POLICIES)
         for name in ("pad", "cutout"):
             if getattr(self, name) < 0:
                 raise KdartsError(f"{name} {getattr(self, name)} of an augmentation; allowed: 0 or more pixels")
@@ -148,6 +152,8 @@ class Augmentation:
         if self.pad or self.flip:
             mirror = tf.random.fold_in(seed, 1) if self.flip else None
             images = _moved(images, self.pad, tf.random.fold_in(seed, 0), mirror)
+        if self.auto_augment != "none":
+            images = auto_augment(tf.cast(images, tf.uint8), tf.random.fold_in(seed, 3), self.auto_augment)
         return cutout(normalize(images, mean, std), tf.random.fold_in(seed, 2), self.cutout)
 
 
