@@ -123,7 +123,7 @@ def auto_augment(images: tf.Tensor, seed: tf.Tensor, policy: str) -> tf.Tensor:
         )
     probabilities, operations, strengths, signed = _tables(policy)
     count = tf.shape(images)[0]
-    drawn = tf.random.stateless_uniform([count], tf.random.fold_in(seed, 0), 0, len(operations), tf.int32)
+    drawn = tf.random.stateless_uniform([count], tf.random.fold_in(seed, 0), 0, len(POLICIES[policy]), tf.int32)
     for half in range(2):
         key = tf.random.fold_in(seed, 1 + half)
         chance, sign = tf.unstack(tf.random.stateless_uniform([2, count], key))
