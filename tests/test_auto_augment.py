@@ -83,11 +83,12 @@ def _by_pil(name, pictures, strength):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", PIL)
 def test_operation_equals_pil_in_every_pixel(name, channels):
+    operation = tf.function(getattr(image_operations, name), autograph=False)  # As the pipeline runs it.
     for size in SIZES:
         pictures = _pictures(size, channels)
         for strength in _strengths(name):
             strengths = tf.fill([len(pictures)], tf.constant(strength, tf.float64))
-            found = getattr(image_operations, name)(tf.constant(pictures), strengths)
+            found = operation(tf.constant(pictures), strengths)
             assert found.dtype == tf.uint8
             np.testing.assert_array_equal(found, _by_pil(name, pictures, strength), err_msg=f"{size} {strength}")
 
