@@ -46,14 +46,42 @@ def define_augmentation(values: flags.FlagValues) -> None:
     flags.DEFINE_integer("cutout", 0, "side of the square cut out of each image, in pixels", 0, flag_values=values)
 
 
+def define_strong_augmentation(values: flags.FlagValues) -> None:
+    """How images are varied further in a training."""
+    flags.DEFINE_enum(
+        "auto_augment",
+        "none",
+        ["none", "cifar10", "imagenet"],
+        "AutoAugment's policy, by the data set it was found on (cifar10 serves CIFAR-100 too)",
+        flag_values=values,
+    )
+    flags.DEFINE_bool(
+        "random_resized_crop",
+        False,
+        "scale a random part of each image to the whole, in place of the padded crop (for ImageNet)",
+        flag_values=values,
+    )
+    flags.DEFINE_float(
+        "color_jitter",
+        0.0,
+        "how far brightness, contrast and saturation are changed, and the hue by half of it (ImageNet: 0.4)",
+        0.0,
+        1.0,
+        flag_values=values,
+    )
+
+
 def augmentation(values: flags.FlagValues, image_shape):
     """The augmentation that the flags ask for, the data set's own where they are silent."""
     import dataclasses
 
-    from kdarts.run.augmentation import default_augmentation
+    from kdarts.run.augmentation import Augmentation, default_augmentation
 
     own = default_augmentation(values.dataset, image_shape)
-    chosen = {"pad": values.pad, "flip": values.flip, "cutout": values.cutout}
+    names = [field.name for field in dataclasses.fields(Augmentation) if field.name in values]
+    chosen = {name: values[name].value for name in names}
+    if chosen.get("random_resized_crop") and chosen["pad"] is None:
+        chosen["pad"] = 0
     return dataclasses.replace(own, **{name: value for name, value in chosen.items() if value is not None})
 
 
