@@ -1,5 +1,6 @@
 """Searches that start from a genotype: their α, the epochs before α moves, and what ends them."""
 
+import itertools
 import json
 
 import keras
@@ -75,7 +76,9 @@ def test_alpha_stands_still_while_the_weights_are_pretrained():
     class Record(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
             net = search.supernet
-            seen.append((net.alphas[0].numpy(), net.operation_weights[0].numpy(), int(search.arch_optimizer.iterations)))
+            seen.append(
+                (net.alphas[0].numpy(), net.operation_weights[0].numpy(), int(search.arch_optimizer.iterations))
+            )
 
     before = search.supernet.alphas[0].numpy(), search.supernet.operation_weights[0].numpy()
     search.fit(_data(), steps_per_epoch=2, epochs=3, verbose=0, callbacks=[Pretraining(2), Record()])
@@ -84,7 +87,7 @@ def test_alpha_stands_still_while_the_weights_are_pretrained():
         assert seen[epoch][2] == 0
     assert not np.array_equal(seen[2][0], before[0]) and seen[2][2] == 2
     weights = [before[1], *(row[1] for row in seen)]
-    assert all(not np.array_equal(a, b) for a, b in zip(weights, weights[1:], strict=False))
+    assert all(not np.array_equal(a, b) for a, b in itertools.pairwise(weights))
 
 
 def test_schedules_count_from_the_end_of_the_pretraining():
