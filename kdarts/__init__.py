@@ -7,6 +7,7 @@ import sys
 
 _HOMES = {
     "kdarts.genotypes.deepen": ["deepen"],
+    "kdarts.genotypes.distance": ["distance"],
     "kdarts.genotypes.errors": ["KdartsError"],
     "kdarts.genotypes.genotype": ["Genotype"],
     "kdarts.nets.drop_path": ["DropPathSchedule"],
@@ -35,7 +36,12 @@ def __getattr__(name: str):
     return getattr(importlib.import_module(_HOME[name]), name)
 
 
-_SAVED = ("kdarts.nets.auxiliary", "kdarts.nets.drop_path", "kdarts.search.optimizers")
+_SAVED = (
+    "kdarts.nets.auxiliary",
+    "kdarts.nets.drop_path",
+    "kdarts.nets.smoothed_loss",
+    "kdarts.search.optimizers",
+)
 """Modules with classes that a saved network may name; Keras knows a class only once its module is imported."""
 
 

@@ -55,12 +55,13 @@ def _relative(ours, theirs):
     return np.abs(np.asarray(ours) - theirs).max() / np.abs(theirs).max()
 
 
-def _reference_search(arrays, sharing, method, **overrides) -> tuple[Search, tuple]:
-    net = Supernet("ddarts", (16, 16, 3), 10, channels=4, sharing=sharing, mixing="sigmoid", dtype="float64")
+def _reference_search(arrays, sharing, method, space="ddarts", channels=4, **sizes) -> tuple[Search, tuple]:
+    options = {"channels": channels, "sharing": sharing, "mixing": "sigmoid", "dtype": "float64", **sizes}
+    net = Supernet(space, (16, 16, 3), 10, **options)
     load_reference_state(net, state_dict(arrays))
     for alpha, value in zip(net.alphas, arrays["alpha"], strict=True):
         alpha.assign(value)
-    search = Search(net, method, **overrides)
+    search = Search(net, method)
     search.compile()
     return search, (tf.constant(arrays["x"].transpose(0, 2, 3, 1), tf.float64), tf.constant(arrays["y"]))
 
@@ -75,18 +76,28 @@ def _check_adam(search, arrays, name):
     np.testing.assert_allclose(after[clear], arrays[name][clear], rtol=0, atol=1e-6)
 
 
-def test_ddarts_equals_the_reference(golden, eagerly):
-    arrays = golden("ddarts_supernet.npz")
-    search, batch = _reference_search(arrays, "individual", "ddarts")
+@pytest.mark.parametrize(
+    ("file", "sharing", "sizes"),
+    [
+        ("ddarts_supernet.npz", "individual", {}),
+        (
+            "ddarts_opti_supernet.npz",
+            [0, 1, 0, 1],
+            {"space": "dartopti", "channels": 2, "cells": 4, "reductions": [1, 3]},
+        ),
+    ],
+)
+def test_ddarts_equals_the_reference(file, sharing, sizes, golden, eagerly):
+    arrays = golden(file)
+    search, batch = _reference_search(arrays, sharing, "ddarts", **sizes)
     net, ablation = search.supernet, search._ablation
-    assert net.reductions == tuple(arrays["reductions"]) and list(ablation.owners.values()) == list(
-        arrays["cells_with_optimizer"]
-    )
+    assert net.reductions == tuple(arrays["reductions"]) and net.sequence == list(arrays["alpha_of_cell"])
+    assert list(ablation.owners.values()) == list(arrays["cells_with_optimizer"])
     results = search.objective.gradients(*search.objective.values(), batch)
     at = _first(search, batch)
     assert _relative(results["logits"], arrays["logits"]) < 1e-6
     assert _relative(at.loss, arrays["ce"]) < 1e-6
-    for index, name in ((0, "stem"), (2, "cell0"), (-1, "cell7")):
+    for index, name in ((0, "stem"), (2, "cell0"), (-1, f"cell{len(net.cells) - 1}")):
         assert _relative(np.transpose(at.states[index], (0, 3, 1, 2)), arrays[f"{name}_out"]) < 1e-6
     assert _relative(tf.stack(at.gradients), arrays["grad_alpha_ce"]) < 1e-6
 
@@ -109,7 +120,7 @@ def test_ddarts_equals_the_reference(golden, eagerly):
     total = at.loss + weight * arrays["l01_cell"] + ablation_weight * l_ab
     assert _relative(total, arrays["total_paper"]) < 1e-5
     for removal in ("zero", "half"):
-        removed = [REMOVALS[removal](net.space.operations, 14, 0)] * 8
+        removed = [REMOVALS[removal](net.space.operations, 14, 0)] * len(net.alphas)
         assert _relative(ablation.contributions(at, batch, removed), arrays[f"mc_{removal}_weights"]) < 1e-5
 
     constant = Search(net, "ddarts", ablation="constant", removal="zero")

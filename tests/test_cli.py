@@ -1,5 +1,6 @@
 """The commands: what they print, what they refuse, and that a refusal changes nothing."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -8,6 +9,8 @@ import pytest
 import tensorflow as tf
 
 from kdarts.cli.main import VERBS, main
+from kdarts.genotypes.distance import OPERATIONS
+from kdarts.genotypes.genotype import Genotype
 
 SMALL = ["--cells=2", "--channels=4", "--nodes=2", "--epochs=1"]
 
@@ -134,6 +137,52 @@ def test_deepen(tmp_path, capsys):
     assert "no normal cell was searched between the reductions: the nearest, cell 0, stands there" in out
     assert main(["deepen", "--genotype=DARTS_V2", "--cells=5", f"--to={path}"]) == 0
     assert "5 cells, reductions in brackets: 0 [1] 0 [1] 0" in capsys.readouterr().out
+
+
+def test_distance(tmp_path, capsys):
+    assert main(["distance", "ResNet18", "ResNet50", "--weights=mean"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found.pop("distance") == pytest.approx(0.08362996966788812, abs=1e-12)
+    assert found == {"a": "ResNet18", "b": "ResNet50", "weights": "mean", "normalize": True, "aligned": False}
+    scores = tmp_path / "scores.json"
+    scores.write_text(json.dumps(dict.fromkeys(OPERATIONS, 2.0)))
+    flags = [f"--weights={scores}", "--nonormalize", "--aligned"]
+    assert main(["distance", "resnet18", str(_saved(tmp_path / "mine.json")), *flags]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["a"], found["b"]) == ("resnet18", str(tmp_path / "mine.json"))
+    assert found["distance"] == pytest.approx(2 / 12)  # the one edge that is missing, in each of the four cells
+    assert (found["normalize"], found["aligned"]) == (False, True)
+
+
+def _saved(path):
+    """A file of `resnet18` without its last skip and without a name."""
+    genotype = Genotype.load("resnet18").named("")
+    dataclasses.replace(genotype, cells=(genotype.cells[0][:-1],)).save(path)
+    return path
+
+
+def test_distances_of_many(tmp_path, capsys):
+    names = ["ResNet18", "ResNet50", "DO-1-ResNet18"]
+    assert main(["distance", *names, f"--to={tmp_path}/far.png"]) == 0
+    *lines, path = capsys.readouterr().out.splitlines()
+    assert path == f"{tmp_path}/far.png" and (tmp_path / "far.png").stat().st_size > 1000
+    assert lines[0].split() == ["1", "2", "3"]
+    rows = [line.split() for line in lines[1:]]
+    assert [row[:2] for row in rows] == [[str(i + 1), name] for i, name in enumerate(names)]
+    table = np.array([row[2:] for row in rows], float)
+    assert table.shape == (3, 3) and not table.diagonal().any() and np.array_equal(table, table.T)
+    assert table[0, 1] == 0.0835
+
+
+def test_mistakes_in_distances(refused, tmp_path):
+    assert "usage: kdarts distance GENOTYPE GENOTYPE ... [--flags], got 'ResNet18'" in refused("distance", "ResNet18")
+    assert "usage: kdarts distance" in refused("distance")
+    assert "unknown genotype 'ResNet19'" in refused("distance", "ResNet18", "ResNet19")
+    assert "has 13 cells" in refused("distance", "ResNet18", "ResNet50", "Xception")
+    assert "sep_conv_7x7 in NASNet" in refused("distance", "NASNet", "DARTS_V2")
+    assert "did you mean 'mean'" in refused("distance", "ResNet18", "ResNet50", "--weights=meen")
+    assert "none.json" in refused("distance", "ResNet18", "ResNet50", f"--weights={tmp_path}/none.json")
+    assert ".gif" in refused("distance", "ResNet18", "ResNet50", "--to=far.gif")
 
 
 def test_mistakes_in_deepening(refused, tmp_path):

@@ -16,6 +16,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 SEARCH = ["search", "--cells=2", "--channels=4", "--nodes=2", "--epochs=4", "--validate_every=2", "--order=second"]
 DDARTS = [*SEARCH[:4], "--epochs=3", "--method=ddarts", "--removal=random", "--precision=mixed_float16"]
 TRAIN = ["train", "--genotype=DARTS_V1", "--cells=2", "--channels=4", "--epochs=4", "--drop_path=0.3", "--cutout=2"]
+TRAIN += ["--auto_augment=cifar10", "--label_smoothing=0.1"]
 
 
 def start(arguments, workdir) -> subprocess.Popen:

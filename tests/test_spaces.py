@@ -18,7 +18,7 @@ def test_the_sizes_of_s_are_those_of_ddarts(name):
 
 def test_a_size_counts_two_inputs_of_each_node_and_an_operation_on_each():
     twelve = SearchSpace("twelve", tuple(name for name in operation_names() if name != "none")[:12])
-    assert twelve.size() == 180 * 144**4 == pytest.approx(7.74e10, rel=1e-3)
+    assert twelve.size() == get_space("dartopti").size() == 180 * 144**4 == pytest.approx(7.74e10, rel=1e-3)
     for nodes in (1, 2, 5):
         space = SearchSpace("s", ("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3"), nodes)
         by_hand = math.prod(math.comb(inputs, 2) * 3**2 for inputs in range(2, nodes + 2))
@@ -26,7 +26,7 @@ def test_a_size_counts_two_inputs_of_each_node_and_an_operation_on_each():
 
 
 def test_spaces_are_known_by_name():
-    assert {"darts", "ddarts"} <= set(space_names())
+    assert {"darts", "ddarts", "dartopti"} <= set(space_names())
     assert get_space("darts").operations[0] == "none" and "none" not in get_space("ddarts").operations
     with pytest.raises(KdartsError, match="did you mean 'darts'"):
         get_space("dart")

@@ -12,7 +12,7 @@ import pytest
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.genotypes.zoo import get_genotype
-from kdarts.views import drawing, figure, heatmap
+from kdarts.views import distance_map, drawing, figure, heatmap
 
 OPERATIONS = ["none", "max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5"]
 SIGNATURES = {"svg": b"<?xml", "png": b"\x89PNG", "pdf": b"%PDF"}
@@ -130,6 +130,44 @@ def test_heat_map_grid_with_gaps_and_odd_names(tmp_path):
     found = texts(tmp_path / "a.svg")
     assert {"a$b$<&>", "\ufffd", "z", "edge", "$run & <more>", *values} <= set(found)
     assert sum(bool(re.fullmatch(r"\d\.\d\d", t)) for t in found) == 14 * 10 - 1
+
+
+def test_distances_are_drawn_with_every_value_and_name(tmp_path):
+    names = ["a$b$<&>", "ResNet18", "ResNet18"]
+    values = np.array([[0, 0.0834, 0.2], [0.0834, 0, 0.1], [0.2, 0.1, 0]])
+    distance_map.draw_distances(values, names, tmp_path / "a.svg", "far")
+    found = texts(tmp_path / "a.svg")
+    assert sorted(t for t in found if t in names) == sorted(names * 2) and "far" in found
+    numbers = sorted(t for t in found if re.fullmatch(r"\d\.\d{3}", t))
+    assert numbers == sorted(f"{v:.3f}" for v in values.ravel())
+    distance_map.draw_distances(values * 100, names, tmp_path / "b.svg")
+    assert "8.34" in texts(tmp_path / "b.svg")
+    distance_map.draw_distances(values * 0, names, tmp_path / "c.svg")
+
+
+@pytest.mark.parametrize("names", ["ab", ["ResNet50_cifar100_threshold_sparse_0.85"] * 2, ["x"] * 12, ["y" * 99, "z"]])
+def test_names_of_distances_stay_within_the_picture(names):
+    with figure.style():
+        drawn = distance_map._figure(np.eye(len(names)), [figure.plain(name, 60) for name in names], "far " * 9)
+        drawn.canvas.draw()
+        renderer, axes = drawn.canvas.get_renderer(), drawn.axes[0]
+        for text in [
+            *axes.get_xticklabels(),
+            *axes.get_yticklabels(),
+            *drawn.axes[1].get_yticklabels(),
+            drawn.axes[1].yaxis.label,
+        ]:
+            box = text.get_window_extent(renderer)
+            assert drawn.bbox.x0 <= box.x0 and box.x1 <= drawn.bbox.x1, text
+            assert drawn.bbox.y0 <= box.y0 and box.y1 <= drawn.bbox.y1, text
+
+
+@pytest.mark.parametrize("values, names", [([[0.0]], ["a", "b"]), ([[np.nan]], ["a"]), ([[]], []), ([0.0], ["a"])])
+def test_distances_that_fit_no_names_are_refused(tmp_path, values, names):
+    with pytest.raises(KdartsError, match="distances: needs finite"):
+        distance_map.draw_distances(values, names, tmp_path / "a.svg")
+    with pytest.raises(KdartsError, match=r"\.svg, \.png, \.pdf$"):
+        distance_map.draw_distances([[0.0]], ["a"], tmp_path / "a.gif")
 
 
 def test_edge_labels():

@@ -10,7 +10,9 @@ from kdarts.genotypes.genotype import Genotype
 from kdarts.genotypes.zoo import describe, genotype_names, get_genotype
 
 DDARTS = [name for name in genotype_names() if name.startswith(("D-DARTS", "DD-"))]
-TWO_CELLS = [name for name in genotype_names() if name not in DDARTS]
+HANDCRAFTED = ["ResNet18", "ResNet50", "Xception", "InceptionV4", "resnet18", "resnet50", "xception"]
+DARTOPTI = [name for name in genotype_names() if name.startswith(("DO-", "ResNet", "Xception", "Inception"))]
+TWO_CELLS = [name for name in genotype_names() if name not in {*DDARTS, *DARTOPTI, *HANDCRAFTED}]
 
 
 def _message(name):
@@ -112,6 +114,40 @@ def test_the_papers_names_have_the_reductions_that_give_its_sizes():
         assert ("presumed" in describe(name)) == (number < 3)
 
 
+def test_the_cells_of_dartopti_are_as_published(golden):
+    entries = {e["name"]: e for e in golden("ddarts_genotypes.json")["genotypes"] if e["kind"] != "placeholder"}
+    found = {name: entries[name] for name in DARTOPTI if name in entries}
+    assert len(found) == 16 and {e["op_set"] for e in found.values()} == {"S_o"}
+    assert set(entries) - set(found) == {n for n in DDARTS if n not in ("DD-1", "DD-2", "DD-4", "DD-5")}
+    for name, entry in found.items():
+        genotype = get_genotype(name)
+        cells = [[tuple(edge) for edge in cell] for cell in entry["cells"]]
+        assert [list(cell) for cell in genotype.cells] == cells and genotype.name == name
+        assert list(genotype.sequence) == (entry["seq"] or list(range(entry["n_cells"])))
+        assert list(genotype.reductions) == entry["reductions"] and entry["source"] in describe(name)
+        # The authors' network joins the nodes that exist, whatever the file says.
+        lives = [list(genotype.live(index)[1]) for index in range(len(genotype.cells))]
+        if name == "Xception_cifar100_threshold_edge_0.85":
+            assert lives.pop() == [2] and entry["out_nodes"].pop() == [3, 4, 5] and "cannot compute" in describe(name)
+        assert lives == [sorted(nodes) for nodes in entry["out_nodes"]], name
+        joined = tuple(range(2, 8)) if entry["baseline"] == "ResNet50" else tuple(entry["concat"])
+        assert set(genotype.concats) == {joined}
+        if entry["kind"] == "nested":
+            data = entry["dataset"].upper().replace("R", "R-")
+            assert f"{entry['baseline']} optimised by DARTOpti on {data}; {entry['parse']}:" in describe(name)
+            assert ("the file says 4 to 7" in describe(name)) == (entry["baseline"] == "ResNet50")
+
+
+def test_dartoptis_names_are_its_sparse_cells(golden):
+    models = {e["paper_model"]: e["name"] for e in golden("ddarts_genotypes.json")["genotypes"] if e["paper_model"]}
+    names = [name for name in DARTOPTI if name.startswith("DO-")]
+    assert len(names) == 6
+    for name in names:
+        (of,) = [file for model, file in models.items() if model.split(" ")[0] == name]
+        assert get_genotype(name) == get_genotype(of).named(name) and of in describe(name)
+        assert ("presumed" in describe(name)) == ("Xception" in name)
+
+
 def test_the_zoo_can_hold_cells_that_repeat(monkeypatch):
     genes = [[["sep_conv_3x3", 2, 0]], [["skip_connect", 2, 1], ["max_pool_3x3", 4, 3]]]
     entry = {"genes": genes, "seq": [0, 1, 0], "concat": [2, 3], "reductions": [1], "source": "here"}
@@ -120,6 +156,9 @@ def test_the_zoo_can_hold_cells_that_repeat(monkeypatch):
     assert get_genotype("a") == Genotype(genes, ((2, 3),) * 2, (1,), (0, 1, 0), "a")
     assert get_genotype("c") == Genotype(genes, ((2, 3),) * 2, (1,), (1, 1), "c")
     assert (describe("a"), describe("c")) == ("here", "there; the cells of a")
+    own = {"a": {**entry, "concats": [[2], [4]]}}
+    monkeypatch.setattr(zoo, "_zoo", lambda: {"genotypes": own, "aliases": {}})
+    assert get_genotype("a").concats == ((2,), (4,))
     with pytest.raises(KdartsError, match="unknown genotype 'd'"):
         describe("d")
 

@@ -6,7 +6,8 @@ import tensorflow as tf
 from absl import flags
 
 from kdarts.cli import options
-from kdarts.cli.search import chosen_method, search_in
+from kdarts.cli.axes import chosen_method
+from kdarts.cli.search import search_in
 from kdarts.run.checkpoint import Checkpoint
 from kdarts.run.search_record import alpha_names
 from kdarts.run.workdir import Workdir

@@ -40,8 +40,9 @@ import ddarts_figures as figures
 from absl import flags
 
 from kdarts.cli import options
+from kdarts.cli.axes import chosen_method
 from kdarts.cli.quiet import start_tensorflow
-from kdarts.cli.search import COMMAND, chosen_method
+from kdarts.cli.search import COMMAND
 from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.run.files import read_json, write_table
 from kdarts.run.workdir import Workdir

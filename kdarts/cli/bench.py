@@ -7,7 +7,7 @@ import time
 
 from absl import flags
 
-from kdarts.cli import options
+from kdarts.cli import axes, options
 from kdarts.cli import search as search_command
 from kdarts.cli.command import Command
 from kdarts.cli.quiet import start_tensorflow
@@ -17,11 +17,11 @@ from kdarts.genotypes.errors import KdartsError
 def define(values: flags.FlagValues) -> None:
     """Its flags."""
     flags.DEFINE_string("method", "darts", "how α moves", flag_values=values)
-    search_command.define_axes(values)
+    axes.define(values)
     options.positive("nodes", None, "intermediate nodes of a cell; default by space", values)
     flags.DEFINE_list("input_shape", ["32", "32", "3"], "height,width,channels of an image", flag_values=values)
     options.positive("num_classes", 10, "number of classes", values)
-    flags.DEFINE_string("stem", "auto", "cifar, small, imagenet or auto (by image size)", flag_values=values)
+    options.define_stem(values)
     options.positive("steps", 10, "steps to time, after the first two", values)
     search_command.define_step(values)
     flags.DEFINE_integer("seed", 0, "of weights and images", lower_bound=0, flag_values=values)
@@ -35,7 +35,7 @@ def define(values: flags.FlagValues) -> None:
 
 def run(values: flags.FlagValues) -> None:
     """Times steps on random images, as `fit` runs them."""
-    method = search_command.chosen_method(values)
+    method = axes.chosen_method(values)
     try:
         shape = tuple(int(n) for n in values.input_shape)
     except ValueError:

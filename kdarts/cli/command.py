@@ -20,6 +20,7 @@ class Command:
         arguments: how the usage line spells what is not a flag.
         count: how many of those it takes.
         example: for the help.
+        more: whether it takes more than `count`, too.
     """
 
     summary: str
@@ -28,6 +29,7 @@ class Command:
     arguments: str = ""
     count: int = 0
     example: str = ""
+    more: bool = False
 
     def values(self) -> flags.FlagValues:
         """Its flags, not parsed yet; each command has flags of its own, not absl's global ones."""
@@ -41,7 +43,7 @@ class Command:
         values = self.values()
         # An abbreviation of `--help` or the single-dash form would otherwise be an unknown flag.
         rest = values([argv[0], *("--help" if word == "-h" else word for word in argv[1:])])[1:]
-        if not values.help and len(rest) != self.count:
+        if not values.help and (len(rest) < self.count or (len(rest) > self.count and not self.more)):
             given = f", got {' '.join(rest)!r}" if rest else ""
             raise KdartsError(f"usage: kdarts {argv[0]} {self.arguments or ''}[--flags]{given}; see --help")
         object.__setattr__(values, "arguments", rest)

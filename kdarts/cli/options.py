@@ -46,19 +46,50 @@ def define_augmentation(values: flags.FlagValues) -> None:
     flags.DEFINE_integer("cutout", 0, "side of the square cut out of each image, in pixels", 0, flag_values=values)
 
 
+def define_strong_augmentation(values: flags.FlagValues) -> None:
+    """How images are varied further in a training."""
+    flags.DEFINE_enum(
+        "auto_augment",
+        "none",
+        ["none", "cifar10", "imagenet"],
+        "AutoAugment's policy, by the data set it was found on (cifar10 serves CIFAR-100 too)",
+        flag_values=values,
+    )
+    flags.DEFINE_bool(
+        "random_resized_crop",
+        False,
+        "scale a random part of each image to the whole, in place of the padded crop (for ImageNet)",
+        flag_values=values,
+    )
+    flags.DEFINE_float(
+        "color_jitter",
+        0.0,
+        "how far brightness, contrast and saturation are changed, and the hue by half of it (ImageNet: 0.4)",
+        0.0,
+        1.0,
+        flag_values=values,
+    )
+
+
 def augmentation(values: flags.FlagValues, image_shape):
     """The augmentation that the flags ask for, the data set's own where they are silent."""
     import dataclasses
 
-    from kdarts.run.augmentation import default_augmentation
+    from kdarts.run.augmentation import Augmentation, default_augmentation
 
     own = default_augmentation(values.dataset, image_shape)
-    chosen = {"pad": values.pad, "flip": values.flip, "cutout": values.cutout}
+    names = [field.name for field in dataclasses.fields(Augmentation) if field.name in values]
+    chosen = {name: values[name].value for name in names}
+    if chosen.get("random_resized_crop") and chosen["pad"] is None:
+        chosen["pad"] = 0
     return dataclasses.replace(own, **{name: value for name, value in chosen.items() if value is not None})
 
 
-def remembered(values: flags.FlagValues) -> dict[str, str]:
-    """What a workdir remembers of a run: every flag that is set and decides its outcome, as text."""
+def remembered(values: flags.FlagValues, **genotypes) -> dict[str, str]:
+    """What a workdir remembers of a run: every flag that is set and decides its outcome, as text.
+
+    `genotypes` are those that flags of the same names mean, or None; each is remembered itself, wherever it lay.
+    """
     kept = {}
     for name in values:
         value = values[name].value
@@ -69,7 +100,7 @@ def remembered(values: flags.FlagValues) -> dict[str, str]:
         if isinstance(value, float) and not math.isfinite(value):
             raise KdartsError(f"--{name}={value}: needs a finite number")
         kept[name] = "true" if value is True else "false" if value is False else str(value)
-    return kept
+    return kept | {name: fingerprint(genotype) for name, genotype in genotypes.items() if genotype is not None}
 
 
 def define_precision(values: flags.FlagValues) -> None:
@@ -93,7 +124,13 @@ def define_network(values: flags.FlagValues) -> None:
     positive("channels", None, "channels of a node before any reduction", values)
     positive("cells", None, "number of cells; default: the genotype's own, if it has a depth", values)
     flags.DEFINE_bool("auxiliary", False, "with the auxiliary classifier", flag_values=values)
-    flags.DEFINE_string("stem", "auto", "cifar, small, imagenet or auto (by image size)", flag_values=values)
+    define_stem(values)
+
+
+def define_stem(values: flags.FlagValues) -> None:
+    """`--stem`."""
+    text = "cifar, small, imagenet, imagenet_quarter or auto (one of the first three by image size)"
+    flags.DEFINE_string("stem", "auto", text, flag_values=values)
 
 
 def network_size(values: flags.FlagValues, genotype, sizes: dict[str, int]) -> tuple[int, int | None]:

@@ -1,54 +1,16 @@
 """`kdarts search`: from images to a genotype."""
 
 import time
-from dataclasses import fields
 
 from absl import flags
 
-from kdarts.cli import options
+from kdarts.cli import axes, options
 from kdarts.cli.command import Command
 from kdarts.cli.notes import note_gaps
 from kdarts.cli.quiet import start_tensorflow
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
-from kdarts.search.method import Method, get_method
-
-SMALL = {"epochs": 25, "channels": 8, "batch_size": 64, "learning_rate": 0.025}
-"""For the built-in digits in place of a paper's sizes, which are meant for 50,000 photographs."""
-
-HASTE = 10
-"""A search of 275 steps instead of 20,000 must move α in longer ones: how many times, for the digits."""
-
-_AXES = {
-    "space": "search space: what may be found",
-    "sharing": "which cells share an α: shared (normal and reduce) or individual",
-    "mixing": "how α weighs the candidates of an edge: softmax, sigmoid or max_w",
-    "order": "architecture gradient: first, second (unrolled, finite differences), exact (unrolled)",
-    "discretization": "rule that makes a genotype of α",
-    "threshold": "least weight of an operation, for rules that have one",
-    "zero_one_weight": "of the zero-one loss, which drives each mixing weight to 0 or 1; 0: none",
-    "zero_one": "form of the zero-one loss: l2 or l1",
-    "ablation_weight": "of the ablation loss, which rewards a cell by what its absence costs; 0: none",
-    "ablation": "gradient of the ablation loss: own (from forward passes alone), exact, constant (none)",
-    "removal": "what stands in for a removed cell: skip, zero, half or random",
-    "ablation_sign": "what a cell gets that contributes more than its share: reward, or paper (the printed sign)",
-    "ablation_margin": "the ablation loss counts while the mean contribution is below minus this",
-    "ablation_clip": "greatest size of a factor in the ablation loss's gradient",
-    "learning_rate": "of the weights, at the start",
-    "final_learning_rate": "of the weights, at the end of the cosine",
-    "momentum": "of the weights' SGD",
-    "l2": "L2 penalty on the weights",
-    "clip": "greatest norm of the weights' gradient",
-    "arch_learning_rate": "of α, at the start",
-    "arch_final_learning_rate": "of α, at the end of the cosine; unset: it stays",
-    "arch_beta_1": "first decay of α's Adam",
-    "arch_beta_2": "second decay of α's Adam",
-    "arch_l2": "L2 penalty on α",
-    "epochs": "length of the search",
-    "batch_size": "examples in each of a step's two batches",
-    "channels": "channels of a node before any reduction",
-    "cells": "number of cells",
-}
+from kdarts.search.method import Method
 
 
 def define(values: flags.FlagValues) -> None:
@@ -56,9 +18,12 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_string("method", "darts", "how α moves; `kdarts methods` lists them", flag_values=values)
     options.define_dataset(values)
     options.define_augmentation(values)
-    define_axes(values)
+    axes.define(values)
+    flags.DEFINE_string(
+        "start", None, "genotype that α starts from: a path, or a name of the zoo such as resnet18", flag_values=values
+    )
     options.positive("nodes", None, "intermediate nodes of a cell; default by space", values)
-    flags.DEFINE_string("stem", "auto", "cifar, small, imagenet or auto (by image size)", flag_values=values)
+    options.define_stem(values)
     options.positive("train_examples", None, "images for the weights; default: half of the train split", values)
     options.positive("valid_examples", None, "images for α; default: the other half", values)
     flags.DEFINE_integer("seed", 0, "of everything random", lower_bound=0, flag_values=values)
@@ -85,62 +50,51 @@ def define_step(values: flags.FlagValues) -> None:
     flags.DEFINE_bool("jit_compile", False, "compile the step with XLA (for GPUs)", flag_values=values)
 
 
-def define_axes(values: flags.FlagValues) -> None:
-    """One flag for each axis of a method, unset: the method's own choice."""
-    for field in fields(Method):
-        if field.name not in _AXES:
-            continue
-        text = f"{_AXES[field.name]}; default by method"
-        if field.type is int:
-            options.positive(field.name, None, text, values)
-        elif field.type in (float, float | None):
-            flags.DEFINE_float(field.name, None, text, lower_bound=0.0, flag_values=values)
-        else:
-            flags.DEFINE_string(field.name, None, text, flag_values=values)
+def chosen_start(values: flags.FlagValues, method: Method) -> tuple[Genotype | None, Method]:
+    """The genotype that `--start` names, and the method at its depth."""
+    needing = [f"--{n}={c}" for n, c in (("sharing", "start"), ("stop", "distance")) if getattr(method, n) == c]
+    if not values.start:
+        if needing:
+            raise KdartsError(f"{' and '.join(needing)} need --start: a path, or a name of the zoo such as resnet18")
+        return None, method
+    start = Genotype.load(values.start)
+    if start.sequence is not None and values["cells"].value is None:
+        method = method.override(cells=len(start.sequence))
+    start.at_depth(method.cells)
+    return start, method
 
 
-def chosen_method(values: flags.FlagValues) -> Method:
-    """The method with the flags' choices."""
-    given = {name: values[name].value for name in _AXES if values[name].value is not None}
-    method = get_method(values.method)
-    if "dataset" in values and values.dataset == "digits":
-        method = small(method)
-    return method.override(**given)
-
-
-def small(method: Method) -> Method:
-    """The method at a size for the built-in digits."""
-    final = method.arch_final_learning_rate
-    return method.override(
-        **SMALL,
-        cells=method.cells if method.sharing == "individual" else 5,
-        arch_learning_rate=HASTE * method.arch_learning_rate,
-        arch_final_learning_rate=None if final is None else HASTE * final,
-    )
-
-
-def build(values: flags.FlagValues, method: Method, image_shape, num_classes: int):
-    """The compiled search of a method on images of a shape."""
+def build(values: flags.FlagValues, method: Method, image_shape, num_classes: int, start: Genotype | None = None):
+    """The compiled search of a method on images of a shape, from a genotype if given."""
     import keras
 
     from kdarts.nets.supernet import Supernet
     from kdarts.search.search import Search
 
     keras.utils.set_random_seed(values.seed)
+    sharing, cells = method.sharing, {}
+    if start is not None:
+        sequence, reductions = start.at_depth(method.cells)
+        cells = {"reductions": reductions, "nodes": values.nodes or start.nodes}
+        lengths = {len(concat) for concat in start.concats}
+        if lengths == {1}:
+            cells["multiplier"] = 1
+        if sharing == "start":
+            sharing = list(sequence)
     supernet = Supernet(
         method.space,
         image_shape,
         num_classes,
         channels=method.channels,
         cells=method.cells,
-        sharing=method.sharing,
+        sharing=sharing,
         mixing=method.mixing,
-        nodes=values.nodes,
         stem=values.stem,
         recompute=values.recompute,
         dtype=values.precision,
+        **{"nodes": values.nodes, **cells},
     )
-    search = Search(supernet, method)
+    search = Search(supernet, method, start)
     search.compile(jit_compile=values.jit_compile)
     return search
 
@@ -150,14 +104,14 @@ def run(values: flags.FlagValues) -> None:
     from kdarts.run.workdir import Workdir
 
     began = time.monotonic()
-    method = chosen_method(values)
+    start, method = chosen_start(values, axes.chosen_method(values))
     name = values.dataset.removeprefix("folder:").rstrip("/").rsplit("/", 1)[-1] or "folder"
     workdir = Workdir(values.workdir or f"runs/{name}-{method.name}")
-    workdir.check(options.remembered(values))
+    workdir.check(options.remembered(values, start=start))
     start_tensorflow()
-    search, summary = search_in(workdir, values, method, began=began)
+    search, summary = search_in(workdir, values, method, start, began=began)
     found = Genotype.load(workdir / "genotype.json")
-    draw(search, found, workdir)
+    draw(search, found, workdir, summary["stopped_by"] == "distance")
     note_gaps(found)
     accuracy = summary["valid_accuracy"]
     print(
@@ -168,7 +122,7 @@ def run(values: flags.FlagValues) -> None:
     )
 
 
-def search_in(workdir, values: flags.FlagValues, method: Method, **choices):
+def search_in(workdir, values: flags.FlagValues, method: Method, start: Genotype | None = None, **choices):
     """Runs the search that the flags describe in a workdir, as `run_search`; `choices` are more of its arguments.
 
     Returns:
@@ -186,7 +140,7 @@ def search_in(workdir, values: flags.FlagValues, method: Method, **choices):
         raise KdartsError(
             f"--batch_size={method.batch_size}: allowed is 1 to {min(len(train), len(valid))}, the images of a half"
         )
-    search = build(values, method, data.image_shape, data.num_classes)
+    search = build(values, method, data.image_shape, data.num_classes, start)
     cost = search.supernet.cost()
     print(
         f"{values.dataset} · {method.name} · {method.cells} cells, {method.channels} channels: "
@@ -194,7 +148,7 @@ def search_in(workdir, values: flags.FlagValues, method: Method, **choices):
         f"{len(train) // method.batch_size} steps an epoch",
         flush=True,
     )
-    workdir.claim(options.remembered(values))
+    workdir.claim(options.remembered(values, start=start))
     summary = run_search(
         search,
         workdir,
@@ -211,11 +165,13 @@ def search_in(workdir, values: flags.FlagValues, method: Method, **choices):
     return search, summary
 
 
-def draw(search, found: Genotype, workdir) -> None:
-    """The pictures of a finished search, which found a genotype."""
+def draw(search, found: Genotype, workdir, stopped: bool) -> None:
+    """The pictures of a finished search, which found a genotype; `stopped` if its distance to the start ended it."""
     import numpy as np
 
+    from kdarts.run.files import read_column
     from kdarts.run.search_record import alpha_names
+    from kdarts.views.curve import draw_distance
     from kdarts.views.drawing import draw_genotype
     from kdarts.views.heatmap import draw_alphas
 
@@ -225,6 +181,9 @@ def draw(search, found: Genotype, workdir) -> None:
     named = dict(zip(names, weights, strict=True))
     draw_alphas(named, search.supernet.space.operations, workdir / "alphas.png")
     draw_genotype(found, workdir / "cells.svg")
+    if search.start is not None:
+        distances = read_column(workdir / "history.csv", "distance")
+        draw_distance(distances, workdir / "distance.png", search.method.pretrain_epochs, stopped)
 
 
 COMMAND = Command(

@@ -23,6 +23,7 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_string("genotype", None, "path of a genotype, or its name in the zoo", flag_values=values)
     options.define_dataset(values)
     options.define_augmentation(values)
+    options.define_strong_augmentation(values)
     options.define_network(values)
     options.positive("epochs", None, f"default: {PAPER['epochs']}; digits: {SMALL['epochs']}", values)
     options.positive("batch_size", None, f"default: {PAPER['batch_size']}; digits: {SMALL['batch_size']}", values)
@@ -33,6 +34,13 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_float("l2", 3e-4, "L2 penalty on the weights", 0.0, flag_values=values)
     flags.DEFINE_float("clip", 5.0, "greatest norm of the gradient", 0.0, flag_values=values)
     flags.DEFINE_float("drop_path", 0.0, "drop-path rate at the end", 0.0, 0.99, flag_values=values)
+    flags.DEFINE_float(
+        "label_smoothing",
+        0.0,
+        "part of a label that is spread over all classes, in the training's loss alone: 0 to below 1",
+        0.0,
+        flag_values=values,
+    )
     flags.DEFINE_float("auxiliary_weight", 0.4, "of the auxiliary loss, with --auxiliary", 0.0, flag_values=values)
     flags.DEFINE_integer("seed", 0, "of everything random", lower_bound=0, flag_values=values)
     options.define_precision(values)
@@ -47,6 +55,8 @@ def run(values: flags.FlagValues) -> None:
     began = time.monotonic()
     if not values.genotype:
         raise KdartsError("--genotype is missing: a path, or a name of the zoo such as DARTS_V2")
+    if not values.label_smoothing < 1:
+        raise KdartsError(f"--label_smoothing={values.label_smoothing}: allowed is 0 to below 1")
     genotype = Genotype.load(values.genotype)
     sizes = SMALL if values.dataset == "digits" else PAPER
     epochs = values.epochs or sizes["epochs"]
@@ -54,13 +64,14 @@ def run(values: flags.FlagValues) -> None:
     channels, cells = options.network_size(values, genotype, sizes)
     name = values.dataset.removeprefix("folder:").rstrip("/").rsplit("/", 1)[-1] or "folder"
     workdir = Workdir(values.workdir or f"runs/{name}-{genotype.name or 'found'}-train")
-    remembered = {**options.remembered(values), "genotype": options.fingerprint(genotype)}
+    remembered = options.remembered(values, genotype=genotype)
     workdir.check(remembered)
     start_tensorflow()
     import keras
 
     from kdarts.nets.cost import network_cost
     from kdarts.nets.network import build_network
+    from kdarts.nets.smoothed_loss import training_loss
     from kdarts.run import datasets
     from kdarts.run.train_run import run_training
     from kdarts.search.optimizers import SGD
@@ -82,7 +93,7 @@ def run(values: flags.FlagValues) -> None:
         network.auxiliary_weight = values.auxiliary_weight
     network.compile(
         SGD(values.learning_rate, values.momentum, values.l2, global_clipnorm=values.clip or None),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        training_loss(values.label_smoothing),
         metrics=["accuracy"],
         jit_compile=values.jit_compile,
     )

@@ -41,7 +41,7 @@ def build_network(
             training, and its loss counts the second by 0.4.
         drop_path: final drop-path rate, 0 to below 1 (see `DropPathSchedule`): of every operation but the identity
             (DARTS), or, where the genotype has a sequence, of every node's sum (D-DARTS' code).
-        stem: "cifar", "small", "imagenet" or "auto" (by image size).
+        stem: "auto" (by image size) or one of `STEMS`: "cifar", "small", "imagenet", "imagenet_quarter".
         seed: of the drop-path masks.
 
     Returns:

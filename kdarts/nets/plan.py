@@ -25,15 +25,18 @@ _CONV_BN = Operation("conv_bn", (Conv((3, 3)), Norm()), prefix="")
 _HALF = Conv((3, 3), (True, True), expansion=0.5)
 _FULL = Conv((3, 3), (True, True))
 _STEM0 = Operation("stem0", (_HALF, Norm(), Relu(), _FULL, Norm()), prefix="")
+_STEM0_ONCE = Operation("stem0", (_HALF, Norm(), Relu(), Conv((3, 3)), Norm()), prefix="")
 _STEM1 = Operation("stem1", (Relu(), _FULL, Norm()), prefix="")
 
 STEMS = {
     "cifar": Stem((("stem", _CONV_BN, 1, 3),)),
     "small": Stem((("stem", _CONV_BN, 1, 1),)),
     "imagenet": Stem((("stem0", _STEM0, 2, 1), ("stem1", _STEM1, 2, 1)), halved=True),
+    "imagenet_quarter": Stem((("stem0", _STEM0_ONCE, 2, 1), ("stem1", _STEM1, 2, 1)), halved=True),
 }
 """`cifar`: 3x3 convolution to three times the channels; `small`: to the channels alone; `imagenet`: to an
-eighth of the size."""
+eighth of the size; `imagenet_quarter`: to a quarter, with the same weights, for DARTOpti's networks, whose three
+reductions leave 7 pixels of 224 (D-DARTS' code)."""
 
 
 @dataclass(frozen=True)

@@ -73,3 +73,10 @@ _FREE = ("max_pool_3x3", "avg_pool_3x3", "skip_connect")
 
 register_space(SearchSpace("darts", ("none", *_FREE, *_LEARNED), source="DARTS, Liu et al. 2019, section 3.1"))
 register_space(SearchSpace("ddarts", (*_FREE, *_LEARNED), source="D-DARTS and FairDARTS: S without none"))
+register_space(
+    SearchSpace(
+        "dartopti",
+        ("conv_3x1_1x3", "conv_7x1_1x7", *_FREE, "simple_conv_1x1", "simple_conv_3x3", *_LEARNED, "bottleneck_1x3x1"),
+        source="D-DARTS, Heuillet et al., section 4.4: S_o, which handcrafted networks fit in",
+    )
+)

@@ -47,7 +47,7 @@ class Supernet(keras.Model):
         mixing: how α weighs the candidates: "softmax", "sigmoid" or "max_w".
         nodes: intermediate nodes of a cell; None: the space's.
         multiplier: nodes in a cell's output, counted from the last; None: the space's, or all where a cell has fewer.
-        stem: "cifar", "small", "imagenet" or "auto" (by image size).
+        stem: "auto" (by image size) or one of `STEMS`: "cifar", "small", "imagenet", "imagenet_quarter".
         recompute: whether a cell's activations are forgotten and made again for its gradient: less memory, more time.
 
     Call arguments:

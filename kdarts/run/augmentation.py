@@ -1,4 +1,4 @@
-"""Random changes of training images, as pure functions of a seed: crop, flip, cutout, and the normalisation between.
+"""Random changes of training images, as pure functions of a seed: crop, flip, colours, normalisation, cutout.
 
 Each works on a whole batch at once. Pixels are picked with `tf.gather`, which is several times faster on a CPU than
 selecting between shifted copies.
@@ -10,7 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.errors import KdartsError, choice
+from kdarts.run.auto_augment import POLICIES, auto_augment
+from kdarts.run.color_jitter import color_jitter
+from kdarts.run.random_resized_crop import random_resized_crop
 
 
 def pad_and_crop(images: tf.Tensor, seed: tf.Tensor, pad: int) -> tf.Tensor:
@@ -113,25 +116,36 @@ def cutout(images: tf.Tensor, seed: tf.Tensor, length: int) -> tf.Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """What training images go through: crop, flip, normalise, cutout, in this order.
+    """What training images go through: crop, flip, colour jitter, AutoAugment, normalise, cutout, in this order.
 
     Args:
         pad: largest shift of the crop in pixels; 0 for none.
         flip: whether to mirror half of the images.
         cutout: side of the square that is cut out in pixels; 0 for none.
+        auto_augment: policy of `kdarts.run.auto_augment`: none, cifar10 or imagenet.
+        random_resized_crop: whether to scale a random part of each image to the whole; `pad` must then be 0.
+        color_jitter: how far colours are changed, 0 to 1 (`kdarts.run.color_jitter`); 0 for not at all.
 
     Raises:
-        KdartsError: a negative `pad` or `cutout`.
+        KdartsError: a negative `pad` or `cutout`, an unknown policy, `color_jitter` out of range, two kinds of crop.
     """
 
     pad: int = 4
     flip: bool = True
     cutout: int = 0
+    auto_augment: str = "none"
+    random_resized_crop: bool = False
+    color_jitter: float = 0.0
 
     def __post_init__(self):
+        choice("policy of auto_augment", self.auto_augment, POLICIES)
         for name in ("pad", "cutout"):
             if getattr(self, name) < 0:
                 raise KdartsError(f"{name} {getattr(self, name)} of an augmentation; allowed: 0 or more pixels")
+        if not 0 <= self.color_jitter <= 1:
+            raise KdartsError(f"color_jitter {self.color_jitter} of an augmentation; allowed: 0 to 1")
+        if self.random_resized_crop and self.pad:
+            raise KdartsError(f"pad {self.pad} with random_resized_crop; allowed: 0, there is one crop")
 
     def __call__(self, images: tf.Tensor, seed: tf.Tensor, mean: Sequence[float], std: Sequence[float]) -> tf.Tensor:
         """Augments a batch.
@@ -145,9 +159,15 @@ class Augmentation:
         Returns:
             float32 of the same shape, normalised.
         """
+        if self.random_resized_crop:
+            images = random_resized_crop(tf.cast(images, tf.uint8), tf.random.fold_in(seed, 0))
         if self.pad or self.flip:
             mirror = tf.random.fold_in(seed, 1) if self.flip else None
             images = _moved(images, self.pad, tf.random.fold_in(seed, 0), mirror)
+        if self.color_jitter:
+            images = color_jitter(tf.cast(images, tf.uint8), tf.random.fold_in(seed, 4), self.color_jitter)
+        if self.auto_augment != "none":
+            images = auto_augment(tf.cast(images, tf.uint8), tf.random.fold_in(seed, 3), self.auto_augment)
         return cutout(normalize(images, mean, std), tf.random.fold_in(seed, 2), self.cutout)
 
 

@@ -33,6 +33,12 @@ def write_arrays(path: str | os.PathLike, arrays: dict[str, np.ndarray]) -> None
     write_with(path, lambda temporary: np.savez(temporary, **arrays))
 
 
+def read_column(path: str | os.PathLike, name: str) -> list[float]:
+    """The numbers in a column of a CSV written by `write_table`."""
+    with pathlib.Path(path).open(newline="", encoding="utf-8") as file:
+        return [float(row[name]) for row in csv.DictReader(file)]
+
+
 def write_table(path: str | os.PathLike, rows: list[dict]) -> None:
     """Writes rows as CSV, with a column for every key of any row, in order of first appearance."""
     columns = list(dict.fromkeys(key for row in rows for key in row))

@@ -5,7 +5,7 @@ import pathlib
 import keras
 
 from kdarts.genotypes.errors import KdartsError
-from kdarts.nets import auxiliary, drop_path  # noqa: F401  (their layers must be known to read a model)
+from kdarts.nets import auxiliary, drop_path, smoothed_loss  # noqa: F401  (must be known to read a model)
 from kdarts.run.files import read_json
 from kdarts.search import optimizers  # noqa: F401
 

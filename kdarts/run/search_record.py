@@ -5,12 +5,15 @@ import json
 import keras
 import numpy as np
 
+from kdarts.genotypes.distance import distance
 from kdarts.genotypes.files import write_text
 from kdarts.genotypes.genotype import Genotype
 from kdarts.run.checkpoint import Checkpoint
 from kdarts.run.files import write_arrays, write_table
 from kdarts.run.workdir import Workdir
+from kdarts.search.method import Method
 from kdarts.search.search import Search
+from kdarts.search.stopping import get_stop
 
 
 def alpha_names(search: Search) -> list[str]:
@@ -43,6 +46,8 @@ class SearchRecord(keras.callbacks.Callback):
             self.checkpoint.arrays.setdefault(name, []).append(alpha.numpy())
         if logs is not None:
             logs["skip_connects"] = genotype.skip_connects()
+            if search.start is not None:
+                logs["distance"] = distance(genotype, search.start)
 
     def write(self) -> Genotype | None:
         """Writes the files of all epochs so far; returns the latest genotype, None before the first epoch."""
@@ -57,6 +62,28 @@ class SearchRecord(keras.callbacks.Callback):
         genotype = Genotype.from_json(found[-1])
         genotype.save(self.workdir / "genotype.json")
         return genotype
+
+
+class StopRule(keras.callbacks.Callback):
+    """Ends the search where the method's stop rule says so, and notes it as `stopped_by`.
+
+    It stands before the `Checkpoint` in the list of callbacks, so that a finished search is known to be finished.
+
+    Args:
+        method: gives the rule.
+        checkpoint: holds the notes.
+    """
+
+    def __init__(self, method: Method, checkpoint: Checkpoint):
+        super().__init__()
+        self.method, self.checkpoint = method, checkpoint
+        self._rule = get_stop(method.stop)
+
+    def on_epoch_end(self, epoch, logs=None):
+        history = [*self.checkpoint.records["history"], {"epoch": epoch, **(logs or {})}]
+        if self._rule(history, self.method):
+            self.checkpoint.records["stopped_by"] = self.method.stop
+            self.model.stop_training = True
 
 
 class WriteFiles(keras.callbacks.Callback):

@@ -10,10 +10,10 @@ from kdarts.run import pipeline
 from kdarts.run.checkpoint import Checkpoint
 from kdarts.run.files import read_json, write_json
 from kdarts.run.logs import loggers, verbosity
-from kdarts.run.search_record import SearchRecord, WriteFiles
+from kdarts.run.search_record import SearchRecord, StopRule, WriteFiles
 from kdarts.run.timing import Progress, StepTime, peak_memory_mb
 from kdarts.run.workdir import Workdir
-from kdarts.search.schedules import ArchitectureRate, Cosine
+from kdarts.search.schedules import ArchitectureRate, Cosine, Pretraining
 from kdarts.search.search import Search
 
 
@@ -58,38 +58,37 @@ def run_search(
     record.write()
     evaluation = pipeline.eval_dataset(valid, method.batch_size, mean, std)
     more = callbacks(checkpoint, evaluation)
-    step_time = StepTime()
-    if first_epoch < method.epochs:
+    step_time, epochs = StepTime(), method.pretrain_epochs + method.epochs
+    if first_epoch < epochs and "stopped_by" not in checkpoint.records:
         steps = pipeline.steps_per_epoch(train, method.batch_size)
         start = first_epoch * steps
         batches = pipeline.search_dataset_from(
             train, valid, method.batch_size, seed, augmentation, mean, std, start_step=start
         )
         if first_epoch:
-            print(f"going on after epoch {first_epoch} of {method.epochs}", flush=True)
+            print(f"going on after epoch {first_epoch} of {epochs}", flush=True)
         print("building the search step …", flush=True)
-        rate = Cosine(method.learning_rate, method.final_learning_rate, method.epochs)
+        length = method.epochs, method.pretrain_epochs
+        rate = Cosine(method.learning_rate, method.final_learning_rate, *length)
         arch_final = method.arch_final_learning_rate
-        arch_rate = Cosine(
-            method.arch_learning_rate,
-            method.arch_learning_rate if arch_final is None else arch_final,
-            method.epochs,
-        )
+        arch_final = method.arch_learning_rate if arch_final is None else arch_final
         checkpoint.records["seconds"] += time.monotonic() - began
         search.fit(
             batches,
             steps_per_epoch=steps,
-            epochs=method.epochs,
+            epochs=epochs,
             initial_epoch=first_epoch,
             validation_data=evaluation if validate_every else None,
             validation_freq=validate_every or 1,
             verbose=verbosity(),
             callbacks=[
                 keras.callbacks.LearningRateScheduler(rate),
-                ArchitectureRate(arch_rate),
+                ArchitectureRate(Cosine(method.arch_learning_rate, arch_final, *length)),
+                Pretraining(method.pretrain_epochs),
                 step_time,
                 record,
                 *more,
+                StopRule(method, checkpoint),
                 checkpoint,
                 WriteFiles(record.write),
                 *loggers(workdir / "events"),
@@ -114,10 +113,11 @@ def run_search(
         "cells": len(net.plan),
         "channels": net.channels,
         "skip_connects": genotype.skip_connects(),
+        **({"distance": history[-1]["distance"]} if "distance" in history[-1] else {}),
         "step_ms": step_time.median_ms,
         "wall_seconds": checkpoint.records["seconds"],
         "peak_memory_mb": peak_memory_mb(),
-        "stopped_by": "epochs",
+        "stopped_by": checkpoint.records.get("stopped_by", "epochs"),
     }
     write_json(workdir / "summary.json", summary)
     return summary

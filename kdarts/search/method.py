@@ -15,7 +15,7 @@ class Method:
         name: as `--method` spells it.
         paper: where it comes from.
         space: name of the search space.
-        sharing: which cells share an α.
+        sharing: which cells share an α: "shared", "individual", or "start": those that are identical in the start.
         mixing: how α weighs the candidates.
         order: the architecture gradient: "first", "second" (unrolled, finite differences) or "exact" (unrolled).
         discretization: the rule that makes a genotype of α.
@@ -30,6 +30,10 @@ class Method:
         learning_rate, final_learning_rate, momentum, l2, clip: of the weights' SGD; the rate falls by half a cosine.
         arch_learning_rate, arch_beta_1, arch_beta_2, arch_l2: of α's Adam.
         arch_final_learning_rate: where α's rate goes by half a cosine; None: it stays.
+        pretrain_epochs: epochs before those, in which the weights alone are trained, at the first rate.
+        stop: what ends a search before its last epoch: "epochs" (nothing) or "distance" (see `stopping`).
+        stop_from, stop_window, stop_tolerance: first epoch that counts for it, from 0, after the pretraining; how many
+            epochs must agree; how far apart they may be.
         epochs, batch_size, channels, cells: the paper's sizes.
     """
 
@@ -59,6 +63,11 @@ class Method:
     arch_beta_1: float = 0.5
     arch_beta_2: float = 0.999
     arch_l2: float = 1e-3
+    pretrain_epochs: int = 0
+    stop: str = "epochs"
+    stop_from: int = 10
+    stop_window: int = 5
+    stop_tolerance: float = 1e-3
     epochs: int = 50
     batch_size: int = 64
     channels: int = 16

@@ -16,14 +16,17 @@ class Cosine:
     Attributes:
         initial, final: learning rates.
         epochs: length of the descent; at least 1.
+        begin: epochs at the first rate before it.
     """
 
     initial: float
     final: float
     epochs: int
+    begin: int = 0
 
     def __call__(self, epoch: int, rate: float | None = None) -> float:
-        return self.final + (self.initial - self.final) * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
+        done = max(0, epoch - self.begin) / self.epochs
+        return self.final + (self.initial - self.final) * (1 + math.cos(math.pi * done)) / 2
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,21 @@ class Warmup:
         if epoch >= self.epochs:
             return self.schedule(epoch)
         return self.schedule(epoch if self.current else 0) * (epoch + 1) / self.epochs
+
+
+class Pretraining(keras.callbacks.Callback):
+    """Lets a search train the weights alone in its first epochs.
+
+    Args:
+        epochs: how many.
+    """
+
+    def __init__(self, epochs: int):
+        super().__init__()
+        self.epochs = epochs
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.model.searching = epoch >= self.epochs
 
 
 class ArchitectureRate(keras.callbacks.Callback):

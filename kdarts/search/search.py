@@ -15,6 +15,7 @@ from kdarts.search.gradients import get_order
 from kdarts.search.method import Method, get_method
 from kdarts.search.objective import Objective, cross_entropy
 from kdarts.search.optimizers import SGD, Adam
+from kdarts.search.start import start_from
 from kdarts.search.zero_one import FORMS, zero_one_loss
 
 
@@ -55,10 +56,11 @@ class Search(keras.Model):
     Args:
         supernet: what to search in.
         method: a `Method` or the name of one.
+        start: a genotype that α starts from (see `start`), or None; its cells are the supernet's.
         **overrides: other choices on the method's axes, by their names (`order="second"`, `l2=1e-4`, ...).
     """
 
-    def __init__(self, supernet: Supernet, method: str | Method = "darts", **overrides):
+    def __init__(self, supernet: Supernet, method: str | Method = "darts", start: Genotype | None = None, **overrides):
         super().__init__(name="search", dtype=supernet.dtype_policy)
         self.supernet = supernet
         self.method = (get_method(method) if isinstance(method, str) else method).override(**overrides)
@@ -66,8 +68,24 @@ class Search(keras.Model):
         choice("discretization", self.method.discretization, RULES)
         choice("zero_one", self.method.zero_one, FORMS)
         self._gradients_of = None
+        self._searching = True
+        self.start = start
+        if start is not None:
+            start_from(supernet, start)
         self._contribution = keras.metrics.Mean("contribution") if self.method.ablation_weight else None
         self.built = True
+
+    @property
+    def searching(self) -> bool:
+        """Whether a step moves α; otherwise it trains the weights alone. May be set between two epochs of `fit`."""
+        return self._searching
+
+    @searching.setter
+    def searching(self, value: bool):
+        if value != self._searching:
+            self._searching = value
+            if self.train_function is not None:
+                self.make_train_function(force=True)
 
     def compile(self, optimizer=None, arch_optimizer=None, loss=None, metrics=("accuracy",), **kwargs):
         """As of `keras.Model`, with a second optimizer.
@@ -124,8 +142,11 @@ class Search(keras.Model):
     def train_step(self, data):
         """One step of α on the validation batch, then one of the weights on the training batch, at the new α."""
         (x, y), valid = data
-        gradients, contributions = self._compute_architecture_gradients((x, y), valid)
-        _apply(self.arch_optimizer, gradients, self.supernet.alphas)
+        if self.searching:
+            gradients, contributions = self._compute_architecture_gradients((x, y), valid)
+            _apply(self.arch_optimizer, gradients, self.supernet.alphas)
+            if self._ablation:
+                self._contribution.update_state(contributions)
         # Nothing of the second pass may start before the first has freed its activations.
         with tf.control_dependencies([tf.identity(alpha) for alpha in self.supernet.alphas]):
             x = tf.identity(x)
@@ -134,8 +155,6 @@ class Search(keras.Model):
         for variable, value in zip(self.supernet.non_trainable_variables, step["statistics"], strict=True):
             variable.assign(value)
         self._loss_tracker.update_state(step["loss"], sample_weight=tf.shape(x)[0])
-        if self._ablation:
-            self._contribution.update_state(contributions)
         return self.compute_metrics(x, y, step["logits"])
 
     def test_step(self, data):

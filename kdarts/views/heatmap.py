@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from kdarts.genotypes.errors import KdartsError
@@ -109,7 +110,7 @@ def _figure(panels, operations, edges, label, title):
         image = _panel(axes, panel, operations if column == 0 else None, labels, norm)
         axes.set_title(house.plain(str(name), 80), pad=5, parse_math=False)
     tall = high if lines == 1 else 2 * high + below + above
-    _colour_bar(figure, image, (width - right + 0.2, height - header - above - tall, tall), label)
+    colour_bar(figure, image, (width - right + 0.2, height - header - above - tall, tall), label)
     if title:
         look = {"fontsize": house.TITLE_SIZE + 1, "fontweight": "bold", "parse_math": False}
         figure.text(0.5, 1 - 0.2 / height, house.plain(title, 120), ha="center", va="center", **look)
@@ -117,26 +118,40 @@ def _figure(panels, operations, edges, label, title):
 
 
 def _panel(axes: Axes, values, operations, edges, norm) -> AxesImage:
-    image = axes.imshow(np.ma.masked_invalid(values.T), cmap=house.COLOUR_MAP, norm=norm, aspect="auto")
-    axes.set_facecolor("white")
+    image = value_grid(axes, values.T, norm)
     axes.set_xticks(range(len(edges)), edges)
     axes.set_yticks(range(values.shape[1]), operations or [], parse_math=False) if operations else axes.set_yticks([])
     axes.set_xlabel("edge (from→to)" if all("→" in edge for edge in edges) else "edge", labelpad=3)
+    return image
+
+
+def value_grid(axes: Axes, values: np.ndarray, norm: Normalize, digits: int = 2) -> AxesImage:
+    """Fills `axes` with a coloured field for each of `values`, its number in it; NaN is left blank.
+
+    Args:
+        axes: empty ones.
+        values: `[rows, columns]`; the first row is on top.
+        norm: the colour scale.
+        digits: after the point.
+    """
+    image = axes.imshow(np.ma.masked_invalid(values), cmap=house.COLOUR_MAP, norm=norm, aspect="auto")
+    axes.set_facecolor("white")
     axes.tick_params(length=0, pad=3)
-    axes.set_xticks(np.arange(len(edges) + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(values.shape[1] + 1) - 0.5, minor=True)
+    axes.set_xticks(np.arange(values.shape[1] + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(values.shape[0] + 1) - 0.5, minor=True)
     axes.grid(which="minor", color="white", linewidth=0.8)
     axes.tick_params(which="minor", length=0)
     axes.spines[:].set_visible(False)
     colours = colormaps[house.COLOUR_MAP]
-    for (edge, operation), value in np.ndenumerate(values):
+    for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
             look = {"fontsize": house.SMALL_SIZE - 0.5, "color": house.contrast(colours(norm(value)))}
-            axes.text(edge, operation, f"{value:.2f}", ha="center", va="center", **look)
+            axes.text(column, row, f"{value:.{digits}f}", ha="center", va="center", **look)
     return image
 
 
-def _colour_bar(figure, image, place, label) -> None:
+def colour_bar(figure: Figure, image: AxesImage, place: tuple[float, float, float], label: str) -> None:
+    """Draws the colour scale of `image`; `place` is its left side, its foot and its height in inches."""
     x, y, tall = place
     width, height = figure.get_size_inches()
     bar = figure.colorbar(image, cax=figure.add_axes((x / width, y / height, 0.14 / width, tall / height)))

@@ -1,0 +1,86 @@
+"""The axes of a method as flags."""
+
+from dataclasses import fields
+
+from absl import flags
+
+from kdarts.genotypes.errors import choice
+from kdarts.search.method import Method, get_method, method_names
+
+SMALL = {"epochs": 25, "channels": 8, "batch_size": 64, "learning_rate": 0.025}
+"""For the built-in digits in place of a paper's sizes, which are meant for 50,000 photographs."""
+
+HASTE = 10
+"""A search of 275 steps instead of 20,000 must move α in longer ones: how many times, for the digits."""
+
+AXES = {
+    "space": "search space: what may be found",
+    "sharing": "which cells share an α: shared (normal and reduce), individual, or start (those identical in --start)",
+    "mixing": "how α weighs the candidates of an edge: softmax, sigmoid or max_w",
+    "order": "architecture gradient: first, second (unrolled, finite differences), exact (unrolled)",
+    "discretization": "rule that makes a genotype of α",
+    "threshold": "least weight of an operation, for rules that have one",
+    "zero_one_weight": "of the zero-one loss, which drives each mixing weight to 0 or 1; 0: none",
+    "zero_one": "form of the zero-one loss: l2 or l1",
+    "ablation_weight": "of the ablation loss, which rewards a cell by what its absence costs; 0: none",
+    "ablation": "gradient of the ablation loss: own (from forward passes alone), exact, constant (none)",
+    "removal": "what stands in for a removed cell: skip, zero, half or random",
+    "ablation_sign": "what a cell gets that contributes more than its share: reward, or paper (the printed sign)",
+    "ablation_margin": "the ablation loss counts while the mean contribution is below minus this",
+    "ablation_clip": "greatest size of a factor in the ablation loss's gradient",
+    "learning_rate": "of the weights, at the start",
+    "final_learning_rate": "of the weights, at the end of the cosine",
+    "momentum": "of the weights' SGD",
+    "l2": "L2 penalty on the weights",
+    "clip": "greatest norm of the weights' gradient",
+    "arch_learning_rate": "of α, at the start",
+    "arch_final_learning_rate": "of α, at the end of the cosine; unset: it stays",
+    "arch_beta_1": "first decay of α's Adam",
+    "arch_beta_2": "second decay of α's Adam",
+    "arch_l2": "L2 penalty on α",
+    "pretrain_epochs": "epochs before those, in which the weights alone are trained",
+    "stop": "what may end the search early: epochs (nothing) or distance (to --start, once it is stable)",
+    "stop_from": "first epoch that counts for the stop rule",
+    "stop_window": "epochs that must agree",
+    "stop_tolerance": "how far apart they may be",
+    "epochs": "length of the search",
+    "batch_size": "examples in each of a step's two batches",
+    "channels": "channels of a node before any reduction",
+    "cells": "number of cells",
+}
+"""What each axis of a method is, for its flag."""
+
+
+def define(values: flags.FlagValues) -> None:
+    """One flag for each axis of a method, unset: the method's own choice."""
+    for field in fields(Method):
+        if field.name not in AXES:
+            continue
+        text = f"{AXES[field.name]}; default by method"
+        if field.type is int:
+            least = 0 if field.name in ("pretrain_epochs", "stop_from") else 1
+            flags.DEFINE_integer(field.name, None, text, lower_bound=least, flag_values=values)
+        elif field.type in (float, float | None):
+            flags.DEFINE_float(field.name, None, text, lower_bound=0.0, flag_values=values)
+        else:
+            flags.DEFINE_string(field.name, None, text, flag_values=values)
+
+
+def chosen_method(values: flags.FlagValues) -> Method:
+    """The method with the flags' choices."""
+    choice("method", values.method, method_names())
+    method = get_method(values.method)
+    if "dataset" in values and values.dataset == "digits":
+        method = small(method)
+    return method.override(**{name: values[name].value for name in AXES if values[name].value is not None})
+
+
+def small(method: Method) -> Method:
+    """The method at a size for the built-in digits."""
+    final = method.arch_final_learning_rate
+    return method.override(
+        **SMALL,
+        cells=method.cells if method.sharing == "individual" else 5,
+        arch_learning_rate=HASTE * method.arch_learning_rate,
+        arch_final_learning_rate=None if final is None else HASTE * final,
+    )
