@@ -54,7 +54,8 @@ def test_help_and_lists(capsys):
         assert main([verb, "--help"]) == 0
         assert f"usage: kdarts {verb}" in capsys.readouterr().out
     assert main(["methods", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out.splitlines()[0])["name"] == "darts"
+    names = [json.loads(line)["name"] for line in capsys.readouterr().out.splitlines()]
+    assert "darts" in names and names == sorted(names)
     assert main(["spaces", "--json"]) == 0
     first = json.loads(capsys.readouterr().out.splitlines()[0])
     assert first["name"] == "darts"

@@ -101,6 +101,6 @@ def get_method(name: str) -> Method:
 
 
 def method_names() -> list[str]:
-    """Every known name."""
+    """Every known name, in alphabetical order."""
     importlib.import_module("kdarts.search.methods")
-    return _METHODS.names()
+    return sorted(_METHODS.names())
