@@ -4,8 +4,7 @@ from dataclasses import fields
 
 from absl import flags
 
-from kdarts.genotypes.errors import choice
-from kdarts.search.method import Method, get_method, method_names
+from kdarts.search.method import Method, get_method
 
 SMALL = {"epochs": 25, "channels": 8, "batch_size": 64, "learning_rate": 0.025}
 """For the built-in digits in place of a paper's sizes, which are meant for 50,000 photographs."""
@@ -68,7 +67,6 @@ def define(values: flags.FlagValues) -> None:
 
 def chosen_method(values: flags.FlagValues) -> Method:
     """The method with the flags' choices."""
-    choice("method", values.method, method_names())
     method = get_method(values.method)
     if "dataset" in values and values.dataset == "digits":
         method = small(method)

@@ -23,7 +23,7 @@ class Registry:
 
     def get(self, name: str):
         """What is called `name`; raises `KdartsError` with the known names otherwise."""
-        return self._items[choice(self.what, name, self._items)]
+        return self._items[choice(self.what, name, sorted(self._items))]
 
     def names(self) -> list[str]:
         """Every known name."""
