@@ -18,7 +18,6 @@ from kdarts.search.method import get_method
 from kdarts.search.schedules import Cosine, Pretraining
 from kdarts.search.search import Search
 from kdarts.search.start import alphas_from, start_from
-from kdarts.search.stopping import get_stop
 
 FEW = SearchSpace("few", ("avg_pool_3x3", "skip_connect", "dil_conv_3x3"), nodes=2, multiplier=2)
 START = Genotype(
@@ -94,23 +93,6 @@ def test_schedules_count_from_the_end_of_the_pretraining():
     plain, later = Cosine(0.1, 0.01, 10), Cosine(0.1, 0.01, 10, begin=5)
     assert [later(e) for e in range(6)] == [0.1] * 6
     assert [later(e + 5) for e in range(10)] == [plain(e) for e in range(10)]
-
-
-def test_the_stop_rule_waits_until_the_distance_is_stable():
-    method = get_method("dartopti")
-    stable = get_stop("distance")
-    rising = [{"epoch": e, "distance": 0.01 * min(e, 17)} for e in range(30)]
-    fires = [n for n in range(1, 31) if stable(rising[:n], method)]
-    # Distances are equal from epoch 17 on: the fifth of them is epoch 21.
-    assert fires[0] == 22
-    level = [{"epoch": e, "distance": 0.1} for e in range(30)]
-    assert min(n for n in range(1, 31) if stable(level[:n], method)) == method.pretrain_epochs + 10 + 5
-    near = [{"epoch": e, "distance": 0.1 + 0.0009 * (e % 2)} for e in range(30)]
-    far = [{"epoch": e, "distance": 0.1 + 0.0011 * (e % 2)} for e in range(30)]
-    assert stable(near, method) and not stable(far, method)
-    assert not get_stop("epochs")(level, method)
-    with pytest.raises(KdartsError, match="allowed: epochs, distance"):
-        get_stop("never")
 
 
 def test_a_search_ends_by_its_distance_and_is_known_to_be_finished(tmp_path, capsys):

@@ -22,7 +22,17 @@ def max_w(alpha):
     return 1 - ops.max(weights, axis=-1, keepdims=True) + weights
 
 
-MIXINGS = {"softmax": softmax, "sigmoid": sigmoid, "max_w": max_w}
+def node_softmax(alpha):
+    """I-DARTS (Jiang et al. 2019): all candidates of all edges that lead to a node compete."""
+    shares, first, node = [], 0, 2
+    while first < alpha.shape[0]:
+        rows = alpha[first : first + node]
+        shares.append(ops.reshape(ops.softmax(ops.reshape(rows, (-1,))), rows.shape))
+        first, node = first + node, node + 1
+    return ops.concatenate(shares, axis=0)
+
+
+MIXINGS = {"softmax": softmax, "sigmoid": sigmoid, "max_w": max_w, "node_softmax": node_softmax}
 
 
 def get_mixing(name: str):

@@ -13,7 +13,7 @@ from kdarts.run.files import write_arrays, write_table
 from kdarts.run.workdir import Workdir
 from kdarts.search.method import Method
 from kdarts.search.search import Search
-from kdarts.search.stopping import get_stop
+from kdarts.search.stopping import SoFar, get_stop
 
 
 def alpha_names(search: Search) -> list[str]:
@@ -80,8 +80,14 @@ class StopRule(keras.callbacks.Callback):
         self._rule = get_stop(method.stop)
 
     def on_epoch_end(self, epoch, logs=None):
-        history = [*self.checkpoint.records["history"], {"epoch": epoch, **(logs or {})}]
-        if self._rule(history, self.method):
+        records = self.checkpoint.records
+        so_far = SoFar(
+            [*records["history"], {"epoch": epoch, **(logs or {})}],
+            Genotype.from_json(records["genotypes"][-1]),
+            [np.stack(rows) for rows in self.checkpoint.arrays.values()],
+            self.model.supernet.space.operations,
+        )
+        if self._rule(so_far, self.method):
             self.checkpoint.records["stopped_by"] = self.method.stop
             self.model.stop_training = True
 

@@ -1,28 +1,70 @@
 """What ends a search before its last epoch."""
 
+from dataclasses import dataclass
+
+import numpy as np
+
 from kdarts.genotypes.errors import choice
+from kdarts.genotypes.genotype import Genotype
+from kdarts.nets.operations import get_operation
 from kdarts.search.method import Method
 
 
-def epochs(history: list[dict], method: Method) -> bool:
+@dataclass(frozen=True)
+class SoFar:
+    """A search after an epoch.
+
+    Attributes:
+        history: a row of figures for each epoch, `epoch` among them, counted from 0.
+        genotype: what α stands for now.
+        alphas: for each α its values after every epoch, `[epochs, edges, operations]`.
+        operations: names of the columns.
+    """
+
+    history: list[dict]
+    genotype: Genotype
+    alphas: list[np.ndarray]
+    operations: tuple[str, ...]
+
+    def counting(self, method: Method) -> int:
+        """Number of epochs that count for a rule: those from the method's `stop_from` on, after the pretraining."""
+        return len(self.history) - (method.pretrain_epochs + method.stop_from)
+
+
+def epochs(so_far: SoFar, method: Method) -> bool:
     """Never: the search runs its epochs."""
     return False
 
 
-def distance(history: list[dict], method: Method) -> bool:
+def distance(so_far: SoFar, method: Method) -> bool:
     """Once the distance to the start no longer changes (D-DARTS section 5.4).
 
-    Each of the last `stop_window` epochs, all from `stop_from` on, is within `stop_tolerance` of the latest.
+    Each of the last `stop_window` epochs is within `stop_tolerance` of the latest.
     """
-    first = method.pretrain_epochs + method.stop_from
-    values = [row["distance"] for row in history if row["epoch"] >= first]
-    last = values[-method.stop_window :]
-    return len(last) == method.stop_window and all(abs(v - last[-1]) <= method.stop_tolerance for v in last)
+    if so_far.counting(method) < method.stop_window:
+        return False
+    last = [row["distance"] for row in so_far.history[-method.stop_window :]]
+    return all(abs(value - last[-1]) <= method.stop_tolerance for value in last)
 
 
-RULES = {"epochs": epochs, "distance": distance}
+def skips(so_far: SoFar, method: Method) -> bool:
+    """Once a cell has `stop_skips` skip connections or more (DARTS+, Liang et al. 2019, criterion 1)."""
+    most = max(sum(operation == "skip_connect" for operation, _, _ in cell) for cell in so_far.genotype.cells)
+    return so_far.counting(method) > 0 and most >= method.stop_skips
+
+
+def ranking(so_far: SoFar, method: Method) -> bool:
+    """Once α ranks the operations with weights of every edge as it did for `stop_window` epochs (DARTS+, criterion 2)."""
+    if so_far.counting(method) < method.stop_window:
+        return False
+    learned = [k for k, name in enumerate(so_far.operations) if get_operation(name).parametric(1)]
+    ranks = [np.argsort(-alpha[-method.stop_window :][..., learned], -1, kind="stable") for alpha in so_far.alphas]
+    return all((rank == rank[-1]).all() for rank in ranks)
+
+
+RULES = {"epochs": epochs, "distance": distance, "skips": skips, "ranking": ranking}
 
 
 def get_stop(name: str):
-    """The rule called `name`, of the history and the method; raises `KdartsError` with the known names otherwise."""
+    """The rule called `name`, of the search so far and the method; raises `KdartsError` with the known names otherwise."""
     return RULES[choice("stop", name, RULES)]

@@ -1,0 +1,58 @@
+"""Which candidates a pass trains: all of them, or one of each edge, drawn anew for every pass."""
+
+import tensorflow as tf
+
+from kdarts.genotypes.errors import choice
+
+HOTTEST, COLDEST = 10.0, 0.1
+"""GDAS' temperature at the start and at the end of a search; between them it falls in a straight line."""
+
+
+def all_candidates(weights, none, progress, seed):
+    """Every candidate with its weight (DARTS Eq. 2)."""
+    return weights
+
+
+def gumbel(weights, none, progress, seed):
+    """One candidate of each edge, drawn with its probability (GDAS, Dong and Yang 2019, Eq. 4 to 6).
+
+    The weights are 0 but for a single 1, and what is drawn passes its gradient on to all of the edge's α, by the
+    softmax of log p + g over the temperature, g a Gumbel noise. What is not drawn has no gradient of its own.
+
+    Args:
+        weights: after mixing, `[edges, operations]`; those of an edge are taken as its odds.
+        none: column of `none`, or None.
+        progress: 0 to 1, how much of the search is done.
+        seed: `[2]`, integer.
+    """
+    uniform = tf.random.stateless_uniform(tf.shape(weights), seed, 1e-20, 1.0, weights.dtype)
+    temperature = HOTTEST + (COLDEST - HOTTEST) * tf.cast(progress, weights.dtype)
+    odds = tf.nn.log_softmax(tf.math.log(weights), -1)
+    soft = tf.nn.softmax((odds - tf.math.log(-tf.math.log(uniform))) / temperature, -1)
+    drawn = tf.one_hot(tf.argmax(soft, -1), tf.shape(soft)[-1], dtype=soft.dtype)
+    return drawn * (1 + soft - tf.stop_gradient(soft))
+
+
+def random_genotype(weights, none, progress, seed):
+    """Two inputs of each node with one operation each, all equally likely (Li and Talwalkar 2019); α does not count.
+
+    The arguments are those of `gumbel`; `none` is never drawn.
+    """
+    edges, operations = weights.shape
+    draw = tf.random.stateless_uniform((edges, operations + 1), seed, dtype=weights.dtype)
+    columns = tf.constant([k != none for k in range(operations)])
+    best = tf.argmax(tf.where(columns, draw[:, :-1], -1), -1)
+    kept, first, node = [], 0, 2
+    while first < edges:
+        chosen = tf.math.top_k(draw[first : first + node, -1], 2).indices
+        kept.append(tf.reduce_max(tf.one_hot(chosen, node, dtype=weights.dtype), 0))
+        first, node = first + node, node + 1
+    return tf.concat(kept, 0)[:, None] * tf.one_hot(best, operations, dtype=weights.dtype)
+
+
+SAMPLINGS = {"all": all_candidates, "gumbel": gumbel, "random": random_genotype}
+
+
+def get_sampling(name: str):
+    """The function called `name`; raises `KdartsError` with the known names otherwise."""
+    return SAMPLINGS[choice("sampling", name, SAMPLINGS)]
