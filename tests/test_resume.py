@@ -15,6 +15,7 @@ from kdarts.run.workdir import Workdir
 ROOT = pathlib.Path(__file__).parent.parent
 SEARCH = ["search", "--cells=2", "--channels=4", "--nodes=2", "--epochs=4", "--validate_every=2", "--order=second"]
 DDARTS = [*SEARCH[:4], "--epochs=3", "--method=ddarts", "--removal=random", "--precision=mixed_float16"]
+PDARTS = ["search", "--method=pdarts", "--stages=2:8,2:5:0.4,3:3:0.7", "--channels=4", "--nodes=2", "--epochs=3"]
 TRAIN = ["train", "--genotype=DARTS_V1", "--cells=2", "--channels=4", "--epochs=4", "--drop_path=0.3", "--cutout=2"]
 TRAIN += ["--auto_augment=cifar10", "--label_smoothing=0.1"]
 
@@ -34,10 +35,10 @@ def finish(arguments, workdir) -> str:
     return said
 
 
-def kill_after(arguments, workdir, epoch: int) -> None:
+def kill_after(arguments, workdir, epoch: int, folder: str = "backup") -> None:
     """Starts the command and kills it as soon as the state of `epoch` epochs is there."""
     process = start(arguments, workdir)
-    state = workdir / "backup" / f"epoch-{epoch:06d}.npz"
+    state = workdir / folder / f"epoch-{epoch:06d}.npz"
     limit = time.monotonic() + 200
     while not state.exists():
         assert process.poll() is None, process.communicate()[0]
@@ -66,6 +67,19 @@ def test_a_search_killed_in_any_epoch_comes_to_the_same_result(tmp_path, epochs)
 @pytest.mark.slow
 def test_a_killed_search_of_individual_cells_in_float16_comes_to_the_same_result(tmp_path):
     _killed_and_whole(DDARTS, tmp_path, [1], ["genotype.json", "history.csv", "alphas.npz"])
+
+
+@pytest.mark.slow
+def test_a_search_of_stages_killed_in_its_second_comes_to_the_same_result(tmp_path):
+    arguments = [*PDARTS, "--warmup_epochs=1", "--validate_every=2"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    finish(arguments, whole)
+    kill_after(arguments, killed, 2, "stages/2/backup")
+    assert "going on after epoch 2 of 3" in finish(arguments, killed)
+    for name in ("genotype.json", "genotypes.jsonl", "history.csv"):
+        assert (whole / name).read_bytes() == (killed / name).read_bytes(), name
+    for name in ("alphas.npz", *(f"stages/{stage}/backup/epoch-000003.npz" for stage in (1, 2, 3))):
+        same_state(whole / name, killed / name)
 
 
 def test_what_a_kill_left_half_written_is_cleared_away(tmp_path):

@@ -1,10 +1,12 @@
 """The axes of a method as flags."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from absl import flags
 
+from kdarts.genotypes.errors import KdartsError
 from kdarts.search.method import Method, get_method
+from kdarts.search.stage import parse_stages
 
 SMALL = {"epochs": 25, "channels": 8, "batch_size": 64, "learning_rate": 0.025}
 """For the built-in digits in place of a paper's sizes, which are meant for 50,000 photographs."""
@@ -22,6 +24,7 @@ AXES = {
     "order": "architecture gradient: first, second (unrolled, finite differences), exact (unrolled)",
     "discretization": "rule that makes a genotype of α",
     "threshold": "least weight of an operation, for rules that have one",
+    "max_skips": "most skip connections of a normal cell, for the rule progressive",
     "zero_one_weight": "of the zero-one loss, which drives each mixing weight to 0 or 1; 0: none",
     "zero_one": "form of the zero-one loss: l2 or l1",
     "ablation_weight": "of the ablation loss, which rewards a cell by what its absence costs; 0: none",
@@ -40,7 +43,10 @@ AXES = {
     "arch_beta_1": "first decay of α's Adam",
     "arch_beta_2": "second decay of α's Adam",
     "arch_l2": "L2 penalty on α",
+    "arch_clip": "greatest norm of the gradient of α",
     "pretrain_epochs": "epochs before those, in which the weights alone are trained",
+    "warmup_epochs": "of the epochs, how many at the start train the weights alone",
+    "skip_dropout": "highest rate of the dropout on skip connections; it decays while α moves",
     "stop": "what may end the search early: epochs (nothing) or distance (to --start, once it is stable)",
     "stop_from": "first epoch that counts for the stop rule",
     "stop_window": "epochs that must agree",
@@ -49,6 +55,7 @@ AXES = {
     "batch_size": "examples in each of a step's two batches",
     "channels": "channels of a node before any reduction",
     "cells": "number of cells",
+    "stages": "searches one after another, as cells:operations on an edge:skip dropout of each, such as 5:8:0,11:5:0.4",
 }
 """What each axis of a method is, for its flag."""
 
@@ -60,7 +67,7 @@ def define(values: flags.FlagValues) -> None:
             continue
         text = f"{AXES[field.name]}; default by method"
         if field.type is int:
-            least = 0 if field.name in ("pretrain_epochs", "stop_from") else 1
+            least = 0 if field.name in ("max_skips", "pretrain_epochs", "warmup_epochs", "stop_from") else 1
             flags.DEFINE_integer(field.name, None, text, lower_bound=least, flag_values=values)
         elif field.type in (float, float | None):
             flags.DEFINE_float(field.name, None, text, lower_bound=0.0, flag_values=values)
@@ -73,7 +80,14 @@ def chosen_method(values: flags.FlagValues) -> Method:
     method = get_method(values.method)
     if "dataset" in values and values.dataset == "digits":
         method = small(method)
-    return method.override(**{name: values[name].value for name in AXES if values[name].value is not None})
+    given = {name: values[name].value for name in AXES if values[name].value is not None}
+    if "stages" in given:
+        given["stages"] = parse_stages(given["stages"])
+    method = method.override(**given)
+    for name in ("cells", "skip_dropout"):
+        if method.stages and name in given:
+            raise KdartsError(f"--{name}={given[name]}: each stage has its own; choose them by --stages")
+    return method
 
 
 def small(method: Method) -> Method:
@@ -83,6 +97,7 @@ def small(method: Method) -> Method:
     return method.override(
         **SMALL,
         cells=method.cells if method.sharing == "individual" else 5,
+        stages=tuple(replace(stage, cells=3 + number) for number, stage in enumerate(method.stages)),
         arch_learning_rate=haste * method.arch_learning_rate,
         arch_final_learning_rate=None if final is None else haste * final,
     )

@@ -36,6 +36,8 @@ def define(values: flags.FlagValues) -> None:
 def run(values: flags.FlagValues) -> None:
     """Times steps on random images, as `fit` runs them."""
     method = axes.chosen_method(values)
+    if method.stages:
+        method = method.at(method.stages[0])
     try:
         shape = tuple(int(n) for n in values.input_shape)
     except ValueError:

@@ -25,6 +25,7 @@ def run(values: flags.FlagValues) -> None:
             choices += f", cells by {method.discretization}"
             weights = {"zero-one": method.zero_one_weight, "ablation": method.ablation_weight}
             choices += "".join(f", {name} loss {weight:g}" for name, weight in weights.items() if weight)
+            choices += f", {len(method.stages)} stages" if method.stages else ""
             print(f"{name:14}{method.paper}\n{'':14}{choices}")
 
 

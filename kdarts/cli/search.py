@@ -53,6 +53,8 @@ def define_step(values: flags.FlagValues) -> None:
 def chosen_start(values: flags.FlagValues, method: Method) -> tuple[Genotype | None, Method]:
     """The genotype that `--start` names, and the method at its depth."""
     needing = [f"--{n}={c}" for n, c in (("sharing", "start"), ("stop", "distance")) if getattr(method, n) == c]
+    if values.start and method.stages:
+        raise KdartsError("--start: each of the method's stages begins anew")
     if not values.start:
         if needing:
             raise KdartsError(f"{' and '.join(needing)} need --start: a path, or a name of the zoo such as resnet18")
@@ -64,14 +66,22 @@ def chosen_start(values: flags.FlagValues, method: Method) -> tuple[Genotype | N
     return start, method
 
 
-def build(values: flags.FlagValues, method: Method, image_shape, num_classes: int, start: Genotype | None = None):
-    """The compiled search of a method on images of a shape, from a genotype if given."""
+def build(
+    values: flags.FlagValues,
+    method: Method,
+    image_shape,
+    num_classes: int,
+    start: Genotype | None = None,
+    candidates=None,
+    seed: int | None = None,
+):
+    """The compiled search of a method on images of a shape, from a genotype or with the candidates left, if given."""
     import keras
 
     from kdarts.nets.supernet import Supernet
     from kdarts.search.search import Search
 
-    keras.utils.set_random_seed(values.seed)
+    keras.utils.set_random_seed(values.seed if seed is None else seed)
     sharing, cells = method.sharing, {}
     if start is not None:
         sequence, reductions = start.at_depth(method.cells)
@@ -91,6 +101,8 @@ def build(values: flags.FlagValues, method: Method, image_shape, num_classes: in
         mixing=method.mixing,
         stem=values.stem,
         recompute=values.recompute,
+        candidates=candidates,
+        skip_dropout=method.skip_dropout,
         dtype=values.precision,
         **{"nodes": values.nodes, **cells},
     )
@@ -130,6 +142,7 @@ def search_in(workdir, values: flags.FlagValues, method: Method, start: Genotype
     """
     from kdarts.run import datasets
     from kdarts.run.search_run import run_search
+    from kdarts.run.stages import run_stages
     from kdarts.run.threads import configure_threads
 
     configure_threads()
@@ -140,45 +153,44 @@ def search_in(workdir, values: flags.FlagValues, method: Method, start: Genotype
         raise KdartsError(
             f"--batch_size={method.batch_size}: allowed is 1 to {min(len(train), len(valid))}, the images of a half"
         )
-    search = build(values, method, data.image_shape, data.num_classes, start)
-    cost = search.supernet.cost()
-    print(
-        f"{values.dataset} · {method.name} · {method.cells} cells, {method.channels} channels: "
-        f"{cost.params / 1e6:.2f} M weights, {cost.macs / 1e6:.1f} M MACs an image, "
-        f"{len(train) // method.batch_size} steps an epoch",
-        flush=True,
-    )
-    workdir.claim(options.remembered(values, start=start))
-    summary = run_search(
-        search,
-        workdir,
-        train,
-        valid,
-        mean=mean,
-        std=std,
-        augmentation=options.augmentation(values, data.image_shape),
-        seed=values.seed,
-        validate_every=values.validate_every,
-        about={"method": method.name, "dataset": values.dataset, "seed": values.seed},
-        **choices,
-    )
-    return search, summary
+
+    def make(method: Method, candidates=None, seed: int | None = None):
+        search = build(values, method, data.image_shape, data.num_classes, start, candidates, seed)
+        cost = search.supernet.cost()
+        print(
+            f"{values.dataset} · {method.name} · {method.cells} cells, {method.channels} channels: "
+            f"{cost.params / 1e6:.2f} M weights, {cost.macs / 1e6:.1f} M MACs an image, "
+            f"{len(train) // method.batch_size} steps an epoch",
+            flush=True,
+        )
+        workdir.claim(options.remembered(values, start=start))
+        return search
+
+    choices |= {
+        "mean": mean,
+        "std": std,
+        "augmentation": options.augmentation(values, data.image_shape),
+        "seed": values.seed,
+        "validate_every": values.validate_every,
+        "about": {"method": method.name, "dataset": values.dataset, "seed": values.seed},
+    }
+    if method.stages:
+        return run_stages(make, method, workdir, train, valid, **choices)
+    search = make(method)
+    return search, run_search(search, workdir, train, valid, **choices)
 
 
 def draw(search, found: Genotype, workdir, stopped: bool) -> None:
     """The pictures of a finished search, which found a genotype; `stopped` if its distance to the start ended it."""
-    import numpy as np
-
     from kdarts.run.files import read_column
-    from kdarts.run.search_record import alpha_names
+    from kdarts.run.search_record import alphas_by_name
     from kdarts.views.curve import draw_distance
     from kdarts.views.drawing import draw_genotype
     from kdarts.views.heatmap import draw_alphas
 
-    weights = [np.asarray(w) for w in search.supernet.mixing_weights()]
     titles = {"normal": "normal cell", "reduce": "reduction cell"}
-    names = [titles.get(name, name.replace("_", " ")) for name in alpha_names(search)]
-    named = dict(zip(names, weights, strict=True))
+    weights = alphas_by_name(search, mixed=True)
+    named = {titles.get(name, name.replace("_", " ")): weight for name, weight in weights.items()}
     draw_alphas(named, search.supernet.space.operations, workdir / "alphas.png")
     draw_genotype(found, workdir / "cells.svg")
     if search.start is not None:

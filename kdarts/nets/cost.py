@@ -136,10 +136,16 @@ def supernet_cost(
     input_shape,
     num_classes: int,
     channels: int,
+    candidates=None,
 ) -> Cost:
-    """Cost of a supernet in which every edge `(to, from)` holds every operation."""
+    """Cost of a supernet whose edges `(to, from)` hold every operation, or in each cell those of `candidates`."""
     tally = _Tally(input_shape, channels, stem, affine=False)
-    every = [(operation, source) for _, source in edges for operation in operations]
-    for cell in plan:
-        tally.cell(cell, every, multiplier)
+    pairs = [(operation, source) for _, source in edges for operation in operations]
+    for index, cell in enumerate(plan):
+        held = (
+            pairs
+            if candidates is None
+            else [p for p, there in zip(pairs, candidates[index].flat, strict=True) if there]
+        )
+        tally.cell(cell, held, multiplier)
     return tally.total(num_classes)

@@ -3,12 +3,12 @@
 import tensorflow as tf
 
 
-def recomputed(cell, s0, s1, mixing, only=None):
+def recomputed(cell, s0, s1, mixing, **options):
     """The output of a cell in training, of which no more than the inputs is kept for the gradient.
 
     Args:
         cell: a `SearchCell`; its running statistics are updated as by a call.
-        s0, s1, mixing, only: as of its call.
+        s0, s1, mixing, **options: as of its call.
 
     Returns:
         As of its call. Its derivatives, the second ones included, are those of the cell.
@@ -19,7 +19,7 @@ def recomputed(cell, s0, s1, mixing, only=None):
 
     def forward(s0, s1, *rest):
         output, after = cell.stateless_call(
-            list(rest[edges:]), statistics, s0, s1, mixing=list(rest[:edges]), training=True, only=only
+            list(rest[edges:]), statistics, s0, s1, mixing=list(rest[:edges]), **options
         )
         return output, *after
 

@@ -58,7 +58,8 @@ def load_reference_state(model, state) -> None:
     Args:
         model: a `Supernet`, or a network made by `build_network`.
         state: `{name: array}` with the reference code's names (`cells.0._ops.3._ops.4.op.1.weight`, ...) and layouts.
-            Running statistics are optional: where they are missing, the model keeps its own. In a network, DARTS
+            Running statistics are optional: where they are missing, the model keeps its own. P-DARTS' supernets have
+            `cells.0.cell_ops.3.m_ops.2`, the number among the operations that the edge has. In a network, DARTS
             numbers the edges of a cell (`cells.0._ops.3.op.1.weight`); D-DARTS, for genotypes with a sequence, names
             the k-th operation of an edge (`cells.0._ops.{to}.{from}.{k}.op.1.weight`). What it keeps for
             operations that the network leaves out (`Genotype.live`), or whose result nothing reads, is ignored.
@@ -82,18 +83,29 @@ def _supernet_values(model: Supernet, state: _State) -> list:
         for stack in cell.preprocess:
             pending += _stack_values(stack, [f"cells.{index}.{stack.name}"], state)
         for source, fan_out in enumerate(cell.fan_outs):
-            edges = [f"cells.{index}._ops.{e}._ops" for e, (_, start) in enumerate(rows) if start == source]
-            pending += _fan_out_values(fan_out, edges, state)
+            numbers = [e for e, (_, start) in enumerate(rows) if start == source]
+            names = [_operation_names(model, index, e, state) for e in numbers]
+            pending += _fan_out_values(fan_out, names, state)
     return pending + _dense_values(model.classifier, "classifier", state)
 
 
-def _fan_out_values(fan_out: FanOut, edges: list[str], state: _State) -> list:
+def _operation_names(model: Supernet, cell: int, edge: int, state: _State) -> dict[int, str]:
+    """What the operations of an edge are called, by their columns: numbered among those that it has."""
+    in_pdarts = any(".cell_ops." in name for name in state.arrays)
+    path = f"cells.{cell}.cell_ops.{edge}.m_ops" if in_pdarts else f"cells.{cell}._ops.{edge}._ops"
+    columns = range(len(model.space.operations))
+    if model.candidates is not None:
+        columns = [c for c in columns if model.candidates[model.sequence[cell]][edge, c]]
+    return {column: f"{path}.{k}" for k, column in enumerate(columns)}
+
+
+def _fan_out_values(fan_out: FanOut, edges: list[dict[int, str]], state: _State) -> list:
     pending = []
     for column, stack in fan_out.stacks.items():
-        pending += _stack_values(stack, [f"{edge}.{column}" for edge in edges], state)
+        pending += _stack_values(stack, [edges[e][column] for e in fan_out.edges[column]], state)
     for column, stack in fan_out.free.items():
         # Every edge of the reference keeps the same statistics of the same pooled input; the first stands for all.
-        names = [f"{edge}.{column}" for edge in edges]
+        names = [edges[e][column] for e in fan_out.edges[column]]
         pending += _stack_values(stack, names[:1], state, pooling=True)
         for name in names[1:]:
             state.read.update(n for n in state.arrays if n.startswith(f"{name}.1.running"))

@@ -24,12 +24,14 @@ class SearchCell(keras.layers.Layer):
         multiplier: the output is the concatenation of the last `multiplier` nodes.
         reduction: whether edges from the two inputs have stride 2.
         after_reduction: whether the first input comes from before a reduction and must be halved.
+        candidates: which operations each edge has, boolean `[edges, operations]`; None: all.
 
     Call arguments:
         s0, s1: outputs of the cell before last and of the last one.
         mixing: for each source node the weights after mixing, `[edges that leave it, operations]`.
         training: whether to normalise by the batch's statistics.
         only: columns whose weights are not zero; None: all. The others cost nothing.
+        dropout: rate and seed `[2]` of a dropout on the edges that pass their input on; None: none.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class SearchCell(keras.layers.Layer):
         multiplier: int = 4,
         reduction: bool = False,
         after_reduction: bool = False,
+        candidates=None,
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
@@ -55,7 +58,9 @@ class SearchCell(keras.layers.Layer):
         for source in range(nodes + 1):
             copies = nodes - max(0, source - 1)
             stride = 2 if reduction and source < 2 else 1
-            self.fan_outs.append(FanOut(operations, copies, filters, stride, name=f"from_{source}", dtype=dtype))
+            rows = [e for e, (_, start) in enumerate(edge_sources(nodes)) if start == source]
+            left = None if candidates is None else candidates[rows]
+            self.fan_outs.append(FanOut(operations, copies, filters, stride, left, name=f"from_{source}", dtype=dtype))
 
     def build(self, s0_shape, s1_shape):
         for stack, shape in zip(self.preprocess, (s0_shape, s1_shape), strict=True):
@@ -63,14 +68,15 @@ class SearchCell(keras.layers.Layer):
         for fan_out in self.fan_outs:
             fan_out.build((None, None, None, self.filters))
 
-    def call(self, s0, s1, mixing, training=False, only=None):
+    def call(self, s0, s1, mixing, training=False, only=None, dropout=None):
         states = [stack(tf.nn.relu(s), training=training) for stack, s in zip(self.preprocess, (s0, s1), strict=True)]
         arriving = [[] for _ in range(self.nodes)]
         for source, fan_out in enumerate(self.fan_outs):
             if source >= 2:
                 states.append(tf.add_n(arriving[source - 2]))
             first = max(0, source - 1)
-            edges = fan_out(states[source], mixing=mixing[source], training=training, only=only)
+            drop = dropout and (dropout[0], tf.random.fold_in(dropout[1], source))
+            edges = fan_out(states[source], mixing=mixing[source], training=training, only=only, dropout=drop)
             for to, edge in zip(arriving[first:], edges, strict=True):
                 to.append(edge)
         states.append(tf.add_n(arriving[-1]))

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.nets import mixing as mixings
+from kdarts.nets.candidates import check_candidates, mix_candidates
 from kdarts.nets.cost import Cost, supernet_cost
 from kdarts.nets.initializers import uniform
 from kdarts.nets.plan import check_input_shape, check_reductions, choose_stem, plan_cells
@@ -49,6 +50,11 @@ class Supernet(keras.Model):
         multiplier: nodes in a cell's output, counted from the last; None: the space's, or all where a cell has fewer.
         stem: "auto" (by image size) or one of `STEMS`: "cifar", "small", "imagenet", "imagenet_quarter".
         recompute: whether a cell's activations are forgotten and made again for its gradient: less memory, more time.
+        candidates: for each α which operations an edge still has, boolean `[edges, operations]`; None: all. The
+            others have no weights and cost nothing; their α is 0 and their weight after mixing too.
+        skip_dropout: rate, 0 to below 1, of a dropout while training on what skip connections of stride 1 pass on,
+            element by element (P-DARTS section 3.3); held in the variable `skip_dropout_rate`. 0: none at all. Passes
+            from one state of the variables drop the same, so that finite differences compare like with like.
 
     Call arguments:
         x: images, channels last, float32.
@@ -72,6 +78,8 @@ class Supernet(keras.Model):
         multiplier: int | None = None,
         stem: str = "auto",
         recompute: bool = False,
+        candidates=None,
+        skip_dropout: float = 0.0,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -90,6 +98,11 @@ class Supernet(keras.Model):
         self.plan = plan_cells(cells, channels, self.reductions, self._stem.halved)
         self.sequence = share_cells(sharing, self.plan)
         self.sharing = sharing
+        rows, alphas = edge_sources(self.nodes), max(self.sequence) + 1
+        self.candidates = check_candidates(candidates, alphas, len(rows), len(self.space.operations))
+        if not 0 <= skip_dropout < 1:
+            raise KdartsError(f"skip_dropout {skip_dropout}: needs 0 <= skip_dropout < 1")
+        self.skip_dropout = skip_dropout
         dtype = self.dtype_policy
         self.stems = [
             Stack(operation, 1, int(width * channels), stride, affine=True, name=name, dtype=dtype)
@@ -103,6 +116,7 @@ class Supernet(keras.Model):
                 self.multiplier,
                 cell.reduction,
                 cell.after_reduction,
+                self.candidates and self.candidates[self.sequence[index]],
                 name=f"cell_{index}",
                 dtype=dtype,
             )
@@ -117,7 +131,6 @@ class Supernet(keras.Model):
             name="classifier",
             dtype=dtype.variable_dtype,
         )
-        rows = edge_sources(self.nodes)
         self._rows = [[e for e, (_, source) in enumerate(rows) if source == j] for j in range(self.nodes + 1)]
         shape = (len(rows), len(self.space.operations))
         self.alphas = [
@@ -128,8 +141,21 @@ class Supernet(keras.Model):
                 dtype="float64" if dtype.variable_dtype == "float64" else "float32",
                 autocast=False,
             )
-            for index in range(max(self.sequence) + 1)
+            for index in range(alphas)
         ]
+        if self.candidates is not None:
+            for alpha, present in zip(self.alphas, self.candidates, strict=True):
+                alpha.assign(tf.where(present, alpha, 0.0))
+        if skip_dropout:
+            self.skip_dropout_rate = self.add_weight(
+                name="skip_dropout_rate",
+                shape=(),
+                initializer=keras.initializers.Constant(skip_dropout),
+                trainable=False,
+                dtype="float32",
+                autocast=False,
+            )
+            self.draws = self.add_weight(name="draws", shape=(), initializer="zeros", trainable=False, dtype="int64")
         self.build()
 
     def build(self):
@@ -153,7 +179,17 @@ class Supernet(keras.Model):
 
     def mixing_weights(self) -> list:
         """α after mixing, `[edges, operations]` each, in the order of `alphas`."""
-        return [self._mix(tf.convert_to_tensor(alpha)) for alpha in self.alphas]
+        present = self.candidates or [None] * len(self.alphas)
+        return [
+            mix_candidates(self._mix, tf.convert_to_tensor(a), p) for a, p in zip(self.alphas, present, strict=True)
+        ]
+
+    def candidate_weights(self) -> list:
+        """The same without what is no candidate any more: flat where something is not, else as `mixing_weights`."""
+        weights = self.mixing_weights()
+        if self.candidates is None:
+            return weights
+        return [tf.boolean_mask(w, present) for w, present in zip(weights, self.candidates, strict=True)]
 
     def cost(self) -> Cost:
         """Trainable weights without α, and MACs of a forward pass for one image."""
@@ -166,6 +202,7 @@ class Supernet(keras.Model):
             self.image_shape,
             self.num_classes,
             self.channels,
+            self.candidates and [self.candidates[index] for index in self.sequence],
         )
 
     def call(self, x, training=False):
@@ -180,14 +217,20 @@ class Supernet(keras.Model):
         states, weights = [stems[0], stems[-1]], self.mixing_weights()
         for index in range(len(self.cells)):
             states.append(self.run_cell(index, *states[-2:], weights[self.sequence[index]], training))
+        if training and self.skip_dropout:
+            self.draws.assign_add(1)
         return states
 
     def run_cell(self, index: int, s0, s1, weights, training=False, only=None):
         """The output of cell `index` under any weights `[edges, operations]`, of which only columns `only` count."""
         cell, mixing = self.cells[index], [tf.gather(weights, rows) for rows in self._rows]
+        options = {"training": training, "only": only}
+        if training and self.skip_dropout:
+            seed = tf.stack([tf.convert_to_tensor(self.draws), index])
+            options["dropout"] = tf.convert_to_tensor(self.skip_dropout_rate), seed
         if self.recompute and training:
-            return recomputed(cell, s0, s1, mixing, only)
-        return cell(s0, s1, mixing=mixing, training=training, only=only)
+            return recomputed(cell, s0, s1, mixing, **options)
+        return cell(s0, s1, mixing=mixing, **options)
 
     def classify(self, x):
         """Logits from the last cell's output."""
@@ -208,5 +251,7 @@ class Supernet(keras.Model):
             multiplier=self.multiplier,
             stem=self._stem_name,
             recompute=self.recompute,
+            candidates=self.candidates and [present.tolist() for present in self.candidates],
+            skip_dropout=self.skip_dropout,
         )
         return config

@@ -23,6 +23,20 @@ def alpha_names(search: Search) -> list[str]:
     return [f"cell_{index}" for index in range(len(search.supernet.alphas))]
 
 
+def alphas_by_name(search: Search, mixed: bool = False) -> dict[str, np.ndarray]:
+    """Each α by its name, `[edges, operations]`, NaN where an edge has the operation no more.
+
+    Args:
+        search: gives them.
+        mixed: whether to give them after mixing.
+    """
+    net = search.supernet
+    values = [np.asarray(value) for value in (net.mixing_weights() if mixed else net.alphas)]
+    if net.candidates is not None:
+        values = [np.where(there, v, np.nan).astype(v.dtype) for v, there in zip(values, net.candidates, strict=True)]
+    return dict(zip(alpha_names(search), values, strict=True))
+
+
 class SearchRecord(keras.callbacks.Callback):
     """Notes α and the genotype of each epoch and writes `history.csv`, `alphas.npz` and the genotypes.
 
@@ -42,8 +56,8 @@ class SearchRecord(keras.callbacks.Callback):
         search = self.model
         genotype = search.genotype()
         self.checkpoint.records.setdefault("genotypes", []).append(genotype.to_json())
-        for name, alpha in zip(alpha_names(search), search.supernet.alphas, strict=True):
-            self.checkpoint.arrays.setdefault(name, []).append(alpha.numpy())
+        for name, alpha in alphas_by_name(search).items():
+            self.checkpoint.arrays.setdefault(name, []).append(alpha)
         if logs is not None:
             logs["skip_connects"] = genotype.skip_connects()
             if search.start is not None:

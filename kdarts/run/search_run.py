@@ -15,6 +15,7 @@ from kdarts.run.timing import Progress, StepTime, peak_memory_mb
 from kdarts.run.workdir import Workdir
 from kdarts.search.schedules import ArchitectureRate, Cosine, Pretraining
 from kdarts.search.search import Search
+from kdarts.search.skip_dropout import SkipDropout, SkipDropoutRate
 
 
 def run_search(
@@ -70,6 +71,7 @@ def run_search(
         print("building the search step …", flush=True)
         length = method.epochs, method.pretrain_epochs
         rate = Cosine(method.learning_rate, method.final_learning_rate, *length)
+        dropout = SkipDropout(method.skip_dropout, method.epochs, method.warmup_epochs, method.pretrain_epochs)
         arch_final = method.arch_final_learning_rate
         arch_final = method.arch_learning_rate if arch_final is None else arch_final
         checkpoint.records["seconds"] += time.monotonic() - began
@@ -84,7 +86,8 @@ def run_search(
             callbacks=[
                 keras.callbacks.LearningRateScheduler(rate),
                 ArchitectureRate(Cosine(method.arch_learning_rate, arch_final, *length)),
-                Pretraining(method.pretrain_epochs),
+                Pretraining(method.pretrain_epochs + method.warmup_epochs),
+                SkipDropoutRate(dropout),
                 step_time,
                 record,
                 *more,

@@ -3,8 +3,9 @@
 import numpy as np
 
 from kdarts.genotypes.errors import KdartsError, choice
-from kdarts.genotypes.genotype import Genotype
+from kdarts.genotypes.genotype import Genotype, thirds
 from kdarts.nets.spaces import SearchSpace
+from kdarts.search.progressive import select
 
 
 def strongest_two(weights: np.ndarray, operations: tuple[str, ...], threshold: float) -> list:
@@ -65,7 +66,32 @@ def _two_best(weights, operations) -> list:
     return [(operations[columns[best[source]]], int(source), scores[source, best[source]]) for source in order]
 
 
-RULES = {"darts": strongest_two, "sparse": sparse, "edge": two_of_each_edge, "complete": complete}
+def _of_nodes(rule):
+    """A rule for a whole cell from one for a node."""
+
+    def of_cell(weights, operations, threshold, max_skips):
+        cell, first, node = [], 0, 2
+        while first < len(weights):
+            found = rule(weights[first : first + node], operations, threshold)
+            cell += [(operation, node, source) for operation, source in found]
+            first, node = first + node, node + 1
+        return cell
+
+    return of_cell
+
+
+def _progressive(weights, operations, threshold, max_skips):
+    """See `progressive.select`."""
+    return select(weights, operations, max_skips)
+
+
+RULES = {
+    "darts": _of_nodes(strongest_two),
+    "sparse": _of_nodes(sparse),
+    "edge": _of_nodes(two_of_each_edge),
+    "complete": _of_nodes(complete),
+    "progressive": _progressive,
+}
 
 
 def discretize(
@@ -76,6 +102,7 @@ def discretize(
     reductions=None,
     sequence=None,
     multiplier: int | None = None,
+    max_skips: int | None = 2,
 ) -> Genotype:
     """The genotype that the mixing weights stand for.
 
@@ -83,12 +110,14 @@ def discretize(
         probabilities: for each distinct cell its weights after mixing, `[edges, operations]`, edges node by node;
             compared as they are, in float64.
         space: names the operations.
-        method: the rule: "darts", or, where a node or a cell may come out empty, "sparse", "edge" or "complete".
-        threshold: least weight of an operation, 0 to 1; "darts" has none.
+        method: the rule: "darts", "progressive", or, where a node or a cell may come out empty, "sparse", "edge" or
+            "complete".
+        threshold: least weight of an operation, 0 to 1; "darts" and "progressive" have none.
         reductions: positions of the reduction cells; None: the default of the depth.
         sequence: for each cell of the network the index of its distinct cell; None: of two sets of weights the
             first is the normal cell and the second the reduction cell, of any other number each is one cell.
         multiplier: nodes in a cell's output, counted from the last; None: the space's, or all where a cell has fewer.
+        max_skips: with "progressive" the most skip connections of a cell that is no reduction; None: any number.
 
     Returns:
         The genotype; `Genotype.gaps` tells of nodes and cells that came out empty.
@@ -100,23 +129,27 @@ def discretize(
     rule = RULES[choice("discretisation", method, RULES)]
     if not 0 <= threshold <= 1:
         raise KdartsError(f"threshold {threshold}: allowed is 0 to 1")
-    cells, concats = [], []
+    cells, concats, reduce = [], [], _reduction_cells(len(probabilities), reductions, sequence)
     for index, weights in enumerate(probabilities):
         weights = np.asarray(weights, np.float64)
         nodes = _nodes(weights, space, index)
         outputs = multiplier or min(space.multiplier, nodes)
         if not 1 <= outputs <= nodes:
             raise KdartsError(f"multiplier {outputs}: allowed is 1 to the {nodes} nodes of cell {index}")
-        cell, first = [], 0
-        for node in range(2, nodes + 2):
-            rows = weights[first : first + node]
-            cell += [(operation, node, source) for operation, source in rule(rows, space.operations, threshold)]
-            first += node
-        cells.append(tuple(cell))
+        cells.append(tuple(rule(weights, space.operations, threshold, None if index in reduce else max_skips)))
         concats.append(tuple(range(2 + nodes - outputs, 2 + nodes)))
     if sequence is None and len(cells) != 2:
         sequence = range(len(cells))
     return Genotype(tuple(cells), tuple(concats), reductions, sequence)
+
+
+def _reduction_cells(cells: int, reductions, sequence) -> set[int]:
+    """The distinct cells that stand at reductions alone."""
+    if sequence is None and cells == 2:
+        return {1}
+    sequence = range(cells) if sequence is None else sequence
+    normal = set(range(len(sequence))) - set(thirds(len(sequence)) if reductions is None else reductions)
+    return set(range(cells)) - {sequence[position] for position in normal}
 
 
 def _nodes(weights: np.ndarray, space: SearchSpace, index: int) -> int:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields, replace
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.registry import Registry
+from kdarts.search.stage import Stage
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Method:
         order: the architecture gradient: "first", "second" (unrolled, finite differences) or "exact" (unrolled).
         discretization: the rule that makes a genotype of α.
         threshold: least weight of an operation, for the rules that have one.
+        max_skips: most skip connections of a normal cell, for the rule that counts them.
         zero_one_weight, zero_one: weight and form ("l2" or "l1") of the zero-one loss (see `zero_one`).
         ablation_weight: of the ablation loss (see `ablation`); 0: no ablated passes.
         ablation: its gradient: "own", "exact" or "constant".
@@ -29,12 +31,16 @@ class Method:
         ablation_clip: greatest size of a factor in its gradient.
         learning_rate, final_learning_rate, momentum, l2, clip: of the weights' SGD; the rate falls by half a cosine.
         arch_learning_rate, arch_beta_1, arch_beta_2, arch_l2: of α's Adam.
+        arch_clip: greatest norm of the gradient of all α together; None: any.
         arch_final_learning_rate: where α's rate goes by half a cosine; None: it stays.
         pretrain_epochs: epochs before those, in which the weights alone are trained, at the first rate.
+        warmup_epochs: of the epochs, how many at the start train the weights alone.
+        skip_dropout: rate of the dropout on skip connections where it is highest (see `skip_dropout`); 0: none.
         stop: what ends a search before its last epoch: "epochs" (nothing) or "distance" (see `stopping`).
         stop_from, stop_window, stop_tolerance: first epoch that counts for it, from 0, after the pretraining; how many
             epochs must agree; how far apart they may be.
         epochs, batch_size, channels, cells: the paper's sizes.
+        stages: searches one after another, each of `epochs`, in place of one; they give `cells` and `skip_dropout`.
     """
 
     name: str
@@ -45,6 +51,7 @@ class Method:
     order: str = "first"
     discretization: str = "darts"
     threshold: float = 0.85
+    max_skips: int = 2
     zero_one_weight: float = 0.0
     zero_one: str = "l2"
     ablation_weight: float = 0.0
@@ -63,7 +70,10 @@ class Method:
     arch_beta_1: float = 0.5
     arch_beta_2: float = 0.999
     arch_l2: float = 1e-3
+    arch_clip: float | None = None
     pretrain_epochs: int = 0
+    warmup_epochs: int = 0
+    skip_dropout: float = 0.0
     stop: str = "epochs"
     stop_from: int = 10
     stop_window: int = 5
@@ -72,6 +82,7 @@ class Method:
     batch_size: int = 64
     channels: int = 16
     cells: int = 8
+    stages: tuple[Stage, ...] = ()
 
     def override(self, **choices) -> "Method":
         """The same with other choices; raises `KdartsError` for an axis that does not exist."""
@@ -80,6 +91,10 @@ class Method:
             if name not in known:
                 raise KdartsError(f"method {self.name!r} has no axis {name!r}; allowed: {', '.join(sorted(known))}")
         return replace(self, **choices)
+
+    def at(self, stage: Stage) -> "Method":
+        """The search that one of its stages is."""
+        return replace(self, cells=stage.cells, skip_dropout=stage.skip_dropout, stages=())
 
     def named(self, name: str, paper: str) -> "Method":
         """The same under another name."""

@@ -101,7 +101,8 @@ class Search(keras.Model):
         if optimizer is None:
             optimizer = SGD(m.learning_rate, m.momentum, m.l2, global_clipnorm=m.clip)
         if arch_optimizer is None:
-            arch_optimizer = Adam(m.arch_learning_rate, m.arch_beta_1, m.arch_beta_2, l2=m.arch_l2)
+            betas = m.arch_beta_1, m.arch_beta_2
+            arch_optimizer = Adam(m.arch_learning_rate, *betas, l2=m.arch_l2, global_clipnorm=m.arch_clip)
         optimizer, arch_optimizer = keras.optimizers.get(optimizer), keras.optimizers.get(arch_optimizer)
         self._unrolled = getattr(optimizer, "inner_optimizer", optimizer)
         if m.order != "first" and not hasattr(self._unrolled, "virtual_step"):
@@ -170,7 +171,7 @@ class Search(keras.Model):
         terms, contributions = [at.gradients], None
         if m.zero_one_weight:
             with tf.GradientTape() as tape:
-                weights = self.supernet.mixing_weights()
+                weights = self.supernet.candidate_weights()
                 loss = m.zero_one_weight * zero_one_loss(weights, m.zero_one, self.supernet.sharing == "shared")
             terms.append(tape.gradient(loss, [alpha.value for alpha in alphas]))
         if self._ablation:
@@ -207,4 +208,5 @@ class Search(keras.Model):
             reductions=None if shared and usual else net.reductions,
             sequence=None if shared and usual else net.sequence,
             multiplier=net.multiplier,
+            max_skips=self.method.max_skips,
         )

@@ -1,0 +1,147 @@
+"""A search of stages, one after another in one workdir (P-DARTS section 3.2)."""
+
+import csv
+import gc
+import json
+import pathlib
+import zipfile
+from collections.abc import Callable
+
+import numpy as np
+
+from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.files import write_text
+from kdarts.genotypes.genotype import Genotype
+from kdarts.nets.spaces import get_space
+from kdarts.run.files import read_json, write_arrays, write_json, write_table
+from kdarts.run.search_run import run_search
+from kdarts.run.workdir import Workdir
+from kdarts.search.method import Method
+from kdarts.search.progressive import narrow
+from kdarts.search.search import Search
+from kdarts.search.stage import check_stages
+
+
+def check_method(method: Method) -> None:
+    """Refuses a method whose stages cannot be run.
+
+    Raises:
+        KdartsError: if α would never move in a stage, cells of supernets of different depths would have an α of their
+            own, or as of `check_stages`.
+    """
+    check_stages(method.stages, len(get_space(method.space).operations))
+    if method.warmup_epochs >= method.epochs:
+        raise KdartsError(
+            f"warmup_epochs {method.warmup_epochs}: a stage of {method.epochs} epochs needs one in which α moves"
+        )
+    if method.sharing != "shared" and len({stage.cells for stage in method.stages}) > 1:
+        raise KdartsError(f"sharing {method.sharing!r}: stages with different numbers of cells need 'shared'")
+
+
+def run_stages(
+    build: Callable[[Method, list[np.ndarray] | None, int], Search],
+    method: Method,
+    workdir: Workdir,
+    train,
+    valid,
+    *,
+    seed: int,
+    about: dict,
+    began: float | None = None,
+    **choices,
+) -> tuple[Search, dict]:
+    """Runs the stages of a method, each by `run_search` in `stages/1`, `stages/2`, ..., going on where it was left.
+
+    After each stage the workdir itself holds what a search leaves there: the tables of the stages so far with a column
+    `stage`, the genotype and the α of the latest one, and a summary with one of each stage.
+
+    Args:
+        build: makes the compiled search of a stage, with fresh weights, from its method, for each α the candidates
+            that are left (`[edges, operations]`; None: all) and a seed.
+        method: has stages.
+        workdir: claimed for this run.
+        train, valid: images for the weights and for α.
+        seed: of the first stage; each later one has the next.
+        about: opens the summary.
+        began: `time.monotonic()` when the run began; None: now.
+        **choices: as of `run_search`.
+
+    Returns:
+        The search of the last stage and the summary.
+
+    Raises:
+        KdartsError: as of `check_method`; or if a file of a finished stage is damaged.
+    """
+    check_method(method)
+    candidates, count = None, len(method.stages)
+    for number, stage in enumerate(method.stages, 1):
+        part = Workdir(_folder(workdir, number))
+        kept = part / "candidates.npz"
+        if number < count and kept.exists():
+            candidates = _read(kept)
+            continue
+        rate = f", skip dropout {stage.skip_dropout:g}" if stage.skip_dropout else ""
+        print(f"stage {number} of {count}: {stage.operations} operations on an edge{rate}", flush=True)
+        search = None  # the one before it makes room first
+        gc.collect()
+        search = build(method.at(stage), candidates, seed + number - 1)
+        said = {**about, "stage": number}
+        run_search(search, part, train, valid, seed=seed + number - 1, about=said, began=began, **choices)
+        began = None
+        if number < count:
+            candidates = _narrowed(search, method.stages[number].operations)
+            write_arrays(kept, {f"alpha_{index}": array for index, array in enumerate(candidates)})
+        summary = _collect(workdir, method, number, about)
+    return search, summary
+
+
+def _folder(workdir: Workdir, number: int) -> pathlib.Path:
+    return workdir / "stages" / str(number)
+
+
+def _narrowed(search: Search, operations: int) -> list[np.ndarray]:
+    net = search.supernet
+    weights = [np.asarray(w) for w in net.mixing_weights()]
+    present = net.candidates or [np.ones(w.shape, bool) for w in weights]
+    return [narrow(w, there, operations) for w, there in zip(weights, present, strict=True)]
+
+
+def _read(path: pathlib.Path) -> list[np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            return [data[f"alpha_{index}"] for index in range(len(data.files))]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise KdartsError(f"{path}: damaged ({error}); remove it to make it again from its stage") from None
+
+
+def _collect(workdir: Workdir, method: Method, last: int, about: dict) -> dict:
+    """Writes the files of the whole search from those of its stages up to `last`; returns the summary."""
+    history, lines, summaries = [], [], []
+    for number in range(1, last + 1):
+        folder = _folder(workdir, number)
+        with (folder / "history.csv").open(newline="", encoding="utf-8") as file:
+            history += [{"stage": number, **row} for row in csv.DictReader(file)]
+        found = (folder / "genotypes.jsonl").read_text("utf-8").splitlines()
+        lines += [json.dumps({"stage": number, **json.loads(line)}) + "\n" for line in found]
+        summaries.append(read_json(folder / "summary.json"))
+    write_table(workdir / "history.csv", history)
+    write_text(workdir / "genotypes.jsonl", "".join(lines))
+    with np.load(folder / "alphas.npz", allow_pickle=False) as alphas:
+        write_arrays(workdir / "alphas.npz", dict(alphas))
+    Genotype.load(folder / "genotype.json").save(workdir / "genotype.json")
+    each = [
+        {"operations": stage.operations, "skip_dropout": stage.skip_dropout}
+        | {name: part[name] for name in ("cells", "epochs", "valid_accuracy", "step_ms", "wall_seconds")}
+        for stage, part in zip(method.stages, summaries, strict=False)
+    ]
+    summary = {
+        **summaries[-1],
+        **about,
+        "epochs": sum(part["epochs"] for part in summaries),
+        "wall_seconds": sum(part["wall_seconds"] for part in summaries),
+        "peak_memory_mb": max(part["peak_memory_mb"] for part in summaries),
+        "stages": each,
+    }
+    summary.pop("stage")
+    write_json(workdir / "summary.json", summary)
+    return summary
