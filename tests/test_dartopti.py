@@ -14,7 +14,6 @@ from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.nets.spaces import SearchSpace
 from kdarts.nets.supernet import Supernet
-from kdarts.search.method import get_method
 from kdarts.search.schedules import Cosine, Pretraining
 from kdarts.search.search import Search
 from kdarts.search.start import alphas_from, start_from

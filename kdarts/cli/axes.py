@@ -20,7 +20,11 @@ START_HASTE = 30
 AXES = {
     "space": "search space: what may be found",
     "sharing": "which cells share an α: shared (normal and reduce), individual, or start (those identical in --start)",
-    "mixing": "how α weighs the candidates of an edge: softmax, sigmoid or max_w",
+    "mixing": "how α weighs the candidates of an edge: softmax, sigmoid, max_w or node_softmax (of a node's edges)",
+    "sampling": "which candidates a pass goes through: all, gumbel (one of each edge, GDAS) or random (a genotype)",
+    "auxiliary_skip": "one more skip connection beside the candidates, which fades along the search (DARTS-)",
+    "update": "when α moves: step (every one) or frozen",
+    "beta_weight": "of the beta-decay loss at the end of the search, grown from 0",
     "order": "architecture gradient: first, second (unrolled, finite differences), exact (unrolled)",
     "discretization": "rule that makes a genotype of α",
     "threshold": "least weight of an operation, for rules that have one",
@@ -47,7 +51,9 @@ AXES = {
     "pretrain_epochs": "epochs before those, in which the weights alone are trained",
     "warmup_epochs": "of the epochs, how many at the start train the weights alone",
     "skip_dropout": "highest rate of the dropout on skip connections; it decays while α moves",
-    "stop": "what may end the search early: epochs (nothing) or distance (to --start, once it is stable)",
+    "stop": "what may end the search early: epochs (nothing), distance (to --start, once stable), skips or ranking",
+    "stop_skips": "skip connections of a cell that end the search, with --stop=skips",
+    "samples": "random genotypes that are compared at the end, of which the best is found; 0: α says",
     "stop_from": "first epoch that counts for the stop rule",
     "stop_window": "epochs that must agree",
     "stop_tolerance": "how far apart they may be",
@@ -59,6 +65,8 @@ AXES = {
 }
 """What each axis of a method is, for its flag."""
 
+_FROM_ZERO = ("max_skips", "pretrain_epochs", "warmup_epochs", "stop_from", "samples")
+
 
 def define(values: flags.FlagValues) -> None:
     """One flag for each axis of a method, unset: the method's own choice."""
@@ -67,8 +75,10 @@ def define(values: flags.FlagValues) -> None:
             continue
         text = f"{AXES[field.name]}; default by method"
         if field.type is int:
-            least = 0 if field.name in ("max_skips", "pretrain_epochs", "warmup_epochs", "stop_from") else 1
+            least = 0 if field.name in _FROM_ZERO else 1
             flags.DEFINE_integer(field.name, None, text, lower_bound=least, flag_values=values)
+        elif field.type is bool:
+            flags.DEFINE_bool(field.name, None, text, flag_values=values)
         elif field.type in (float, float | None):
             flags.DEFINE_float(field.name, None, text, lower_bound=0.0, flag_values=values)
         else:

@@ -103,6 +103,8 @@ def build(
         recompute=values.recompute,
         candidates=candidates,
         skip_dropout=method.skip_dropout,
+        sampling=method.sampling,
+        auxiliary_skip=method.auxiliary_skip,
         dtype=values.precision,
         **{"nodes": values.nodes, **cells},
     )

@@ -1,4 +1,4 @@
-"""Which candidates a pass trains: all of them, or one of each edge, drawn anew for every pass."""
+"""Which candidates a pass goes through: all of them, or some that are drawn anew for every pass."""
 
 import tensorflow as tf
 
@@ -9,7 +9,14 @@ HOTTEST, COLDEST = 10.0, 0.1
 
 
 def all_candidates(weights, none, progress, seed):
-    """Every candidate with its weight (DARTS Eq. 2)."""
+    """Every candidate with its weight (DARTS Eq. 2).
+
+    Args:
+        weights: after mixing, `[edges, operations]`.
+        none: column of `none`, or None.
+        progress: 0 to 1, how much of the search is done.
+        seed: `[2]`, integer; None: nothing is drawn, the pass measures.
+    """
     return weights
 
 
@@ -17,14 +24,12 @@ def gumbel(weights, none, progress, seed):
     """One candidate of each edge, drawn with its probability (GDAS, Dong and Yang 2019, Eq. 4 to 6).
 
     The weights are 0 but for a single 1, and what is drawn passes its gradient on to all of the edge's α, by the
-    softmax of log p + g over the temperature, g a Gumbel noise. What is not drawn has no gradient of its own.
-
-    Args:
-        weights: after mixing, `[edges, operations]`; those of an edge are taken as its odds.
-        none: column of `none`, or None.
-        progress: 0 to 1, how much of the search is done.
-        seed: `[2]`, integer.
+    softmax of log p + g over the temperature, g a Gumbel noise. What is not drawn has no gradient of its own. A pass
+    that measures takes the most probable one. The arguments are those of `all_candidates`; the weights of an edge are
+    its odds.
     """
+    if seed is None:
+        return tf.one_hot(tf.argmax(weights, -1), tf.shape(weights)[-1], dtype=weights.dtype)
     uniform = tf.random.stateless_uniform(tf.shape(weights), seed, 1e-20, 1.0, weights.dtype)
     temperature = HOTTEST + (COLDEST - HOTTEST) * tf.cast(progress, weights.dtype)
     odds = tf.nn.log_softmax(tf.math.log(weights), -1)
@@ -36,11 +41,14 @@ def gumbel(weights, none, progress, seed):
 def random_genotype(weights, none, progress, seed):
     """Two inputs of each node with one operation each, all equally likely (Li and Talwalkar 2019); α does not count.
 
-    The arguments are those of `gumbel`; `none` is never drawn.
+    `none` is never drawn, nor what weighs 0. A pass that measures takes the weights as they are. The arguments are
+    those of `all_candidates`.
     """
+    if seed is None:
+        return weights
     edges, operations = weights.shape
     draw = tf.random.stateless_uniform((edges, operations + 1), seed, dtype=weights.dtype)
-    columns = tf.constant([k != none for k in range(operations)])
+    columns = tf.constant([k != none for k in range(operations)]) & (weights > 0)
     best = tf.argmax(tf.where(columns, draw[:, :-1], -1), -1)
     kept, first, node = [], 0, 2
     while first < edges:

@@ -1,6 +1,7 @@
 """The supernet: all networks of a space at once, with α as trainable variables."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from kdarts.genotypes.errors import KdartsError
@@ -8,11 +9,16 @@ from kdarts.nets import mixing as mixings
 from kdarts.nets.candidates import check_candidates, mix_candidates
 from kdarts.nets.cost import Cost, supernet_cost
 from kdarts.nets.initializers import uniform
+from kdarts.nets.operations import FACTORIZED_REDUCE, Operation
 from kdarts.nets.plan import check_input_shape, check_reductions, choose_stem, plan_cells
 from kdarts.nets.recompute import recomputed
+from kdarts.nets.sampling import get_sampling
 from kdarts.nets.search_cell import SearchCell, edge_sources
 from kdarts.nets.spaces import SearchSpace, get_space
 from kdarts.nets.stack import Stack
+
+AUXILIARY_SKIP = Operation("auxiliary_skip", (), FACTORIZED_REDUCE.strided_steps)
+"""Stands beside the candidates, so it is none that a genotype could name."""
 
 
 def share_cells(sharing, plan) -> list[int]:
@@ -53,8 +59,13 @@ class Supernet(keras.Model):
         candidates: for each α which operations an edge still has, boolean `[edges, operations]`; None: all. The
             others have no weights and cost nothing; their α is 0 and their weight after mixing too.
         skip_dropout: rate, 0 to below 1, of a dropout while training on what skip connections of stride 1 pass on,
-            element by element (P-DARTS section 3.3); held in the variable `skip_dropout_rate`. 0: none at all. Passes
-            from one state of the variables drop the same, so that finite differences compare like with like.
+            element by element (P-DARTS section 3.3); held in the variable `skip_dropout_rate`. 0: none at all.
+        sampling: which candidates a pass goes through: "all", or by a draw "gumbel" or "random" (see `sampling`).
+        auxiliary_skip: whether every edge has one more skip connection beside its candidates, whose weight falls from
+            1 to 0 with `progress` (DARTS-, Chu et al. 2021).
+
+    Attributes:
+        progress: variable, 0 to 1: how much of a search is done, for what changes along it.
 
     Call arguments:
         x: images, channels last, float32.
@@ -80,6 +91,8 @@ class Supernet(keras.Model):
         recompute: bool = False,
         candidates=None,
         skip_dropout: float = 0.0,
+        sampling: str = "all",
+        auxiliary_skip: bool = False,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -102,7 +115,9 @@ class Supernet(keras.Model):
         self.candidates = check_candidates(candidates, alphas, len(rows), len(self.space.operations))
         if not 0 <= skip_dropout < 1:
             raise KdartsError(f"skip_dropout {skip_dropout}: needs 0 <= skip_dropout < 1")
-        self.skip_dropout = skip_dropout
+        self.skip_dropout, self.sampling, self.auxiliary_skip = skip_dropout, sampling, auxiliary_skip
+        self._sample = get_sampling(sampling)
+        self._operations = (*self.space.candidates, *([AUXILIARY_SKIP] if auxiliary_skip else []))
         dtype = self.dtype_policy
         self.stems = [
             Stack(operation, 1, int(width * channels), stride, affine=True, name=name, dtype=dtype)
@@ -110,13 +125,13 @@ class Supernet(keras.Model):
         ]
         self.cells = [
             SearchCell(
-                self.space.candidates,
+                self._operations,
                 cell.filters,
                 self.nodes,
                 self.multiplier,
                 cell.reduction,
                 cell.after_reduction,
-                self.candidates and self.candidates[self.sequence[index]],
+                self._candidates_of(index),
                 name=f"cell_{index}",
                 dtype=dtype,
             )
@@ -146,16 +161,17 @@ class Supernet(keras.Model):
         if self.candidates is not None:
             for alpha, present in zip(self.alphas, self.candidates, strict=True):
                 alpha.assign(tf.where(present, alpha, 0.0))
+        state = {"shape": (), "trainable": False, "autocast": False}
+        self.progress = self.add_weight(name="progress", initializer="zeros", dtype="float32", **state)
+        if skip_dropout or sampling != "all":
+            self.draws = self.add_weight(name="draws", initializer="zeros", dtype="int64", **state)
         if skip_dropout:
             self.skip_dropout_rate = self.add_weight(
                 name="skip_dropout_rate",
-                shape=(),
                 initializer=keras.initializers.Constant(skip_dropout),
-                trainable=False,
                 dtype="float32",
-                autocast=False,
+                **state,
             )
-            self.draws = self.add_weight(name="draws", shape=(), initializer="zeros", trainable=False, dtype="int64")
         self.build()
 
     def build(self):
@@ -171,6 +187,13 @@ class Supernet(keras.Model):
         self.classifier.build((None, last))
         self.built = True
 
+    def _candidates_of(self, index: int):
+        """Which of its operations the edges of cell `index` have; None: all."""
+        if self.candidates is None:
+            return None
+        present = self.candidates[self.sequence[index]]
+        return np.pad(present, [(0, 0), (0, len(self._operations) - present.shape[1])], constant_values=True)
+
     @property
     def operation_weights(self) -> list[keras.Variable]:
         """The trainable variables that are not α."""
@@ -184,6 +207,24 @@ class Supernet(keras.Model):
             mix_candidates(self._mix, tf.convert_to_tensor(a), p) for a, p in zip(self.alphas, present, strict=True)
         ]
 
+    def drawn_weights(self, training=False) -> list:
+        """What a pass weighs the candidates by, in the order of `alphas`: those of `mixing_weights` that are drawn."""
+        names = self.space.operations
+        none = names.index("none") if "none" in names else None
+        drawn = []
+        for index, weights in enumerate(self.mixing_weights()):
+            seed = tf.stack([tf.convert_to_tensor(self.draws), index]) if training and self.sampling != "all" else None
+            drawn.append(self._sample(weights, none, tf.convert_to_tensor(self.progress), seed))
+        return drawn
+
+    def redraw(self) -> None:
+        """Lets the passes to come draw anew what they drop and go through; until then all of them draw the same.
+
+        So the passes of one gradient, finite differences among them, compare like with like.
+        """
+        if self.skip_dropout or self.sampling != "all":
+            self.draws.assign_add(1)
+
     def candidate_weights(self) -> list:
         """The same without what is no candidate any more: flat where something is not, else as `mixing_weights`."""
         weights = self.mixing_weights()
@@ -194,7 +235,7 @@ class Supernet(keras.Model):
     def cost(self) -> Cost:
         """Trainable weights without α, and MACs of a forward pass for one image."""
         return supernet_cost(
-            self.space.candidates,
+            self._operations,
             self.plan,
             edge_sources(self.nodes),
             self.multiplier,
@@ -202,27 +243,33 @@ class Supernet(keras.Model):
             self.image_shape,
             self.num_classes,
             self.channels,
-            self.candidates and [self.candidates[index] for index in self.sequence],
+            self.candidates and [self._candidates_of(index) for index in range(len(self.cells))],
         )
 
     def call(self, x, training=False):
         return self.classify(self.states(x, training)[-1])
 
-    def states(self, x, training=False) -> list:
-        """What enters and leaves the cells: cell `i` reads items `i` and `i + 1`, and its output is item `i + 2`."""
+    def states(self, x, training=False, weights=None) -> list:
+        """What enters and leaves the cells: cell `i` reads items `i` and `i + 1`, and its output is item `i + 2`.
+
+        Args:
+            x, training: as of the call.
+            weights: of the candidates, in place of `drawn_weights`.
+        """
         x, stems = tf.cast(x, self.compute_dtype), []
         for stem in self.stems:
             x = stem(tf.nn.relu(x) if stem.reads[0] else x, training=training)
             stems.append(x)
-        states, weights = [stems[0], stems[-1]], self.mixing_weights()
+        states, weights = [stems[0], stems[-1]], self.drawn_weights(training) if weights is None else weights
         for index in range(len(self.cells)):
             states.append(self.run_cell(index, *states[-2:], weights[self.sequence[index]], training))
-        if training and self.skip_dropout:
-            self.draws.assign_add(1)
         return states
 
     def run_cell(self, index: int, s0, s1, weights, training=False, only=None):
         """The output of cell `index` under any weights `[edges, operations]`, of which only columns `only` count."""
+        if self.auxiliary_skip:
+            beside = tf.fill([weights.shape[0], 1], 1 - tf.cast(tf.convert_to_tensor(self.progress), weights.dtype))
+            weights = tf.concat([weights, beside], 1)
         cell, mixing = self.cells[index], [tf.gather(weights, rows) for rows in self._rows]
         options = {"training": training, "only": only}
         if training and self.skip_dropout:
@@ -253,5 +300,7 @@ class Supernet(keras.Model):
             recompute=self.recompute,
             candidates=self.candidates and [present.tolist() for present in self.candidates],
             skip_dropout=self.skip_dropout,
+            sampling=self.sampling,
+            auxiliary_skip=self.auxiliary_skip,
         )
         return config

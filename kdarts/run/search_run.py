@@ -13,7 +13,8 @@ from kdarts.run.logs import loggers, verbosity
 from kdarts.run.search_record import SearchRecord, StopRule, WriteFiles
 from kdarts.run.timing import Progress, StepTime, peak_memory_mb
 from kdarts.run.workdir import Workdir
-from kdarts.search.schedules import ArchitectureRate, Cosine, Pretraining
+from kdarts.search.random_search import RandomSearch
+from kdarts.search.schedules import ArchitectureRate, Cosine, Pretraining, SearchProgress
 from kdarts.search.search import Search
 from kdarts.search.skip_dropout import SkipDropout, SkipDropoutRate
 
@@ -88,7 +89,9 @@ def run_search(
                 ArchitectureRate(Cosine(method.arch_learning_rate, arch_final, *length)),
                 Pretraining(method.pretrain_epochs + method.warmup_epochs),
                 SkipDropoutRate(dropout),
+                SearchProgress(*length),
                 step_time,
+                RandomSearch(method.samples, evaluation, epochs, seed),
                 record,
                 *more,
                 StopRule(method, checkpoint),

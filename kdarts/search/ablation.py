@@ -66,7 +66,7 @@ class AblationLoss:
         _, alphas, statistics = self.objective.values()
         after, losses = at.gradients, []
         with self.objective.at(at.weights, alphas, statistics):
-            weights = self.objective.supernet.mixing_weights()
+            weights = self.objective.supernet.drawn_weights(training=True)
             for owner, instead in zip(self.owners.values(), removed, strict=True):
                 with tf.control_dependencies(after):
                     s0, s1 = tf.identity(at.states[owner]), tf.identity(at.states[owner + 1])
@@ -130,7 +130,8 @@ class AblationLoss:
                     entering = [tf.identity(s) for s in states[owner : owner + 2]]
                 with tf.GradientTape(watch_accessed_variables=False) as tape:
                     tape.watch((alphas, entering))
-                    losses.append(self._loss_without(owner, instead, *entering, net.mixing_weights(), valid[1]))
+                    weights = net.drawn_weights(training=True)
+                    losses.append(self._loss_without(owner, instead, *entering, weights, valid[1]))
                 by_alphas, by_entering = scaled_gradient(tape, losses[-1], (alphas, entering), scale)
                 own.append(by_alphas[index])
                 totals = [t + g for t, g in zip(totals, by_alphas, strict=True)]

@@ -33,6 +33,16 @@ def sparse(weights: np.ndarray, operations: tuple[str, ...], threshold: float) -
     return [(operation, source) for operation, source, weight in _two_best(weights, operations) if weight >= threshold]
 
 
+def strongest_pairs(weights: np.ndarray, operations: tuple[str, ...], threshold: float) -> list:
+    """The node's two strongest operations, which may stand on one edge (GDAS' program); the stronger comes first.
+
+    Of equal ones the lower input comes first, then the earlier operation; `none` never wins.
+    """
+    columns = _named(operations)
+    order = np.argsort(-weights[:, columns].ravel(), kind="stable")[:2]
+    return [(operations[columns[k % len(columns)]], int(k // len(columns))) for k in order]
+
+
 def two_of_each_edge(weights: np.ndarray, operations: tuple[str, ...], threshold: float) -> list:
     """Of every input its two best operations, where they reach the threshold (D-DARTS' `threshold_edge`).
 
@@ -90,6 +100,7 @@ RULES = {
     "sparse": _of_nodes(sparse),
     "edge": _of_nodes(two_of_each_edge),
     "complete": _of_nodes(complete),
+    "pairs": _of_nodes(strongest_pairs),
     "progressive": _progressive,
 }
 
@@ -110,9 +121,9 @@ def discretize(
         probabilities: for each distinct cell its weights after mixing, `[edges, operations]`, edges node by node;
             compared as they are, in float64.
         space: names the operations.
-        method: the rule: "darts", "progressive", or, where a node or a cell may come out empty, "sparse", "edge" or
-            "complete".
-        threshold: least weight of an operation, 0 to 1; "darts" and "progressive" have none.
+        method: the rule: "darts", "pairs", "progressive", or, where a node or a cell may come out empty, "sparse",
+            "edge" or "complete".
+        threshold: least weight of an operation, 0 to 1, of "sparse", "edge" and "complete".
         reductions: positions of the reduction cells; None: the default of the depth.
         sequence: for each cell of the network the index of its distinct cell; None: of two sets of weights the
             first is the normal cell and the second the reduction cell, of any other number each is one cell.

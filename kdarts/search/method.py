@@ -18,6 +18,8 @@ class Method:
         space: name of the search space.
         sharing: which cells share an α: "shared", "individual", or "start": those that are identical in the start.
         mixing: how α weighs the candidates.
+        sampling: which candidates a pass goes through: "all", "gumbel" or "random" (see `sampling`).
+        auxiliary_skip: whether a skip connection beside the candidates fades along the search (DARTS-).
         order: the architecture gradient: "first", "second" (unrolled, finite differences) or "exact" (unrolled).
         discretization: the rule that makes a genotype of α.
         threshold: least weight of an operation, for the rules that have one.
@@ -31,14 +33,19 @@ class Method:
         ablation_clip: greatest size of a factor in its gradient.
         learning_rate, final_learning_rate, momentum, l2, clip: of the weights' SGD; the rate falls by half a cosine.
         arch_learning_rate, arch_beta_1, arch_beta_2, arch_l2: of α's Adam.
+        update: when α moves: at every "step", or never, "frozen".
+        beta_weight: of the beta-decay loss at the end of the search, towards which it grows from 0 (see `beta_decay`).
         arch_clip: greatest norm of the gradient of all α together; None: any.
         arch_final_learning_rate: where α's rate goes by half a cosine; None: it stays.
         pretrain_epochs: epochs before those, in which the weights alone are trained, at the first rate.
         warmup_epochs: of the epochs, how many at the start train the weights alone.
         skip_dropout: rate of the dropout on skip connections where it is highest (see `skip_dropout`); 0: none.
-        stop: what ends a search before its last epoch: "epochs" (nothing) or "distance" (see `stopping`).
+        stop: what ends a search before its last epoch: "epochs" (nothing), "distance", "skips" or "ranking" (see
+            `stopping`).
         stop_from, stop_window, stop_tolerance: first epoch that counts for it, from 0, after the pretraining; how many
             epochs must agree; how far apart they may be.
+        stop_skips: skip connections of a cell that end it, where they are counted.
+        samples: genotypes drawn at random that are compared at the end, of which the best is what was found; 0: α says.
         epochs, batch_size, channels, cells: the paper's sizes.
         stages: searches one after another, each of `epochs`, in place of one; they give `cells` and `skip_dropout`.
     """
@@ -48,6 +55,10 @@ class Method:
     space: str
     sharing: str = "shared"
     mixing: str = "softmax"
+    sampling: str = "all"
+    auxiliary_skip: bool = False
+    update: str = "step"
+    beta_weight: float = 0.0
     order: str = "first"
     discretization: str = "darts"
     threshold: float = 0.85
@@ -78,6 +89,8 @@ class Method:
     stop_from: int = 10
     stop_window: int = 5
     stop_tolerance: float = 1e-3
+    stop_skips: int = 2
+    samples: int = 0
     epochs: int = 50
     batch_size: int = 64
     channels: int = 16

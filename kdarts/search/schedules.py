@@ -94,7 +94,23 @@ class Pretraining(keras.callbacks.Callback):
         self.epochs = epochs
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.model.searching = epoch >= self.epochs
+        self.model.searching = epoch >= self.epochs and self.model.method.update != "frozen"
+
+
+class SearchProgress(keras.callbacks.Callback):
+    """Tells a supernet how much of the search is done: a straight line from 0 in its first epoch to 1 after its last.
+
+    Args:
+        epochs: length of the search.
+        begin: epochs before it.
+    """
+
+    def __init__(self, epochs: int, begin: int = 0):
+        super().__init__()
+        self.epochs, self.begin = epochs, begin
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.model.supernet.progress.assign(max(0, epoch - self.begin) / self.epochs)
 
 
 class ArchitectureRate(keras.callbacks.Callback):

@@ -10,6 +10,7 @@ from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.genotypes.genotype import Genotype, thirds
 from kdarts.nets.supernet import Supernet
 from kdarts.search.ablation import AblationLoss
+from kdarts.search.beta_decay import beta_decay
 from kdarts.search.discretize import RULES, discretize
 from kdarts.search.gradients import get_order
 from kdarts.search.method import Method, get_method
@@ -68,7 +69,8 @@ class Search(keras.Model):
         choice("discretization", self.method.discretization, RULES)
         choice("zero_one", self.method.zero_one, FORMS)
         self._gradients_of = None
-        self._searching = True
+        choice("update", self.method.update, ("step", "frozen"))
+        self._searching = self.method.update == "step"
         self.start = start
         if start is not None:
             start_from(supernet, start)
@@ -143,11 +145,13 @@ class Search(keras.Model):
     def train_step(self, data):
         """One step of α on the validation batch, then one of the weights on the training batch, at the new α."""
         (x, y), valid = data
+        self.supernet.redraw()
         if self.searching:
             gradients, contributions = self._compute_architecture_gradients((x, y), valid)
             _apply(self.arch_optimizer, gradients, self.supernet.alphas)
             if self._ablation:
                 self._contribution.update_state(contributions)
+            self.supernet.redraw()
         # Nothing of the second pass may start before the first has freed its activations.
         with tf.control_dependencies([tf.identity(alpha) for alpha in self.supernet.alphas]):
             x = tf.identity(x)
@@ -173,6 +177,10 @@ class Search(keras.Model):
             with tf.GradientTape() as tape:
                 weights = self.supernet.candidate_weights()
                 loss = m.zero_one_weight * zero_one_loss(weights, m.zero_one, self.supernet.sharing == "shared")
+            terms.append(tape.gradient(loss, [alpha.value for alpha in alphas]))
+        if m.beta_weight:
+            with tf.GradientTape() as tape:
+                loss = m.beta_weight * tf.convert_to_tensor(self.supernet.progress) * beta_decay(self.supernet)
             terms.append(tape.gradient(loss, [alpha.value for alpha in alphas]))
         if self._ablation:
             gradients, contributions = self._ablation.gradients(at, valid, self.arch_optimizer.iterations, scale)

@@ -1,1 +1,13 @@
-from kdarts.search.methods import dartopti, darts, ddarts, fairdarts, pdarts  # noqa: F401
+from kdarts.search.methods import (  # noqa: F401
+    beta_darts,
+    dartopti,
+    darts,
+    darts_minus,
+    darts_plus,
+    ddarts,
+    fairdarts,
+    gdas,
+    i_darts,
+    pdarts,
+    random,
+)

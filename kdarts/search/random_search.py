@@ -1,0 +1,97 @@
+"""Random search with weight sharing: the best of many random genotypes, compared in one supernet's weights.
+
+Li and Talwalkar, "Random Search and Reproducibility for Neural Architecture Search", UAI 2019, Algorithm 1: the weights
+are trained by a random genotype at each step; then many are compared on one batch each, and the best of those on all.
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kdarts.nets.sampling import random_genotype
+from kdarts.search.search import Search
+from kdarts.search.start import ABSENT, PRESENT
+
+FINALISTS = 10
+"""How many genotypes are measured on all batches."""
+
+
+class RandomSearch(keras.callbacks.Callback):
+    """After the last epoch, sets α of a search to the best of many random genotypes.
+
+    It stands before whatever notes α. The accuracies are taken with the statistics of the batches: the running ones
+    are a mixture of all genotypes.
+
+    Args:
+        samples: how many; 0: none, and nothing is done.
+        batches: `(x, y)`, on which they are measured.
+        epochs: of the whole run.
+        seed: of the genotypes.
+    """
+
+    def __init__(self, samples: int, batches, epochs: int, seed: int):
+        super().__init__()
+        self.samples, self.batches, self.epochs, self.seed = samples, batches, epochs, seed
+
+    def on_epoch_end(self, epoch, logs=None):
+        if not self.samples or epoch + 1 < self.epochs:
+            return
+        weights, accuracy = best_random(self.model, self.batches, self.samples, self.seed)
+        for alpha, row in zip(self.model.supernet.alphas, weights, strict=True):
+            alpha.assign(np.where(row > 0, PRESENT, ABSENT))
+        if logs is not None:
+            logs["val_accuracy"] = accuracy
+
+
+def best_random(search: Search, batches, samples: int, seed: int) -> tuple[list[np.ndarray], float]:
+    """The best of random genotypes.
+
+    Args:
+        search: a compiled search; nothing of it is changed.
+        batches: a dataset of `(x, y)`: the first one ranks all genotypes, all of them the ten best.
+        samples: number of genotypes.
+        seed: of the genotypes.
+
+    Returns:
+        For each α the weights of its candidates, `[edges, operations]`, 0 or 1; and its accuracy, 0 to 1.
+    """
+    score = _scores(search)
+    first = next(iter(batches))
+    progress = keras.utils.Progbar(samples, stateful_metrics=["best"], unit_name="genotype")
+    drawn, found = [], []
+    for number in range(samples):
+        drawn.append(_draw(search.supernet, seed, number))
+        found.append(float(score(drawn[-1], *first)) / len(first[1]))
+        progress.add(1, [("best", max(found))])
+    finalists = np.argsort(-np.array(found), kind="stable")[:FINALISTS]
+    accuracies = []
+    for index in finalists:
+        right, seen = 0, 0
+        for x, y in batches:
+            right, seen = right + int(score(drawn[index], x, y)), seen + len(y)
+        accuracies.append(right / seen)
+    best = int(np.argmax(accuracies))
+    return [w.numpy() for w in drawn[finalists[best]]], accuracies[best]
+
+
+def _draw(supernet, seed: int, number: int) -> list:
+    """Genotype `number`, as the weights of each α's candidates."""
+    names = supernet.space.operations
+    none = names.index("none") if "none" in names else None
+    return [
+        random_genotype(weights, none, 0.0, tf.random.fold_in([seed, number], index))
+        for index, weights in enumerate(supernet.mixing_weights())
+    ]
+
+
+def _scores(search: Search):
+    """A compiled function of weights and a batch: the number of images that are classified rightly."""
+    net, values = search.supernet, search.objective.values()
+
+    @tf.function(autograph=False, reduce_retracing=True)
+    def score(weights, x, y):
+        with search.objective.at(*values):
+            logits = net.classify(net.states(x, training=True, weights=weights)[-1])
+        return tf.math.count_nonzero(tf.argmax(logits, -1, tf.int32) == tf.cast(tf.reshape(y, [-1]), tf.int32))
+
+    return score
