@@ -54,7 +54,7 @@ def skips(so_far: SoFar, method: Method) -> bool:
 
 
 def ranking(so_far: SoFar, method: Method) -> bool:
-    """Once α ranks the operations with weights of every edge as it did for `stop_window` epochs (DARTS+, criterion 2)."""
+    """Once α has ranked every edge's operations with weights alike for `stop_window` epochs (DARTS+, criterion 2)."""
     if so_far.counting(method) < method.stop_window:
         return False
     learned = [k for k, name in enumerate(so_far.operations) if get_operation(name).parametric(1)]
@@ -66,5 +66,5 @@ RULES = {"epochs": epochs, "distance": distance, "skips": skips, "ranking": rank
 
 
 def get_stop(name: str):
-    """The rule called `name`, of the search so far and the method; raises `KdartsError` with the known names otherwise."""
+    """The rule called `name`; raises `KdartsError` with the known names otherwise."""
     return RULES[choice("stop", name, RULES)]
