@@ -1,0 +1,172 @@
+"""The methods that the papers compare with: what sets each apart, and that each takes steps."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kdarts.nets import mixing
+from kdarts.nets.spaces import SearchSpace
+from kdarts.nets.supernet import Supernet
+from kdarts.search.beta_decay import beta_decay
+from kdarts.search.discretize import strongest_pairs
+from kdarts.search.method import get_method
+from kdarts.search.random_search import RandomSearch, best_random
+from kdarts.search.schedules import SearchProgress
+from kdarts.search.search import Search
+
+FEW = SearchSpace("few", ("none", "max_pool_3x3", "skip_connect", "dil_conv_3x3"), nodes=2, multiplier=2)
+
+
+@pytest.fixture
+def eagerly():
+    """Without tracing: a test runs each function once."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+def _net(**options) -> Supernet:
+    keras.utils.set_random_seed(0)
+    return Supernet(FEW, (8, 8, 3), 3, **{"channels": 4, "cells": 2, "reductions": (1,), **options})
+
+
+def _search(method: str, **options) -> Search:
+    method = get_method(method)
+    net = _net(mixing=method.mixing, sampling=method.sampling, auxiliary_skip=method.auxiliary_skip, **options)
+    search = Search(net, method)
+    search.compile()
+    return search
+
+
+def _batch(seed=0):
+    x = np.random.default_rng(seed).normal(size=(6, 8, 8, 3)).astype("float32")
+    return tf.constant(x), tf.constant([0, 1, 2] * 2)
+
+
+def _step(search) -> dict:
+    return search.train_step((_batch(), _batch(1)))
+
+
+@pytest.mark.usefixtures("eagerly")
+@pytest.mark.parametrize("name", ["gdas", "darts_plus", "darts_minus", "beta_darts", "i_darts", "random"])
+def test_every_relative_takes_a_step(name):
+    search = _search(name)
+    before = [v.numpy() for v in search.supernet.alphas], search.supernet.operation_weights[0].numpy()
+    search.supernet.progress.assign(0.5)
+    assert np.isfinite(float(_step(search)["loss"]))
+    moved = [not np.array_equal(v, b) for v, b in zip(search.supernet.alphas, before[0], strict=True)]
+    assert moved == [name != "random"] * 2
+    assert not np.array_equal(search.supernet.operation_weights[0], before[1])
+    assert len(search.genotype().cells) == 2
+
+
+@pytest.mark.usefixtures("eagerly")
+@pytest.mark.parametrize("mixed", ["softmax", "sigmoid", "max_w", "node_softmax"])
+@pytest.mark.parametrize("sampling", ["gumbel", "random"])
+def test_samplings_mix_with_the_other_axes(mixed, sampling):
+    net = _net(mixing=mixed, sampling=sampling, sharing="individual", auxiliary_skip=True)
+    search = Search(net, "ddarts", ablation="exact", ablation_margin=-9.0, order="second")
+    search.compile()
+    assert np.isfinite(float(_step(search)["loss"]))
+
+
+def test_the_auxiliary_skip_fades_and_leaves_the_plain_supernet():
+    plain, net = _net(), _net(auxiliary_skip=True)
+    assert net.cost().params > plain.cost().params  # where an edge halves the image it has weights
+    shared = {v.path.partition("/")[2]: v for v in net.variables}
+    for variable in plain.variables:
+        shared[variable.path.partition("/")[2]].assign(variable)
+    x, _ = _batch()
+    net.progress.assign(1.0)
+    np.testing.assert_allclose(net(x, training=True), plain(x, training=True), atol=1e-5)
+    net.progress.assign(0.25)
+    one = _net(auxiliary_skip=True, cells=1, reductions=())
+    one.progress.assign(0.25)
+    s = tf.random.stateless_normal((2, 8, 8, 12), [1, 2])
+    quiet = tf.zeros((5, 4))
+    out = one.run_cell(0, s, s, quiet, training=True).numpy()
+    a, b = (stack(tf.nn.relu(s), training=True).numpy() for stack in one.cells[0].preprocess)
+    node2 = 0.75 * (a + b)
+    np.testing.assert_allclose(out, np.concatenate([node2, 0.75 * (a + b + node2)], -1), atol=1e-5)
+
+
+def test_progress_is_a_straight_line_of_the_epochs():
+    search, seen = _search("darts_minus"), []
+    callback = SearchProgress(4, begin=2)
+    callback.set_model(search)
+    for epoch in range(6):
+        callback.on_epoch_begin(epoch)
+        seen.append(float(search.supernet.progress))
+    assert seen == [0, 0, 0, 0.25, 0.5, 0.75]
+
+
+def test_beta_decay_pulls_each_edge_by_its_softmax():
+    left = [np.ones((5, 4), bool), np.ones((5, 4), bool)]
+    left[1][2, 1] = left[1][4, :2] = False
+    net = _net(candidates=left)
+    for seed, alpha in enumerate(net.alphas):
+        alpha.assign(np.where(left[seed], np.random.default_rng(seed).normal(size=(5, 4)), 0))
+    with tf.GradientTape() as tape:
+        value = beta_decay(net)
+    gradients = tape.gradient(value, [alpha.value for alpha in net.alphas])
+    expected = []
+    for alpha, present, gradient in zip(net.alphas, left, gradients, strict=True):
+        e = np.where(present, np.exp(alpha.numpy()), 0)
+        np.testing.assert_allclose(gradient, e / e.sum(1, keepdims=True) / 10, atol=1e-6)
+        expected.append(np.log(e.sum(1)))
+    np.testing.assert_allclose(value, np.mean(expected), rtol=1e-6)
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_beta_decay_grows_with_the_search():
+    search = _search("beta_darts")
+    train, valid = _batch(), _batch(1)
+    plain, later = [], []
+    for found, progress in ((plain, 0.0), (later, 0.5)):
+        search.supernet.progress.assign(progress)
+        found += search.architecture_gradients(train, valid)
+    for a, b, w in zip(plain, later, search.supernet.mixing_weights(), strict=True):
+        np.testing.assert_allclose(b - a, 25 * w.numpy() / 10, rtol=1e-4, atol=1e-5)
+
+
+def test_a_node_shares_one_softmax():
+    alpha = tf.constant(np.random.default_rng(0).normal(size=(9, 4)).astype("float32"))
+    weights = mixing.node_softmax(alpha).numpy()
+    first = 0
+    for node in (2, 3, 4):
+        e = np.exp(alpha.numpy()[first : first + node])
+        np.testing.assert_allclose(weights[first : first + node], e / e.sum(), rtol=1e-5)
+        first += node
+
+
+def test_pairs_may_stand_on_one_edge():
+    names = ("none", "skip_connect", "sep_conv_3x3")
+    weights = np.array([[0.9, 0.05, 0.05], [0.1, 0.5, 0.4]])
+    assert strongest_pairs(weights, names, 0) == [("skip_connect", 1), ("sep_conv_3x3", 1)]
+    equal = np.full((2, 3), 1 / 3)
+    assert strongest_pairs(equal, names, 0) == [("skip_connect", 0), ("sep_conv_3x3", 0)]
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_random_search_finds_the_best_of_what_it_compares():
+    search = _search("random")
+    batches = [_batch(0), _batch(1)]
+    before = [v.numpy() for v in search.variables]
+    weights, accuracy = best_random(search, batches, 12, seed=3)
+    assert all(np.array_equal(v, b) for v, b in zip(search.variables, before, strict=True))
+    again, same = best_random(search, batches, 12, seed=3)
+    assert same == accuracy and all(np.array_equal(a, b) for a, b in zip(weights, again, strict=True))
+    logs = {}
+    callback = RandomSearch(12, batches, epochs=2, seed=3)
+    callback.set_model(search)
+    callback.on_epoch_end(0, logs)
+    assert not logs and all(np.array_equal(v, b) for v, b in zip(search.variables, before, strict=True))
+    callback.on_epoch_end(1, logs)
+    assert logs["val_accuracy"] == accuracy
+    found = search.genotype()
+    for cell, rows in zip(found.cells, weights, strict=True):
+        assert len(cell) == 4
+        for operation, to, source in cell:
+            edge = (to - 2) * (to + 1) // 2 + source
+            assert rows[edge, FEW.operations.index(operation)] == 1

@@ -1,0 +1,95 @@
+"""Which candidates a pass goes through."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kdarts.genotypes.errors import KdartsError
+from kdarts.nets import mixing
+from kdarts.nets.sampling import COLDEST, HOTTEST, get_sampling, gumbel, random_genotype
+from kdarts.nets.spaces import SearchSpace
+from kdarts.nets.supernet import Supernet
+
+FEW = SearchSpace("few", ("none", "skip_connect", "dil_conv_3x3"), nodes=2, multiplier=2)
+
+
+def _alpha(rows=5, columns=3, seed=0):
+    return tf.constant(np.random.default_rng(seed).normal(size=(rows, columns)).astype("float32"))
+
+
+def test_gumbel_draws_one_of_each_edge_as_often_as_its_weight_says():
+    weights = mixing.softmax(_alpha())
+    draws = [gumbel(weights, 0, 0.0, tf.constant([step, 0])).numpy() for step in range(2000)]
+    assert all(np.array_equal(np.sort(d, -1)[:, :-1], np.zeros((5, 2))) for d in draws)
+    np.testing.assert_allclose([d.max(-1) for d in draws], 1, atol=1e-6)
+    np.testing.assert_allclose(np.mean(draws, 0), weights, atol=0.04)
+    again = gumbel(weights, 0, 0.0, tf.constant([7, 0])).numpy()
+    np.testing.assert_array_equal(again, draws[7])
+    assert any(not np.array_equal(again, d) for d in draws[:7])
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.5, 1.0])
+def test_gumbel_passes_the_gradient_of_what_is_drawn_through_the_tempered_softmax(progress):
+    alpha, seed = _alpha(), tf.constant([3, 1])
+    upstream = _alpha(seed=1)
+    with tf.GradientTape() as tape:
+        tape.watch(alpha)
+        drawn = gumbel(mixing.softmax(alpha), 0, progress, seed)
+        value = tf.reduce_sum(drawn * upstream)
+    noise = -np.log(-np.log(tf.random.stateless_uniform((5, 3), seed, 1e-20, 1.0).numpy()))
+    temperature = HOTTEST + (COLDEST - HOTTEST) * progress
+    scores = (alpha.numpy() - np.log(np.exp(alpha).sum(-1, keepdims=True)) + noise) / temperature
+    soft = np.exp(scores - scores.max(-1, keepdims=True))
+    soft /= soft.sum(-1, keepdims=True)
+    chosen = np.argmax(scores, -1)
+    np.testing.assert_array_equal(np.argmax(drawn, -1), chosen)
+    rows = np.arange(5)
+    g = upstream.numpy()[rows, chosen] * soft[rows, chosen]
+    expected = g[:, None] * (np.eye(3)[chosen] - soft) / temperature
+    np.testing.assert_allclose(tape.gradient(value, alpha), expected, atol=1e-6)
+
+
+def test_a_measuring_pass_of_gumbel_takes_the_most_probable():
+    weights = mixing.softmax(_alpha())
+    taken = gumbel(weights, 0, 0.3, None).numpy()
+    np.testing.assert_array_equal(taken, np.eye(3)[np.argmax(weights, -1)])
+
+
+def test_a_random_genotype_has_two_inputs_of_each_node_and_never_none():
+    weights, counts = mixing.softmax(_alpha(14)), np.zeros((14, 3))
+    for step in range(600):
+        drawn = random_genotype(weights, 0, 0.0, tf.constant([step, 0])).numpy()
+        first = 0
+        for node in range(2, 6):
+            rows = drawn[first : first + node]
+            assert rows.sum() == 2 and rows.max() == 1 and rows.sum(1).max() == 1
+            first += node
+        counts += drawn
+    assert not counts[:, 0].any()
+    np.testing.assert_allclose(counts[9:, 1:] / 600, 2 / 5 / 2, atol=0.06)  # the last node: 2 of 5 edges, 2 operations
+    some_left = tf.constant([[0.0, 0.0, 1.0]] * 5)
+    assert random_genotype(some_left, 0, 0.0, tf.constant([1, 0])).numpy()[:, 1].sum() == 0
+    np.testing.assert_array_equal(random_genotype(weights, 0, 0.0, None), weights)
+
+
+@pytest.mark.parametrize("sampling", ["gumbel", "random"])
+def test_a_supernet_draws_anew_only_when_told(sampling):
+    net = Supernet(FEW, (8, 8, 3), 3, channels=4, cells=2, reductions=(1,), sampling=sampling)
+    net.draws.assign(5)
+    first = [w.numpy() for w in net.drawn_weights(training=True)]
+    x = tf.constant(np.random.default_rng(0).normal(size=(4, 8, 8, 3)).astype("float32"))
+    logits = net(x, training=True).numpy()
+    np.testing.assert_allclose(net(x, training=True), logits, rtol=1e-5, atol=1e-5)
+    given = net.classify(net.states(x, training=True, weights=first)[-1])
+    np.testing.assert_allclose(given, logits, rtol=1e-5, atol=1e-5)
+    seen = set()
+    for _ in range(8):
+        net.redraw()
+        seen.add(str([w.numpy().tolist() for w in net.drawn_weights(training=True)]))
+    assert len(seen) > 4 and int(net.draws) == 13
+    assert not np.array_equal(*first)  # each α draws for itself
+
+
+def test_an_unknown_sampling_is_refused():
+    with pytest.raises(KdartsError, match="allowed: all, gumbel, random"):
+        get_sampling("some")
