@@ -53,7 +53,7 @@ def run_stages(
     """Runs the stages of a method, each by `run_search` in `stages/1`, `stages/2`, ..., going on where it was left.
 
     After each stage the workdir itself holds what a search leaves there: the tables of the stages so far with a column
-    `stage`, the genotype and the α of the latest one, and a summary with one of each stage.
+    `stage`, the genotype and the α of the latest one; and at the end a summary with one of each stage.
 
     Args:
         build: makes the compiled search of a stage, with fresh weights, from its method, for each α the candidates
@@ -91,8 +91,8 @@ def run_stages(
         if number < count:
             candidates = _narrowed(search, method.stages[number].operations)
             write_arrays(kept, {f"alpha_{index}": array for index, array in enumerate(candidates)})
-        summary = _collect(workdir, method, number, about)
-    return search, summary
+        _collect(workdir, number)
+    return search, _summarize(workdir, method, about)
 
 
 def _folder(workdir: Workdir, number: int) -> pathlib.Path:
@@ -114,25 +114,29 @@ def _read(path: pathlib.Path) -> list[np.ndarray]:
         raise KdartsError(f"{path}: damaged ({error}); remove it to make it again from its stage") from None
 
 
-def _collect(workdir: Workdir, method: Method, last: int, about: dict) -> dict:
-    """Writes the files of the whole search from those of its stages up to `last`; returns the summary."""
-    history, lines, summaries = [], [], []
+def _collect(workdir: Workdir, last: int) -> None:
+    """Writes the files of the whole search from those of its stages up to `last`."""
+    history, lines = [], []
     for number in range(1, last + 1):
         folder = _folder(workdir, number)
         with (folder / "history.csv").open(newline="", encoding="utf-8") as file:
             history += [{"stage": number, **row} for row in csv.DictReader(file)]
         found = (folder / "genotypes.jsonl").read_text("utf-8").splitlines()
         lines += [json.dumps({"stage": number, **json.loads(line)}) + "\n" for line in found]
-        summaries.append(read_json(folder / "summary.json"))
     write_table(workdir / "history.csv", history)
     write_text(workdir / "genotypes.jsonl", "".join(lines))
     with np.load(folder / "alphas.npz", allow_pickle=False) as alphas:
         write_arrays(workdir / "alphas.npz", dict(alphas))
     Genotype.load(folder / "genotype.json").save(workdir / "genotype.json")
+
+
+def _summarize(workdir: Workdir, method: Method, about: dict) -> dict:
+    """Writes and returns the summary of the whole search, from those of its stages."""
+    summaries = [read_json(_folder(workdir, number) / "summary.json") for number in range(1, len(method.stages) + 1)]
     each = [
         {"operations": stage.operations, "skip_dropout": stage.skip_dropout}
         | {name: part[name] for name in ("cells", "epochs", "valid_accuracy", "step_ms", "wall_seconds")}
-        for stage, part in zip(method.stages, summaries, strict=False)
+        for stage, part in zip(method.stages, summaries, strict=True)
     ]
     summary = {
         **summaries[-1],
