@@ -96,7 +96,7 @@ def test_the_auxiliary_skip_fades_and_leaves_the_plain_supernet():
     net.progress.assign(0.25)
     one = _net(auxiliary_skip=True, cells=1, reductions=())
     one.progress.assign(0.25)
-    s = tf.random.stateless_normal((2, 8, 8, 12), [1, 2])
+    s = tf.random.stateless_normal((2, 8, 8, one.stems[-1].filters), [1, 2])
     quiet = tf.zeros((5, 4))
     out = one.run_cell(0, s, s, quiet, training=True).numpy()
     a, b = (stack(tf.nn.relu(s), training=True).numpy() for stack in one.cells[0].preprocess)
