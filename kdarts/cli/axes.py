@@ -16,6 +16,7 @@ AXES = {
     "space": "search space: what may be found",
     "sharing": "which cells share an α: shared (normal and reduce), individual, or start (those identical in --start)",
     "mixing": "how α weighs the candidates of an edge: softmax, sigmoid or max_w",
+    "partial_channels": "K: one of K channels goes through the candidates, and β weighs the edges; 1: all, and no β",
     "order": "architecture gradient: first, second (unrolled, finite differences), exact (unrolled)",
     "discretization": "rule that makes a genotype of α",
     "threshold": "least weight of an operation, for rules that have one",
@@ -29,6 +30,7 @@ AXES = {
     "ablation_clip": "greatest size of a factor in the ablation loss's gradient",
     "learning_rate": "of the weights, at the start",
     "final_learning_rate": "of the weights, at the end of the cosine",
+    "learning_rate_warmup": "epochs in which it climbs to its first value, in proportion to epochs; 0: none",
     "momentum": "of the weights' SGD",
     "l2": "L2 penalty on the weights",
     "clip": "greatest norm of the weights' gradient",
@@ -37,7 +39,9 @@ AXES = {
     "arch_beta_1": "first decay of α's Adam",
     "arch_beta_2": "second decay of α's Adam",
     "arch_l2": "L2 penalty on α",
+    "arch_clip": "greatest norm of the gradient of α and β together; 0: any",
     "pretrain_epochs": "epochs before those, in which the weights alone are trained",
+    "warmup_epochs": "first epochs of the search, in which the weights alone are trained, while rates fall; in proportion to epochs",
     "stop": "what may end the search early: epochs (nothing) or distance (to --start, once it is stable)",
     "stop_from": "first epoch that counts for the stop rule",
     "stop_window": "epochs that must agree",
@@ -50,6 +54,9 @@ AXES = {
 """What each axis of a method is, for its flag."""
 
 
+_FROM_ZERO = ("learning_rate_warmup", "pretrain_epochs", "warmup_epochs", "stop_from")
+
+
 def define(values: flags.FlagValues) -> None:
     """One flag for each axis of a method, unset: the method's own choice."""
     for field in fields(Method):
@@ -57,7 +64,7 @@ def define(values: flags.FlagValues) -> None:
             continue
         text = f"{AXES[field.name]}; default by method"
         if field.type is int:
-            least = 0 if field.name in ("pretrain_epochs", "stop_from") else 1
+            least = 0 if field.name in _FROM_ZERO else 1
             flags.DEFINE_integer(field.name, None, text, lower_bound=least, flag_values=values)
         elif field.type in (float, float | None):
             flags.DEFINE_float(field.name, None, text, lower_bound=0.0, flag_values=values)
@@ -70,7 +77,16 @@ def chosen_method(values: flags.FlagValues) -> Method:
     method = get_method(values.method)
     if "dataset" in values and values.dataset == "digits":
         method = small(method)
-    return method.override(**{name: values[name].value for name in AXES if values[name].value is not None})
+    chosen = {name: values[name].value for name in AXES if values[name].value is not None}
+    if "epochs" in chosen:
+        chosen = {**rests(method, chosen["epochs"]), **chosen}
+    return method.override(**chosen)
+
+
+def rests(method: Method, epochs: int) -> dict[str, int]:
+    """The method's warm-ups for a search of another length: in proportion."""
+    names = "warmup_epochs", "learning_rate_warmup"
+    return {name: getattr(method, name) * epochs // method.epochs for name in names}
 
 
 def small(method: Method) -> Method:
@@ -78,6 +94,7 @@ def small(method: Method) -> Method:
     final = method.arch_final_learning_rate
     return method.override(
         **SMALL,
+        **rests(method, SMALL["epochs"]),
         cells=method.cells if method.sharing == "individual" else 5,
         arch_learning_rate=HASTE * method.arch_learning_rate,
         arch_final_learning_rate=None if final is None else HASTE * final,

@@ -89,6 +89,7 @@ def build(values: flags.FlagValues, method: Method, image_shape, num_classes: in
         cells=method.cells,
         sharing=sharing,
         mixing=method.mixing,
+        partial_channels=method.partial_channels,
         stem=values.stem,
         recompute=values.recompute,
         dtype=values.precision,
@@ -148,6 +149,8 @@ def search_in(workdir, values: flags.FlagValues, method: Method, start: Genotype
         f"{len(train) // method.batch_size} steps an epoch",
         flush=True,
     )
+    if method.warmup_epochs >= method.epochs:
+        print(f"note: the warm-up lasts all {method.epochs} epochs, α rests; see --warmup_epochs", flush=True)
     workdir.claim(options.remembered(values, start=start))
     summary = run_search(
         search,
@@ -180,6 +183,9 @@ def draw(search, found: Genotype, workdir, stopped: bool) -> None:
     names = [titles.get(name, name.replace("_", " ")) for name in alpha_names(search)]
     named = dict(zip(names, weights, strict=True))
     draw_alphas(named, search.supernet.space.operations, workdir / "alphas.png")
+    if search.supernet.betas:
+        shares = {name: np.asarray(w)[:, None] for name, w in zip(names, search.supernet.edge_weights(), strict=True)}
+        draw_alphas(shares, ["share"], workdir / "betas.png", label="share of a node")
     draw_genotype(found, workdir / "cells.svg")
     if search.start is not None:
         distances = read_column(workdir / "history.csv", "distance")

@@ -32,10 +32,11 @@ STEMS = {
     "cifar": Stem((("stem", _CONV_BN, 1, 3),)),
     "small": Stem((("stem", _CONV_BN, 1, 1),)),
     "imagenet": Stem((("stem0", _STEM0, 2, 1), ("stem1", _STEM1, 2, 1)), halved=True),
+    "imagenet_wide": Stem((("stem0", _STEM0, 2, 3), ("stem1", _STEM1, 2, 3)), halved=True),
     "imagenet_quarter": Stem((("stem0", _STEM0_ONCE, 2, 1), ("stem1", _STEM1, 2, 1)), halved=True),
 }
 """`cifar`: 3x3 convolution to three times the channels; `small`: to the channels alone; `imagenet`: to an
-eighth of the size; `imagenet_quarter`: to a quarter, with the same weights, for DARTOpti's networks, whose three
+eighth of the size; `imagenet_wide`: with three times the channels, as PC-DARTS searches; `imagenet_quarter`: to a quarter, with the same weights, for DARTOpti's networks, whose three
 reductions leave 7 pixels of 224 (D-DARTS' code)."""
 
 

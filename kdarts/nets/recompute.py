@@ -3,23 +3,31 @@
 import tensorflow as tf
 
 
-def recomputed(cell, s0, s1, mixing, only=None):
+def recomputed(cell, s0, s1, mixing, only=None, shares=None):
     """The output of a cell in training, of which no more than the inputs is kept for the gradient.
 
     Args:
         cell: a `SearchCell`; its running statistics are updated as by a call.
-        s0, s1, mixing, only: as of its call.
+        s0, s1, mixing, only, shares: as of its call.
 
     Returns:
         As of its call. Its derivatives, the second ones included, are those of the cell.
     """
     trainable = [tf.convert_to_tensor(v) for v in cell.trainable_variables]
     statistics = [tf.convert_to_tensor(v) for v in cell.non_trainable_variables]
-    edges = len(mixing)
+    edges, given = len(mixing), [*mixing, *(shares or ())]
+    count = len(given)
 
     def forward(s0, s1, *rest):
         output, after = cell.stateless_call(
-            list(rest[edges:]), statistics, s0, s1, mixing=list(rest[:edges]), training=True, only=only
+            list(rest[count:]),
+            statistics,
+            s0,
+            s1,
+            mixing=list(rest[:edges]),
+            training=True,
+            only=only,
+            shares=list(rest[edges:count]),
         )
         return output, *after
 
@@ -36,7 +44,7 @@ def recomputed(cell, s0, s1, mixing, only=None):
 
         return forward(*inputs), backward
 
-    output, *after = call(s0, s1, *mixing, *trainable)
+    output, *after = call(s0, s1, *given, *trainable)
     for variable, value in zip(cell.non_trainable_variables, after, strict=True):
         variable.assign(value)
     return output

@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from kdarts.nets import kernels, partial
 from kdarts.nets.fan_out import FanOut
 from kdarts.nets.operations import FACTORIZED_REDUCE, RELU_CONV_BN, Operation
 from kdarts.nets.stack import Stack
@@ -24,12 +25,15 @@ class SearchCell(keras.layers.Layer):
         multiplier: the output is the concatenation of the last `multiplier` nodes.
         reduction: whether edges from the two inputs have stride 2.
         after_reduction: whether the first input comes from before a reduction and must be halved.
+        partial_channels: K: one of K channels goes through the candidates, the others pass by (see `partial`).
 
     Call arguments:
         s0, s1: outputs of the cell before last and of the last one.
         mixing: for each source node the weights after mixing, `[edges that leave it, operations]`.
         training: whether to normalise by the batch's statistics.
         only: columns whose weights are not zero; None: all. The others cost nothing.
+        shares: with partial channels, for each source node those of its edges, `[edges that leave it]`, which `mixing`
+            is already multiplied by.
     """
 
     def __init__(
@@ -40,11 +44,13 @@ class SearchCell(keras.layers.Layer):
         multiplier: int = 4,
         reduction: bool = False,
         after_reduction: bool = False,
+        partial_channels: int = 1,
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
         self.operations, self.filters, self.nodes, self.multiplier = operations, filters, nodes, multiplier
         self.reduction, self.after_reduction = reduction, after_reduction
+        self.partial_channels, self.width = partial_channels, filters // partial_channels
         dtype = self.dtype_policy
         adapt = (FACTORIZED_REDUCE, 2) if after_reduction else (RELU_CONV_BN, 1)
         self.preprocess = [
@@ -55,23 +61,32 @@ class SearchCell(keras.layers.Layer):
         for source in range(nodes + 1):
             copies = nodes - max(0, source - 1)
             stride = 2 if reduction and source < 2 else 1
-            self.fan_outs.append(FanOut(operations, copies, filters, stride, name=f"from_{source}", dtype=dtype))
+            self.fan_outs.append(FanOut(operations, copies, self.width, stride, name=f"from_{source}", dtype=dtype))
 
     def build(self, s0_shape, s1_shape):
         for stack, shape in zip(self.preprocess, (s0_shape, s1_shape), strict=True):
             stack.build(shape)
         for fan_out in self.fan_outs:
-            fan_out.build((None, None, None, self.filters))
+            fan_out.build((None, None, None, self.width))
 
-    def call(self, s0, s1, mixing, training=False, only=None):
+    def call(self, s0, s1, mixing, training=False, only=None, shares=None):
         states = [stack(tf.nn.relu(s), training=training) for stack, s in zip(self.preprocess, (s0, s1), strict=True)]
-        arriving = [[] for _ in range(self.nodes)]
+        arriving, passing = ([[] for _ in range(self.nodes)] for _ in range(2))
         for source, fan_out in enumerate(self.fan_outs):
             if source >= 2:
-                states.append(tf.add_n(arriving[source - 2]))
-            first = max(0, source - 1)
-            edges = fan_out(states[source], mixing=mixing[source], training=training, only=only)
+                states.append(self._node(arriving[source - 2], passing[source - 2]))
+            x, first = states[source], max(0, source - 1)
+            seen = x if self.partial_channels == 1 else kernels.first_channels(x, self.width)
+            edges = fan_out(seen, mixing=mixing[source], training=training, only=only)
             for to, edge in zip(arriving[first:], edges, strict=True):
                 to.append(edge)
-        states.append(tf.add_n(arriving[-1]))
+            if self.partial_channels > 1:
+                edges = partial.bypass(x, shares[source], self.partial_channels, fan_out.stride)
+                for to, edge in zip(passing[first:], edges, strict=True):
+                    to.append(edge)
+        states.append(self._node(arriving[-1], passing[-1]))
         return tf.concat(states[-self.multiplier :], -1)
+
+    def _node(self, arriving, passing):
+        mixed = tf.add_n(arriving)
+        return tf.add_n([partial.place(mixed, self.partial_channels), *passing]) if passing else mixed

@@ -16,6 +16,9 @@ from kdarts.search.search import Search
 from kdarts.search.stopping import get_stop
 
 
+_BETA = "beta_"
+
+
 def alpha_names(search: Search) -> list[str]:
     """Names of the α sets: "normal" and "reduce" where two are shared so, else "cell_0" and on."""
     if search.supernet.sharing == "shared" and len(search.supernet.alphas) == 2:
@@ -24,7 +27,9 @@ def alpha_names(search: Search) -> list[str]:
 
 
 class SearchRecord(keras.callbacks.Callback):
-    """Notes α and the genotype of each epoch and writes `history.csv`, `alphas.npz` and the genotypes.
+    """Notes α (and β) and the genotype of each epoch and writes `history.csv`, `alphas.npz` and the genotypes.
+
+    With partial channels it writes `betas.npz`, too: under the names of the α sets, `[epochs, edges]` each.
 
     It stands before the `Checkpoint` in the list of callbacks, so that the state of an epoch holds its notes; the files
     are made from that state alone, after it, by `write`.
@@ -44,6 +49,8 @@ class SearchRecord(keras.callbacks.Callback):
         self.checkpoint.records.setdefault("genotypes", []).append(genotype.to_json())
         for name, alpha in zip(alpha_names(search), search.supernet.alphas, strict=True):
             self.checkpoint.arrays.setdefault(name, []).append(alpha.numpy())
+        for name, beta in zip(alpha_names(search), search.supernet.betas, strict=False):
+            self.checkpoint.arrays.setdefault(_BETA + name, []).append(beta.numpy())
         if logs is not None:
             logs["skip_connects"] = genotype.skip_connects()
             if search.start is not None:
@@ -55,7 +62,11 @@ class SearchRecord(keras.callbacks.Callback):
         if not records["history"]:
             return None
         write_table(self.workdir / "history.csv", records["history"])
-        write_arrays(self.workdir / "alphas.npz", {n: np.stack(rows) for n, rows in self.checkpoint.arrays.items()})
+        noted = {name: np.stack(rows) for name, rows in self.checkpoint.arrays.items()}
+        betas = {name.removeprefix(_BETA): rows for name, rows in noted.items() if name.startswith(_BETA)}
+        write_arrays(self.workdir / "alphas.npz", {n: rows for n, rows in noted.items() if not n.startswith(_BETA)})
+        if betas:
+            write_arrays(self.workdir / "betas.npz", betas)
         found = records["genotypes"]
         lines = "".join(json.dumps({"epoch": e, "genotype": json.loads(text)}) + "\n" for e, text in enumerate(found))
         write_text(self.workdir / "genotypes.jsonl", lines)

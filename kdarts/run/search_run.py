@@ -13,7 +13,7 @@ from kdarts.run.logs import loggers, verbosity
 from kdarts.run.search_record import SearchRecord, StopRule, WriteFiles
 from kdarts.run.timing import Progress, StepTime, peak_memory_mb
 from kdarts.run.workdir import Workdir
-from kdarts.search.schedules import ArchitectureRate, Cosine, Pretraining
+from kdarts.search.schedules import ArchitectureRate, Cosine, Pretraining, Warmup
 from kdarts.search.search import Search
 
 
@@ -70,6 +70,7 @@ def run_search(
         print("building the search step …", flush=True)
         length = method.epochs, method.pretrain_epochs
         rate = Cosine(method.learning_rate, method.final_learning_rate, *length)
+        rate = Warmup(rate, method.learning_rate_warmup)
         arch_final = method.arch_final_learning_rate
         arch_final = method.arch_learning_rate if arch_final is None else arch_final
         checkpoint.records["seconds"] += time.monotonic() - began
@@ -84,7 +85,7 @@ def run_search(
             callbacks=[
                 keras.callbacks.LearningRateScheduler(rate),
                 ArchitectureRate(Cosine(method.arch_learning_rate, arch_final, *length)),
-                Pretraining(method.pretrain_epochs),
+                Pretraining(method.pretrain_epochs + method.warmup_epochs),
                 step_time,
                 record,
                 *more,

@@ -17,6 +17,7 @@ class Method:
         space: name of the search space.
         sharing: which cells share an α: "shared", "individual", or "start": those that are identical in the start.
         mixing: how α weighs the candidates.
+        partial_channels: K: one of K channels goes through the candidates, and β weighs the edges; 1: all, and no β.
         order: the architecture gradient: "first", "second" (unrolled, finite differences) or "exact" (unrolled).
         discretization: the rule that makes a genotype of α.
         threshold: least weight of an operation, for the rules that have one.
@@ -28,9 +29,12 @@ class Method:
         ablation_margin: the mean contribution, a cross-entropy, must be below minus this for the loss to count.
         ablation_clip: greatest size of a factor in its gradient.
         learning_rate, final_learning_rate, momentum, l2, clip: of the weights' SGD; the rate falls by half a cosine.
-        arch_learning_rate, arch_beta_1, arch_beta_2, arch_l2: of α's Adam.
+        learning_rate_warmup: epochs in which it climbs to its first value; 0: none.
+        arch_learning_rate, arch_beta_1, arch_beta_2, arch_l2: of the Adam of α and β.
+        arch_clip: greatest norm of their gradient, all together; 0: any.
         arch_final_learning_rate: where α's rate goes by half a cosine; None: it stays.
-        pretrain_epochs: epochs before those, in which the weights alone are trained, at the first rate.
+        pretrain_epochs: epochs before those of the search, in which the weights alone are trained, at the first rate.
+        warmup_epochs: first epochs of the search, in which the weights alone are trained, while rates fall.
         stop: what ends a search before its last epoch: "epochs" (nothing) or "distance" (see `stopping`).
         stop_from, stop_window, stop_tolerance: first epoch that counts for it, from 0, after the pretraining; how many
             epochs must agree; how far apart they may be.
@@ -42,6 +46,7 @@ class Method:
     space: str
     sharing: str = "shared"
     mixing: str = "softmax"
+    partial_channels: int = 1
     order: str = "first"
     discretization: str = "darts"
     threshold: float = 0.85
@@ -55,6 +60,7 @@ class Method:
     ablation_clip: float = 5.0
     learning_rate: float = 0.025
     final_learning_rate: float = 0.001
+    learning_rate_warmup: int = 0
     momentum: float = 0.9
     l2: float = 3e-4
     clip: float = 5.0
@@ -63,7 +69,9 @@ class Method:
     arch_beta_1: float = 0.5
     arch_beta_2: float = 0.999
     arch_l2: float = 1e-3
+    arch_clip: float = 0.0
     pretrain_epochs: int = 0
+    warmup_epochs: int = 0
     stop: str = "epochs"
     stop_from: int = 10
     stop_window: int = 5
