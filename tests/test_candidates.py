@@ -138,26 +138,28 @@ def test_every_mix_takes_a_step_in_which_what_is_dropped_stays_zero(eagerly, sha
     net = _supernet([LEFT, LEFT[::-1]], nodes=2, **options)
     search = Search(net, order=order, zero_one_weight=1.0, arch_learning_rate=0.1, arch_l2=0.1)
     search.compile()
-    for alpha, there in zip(net.alphas, net.candidates, strict=True):
+    for alpha, there in zip(net.alphas, net.mixture.candidates, strict=True):
         assert alpha.shape == there.shape and not alpha.numpy()[~there].any()
         alpha.assign(np.where(there, _random(*there.shape), 0))
     before = [alpha.numpy() for alpha in net.alphas]
     search.train_step(_batches())
-    for alpha, old, weights, there in zip(net.alphas, before, net.mixing_weights(), net.candidates, strict=True):
+    for alpha, old, weights, there in zip(
+        net.alphas, before, net.mixing_weights(), net.mixture.candidates, strict=True
+    ):
         assert not alpha.numpy()[~there].any() and not weights.numpy()[~there].any()
         assert weights.numpy()[there].all() and np.isfinite(weights).all()
         several = there & (there.sum(1, keepdims=True) > 1)
         assert np.all(alpha.numpy()[several] != old[several])
-    assert int(net.draws) == 2, "one for α's passes, one for the weights'"
+    assert int(net.mixture.draws) == 2, "one for α's passes, one for the weights'"
 
 
 def test_the_zero_one_loss_is_the_mean_over_what_is_left(eagerly):
     net = _supernet([LEFT, LEFT[::-1]], mixing="sigmoid")
     for index, alpha in enumerate(net.alphas):
-        alpha.assign(np.where(net.candidates[index], _random(5, 4, seed=index), 0))
+        alpha.assign(np.where(net.mixture.candidates[index], _random(5, 4, seed=index), 0))
     plain, driven = (Search(net, zero_one_weight=weight).architecture_gradients(*_batches()) for weight in (0, 3.0))
     left = int(LEFT.sum()) * 2
-    for alpha, there, without, gradient in zip(net.alphas, net.candidates, plain, driven, strict=True):
+    for alpha, there, without, gradient in zip(net.alphas, net.mixture.candidates, plain, driven, strict=True):
         s = 1 / (1 + np.exp(-alpha.numpy()))
         expected = np.where(there, -3 * 2 * (s - 0.5) * s * (1 - s) / left, 0)
         np.testing.assert_allclose(gradient - without, expected, rtol=0, atol=1e-6)
@@ -201,13 +203,13 @@ def test_skips_of_stride_2_are_not_dropped():
 
 def test_the_rate_is_a_variable_and_every_training_pass_draws_anew():
     x, plain, net = _random(2, 8, 8, 3), _supernet(), _supernet(skip_dropout=0.5)
-    assert not hasattr(plain, "draws") and len(net.variables) == len(plain.variables) + 2
+    assert len(net.variables) == len(plain.variables) + 1
     for ours, theirs in zip(net.trainable_variables, plain.trainable_variables, strict=True):
         ours.assign(theirs)
     np.testing.assert_array_equal(net(x), plain(x))
     first, second = net(x, training=True), net(x, training=True)
-    assert int(net.draws) == 2 and not np.allclose(first, second)
-    net.draws.assign(0)
+    assert int(net.mixture.draws) == 2 and not np.allclose(first, second)
+    net.mixture.draws.assign(0)
     np.testing.assert_array_equal(net(x, training=True), first)
     net.skip_dropout_rate.assign(0.0)
     np.testing.assert_allclose(net(x, training=True), plain(x, training=True), rtol=0, atol=1e-5)

@@ -53,7 +53,7 @@ def _step(search) -> dict:
 def test_every_relative_takes_a_step(name):
     search = _search(name)
     before = [v.numpy() for v in search.supernet.alphas], search.supernet.operation_weights[0].numpy()
-    search.supernet.progress.assign(0.5)
+    search.supernet.mixture.progress.assign(0.5)
     assert np.isfinite(float(_step(search)["loss"]))
     moved = [not np.array_equal(v, b) for v, b in zip(search.supernet.alphas, before[0], strict=True)]
     assert moved == [name != "random"] * 2
@@ -91,13 +91,13 @@ def test_the_auxiliary_skip_fades_and_leaves_the_plain_supernet():
     for ours, theirs in zip(net.alphas, plain.alphas, strict=True):
         ours.assign(theirs)
     x, _ = _batch()
-    net.progress.assign(1.0)
+    net.mixture.progress.assign(1.0)
     np.testing.assert_allclose(net(x, training=True), plain(x, training=True), atol=1e-5)
-    net.progress.assign(0.25)
+    net.mixture.progress.assign(0.25)
     one = _net(auxiliary_skip=True, cells=1, reductions=())
-    one.progress.assign(0.25)
+    one.mixture.progress.assign(0.25)
     s = tf.random.stateless_normal((2, 8, 8, one.stems[-1].filters), [1, 2])
-    quiet = tf.zeros((5, 4))
+    quiet = tf.concat([tf.zeros((5, 4)), one.mixture.drawn()[0][0][:, 4:]], 1)
     out = one.run_cell(0, s, s, quiet, training=True).numpy()
     a, b = (stack(tf.nn.relu(s), training=True).numpy() for stack in one.cells[0].preprocess)
     node2 = 0.75 * (a + b)
@@ -110,7 +110,7 @@ def test_progress_is_a_straight_line_of_the_epochs():
     callback.set_model(search)
     for epoch in range(6):
         callback.on_epoch_begin(epoch)
-        seen.append(float(search.supernet.progress))
+        seen.append(float(search.supernet.mixture.progress))
     assert seen == [0, 0, 0, 0.25, 0.5, 0.75]
 
 
@@ -121,7 +121,7 @@ def test_beta_decay_pulls_each_edge_by_its_softmax():
     for seed, alpha in enumerate(net.alphas):
         alpha.assign(np.where(left[seed], np.random.default_rng(seed).normal(size=(5, 4)), 0))
     with tf.GradientTape() as tape:
-        value = beta_decay(net)
+        value = beta_decay(net.alphas, left)
     gradients = tape.gradient(value, [alpha.value for alpha in net.alphas])
     expected = []
     for alpha, present, gradient in zip(net.alphas, left, gradients, strict=True):
@@ -137,7 +137,7 @@ def test_beta_decay_grows_with_the_search():
     train, valid = _batch(), _batch(1)
     plain, later = [], []
     for found, progress in ((plain, 0.0), (later, 0.5)):
-        search.supernet.progress.assign(progress)
+        search.supernet.mixture.progress.assign(progress)
         found += search.architecture_gradients(train, valid)
     for a, b, w in zip(plain, later, search.supernet.mixing_weights(), strict=True):
         np.testing.assert_allclose(b - a, 25 * w.numpy() / 10, rtol=1e-4, atol=1e-5)

@@ -75,17 +75,17 @@ def test_a_random_genotype_has_two_inputs_of_each_node_and_never_none():
 @pytest.mark.parametrize("sampling", ["gumbel", "random"])
 def test_a_supernet_draws_anew_only_when_told(sampling):
     net = Supernet(FEW, (8, 8, 3), 3, channels=4, cells=2, reductions=(1,), sampling=sampling)
-    net.draws.assign(5)
-    first = [w.numpy() for w in net.drawn_weights(training=True)]
+    net.mixture.draws.assign(5)
+    first = [w.numpy() for w, _ in net.mixture.drawn(training=True)]
     x = tf.constant(np.random.default_rng(0).normal(size=(4, 8, 8, 3)).astype("float32"))
-    state, given = (net.states(x, training=True, weights=w)[-1] for w in (None, first))
+    state, given = (net.states(x, training=True, mixtures=m)[-1] for m in (None, [(w, None) for w in first]))
     np.testing.assert_allclose(given, state, rtol=1e-5, atol=1e-5)
     assert not np.allclose(net(x, training=True), net.classify(state), atol=1e-3)
     seen = set()
     for _ in range(8):
-        net.redraw()
-        seen.add(str([w.numpy().tolist() for w in net.drawn_weights(training=True)]))
-    assert len(seen) > 4 and int(net.draws) == 14
+        net.mixture.redraw()
+        seen.add(str([w.numpy().tolist() for w, _ in net.mixture.drawn(training=True)]))
+    assert len(seen) > 4 and int(net.mixture.draws) == 14
     assert not np.array_equal(*first)  # each α draws for itself
 
 

@@ -122,7 +122,7 @@ def test_killed_in_any_stage_it_comes_to_the_same_result(eagerly, tmp_path):
         for there, name in zip(left, ("normal", "reduce"), strict=True):
             assert np.array_equal(np.isfinite(alphas[name]), [there] * 2)
     assert Genotype.load(whole / "genotype.json") == search.genotype()
-    assert search.supernet.skip_dropout_rate.numpy() == np.float32(0.5) and int(search.supernet.draws) == 6
+    assert search.supernet.skip_dropout_rate.numpy() == np.float32(0.5) and int(search.supernet.mixture.draws) == 6
     assert read_json(whole / "summary.json") == summary
     assert (summary["epochs"], summary["cells"], summary["stopped_by"]) == (4, 2, "epochs")
     assert [(part["cells"], part["operations"], part["skip_dropout"]) for part in summary["stages"]] == [

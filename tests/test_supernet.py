@@ -182,7 +182,7 @@ def test_cells_share_alphas_as_asked_for(sharing, sequence):
     assert net.sequence == sequence and len(net.alphas) == max(sequence) + 1
     seen = []
     for index, cell in enumerate(net.cells):
-        cell.call = lambda s0, s1, mixing, training, only, call=cell.call: (
+        cell.call = lambda s0, s1, mixing, training, only, shares, call=cell.call: (
             seen.append(np.concatenate(mixing)) or call(s0, s1, mixing, training)
         )
         assert cell.reduction == (index in (1, 3))

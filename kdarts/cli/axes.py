@@ -21,6 +21,7 @@ AXES = {
     "space": "search space: what may be found",
     "sharing": "which cells share an α: shared (normal and reduce), individual, or start (those identical in --start)",
     "mixing": "how α weighs the candidates of an edge: softmax, sigmoid, max_w or node_softmax (of a node's edges)",
+    "partial_channels": "K: one of K channels goes through the candidates, and β weighs the edges; 1: all, and no β",
     "sampling": "which candidates a pass goes through: all, gumbel (one of each edge, GDAS) or random (a genotype)",
     "auxiliary_skip": "one more skip connection beside the candidates, which fades along the search (DARTS-)",
     "update": "when α moves: step (every one) or frozen",
@@ -39,6 +40,7 @@ AXES = {
     "ablation_clip": "greatest size of a factor in the ablation loss's gradient",
     "learning_rate": "of the weights, at the start",
     "final_learning_rate": "of the weights, at the end of the cosine",
+    "learning_rate_warmup": "epochs in which it climbs to its first value, in proportion to epochs; 0: none",
     "momentum": "of the weights' SGD",
     "l2": "L2 penalty on the weights",
     "clip": "greatest norm of the weights' gradient",
@@ -47,9 +49,9 @@ AXES = {
     "arch_beta_1": "first decay of α's Adam",
     "arch_beta_2": "second decay of α's Adam",
     "arch_l2": "L2 penalty on α",
-    "arch_clip": "greatest norm of the gradient of α",
+    "arch_clip": "greatest norm of the gradient of α and β together; 0: any",
     "pretrain_epochs": "epochs before those, in which the weights alone are trained",
-    "warmup_epochs": "of the epochs, how many at the start train the weights alone",
+    "warmup_epochs": "first epochs of the search, which train the weights alone while rates fall; by --epochs",
     "skip_dropout": "highest rate of the dropout on skip connections; it decays while α moves",
     "stop": "what may end the search early: epochs (nothing), distance (to --start, once stable), skips or ranking",
     "stop_skips": "skip connections of a cell that end the search, with --stop=skips",
@@ -65,7 +67,7 @@ AXES = {
 }
 """What each axis of a method is, for its flag."""
 
-_FROM_ZERO = ("max_skips", "pretrain_epochs", "warmup_epochs", "stop_from", "samples")
+_FROM_ZERO = ("learning_rate_warmup", "max_skips", "pretrain_epochs", "warmup_epochs", "stop_from", "samples")
 
 
 def define(values: flags.FlagValues) -> None:
@@ -93,11 +95,19 @@ def chosen_method(values: flags.FlagValues) -> Method:
     given = {name: values[name].value for name in AXES if values[name].value is not None}
     if "stages" in given:
         given["stages"] = parse_stages(given["stages"])
+    if "epochs" in given:
+        given = {**rests(method, given["epochs"]), **given}
     method = method.override(**given)
     for name in ("cells", "skip_dropout"):
         if method.stages and name in given:
             raise KdartsError(f"--{name}={given[name]}: each stage has its own; choose them by --stages")
     return method
+
+
+def rests(method: Method, epochs: int) -> dict[str, int]:
+    """The method's warm-ups for a search of another length: in proportion."""
+    names = "warmup_epochs", "learning_rate_warmup"
+    return {name: getattr(method, name) * epochs // method.epochs for name in names}
 
 
 def small(method: Method) -> Method:
@@ -106,6 +116,7 @@ def small(method: Method) -> Method:
     haste = START_HASTE if method.sharing == "start" else HASTE
     return method.override(
         **SMALL,
+        **rests(method, SMALL["epochs"]),
         cells=method.cells if method.sharing == "individual" else 5,
         stages=tuple(replace(stage, cells=3 + number) for number, stage in enumerate(method.stages)),
         arch_learning_rate=haste * method.arch_learning_rate,

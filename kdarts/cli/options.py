@@ -129,7 +129,7 @@ def define_network(values: flags.FlagValues) -> None:
 
 def define_stem(values: flags.FlagValues) -> None:
     """`--stem`."""
-    text = "cifar, small, imagenet, imagenet_quarter or auto (one of the first three by image size)"
+    text = "cifar, small, imagenet, imagenet_wide, imagenet_quarter or auto (one of the first three by image size)"
     flags.DEFINE_string("stem", "auto", text, flag_values=values)
 
 

@@ -99,6 +99,7 @@ def build(
         cells=method.cells,
         sharing=sharing,
         mixing=method.mixing,
+        partial_channels=method.partial_channels,
         stem=values.stem,
         recompute=values.recompute,
         candidates=candidates,
@@ -165,6 +166,8 @@ def search_in(workdir, values: flags.FlagValues, method: Method, start: Genotype
             f"{len(train) // method.batch_size} steps an epoch",
             flush=True,
         )
+        if method.warmup_epochs >= method.epochs:
+            print(f"note: the warm-up lasts all {method.epochs} epochs, α rests; see --warmup_epochs", flush=True)
         workdir.claim(options.remembered(values, start=start))
         return search
 
@@ -184,6 +187,8 @@ def search_in(workdir, values: flags.FlagValues, method: Method, start: Genotype
 
 def draw(search, found: Genotype, workdir, stopped: bool) -> None:
     """The pictures of a finished search, which found a genotype; `stopped` if its distance to the start ended it."""
+    import numpy as np
+
     from kdarts.run.files import read_column
     from kdarts.run.search_record import alphas_by_name
     from kdarts.views.curve import draw_distance
@@ -194,6 +199,10 @@ def draw(search, found: Genotype, workdir, stopped: bool) -> None:
     weights = alphas_by_name(search, mixed=True)
     named = {titles.get(name, name.replace("_", " ")): weight for name, weight in weights.items()}
     draw_alphas(named, search.supernet.space.operations, workdir / "alphas.png")
+    if search.supernet.betas:
+        shares = search.supernet.mixture.shares()
+        shares = {name: np.asarray(share)[:, None] for name, share in zip(named, shares, strict=True)}
+        draw_alphas(shares, ["share"], workdir / "betas.png", label="share of a node")
     draw_genotype(found, workdir / "cells.svg")
     if search.start is not None:
         distances = read_column(workdir / "history.csv", "distance")

@@ -70,16 +70,17 @@ class _Tally:
             sizes.append((size, width))
         self.inputs = [sizes[0], sizes[-1]]
 
-    def cell(self, plan, edges, outputs: int) -> None:
+    def cell(self, plan, edges, outputs: int, partial_channels: int = 1) -> None:
         """Adds a cell; `edges` gives the operations of each edge as `(operation, from)`."""
         adapt, stride = (FACTORIZED_REDUCE, 2) if plan.after_reduction else (RELU_CONV_BN, 1)
         (size0, width0), (size1, width1) = self.inputs
         self._add(adapt, width0, plan.filters, stride, size0)
         size = self._add(RELU_CONV_BN, width1, plan.filters, 1, size1)
         inner = tuple(-(-n // 2) for n in size) if plan.reduction else size
+        width = plan.filters // partial_channels
         for operation, source in edges:
             strided = plan.reduction and source < 2
-            self._add(operation, plan.filters, plan.filters, 2 if strided else 1, size if strided else inner)
+            self._add(operation, width, width, 2 if strided else 1, size if strided else inner)
         self.inputs = [self.inputs[1], (inner, outputs * plan.filters)]
 
     def _add(self, operation, channels, filters, stride, size):
@@ -137,8 +138,12 @@ def supernet_cost(
     num_classes: int,
     channels: int,
     candidates=None,
+    partial_channels: int = 1,
 ) -> Cost:
-    """Cost of a supernet whose edges `(to, from)` hold every operation, or in each cell those of `candidates`."""
+    """Cost of a supernet.
+
+    Its edges `(to, from)` hold every operation, or in each cell those of `candidates`, for one of K channels.
+    """
     tally = _Tally(input_shape, channels, stem, affine=False)
     pairs = [(operation, source) for _, source in edges for operation in operations]
     for index, cell in enumerate(plan):
@@ -147,5 +152,5 @@ def supernet_cost(
             if candidates is None
             else [p for p, there in zip(pairs, candidates[index].flat, strict=True) if there]
         )
-        tally.cell(cell, held, multiplier)
+        tally.cell(cell, held, multiplier, partial_channels)
     return tally.total(num_classes)

@@ -74,6 +74,45 @@ def convolution(x, kernel, groups=1, stride=(1, 1)):
     return tf.concat([tf.nn.conv2d(a, k, strides=stride, padding=padding) for a, k in parts], -1)
 
 
+def factorized(x, even, odd, copies: int = 1):
+    """Two 1x1 convolutions at stride 2, of the even pixels and of the odd ones, side by side.
+
+    One convolution of 2x2 pixels, half of it zeros: slices of every second pixel cost several times as much.
+
+    Args:
+        x: `[batch, height, width, channels]`; behind an odd side stands a zero.
+        even, odd: kernels `[1, 1, channels, copies * filters]`, of filters of their own number each.
+        copies: groups of filters; the two convolutions stand side by side in each.
+
+    Returns:
+        `[batch, ceil(height / 2), ceil(width / 2), channels of both]`.
+    """
+    rest = [n % 2 for n in x.shape[1:3]]
+    if any(rest):
+        x = tf.pad(x, [[0, 0], [0, rest[0]], [0, rest[1]], [0, 0]])
+    channels = x.shape[-1]
+    even, odd = (tf.reshape(kernel, [channels, copies, -1]) for kernel in (even, odd))
+    first, last = tf.concat([even, tf.zeros_like(odd)], -1), tf.concat([tf.zeros_like(even), odd], -1)
+    between = tf.zeros_like(first)
+    kernel = tf.reshape(tf.stack([first, between, between, last]), [1, 1, 4 * channels, -1])
+    return convolution(tf.nn.space_to_depth(x, 2), kernel)
+
+
+def every_second(x):
+    """`x[:, ::2, ::2]`."""
+    # The pool of single pixels and its gradient are several times faster than the slice.
+    return x[:, ::2, ::2] if _twice.get() else tf.nn.max_pool2d(x, 1, 2, "SAME")
+
+
+def first_channels(x, count: int):
+    """`x[..., :count]`."""
+    if not _grouped(x):
+        return x[..., :count]
+    # A 1x1 convolution that picks them is several times faster there than a slice of the last axis and its gradient.
+    kernel = tf.eye(x.shape[-1], count, dtype=x.dtype)
+    return convolution(x, tf.reshape(kernel, [1, 1, x.shape[-1], count]))
+
+
 def depthwise(x, kernel, stride=1, dilation=1):
     """Depthwise convolution with symmetric zero padding.
 
@@ -87,7 +126,7 @@ def depthwise(x, kernel, stride=1, dilation=1):
         `[batch, ceil(height / stride), ceil(width / stride), channels]`.
     """
     if dilation == 2 and stride == 2:
-        return depthwise(x[:, ::2, ::2], kernel)
+        return depthwise(every_second(x), kernel)
     if dilation == 2:
         return (_dilated if _twice.get() else _remade_dilated)(x, kernel)
     return _depthwise(*_padded(x, kernel.shape[:2], (stride, stride)), kernel=kernel, stride=stride)
@@ -213,10 +252,28 @@ def max_pool(x, stride):
     return tf.nn.max_pool2d(padded, 3, stride, "VALID")
 
 
+def halved_maximum(x):
+    """The greatest of each 2x2 pixels, or of what there is of them at the end of an odd side."""
+    odd = [n % 2 for n in x.shape[1:3]]
+    if any(odd):
+        x = tf.pad(x, [[0, 0], [0, odd[0]], [0, odd[1]], [0, 0]], constant_values=x.dtype.min)
+    return tf.nn.max_pool2d(x, 2, 2, "VALID")
+
+
 def average_pool(x, stride):
     """3x3 mean with one pixel of padding on every side that does not count in the mean."""
     if stride == 1:
+        if x.shape[-1] < 8 and _grouped(x):
+            return _narrow_average(x)
         return tf.nn.avg_pool2d(x, 3, 1, "SAME")
     pads = [[0, 0], [1, 1], [1, 1], [0, 0]]
     counted = tf.nn.avg_pool2d(tf.pad(tf.ones_like(x[:1, :, :, :1]), pads), 3, stride, "VALID")
     return tf.nn.avg_pool2d(tf.pad(x, pads), 3, stride, "VALID") / counted
+
+
+def _narrow_average(x):
+    """The same at stride 1 as a depthwise convolution: the pool's gradient is four times as slow with few channels."""
+    total = depthwise(x, tf.ones((3, 3, 1, x.shape[-1]), x.dtype))
+    rows, columns = ([min(i + 1, n - 1) - max(i - 1, 0) + 1 for i in range(n)] for n in x.shape[1:3])
+    share = 1 / (tf.constant(rows, x.dtype)[:, None, None] * tf.constant(columns, x.dtype)[:, None])
+    return total * share

@@ -32,10 +32,11 @@ STEMS = {
     "cifar": Stem((("stem", _CONV_BN, 1, 3),)),
     "small": Stem((("stem", _CONV_BN, 1, 1),)),
     "imagenet": Stem((("stem0", _STEM0, 2, 1), ("stem1", _STEM1, 2, 1)), halved=True),
+    "imagenet_wide": Stem((("stem0", _STEM0, 2, 3), ("stem1", _STEM1, 2, 3)), halved=True),
     "imagenet_quarter": Stem((("stem0", _STEM0_ONCE, 2, 1), ("stem1", _STEM1, 2, 1)), halved=True),
 }
 """`cifar`: 3x3 convolution to three times the channels; `small`: to the channels alone; `imagenet`: to an
-eighth of the size; `imagenet_quarter`: to a quarter, with the same weights, for DARTOpti's networks, whose three
+eighth of the size; `imagenet_wide`: with three times the channels, as PC-DARTS searches; `imagenet_quarter`: to a quarter, with the same weights, for DARTOpti's networks, whose three
 reductions leave 7 pixels of 224 (D-DARTS' code)."""
 
 
@@ -92,3 +93,21 @@ def plan_cells(cells: int, channels: int, reductions, halved: bool = False) -> l
         plan.append(CellPlan(channels, reduction, before))
         before = reduction
     return plan
+
+
+def share_cells(sharing, plan) -> list[int]:
+    """For each cell the index of its α: normal and reduce, one for each cell, or as given.
+
+    Raises:
+        KdartsError: if `sharing` is no known word and no list of one index a cell, counted from 0 without gaps.
+    """
+    if sharing == "shared":
+        return [int(cell.reduction) for cell in plan]
+    if sharing == "individual":
+        return list(range(len(plan)))
+    listed = isinstance(sharing, list | tuple) and all(isinstance(i, int) for i in sharing)
+    if listed and len(sharing) == len(plan) and set(sharing) == set(range(max(sharing) + 1)):
+        return list(sharing)
+    raise KdartsError(
+        f"sharing {sharing!r}: allowed are 'shared', 'individual', or {len(plan)} indices counted from 0 without gaps"
+    )

@@ -3,24 +3,24 @@
 import tensorflow as tf
 
 
-def recomputed(cell, s0, s1, mixing, **options):
+def recomputed(cell, s0, s1, mixing, shares=None, **options):
     """The output of a cell in training, of which no more than the inputs is kept for the gradient.
 
     Args:
         cell: a `SearchCell`; its running statistics are updated as by a call.
-        s0, s1, mixing, **options: as of its call.
+        s0, s1, mixing, shares, **options: as of its call; the first four have gradients.
 
     Returns:
         As of its call. Its derivatives, the second ones included, are those of the cell.
     """
     trainable = [tf.convert_to_tensor(v) for v in cell.trainable_variables]
     statistics = [tf.convert_to_tensor(v) for v in cell.non_trainable_variables]
-    edges = len(mixing)
+    shares = shares or []
+    edges, count = len(mixing), len(mixing) + len(shares)
 
     def forward(s0, s1, *rest):
-        output, after = cell.stateless_call(
-            list(rest[edges:]), statistics, s0, s1, mixing=list(rest[:edges]), **options
-        )
+        given = {"mixing": list(rest[:edges]), "shares": list(rest[edges:count]), **options}
+        output, after = cell.stateless_call(list(rest[count:]), statistics, s0, s1, **given)
         return output, *after
 
     @tf.custom_gradient
@@ -36,7 +36,7 @@ def recomputed(cell, s0, s1, mixing, **options):
 
         return forward(*inputs), backward
 
-    output, *after = call(s0, s1, *mixing, *trainable)
+    output, *after = call(s0, s1, *mixing, *shares, *trainable)
     for variable, value in zip(cell.non_trainable_variables, after, strict=True):
         variable.assign(value)
     return output

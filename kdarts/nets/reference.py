@@ -94,8 +94,8 @@ def _operation_names(model: Supernet, cell: int, edge: int, state: _State) -> di
     in_pdarts = any(".cell_ops." in name for name in state.arrays)
     path = f"cells.{cell}.cell_ops.{edge}.m_ops" if in_pdarts else f"cells.{cell}._ops.{edge}._ops"
     columns = range(len(model.space.operations))
-    if model.candidates is not None:
-        columns = [c for c in columns if model.candidates[model.sequence[cell]][edge, c]]
+    if model.mixture.candidates is not None:
+        columns = [c for c in columns if model.mixture.candidates[model.sequence[cell]][edge, c]]
     return {column: f"{path}.{k}" for k, column in enumerate(columns)}
 
 

@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from kdarts.nets import kernels, partial
 from kdarts.nets.fan_out import FanOut
 from kdarts.nets.operations import FACTORIZED_REDUCE, RELU_CONV_BN, Operation
 from kdarts.nets.stack import Stack
@@ -25,6 +26,7 @@ class SearchCell(keras.layers.Layer):
         reduction: whether edges from the two inputs have stride 2.
         after_reduction: whether the first input comes from before a reduction and must be halved.
         candidates: which operations each edge has, boolean `[edges, operations]`; None: all.
+        partial_channels: K: one of K channels goes through the candidates, the others pass by (see `partial`).
 
     Call arguments:
         s0, s1: outputs of the cell before last and of the last one.
@@ -32,6 +34,8 @@ class SearchCell(keras.layers.Layer):
         training: whether to normalise by the batch's statistics.
         only: columns whose weights are not zero; None: all. The others cost nothing.
         dropout: rate and seed `[2]` of a dropout on the edges that pass their input on; None: none.
+        shares: with partial channels, for each source node those of its edges, `[edges that leave it]`, which `mixing`
+            is already multiplied by.
     """
 
     def __init__(
@@ -43,11 +47,13 @@ class SearchCell(keras.layers.Layer):
         reduction: bool = False,
         after_reduction: bool = False,
         candidates=None,
+        partial_channels: int = 1,
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
         self.operations, self.filters, self.nodes, self.multiplier = operations, filters, nodes, multiplier
         self.reduction, self.after_reduction = reduction, after_reduction
+        self.partial_channels, self.width = partial_channels, filters // partial_channels
         dtype = self.dtype_policy
         adapt = (FACTORIZED_REDUCE, 2) if after_reduction else (RELU_CONV_BN, 1)
         self.preprocess = [
@@ -60,24 +66,34 @@ class SearchCell(keras.layers.Layer):
             stride = 2 if reduction and source < 2 else 1
             rows = [e for e, (_, start) in enumerate(edge_sources(nodes)) if start == source]
             left = None if candidates is None else candidates[rows]
-            self.fan_outs.append(FanOut(operations, copies, filters, stride, left, name=f"from_{source}", dtype=dtype))
+            name = f"from_{source}"
+            self.fan_outs.append(FanOut(operations, copies, self.width, stride, left, name=name, dtype=dtype))
 
     def build(self, s0_shape, s1_shape):
         for stack, shape in zip(self.preprocess, (s0_shape, s1_shape), strict=True):
             stack.build(shape)
         for fan_out in self.fan_outs:
-            fan_out.build((None, None, None, self.filters))
+            fan_out.build((None, None, None, self.width))
 
-    def call(self, s0, s1, mixing, training=False, only=None, dropout=None):
+    def call(self, s0, s1, mixing, training=False, only=None, shares=None, dropout=None):
         states = [stack(tf.nn.relu(s), training=training) for stack, s in zip(self.preprocess, (s0, s1), strict=True)]
-        arriving = [[] for _ in range(self.nodes)]
+        arriving, passing = ([[] for _ in range(self.nodes)] for _ in range(2))
         for source, fan_out in enumerate(self.fan_outs):
             if source >= 2:
-                states.append(tf.add_n(arriving[source - 2]))
-            first = max(0, source - 1)
+                states.append(self._node(arriving[source - 2], passing[source - 2]))
+            x, first = states[source], max(0, source - 1)
+            seen = x if self.partial_channels == 1 else kernels.first_channels(x, self.width)
             drop = dropout and (dropout[0], tf.random.fold_in(dropout[1], source))
-            edges = fan_out(states[source], mixing=mixing[source], training=training, only=only, dropout=drop)
+            edges = fan_out(seen, mixing=mixing[source], training=training, only=only, dropout=drop)
             for to, edge in zip(arriving[first:], edges, strict=True):
                 to.append(edge)
-        states.append(tf.add_n(arriving[-1]))
+            if self.partial_channels > 1:
+                edges = partial.bypass(x, shares[source], self.partial_channels, fan_out.stride)
+                for to, edge in zip(passing[first:], edges, strict=True):
+                    to.append(edge)
+        states.append(self._node(arriving[-1], passing[-1]))
         return tf.concat(states[-self.multiplier :], -1)
+
+    def _node(self, arriving, passing):
+        mixed = tf.add_n(arriving)
+        return tf.add_n([partial.place(mixed, self.partial_channels), *passing]) if passing else mixed

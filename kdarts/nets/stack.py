@@ -106,7 +106,8 @@ class Stack(keras.layers.Layer):
                     x = kernels.convolution(x, tf.cast(values[0], x.dtype), groups, stride)
                     groups = self.copies
                 case Reduce():
-                    x, groups = self._reduce(x, values), self.copies
+                    kernel = [tf.cast(value, x.dtype) for value in values]
+                    x, groups = kernels.factorized(x, *kernel, self.copies), self.copies
                 case Pool():
                     x = (kernels.max_pool if step.kind == "max" else kernels.average_pool)(x, self.stride)
                 case Norm():
@@ -114,21 +115,6 @@ class Stack(keras.layers.Layer):
                     x = self._normalize(x, values, scale if last else None, training)
                     scale = None if last else scale
         return x if scale is None else x * tf.cast(scale, x.dtype)
-
-    def _reduce(self, x, weights):
-        odd = [n % 2 for n in x.shape[1:3]]
-        even_pixels, odd_pixels = x[:, ::2, ::2], x[:, 1::2, 1::2]
-        if any(odd):
-            odd_pixels = tf.pad(odd_pixels, [[0, 0], [0, odd[0]], [0, odd[1]], [0, 0]])
-        parts = [
-            kernels.convolution(pixels, tf.cast(kernel, x.dtype))
-            for pixels, kernel in zip((even_pixels, odd_pixels), weights, strict=True)
-        ]
-        if self.copies == 1:
-            return tf.concat(parts, -1)
-        shape = tf.shape(parts[0])[0], *parts[0].shape[1:3], self.copies
-        edges = [tf.reshape(part, [*shape, part.shape[-1] // self.copies]) for part in parts]
-        return tf.reshape(tf.concat(edges, -1), [*shape[:3], self.copies * self.filters])
 
     def _normalize(self, x, values, scale, training):
         mean, variance, *affine = (tf.convert_to_tensor(v) for v in values)

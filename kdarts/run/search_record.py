@@ -15,6 +15,8 @@ from kdarts.search.method import Method
 from kdarts.search.search import Search
 from kdarts.search.stopping import SoFar, get_stop
 
+_BETA = "beta_"
+
 
 def alpha_names(search: Search) -> list[str]:
     """Names of the α sets: "normal" and "reduce" where two are shared so, else "cell_0" and on."""
@@ -32,13 +34,16 @@ def alphas_by_name(search: Search, mixed: bool = False) -> dict[str, np.ndarray]
     """
     net = search.supernet
     values = [np.asarray(value) for value in (net.mixing_weights() if mixed else net.alphas)]
-    if net.candidates is not None:
-        values = [np.where(there, v, np.nan).astype(v.dtype) for v, there in zip(values, net.candidates, strict=True)]
+    left = net.mixture.candidates
+    if left is not None:
+        values = [np.where(there, v, np.nan).astype(v.dtype) for v, there in zip(values, left, strict=True)]
     return dict(zip(alpha_names(search), values, strict=True))
 
 
 class SearchRecord(keras.callbacks.Callback):
-    """Notes α and the genotype of each epoch and writes `history.csv`, `alphas.npz` and the genotypes.
+    """Notes α (and β) and the genotype of each epoch and writes `history.csv`, `alphas.npz` and the genotypes.
+
+    With partial channels it writes `betas.npz`, too: under the names of the α sets, `[epochs, edges]` each.
 
     It stands before the `Checkpoint` in the list of callbacks, so that the state of an epoch holds its notes; the files
     are made from that state alone, after it, by `write`.
@@ -58,6 +63,8 @@ class SearchRecord(keras.callbacks.Callback):
         self.checkpoint.records.setdefault("genotypes", []).append(genotype.to_json())
         for name, alpha in alphas_by_name(search).items():
             self.checkpoint.arrays.setdefault(name, []).append(alpha)
+        for name, beta in zip(alpha_names(search), search.supernet.betas, strict=False):
+            self.checkpoint.arrays.setdefault(_BETA + name, []).append(beta.numpy())
         if logs is not None:
             logs["skip_connects"] = genotype.skip_connects()
             if search.start is not None:
@@ -69,7 +76,11 @@ class SearchRecord(keras.callbacks.Callback):
         if not records["history"]:
             return None
         write_table(self.workdir / "history.csv", records["history"])
-        write_arrays(self.workdir / "alphas.npz", {n: np.stack(rows) for n, rows in self.checkpoint.arrays.items()})
+        noted = {name: np.stack(rows) for name, rows in self.checkpoint.arrays.items()}
+        betas = {name.removeprefix(_BETA): rows for name, rows in noted.items() if name.startswith(_BETA)}
+        write_arrays(self.workdir / "alphas.npz", {n: rows for n, rows in noted.items() if not n.startswith(_BETA)})
+        if betas:
+            write_arrays(self.workdir / "betas.npz", betas)
         found = records["genotypes"]
         lines = "".join(json.dumps({"epoch": e, "genotype": json.loads(text)}) + "\n" for e, text in enumerate(found))
         write_text(self.workdir / "genotypes.jsonl", lines)

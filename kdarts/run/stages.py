@@ -102,7 +102,7 @@ def _folder(workdir: Workdir, number: int) -> pathlib.Path:
 def _narrowed(search: Search, operations: int) -> list[np.ndarray]:
     net = search.supernet
     weights = [np.asarray(w) for w in net.mixing_weights()]
-    present = net.candidates or [np.ones(w.shape, bool) for w in weights]
+    present = net.mixture.candidates or [np.ones(w.shape, bool) for w in weights]
     return [narrow(w, there, operations) for w, there in zip(weights, present, strict=True)]
 
 

@@ -13,7 +13,7 @@ paper prints +1, which punishes it. With gᵢ = ∂CE/∂αᵢ, Dᵢ = ∂CE₋�
     ∂L_AB,i/∂αᵢ = (1 − rᵢ/n) gᵢ / M̄                          mode `own`: Mⱼ, j ≠ i, counts as independent of αᵢ
     ∂L_AB,i/∂αᵢ = 0                                           mode `constant`: the authors' program
 
-`own` needs no more than the values of CE₋ᵢ. Near M̄ = 0 the loss explodes, and above it a cell would be rewarded for
+With partial channels a cell's β counts as part of its α. `own` needs no more than the values of CE₋ᵢ. Near M̄ = 0 the loss explodes, and above it a cell would be rewarded for
 harm; so it counts while M̄ < −margin only (and never at 0), and each factor of a gradient is held within ±clip.
 """
 
@@ -66,20 +66,24 @@ class AblationLoss:
         _, alphas, statistics = self.objective.values()
         after, losses = at.gradients, []
         with self.objective.at(at.weights, alphas, statistics):
-            weights = self.objective.supernet.drawn_weights(training=True)
+            mixtures = self.objective.supernet.mixture.drawn(training=True)
             for owner, instead in zip(self.owners.values(), removed, strict=True):
                 with tf.control_dependencies(after):
                     s0, s1 = tf.identity(at.states[owner]), tf.identity(at.states[owner + 1])
-                after = [self._loss_without(owner, instead, s0, s1, weights, valid[1])]
+                after = [self._loss_without(owner, instead, s0, s1, mixtures, valid[1])]
                 losses += after
         return at.loss - tf.stack(losses)
 
-    def _loss_without(self, owner, removed, s0, s1, weights, y):
+    def _loss_without(self, owner, removed, s0, s1, mixtures, y):
         """CE₋ᵢ, from what enters cell i."""
         net = self.objective.supernet
-        s0, s1 = s1, net.run_cell(owner, s0, s1, tf.cast(removed.weights, weights[0].dtype), True, removed.only)
+        weights, shares = mixtures[net.sequence[owner]]
+        if shares is not None and not removed.passes:
+            shares = tf.zeros_like(shares)
+        instead = tf.cast(removed.weights, weights.dtype)
+        s0, s1 = s1, net.run_cell(owner, s0, s1, instead, shares, True, removed.only)
         for index in range(owner + 1, len(net.cells)):
-            s0, s1 = s1, net.run_cell(index, s0, s1, weights[net.sequence[index]], True)
+            s0, s1 = s1, net.run_cell(index, s0, s1, *mixtures[net.sequence[index]], training=True)
         return self.objective.loss_of(y, net.classify(s1))
 
     def gradients(self, at: Validation, valid, seed, scale=None) -> tuple[list, tf.Tensor]:
@@ -108,12 +112,20 @@ class AblationLoss:
 
         gradients = [tf.zeros_like(g) for g in at.gradients]
         for place, index in enumerate(self.owners):
-            r, g = ratios[place], at.gradients[index]
-            if self.method.ablation == "exact":
-                gradients[index] = factor(1 - r) * g - factor(1.0) * own[place] + factor(r / n) * totals[index]
-            elif self.method.ablation == "own":
-                gradients[index] = factor(1 - r / n) * g
+            r = ratios[place]
+            for own_place, position in enumerate(self._of(index)):
+                g = at.gradients[position]
+                if self.method.ablation == "exact":
+                    d, total = own[place][own_place], totals[position]
+                    gradients[position] = factor(1 - r) * g - factor(1.0) * d + factor(r / n) * total
+                elif self.method.ablation == "own":
+                    gradients[position] = factor(1 - r / n) * g
         return gradients, contributions
+
+    def _of(self, index: int) -> range:
+        """Where α number `index`, and its β if there is one, stand in the supernet's `architecture`."""
+        net = self.objective.supernet
+        return range(index, len(net.architecture), len(net.alphas))
 
     def _differentiated(self, at: Validation, valid, removed, scale):
         """M, D and G. What enters a cell is reached from all passes at once, in one backward pass of their sum."""
@@ -130,10 +142,10 @@ class AblationLoss:
                     entering = [tf.identity(s) for s in states[owner : owner + 2]]
                 with tf.GradientTape(watch_accessed_variables=False) as tape:
                     tape.watch((alphas, entering))
-                    weights = net.drawn_weights(training=True)
-                    losses.append(self._loss_without(owner, instead, *entering, weights, valid[1]))
+                    mixtures = net.mixture.drawn(training=True)
+                    losses.append(self._loss_without(owner, instead, *entering, mixtures, valid[1]))
                 by_alphas, by_entering = scaled_gradient(tape, losses[-1], (alphas, entering), scale)
-                own.append(by_alphas[index])
+                own.append([by_alphas[position] for position in self._of(index)])
                 totals = [t + g for t, g in zip(totals, by_alphas, strict=True)]
                 for side, gradient in enumerate(by_entering):
                     back[owner + side] += gradient

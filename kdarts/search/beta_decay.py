@@ -3,11 +3,14 @@
 import tensorflow as tf
 
 
-def beta_decay(supernet):
-    """The mean over all edges of log Σ exp α, over the candidates that an edge still has; a scalar."""
-    present = supernet.candidates or [True] * len(supernet.alphas)
-    rows = [
-        tf.reduce_logsumexp(tf.where(left, tf.convert_to_tensor(alpha), alpha.value.dtype.min), -1)
-        for alpha, left in zip(supernet.alphas, present, strict=True)
-    ]
-    return tf.reduce_mean(tf.concat(rows, 0))
+def beta_decay(alphas, candidates=None):
+    """The mean over all edges of log Σ exp α; a scalar.
+
+    Args:
+        alphas: `[edges, operations]` each.
+        candidates: for each α a boolean array of its shape, which operations an edge still has; None: all.
+    """
+    values = [tf.convert_to_tensor(alpha) for alpha in alphas]
+    if candidates is not None:
+        values = [tf.where(left, v, v.dtype.min) for left, v in zip(candidates, values, strict=True)]
+    return tf.reduce_mean(tf.reduce_logsumexp(tf.concat(values, 0), -1))

@@ -18,6 +18,7 @@ class Method:
         space: name of the search space.
         sharing: which cells share an α: "shared", "individual", or "start": those that are identical in the start.
         mixing: how α weighs the candidates.
+        partial_channels: K: one of K channels goes through the candidates, and β weighs the edges; 1: all, and no β.
         sampling: which candidates a pass goes through: "all", "gumbel" or "random" (see `sampling`).
         auxiliary_skip: whether a skip connection beside the candidates fades along the search (DARTS-).
         order: the architecture gradient: "first", "second" (unrolled, finite differences) or "exact" (unrolled).
@@ -32,13 +33,14 @@ class Method:
         ablation_margin: the mean contribution, a cross-entropy, must be below minus this for the loss to count.
         ablation_clip: greatest size of a factor in its gradient.
         learning_rate, final_learning_rate, momentum, l2, clip: of the weights' SGD; the rate falls by half a cosine.
-        arch_learning_rate, arch_beta_1, arch_beta_2, arch_l2: of α's Adam.
+        learning_rate_warmup: epochs in which it climbs to its first value; 0: none.
+        arch_learning_rate, arch_beta_1, arch_beta_2, arch_l2: of the Adam of α and β.
+        arch_clip: greatest norm of their gradient, all together; 0: any.
+        arch_final_learning_rate: where its rate goes by half a cosine; None: it stays.
         update: when α moves: at every "step", or never, "frozen".
         beta_weight: of the beta-decay loss at the end of the search, towards which it grows from 0 (see `beta_decay`).
-        arch_clip: greatest norm of the gradient of all α together; None: any.
-        arch_final_learning_rate: where α's rate goes by half a cosine; None: it stays.
-        pretrain_epochs: epochs before those, in which the weights alone are trained, at the first rate.
-        warmup_epochs: of the epochs, how many at the start train the weights alone.
+        pretrain_epochs: epochs before those of the search, in which the weights alone are trained, at the first rate.
+        warmup_epochs: first epochs of the search, in which the weights alone are trained, while rates fall.
         skip_dropout: rate of the dropout on skip connections where it is highest (see `skip_dropout`); 0: none.
         stop: what ends a search before its last epoch: "epochs" (nothing), "distance", "skips" or "ranking" (see
             `stopping`).
@@ -55,6 +57,7 @@ class Method:
     space: str
     sharing: str = "shared"
     mixing: str = "softmax"
+    partial_channels: int = 1
     sampling: str = "all"
     auxiliary_skip: bool = False
     update: str = "step"
@@ -73,6 +76,7 @@ class Method:
     ablation_clip: float = 5.0
     learning_rate: float = 0.025
     final_learning_rate: float = 0.001
+    learning_rate_warmup: int = 0
     momentum: float = 0.9
     l2: float = 3e-4
     clip: float = 5.0
@@ -81,7 +85,7 @@ class Method:
     arch_beta_1: float = 0.5
     arch_beta_2: float = 0.999
     arch_l2: float = 1e-3
-    arch_clip: float | None = None
+    arch_clip: float = 0.0
     pretrain_epochs: int = 0
     warmup_epochs: int = 0
     skip_dropout: float = 0.0

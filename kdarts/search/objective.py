@@ -1,4 +1,4 @@
-"""The training loss as a pure function of the weights and of α."""
+"""The training loss as a pure function of the weights and of α (and β, wherever α is said here)."""
 
 import keras
 import tensorflow as tf
@@ -25,13 +25,13 @@ class Objective:
     def values(self) -> tuple[list, list, list]:
         """The variables' current values: weights, α, running statistics."""
         net = self.supernet
-        groups = (net.operation_weights, net.alphas, net.non_trainable_variables)
+        groups = (net.operation_weights, net.architecture, net.non_trainable_variables)
         return tuple([tf.convert_to_tensor(v) for v in group] for group in groups)
 
     def at(self, weights, alphas, statistics) -> keras.StatelessScope:
         """Inside it, the supernet's variables have these values; what is assigned to them stays inside."""
         net = self.supernet
-        variables = (*net.operation_weights, *net.alphas, *net.non_trainable_variables)
+        variables = (*net.operation_weights, *net.architecture, *net.non_trainable_variables)
         return keras.StatelessScope(state_mapping=list(zip(variables, (*weights, *alphas, *statistics), strict=True)))
 
     def loss(self, weights, alphas, statistics, batch) -> dict:

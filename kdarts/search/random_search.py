@@ -71,27 +71,28 @@ def best_random(search: Search, batches, samples: int, seed: int) -> tuple[list[
             right, seen = right + int(score(drawn[index], x, y)), seen + len(y)
         accuracies.append(right / seen)
     best = int(np.argmax(accuracies))
-    return [w.numpy() for w in drawn[finalists[best]]], accuracies[best]
+    return [weights.numpy() for weights, _ in drawn[finalists[best]]], accuracies[best]
 
 
 def _draw(supernet, seed: int, number: int) -> list:
-    """Genotype `number`, as the weights of each α's candidates."""
+    """Genotype `number`, as what a pass weighs by; edges have shares alike."""
     names = supernet.space.operations
     none = names.index("none") if "none" in names else None
+    shares = supernet.mixture.shares()
     return [
-        random_genotype(weights, none, 0.0, tf.random.fold_in([seed, number], index))
-        for index, weights in enumerate(supernet.mixing_weights())
+        (random_genotype(weights, none, 0.0, tf.random.fold_in([seed, number], index)), share)
+        for index, (weights, share) in enumerate(zip(supernet.mixing_weights(), shares, strict=True))
     ]
 
 
 def _scores(search: Search):
-    """A compiled function of weights and a batch: the number of images that are classified rightly."""
+    """A compiled function of mixtures and a batch: the number of images that are classified rightly."""
     net, values = search.supernet, search.objective.values()
 
     @tf.function(autograph=False, reduce_retracing=True)
-    def score(weights, x, y):
+    def score(mixtures, x, y):
         with search.objective.at(*values):
-            logits = net.classify(net.states(x, training=True, weights=weights)[-1])
+            logits = net.classify(net.states(x, training=True, mixtures=mixtures)[-1])
         return tf.math.count_nonzero(tf.argmax(logits, -1, tf.int32) == tf.cast(tf.reshape(y, [-1]), tf.int32))
 
     return score

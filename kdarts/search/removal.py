@@ -15,10 +15,12 @@ class Removed:
     Attributes:
         weights: in place of its weights after mixing, `[edges, operations]`.
         only: the columns that are not zero; None: all of them.
+        passes: whether, with partial channels, the others still pass by on its edges.
     """
 
     weights: tf.Tensor
     only: frozenset[int] | None = None
+    passes: bool = True
 
 
 def skip(operations, edges: int, seed) -> Removed:
@@ -33,7 +35,7 @@ def skip(operations, edges: int, seed) -> Removed:
 
 def zero(operations, edges: int, seed) -> Removed:
     """Its output is zero."""
-    return Removed(tf.zeros((edges, len(operations))), frozenset())
+    return Removed(tf.zeros((edges, len(operations))), frozenset(), passes=False)
 
 
 def half(operations, edges: int, seed) -> Removed:

@@ -110,7 +110,7 @@ class SearchProgress(keras.callbacks.Callback):
         self.epochs, self.begin = epochs, begin
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.model.supernet.progress.assign(max(0, epoch - self.begin) / self.epochs)
+        self.model.supernet.mixture.progress.assign(max(0, epoch - self.begin) / self.epochs)
 
 
 class ArchitectureRate(keras.callbacks.Callback):

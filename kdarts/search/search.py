@@ -95,7 +95,7 @@ class Search(keras.Model):
         Args:
             optimizer: of the weights; None: the method's SGD. To unroll it, `order="second"` and "exact" ask for its
                 `virtual_step`; `kdarts.SGD` has one.
-            arch_optimizer: of α; None: the method's Adam.
+            arch_optimizer: of α and β; None: the method's Adam.
             loss: of integer labels and logits; None: mean cross-entropy.
             metrics, **kwargs: as of `keras.Model.compile`.
         """
@@ -103,8 +103,9 @@ class Search(keras.Model):
         if optimizer is None:
             optimizer = SGD(m.learning_rate, m.momentum, m.l2, global_clipnorm=m.clip)
         if arch_optimizer is None:
-            betas = m.arch_beta_1, m.arch_beta_2
-            arch_optimizer = Adam(m.arch_learning_rate, *betas, l2=m.arch_l2, global_clipnorm=m.arch_clip)
+            arch_optimizer = Adam(
+                m.arch_learning_rate, m.arch_beta_1, m.arch_beta_2, l2=m.arch_l2, global_clipnorm=m.arch_clip or None
+            )
         optimizer, arch_optimizer = keras.optimizers.get(optimizer), keras.optimizers.get(arch_optimizer)
         self._unrolled = getattr(optimizer, "inner_optimizer", optimizer)
         if m.order != "first" and not hasattr(self._unrolled, "virtual_step"):
@@ -117,7 +118,7 @@ class Search(keras.Model):
         scaled = isinstance(self.optimizer, LossScaleOptimizer) and not isinstance(arch_optimizer, LossScaleOptimizer)
         self.arch_optimizer = LossScaleOptimizer(arch_optimizer) if scaled else arch_optimizer
         self.optimizer.build(self.supernet.operation_weights)
-        self.arch_optimizer.build(self.supernet.alphas)
+        self.arch_optimizer.build(self.supernet.architecture)
         # Metrics make their variables when they first see data; inside the step that would cost a second trace of it.
         self.compute_metrics(None, tf.zeros((1,), tf.int32), tf.zeros((1, self.supernet.num_classes)))
         self.reset_metrics()
@@ -145,15 +146,15 @@ class Search(keras.Model):
     def train_step(self, data):
         """One step of α on the validation batch, then one of the weights on the training batch, at the new α."""
         (x, y), valid = data
-        self.supernet.redraw()
+        self.supernet.mixture.redraw()
         if self.searching:
             gradients, contributions = self._compute_architecture_gradients((x, y), valid)
-            _apply(self.arch_optimizer, gradients, self.supernet.alphas)
+            _apply(self.arch_optimizer, gradients, self.supernet.architecture)
             if self._ablation:
                 self._contribution.update_state(contributions)
-            self.supernet.redraw()
+            self.supernet.mixture.redraw()
         # Nothing of the second pass may start before the first has freed its activations.
-        with tf.control_dependencies([tf.identity(alpha) for alpha in self.supernet.alphas]):
+        with tf.control_dependencies([tf.identity(v) for v in self.supernet.architecture]):
             x = tf.identity(x)
         step = self.objective.gradients(*self.objective.values(), (x, y), loss_scale(self.optimizer))
         _apply(self.optimizer, step["by_weights"], self.supernet.operation_weights)
@@ -168,48 +169,55 @@ class Search(keras.Model):
         return results
 
     def _compute_architecture_gradients(self, train, valid):
-        """For each α the gradient of its cell's loss (D-DARTS Eq. 10), and the cells' contributions, if any."""
-        m, alphas = self.method, self.supernet.alphas
+        """For each α and β the gradient of its cell's loss (D-DARTS Eq. 10), and the cells' contributions, if any."""
+        m = self.method
         scale = loss_scale(self.arch_optimizer)
         at = self._architecture_gradient(self.objective, train, valid, self._unrolled, scale)
         terms, contributions = [at.gradients], None
         if m.zero_one_weight:
             with tf.GradientTape() as tape:
-                weights = self.supernet.candidate_weights()
+                weights = self.supernet.mixture.weights_of_candidates()
                 loss = m.zero_one_weight * zero_one_loss(weights, m.zero_one, self.supernet.sharing == "shared")
-            terms.append(tape.gradient(loss, [alpha.value for alpha in alphas]))
+            variables = [variable.value for variable in self.supernet.architecture]
+            terms.append(tape.gradient(loss, variables, unconnected_gradients="zero"))
         if m.beta_weight:
             with tf.GradientTape() as tape:
-                loss = m.beta_weight * tf.convert_to_tensor(self.supernet.progress) * beta_decay(self.supernet)
-            terms.append(tape.gradient(loss, [alpha.value for alpha in alphas]))
+                mixture = self.supernet.mixture
+                rising = m.beta_weight * tf.cast(tf.convert_to_tensor(mixture.progress), mixture.alphas[0].dtype)
+                loss = rising * beta_decay(mixture.alphas, mixture.candidates)
+            variables = [variable.value for variable in self.supernet.architecture]
+            terms.append(tape.gradient(loss, variables, unconnected_gradients="zero"))
         if self._ablation:
             gradients, contributions = self._ablation.gradients(at, valid, self.arch_optimizer.iterations, scale)
             terms.append(gradients)
         return [tf.add_n(parts) for parts in zip(*terms, strict=True)], contributions
 
-    def architecture_gradients(self, train, valid) -> list[tf.Tensor]:
+    def architecture_gradients(self, train, valid, betas: bool = False) -> list[tf.Tensor]:
         """The gradient that one step would hand to α's optimizer; nothing is changed.
 
         Args:
             train, valid: batches `(x, y)`, images channels last.
+            betas: whether those of β follow.
 
         Returns:
-            One tensor `[edges, operations]` for each α, in the order of `supernet.alphas`.
+            One tensor `[edges, operations]` for each α, in the order of `supernet.alphas`, and, if asked for, one
+            `[edges]` for each of `supernet.betas`.
         """
         if self._gradients_of is None:
             self.compile()
         dtype = self.supernet.alphas[0].dtype
         batches = [(tf.cast(x, dtype), tf.convert_to_tensor(y)) for x, y in (train, valid)]
         with without_graph_rewriting():
-            return self._gradients_of(*batches)[0]
+            gradients = self._gradients_of(*batches)[0]
+        return gradients if betas else gradients[: len(self.supernet.alphas)]
 
     def genotype(self) -> Genotype:
-        """What α stands for now, by the method's rule."""
+        """What α (and β) stand for now, by the method's rule."""
         net = self.supernet
         usual = net.reductions == thirds(len(net.plan))
         shared = net.sharing == "shared" and len(net.alphas) == 2
         return discretize(
-            [keras.ops.convert_to_numpy(w) for w in net.mixing_weights()],
+            [keras.ops.convert_to_numpy(w) for w in net.mixture.strengths()],
             net.space,
             self.method.discretization,
             self.method.threshold,

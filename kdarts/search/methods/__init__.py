@@ -8,6 +8,7 @@ from kdarts.search.methods import (  # noqa: F401
     fairdarts,
     gdas,
     i_darts,
+    pcdarts,
     pdarts,
     random,
 )

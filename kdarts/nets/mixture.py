@@ -1,0 +1,114 @@
+"""The architecture's variables, α and β, and what a pass of the supernet weighs its candidates and its edges by."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kdarts.nets import mixing as mixings
+from kdarts.nets.candidates import check_candidates, mix_candidates
+from kdarts.nets.partial import edge_shares
+from kdarts.nets.sampling import get_sampling
+from kdarts.nets.search_cell import edge_sources
+
+
+@keras.saving.register_keras_serializable("kdarts")
+class Mixture(keras.layers.Layer):
+    """For each distinct cell an α, and a β where edges have shares.
+
+    Args:
+        sets: number of distinct cells.
+        nodes: intermediate nodes of a cell.
+        operations: names of the candidates, in α's column order.
+        mixing, sampling, candidates, auxiliary_skip: as of `Supernet`.
+        shares: whether edges have shares of their nodes, by a β.
+
+    Attributes:
+        alphas: variables `[edges, operations]`.
+        betas: variables `[edges]` in the same order, or none.
+        candidates: for each α a boolean array of its shape, which operations an edge still has; None: all.
+        progress: variable, 0 to 1: how much of a search is done, for what changes along it.
+        draws: variable, counted up to draw anew.
+    """
+
+    def __init__(
+        self,
+        sets: int,
+        nodes: int,
+        operations: tuple[str, ...],
+        mixing: str = "softmax",
+        sampling: str = "all",
+        shares: bool = False,
+        candidates=None,
+        auxiliary_skip: bool = False,
+        **kwargs,
+    ):
+        super().__init__(autocast=False, **kwargs)
+        edges = edge_sources(nodes)
+        self.candidates = check_candidates(candidates, sets, len(edges), len(operations))
+        self.auxiliary_skip = auxiliary_skip
+        self._mix, self._sample = mixings.get_mixing(mixing), get_sampling(sampling)
+        self._none = operations.index("none") if "none" in operations else None
+        self._incoming = np.array([[to] for to, _ in edges])  # as many edges lead to node `to`
+        shape, start = (len(edges), len(operations)), mixings.initializer(mixing)
+        self.alphas = [self.add_weight(name=f"alpha_{i}", shape=shape, initializer=start) for i in range(sets)]
+        for alpha, present in zip(self.alphas, self.candidates or [], strict=False):
+            alpha.assign(tf.where(present, alpha, 0.0))
+        start = mixings.initializer("softmax")
+        count = sets if shares else 0
+        self.betas = [self.add_weight(name=f"beta_{i}", shape=shape[:1], initializer=start) for i in range(count)]
+        state = {"shape": (), "initializer": "zeros", "trainable": False}
+        self.progress = self.add_weight(name="progress", **state)
+        self.draws = self.add_weight(name="draws", dtype="int64", **state)
+        self.built = True
+
+    def weights_of_operations(self) -> list:
+        """α after mixing, `[edges, operations]` each; 0 for what is no candidate any more."""
+        present = self.candidates or [None] * len(self.alphas)
+        return [
+            mix_candidates(self._mix, tf.convert_to_tensor(a), p) for a, p in zip(self.alphas, present, strict=True)
+        ]
+
+    def weights_of_candidates(self) -> list:
+        """The same without what is no candidate any more: flat where something is not."""
+        weights = self.weights_of_operations()
+        if self.candidates is None:
+            return weights
+        return [tf.boolean_mask(w, present) for w, present in zip(weights, self.candidates, strict=True)]
+
+    def shares(self) -> list:
+        """For each α its edges' shares of their nodes, `[edges]`: β after its softmax; None each without β."""
+        return [edge_shares(beta) for beta in self.betas] or [None] * len(self.alphas)
+
+    def strengths(self) -> list:
+        """What a genotype is made by, `[edges, operations]` for each α: its weights after mixing, times β's shares.
+
+        A share counts relative to an even one, so that a threshold means the same with and without β; the order of a
+        node's edges is that of PC-DARTS, section 3.2.
+        """
+        weights = self.weights_of_operations()
+        if not self.betas:
+            return weights
+        return [
+            w * share[:, None] * tf.cast(self._incoming, w.dtype)
+            for w, share in zip(weights, self.shares(), strict=True)
+        ]
+
+    def drawn(self, training=False) -> list:
+        """For each α what a pass weighs by: its operations, `[edges, operations]`, and its edges, as of `shares`.
+
+        With an auxiliary skip connection its weight is one more column. Passes draw the same until `redraw`, so those
+        of one gradient, finite differences among them, compare like with like.
+        """
+        progress, drawn = tf.convert_to_tensor(self.progress), []
+        for index, weights in enumerate(self.weights_of_operations()):
+            seed = tf.stack([tf.convert_to_tensor(self.draws), index]) if training else None
+            weights = self._sample(weights, self._none, progress, seed)
+            if self.auxiliary_skip:
+                beside = tf.fill([weights.shape[0], 1], 1 - tf.cast(progress, weights.dtype))
+                weights = tf.concat([weights, beside], 1)
+            drawn.append(weights)
+        return list(zip(drawn, self.shares(), strict=True))
+
+    def redraw(self) -> None:
+        """Lets the passes to come draw anew what they go through and what they drop."""
+        self.draws.assign_add(1)
