@@ -68,7 +68,7 @@ def test_a_supernet_with_five_operations_an_edge_equals_the_reference(golden):
 
 def test_what_an_edge_has_not_is_as_if_it_weighed_nothing():
     whole, part = _supernet(), _supernet([LEFT, LEFT[::-1]])
-    for index, there in enumerate(part.candidates):
+    for index, there in enumerate(part.mixture.candidates):
         alpha = _random(*there.shape, seed=index)
         part.alphas[index].assign(alpha)
         whole.alphas[index].assign(np.where(there, alpha, -1e9))
