@@ -12,9 +12,9 @@ from kdarts.cli.main import main
 from kdarts.genotypes.genotype import Genotype
 
 FLAGFILES = sorted((pathlib.Path(__file__).parent.parent / "flags").glob("*.flags"))
-SMALL = {"search": ["--channels=4", "--nodes=2"], "train": ["--channels=4"]}
-STAGES = ["--stages=2:8,2:5:0.4", "--warmup_epochs=0"]
-START = ["--channels=4", "--pretrain_epochs=1"]  # its cells are those of the start
+SMALL = {"search": ["--channels=4", "--cells=2", "--nodes=2"], "train": ["--channels=4"]}
+SMALL_START = ["--channels=4", "--pretrain_epochs=1"]  # its cells are those of the start
+SMALL_STAGES = ["--channels=4", "--nodes=2", "--stages=2:8,2:5:0.4", "--warmup_epochs=0"]
 
 
 @pytest.fixture(scope="module")
@@ -57,16 +57,14 @@ def test_flagfile_opens_with_its_command_and_takes_two_steps(path, data_dir, tmp
     examples = [f"--train_examples={2 * batch}", *([f"--valid_examples={batch}"] if verb == "search" else [])]
     start = any(line.startswith("--start=") for line in lines)
     staged = any(line.startswith("--stages=") for line in lines)
-    small = START if start else SMALL[verb]
+    small = SMALL_START if start else SMALL_STAGES if staged else SMALL[verb]
     arguments = [verb, f"--flagfile={path}", *given, f"--data_dir={data_dir}", *small, *examples]
     named = [word.partition("=")[2] for word in given if word.startswith("--genotype=")]
     if verb == "train" and Genotype.load(named[0]).sequence is None:  # Others have a depth of their own.
         arguments.append("--cells=2")
-    if verb == "search" and not start:
-        arguments += STAGES if staged else ["--cells=2"]
     arguments += ["--epochs=1", f"--workdir={tmp_path / 'run'}"]
     assert main(arguments) == 0
     assert "2 steps an epoch" in capsys.readouterr().out
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert summary["epochs"] == 1 + start + staged
+    assert summary["epochs"] == 1 + staged + start
     assert np.isfinite(summary["step_ms"])

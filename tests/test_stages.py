@@ -115,7 +115,9 @@ def test_killed_in_any_stage_it_comes_to_the_same_result(eagerly, tmp_path):
 
     # What it leaves
     with (whole / "history.csv").open(newline="") as file:
-        assert [(row["stage"], row["epoch"]) for row in csv.DictReader(file)] == [(s, e) for s in "12" for e in "01"]
+        rows = list(csv.DictReader(file))
+    assert [(row["stage"], row["epoch"]) for row in rows] == [(s, e) for s in "12" for e in "01"]
+    assert [row["skip_dropout"] for row in rows] == ["", "", "0.25", "0.5"]
     lines = [json.loads(line) for line in (whole / "genotypes.jsonl").read_text().splitlines()]
     assert [(line["stage"], line["epoch"]) for line in lines] == [(1, 0), (1, 1), (2, 0), (2, 1)]
     with np.load(whole / "alphas.npz") as alphas:

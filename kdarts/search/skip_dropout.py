@@ -33,7 +33,7 @@ class SkipDropout:
 
 
 class SkipDropoutRate(keras.callbacks.Callback):
-    """Sets the rate of a supernet's skip dropout at the start of each epoch of a search, if it has one.
+    """Sets the rate of a supernet's skip dropout at the start of each epoch of a search, if it has one, and logs it.
 
     Args:
         rate: from the epoch, counted from 0, to the rate.
@@ -47,3 +47,7 @@ class SkipDropoutRate(keras.callbacks.Callback):
         supernet = self.model.supernet
         if supernet.skip_dropout:
             supernet.skip_dropout_rate.assign(self.rate(epoch))
+
+    def on_epoch_end(self, epoch, logs=None):
+        if logs is not None and self.model.supernet.skip_dropout:
+            logs["skip_dropout"] = self.rate(epoch)
