@@ -41,7 +41,7 @@ AXES = {
     "arch_l2": "L2 penalty on α",
     "arch_clip": "greatest norm of the gradient of α and β together; 0: any",
     "pretrain_epochs": "epochs before those, in which the weights alone are trained",
-    "warmup_epochs": "first epochs of the search, in which the weights alone are trained, while rates fall; in proportion to epochs",
+    "warmup_epochs": "first of the epochs, in which the weights alone are trained; in proportion to epochs",
     "stop": "what may end the search early: epochs (nothing) or distance (to --start, once it is stable)",
     "stop_from": "first epoch that counts for the stop rule",
     "stop_window": "epochs that must agree",

@@ -47,8 +47,8 @@ class Supernet(keras.Model):
         reductions: positions of the reduction cells; None: a third and two thirds of the way.
         sharing: which cells share an α: "shared" (normal and reduce), "individual", or one index for each cell.
         mixing: how α weighs the candidates: "softmax", "sigmoid" or "max_w".
-        partial_channels: K: one of K channels goes through the candidates, and β weighs the edges (see `partial`); 1: all
-            of them, and there is no β.
+        partial_channels: K: one of K channels goes through the candidates, and β weighs the edges (see `partial`);
+            1: all of them, and there is no β.
         nodes: intermediate nodes of a cell; None: the space's.
         multiplier: nodes in a cell's output, counted from the last; None: the space's, or all where a cell has fewer.
         stem: "auto" (by image size) or one of `STEMS`: "cifar", "small", "imagenet", "imagenet_wide",
@@ -173,14 +173,14 @@ class Supernet(keras.Model):
         return [self._mix(tf.convert_to_tensor(alpha)) for alpha in self.alphas]
 
     def edge_weights(self) -> list:
-        """For each α its edges' shares of their nodes, `[edges]`: β after its softmax; None each where there is no β."""
+        """For each α the shares of its edges, `[edges]`: β after its softmax; None each where there is no β."""
         return [edge_shares(beta) for beta in self.betas] or [None] * len(self.alphas)
 
     def strengths(self) -> list:
         """What a genotype is made by, `[edges, operations]` for each α: its weights after mixing, times β's shares.
 
         A share counts relative to an even one, so that a threshold means the same with and without β; the order of a
-        node's edges is that of PC-DARTS, section 3.2.
+        node's edges is that of PC-DARTS, section 3.3.
         """
         weights = self.mixing_weights()
         if not self.betas:

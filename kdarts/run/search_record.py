@@ -15,7 +15,6 @@ from kdarts.search.method import Method
 from kdarts.search.search import Search
 from kdarts.search.stopping import get_stop
 
-
 _BETA = "beta_"
 
 
