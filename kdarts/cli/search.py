@@ -185,7 +185,7 @@ def draw(search, found: Genotype, workdir, stopped: bool) -> None:
     draw_alphas(named, search.supernet.space.operations, workdir / "alphas.png")
     if search.supernet.betas:
         shares = {name: np.asarray(w)[:, None] for name, w in zip(names, search.supernet.edge_weights(), strict=True)}
-        draw_alphas(shares, ["share"], workdir / "betas.png", label="share of a node")
+        draw_alphas(shares, ["β"], workdir / "betas.png", label="share")
     draw_genotype(found, workdir / "cells.svg")
     if search.start is not None:
         distances = read_column(workdir / "history.csv", "distance")
