@@ -33,6 +33,7 @@ def test_there_are_flagfiles():
     assert {"quickstart", "darts_v1_cifar10", "darts_v2_cifar10", "train_cifar10"} <= names
     assert {"fairdarts_cifar10", "ddarts_cifar10", "ddarts_cifar100", "ddarts_imagenet"} <= names
     assert {"pdarts_cifar10", "pdarts_cifar100"} <= names
+    assert {"pcdarts_cifar10", "pcdarts_imagenet"} <= names
     assert {"train_ddarts_cifar10", "train_do2_imagenet"} <= names
     assert {f"dartopti_{a}_cifar{b}" for a in ("resnet18", "resnet50", "xception") for b in (10, 100)} <= names
 
@@ -53,11 +54,13 @@ def test_flagfile_opens_with_its_command_and_takes_two_steps(path, data_dir, tmp
 
     verb = command[1]
     given = [word for word in command[2].split() if not word.startswith("--data_dir")]
-    batch = int(re.search(r"^--batch_size=(\d+)$", "\n".join(lines), re.MULTILINE)[1])
-    examples = [f"--train_examples={2 * batch}", *([f"--valid_examples={batch}"] if verb == "search" else [])]
     start = any(line.startswith("--start=") for line in lines)
     staged = any(line.startswith("--stages=") for line in lines)
     small = SMALL_START if start else SMALL_STAGES if staged else SMALL[verb]
+    batch = int(re.search(r"^--batch_size=(\d+)$", "\n".join(lines), re.MULTILINE)[1])
+    if batch > 128:  # More than there are pictures.
+        batch, small = 32, [*small, "--batch_size=32"]
+    examples = [f"--train_examples={2 * batch}", *([f"--valid_examples={batch}"] if verb == "search" else [])]
     arguments = [verb, f"--flagfile={path}", *given, f"--data_dir={data_dir}", *small, *examples]
     named = [word.partition("=")[2] for word in given if word.startswith("--genotype=")]
     if verb == "train" and Genotype.load(named[0]).sequence is None:  # Others have a depth of their own.

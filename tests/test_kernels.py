@@ -1,5 +1,6 @@
 """Each kernel against a plain statement of what it computes: values, gradients, and second derivatives."""
 
+import contextlib
 import itertools
 
 import numpy as np
@@ -222,3 +223,73 @@ def test_twice_differentiable_ends_with_its_block():
         assert operations() != plain
         raise ZeroDivisionError
     assert operations() == plain
+
+
+def _both(ours, theirs, *arrays):
+    """Holds two functions equal, in value and in every gradient, in float32 and inside `twice_differentiable`."""
+    given = [tf.constant(array) for array in arrays]
+    expected = None
+    for function, twice in ((theirs, False), (ours, False), (ours, True)):
+
+        @tf.function(autograph=False)
+        def run(*given, function=function):
+            with tf.GradientTape() as tape:
+                tape.watch(given)
+                y = function(*given)
+                weighed = tf.reduce_sum(y * tf.cos(tf.reshape(tf.range(tf.size(y), dtype=tf.float32), tf.shape(y))))
+            return y, *tape.gradient(weighed, given)
+
+        with kernels.twice_differentiable() if twice else contextlib.nullcontext():
+            found = [np.asarray(a) for a in run(*given)]
+        expected = expected or found
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_allclose(one, other, rtol=0, atol=3e-5)
+
+
+SIZES = [(8, 8), (7, 4), (5, 5), (2, 1)]
+
+
+@pytest.mark.parametrize("height, width", SIZES)
+@pytest.mark.parametrize("channels, copies, halves", [(1, 1, (1, 1)), (3, 2, (1, 2)), (16, 4, (8, 8))])
+def test_factorized_is_two_convolutions_of_every_second_pixel(height, width, channels, copies, halves):
+    x = _random(2, height, width, channels)
+    weights = [_random(1, 1, channels, copies * half, seed=half + i) for i, half in enumerate(halves)]
+
+    def plain(x, even, odd):
+        padded = tf.pad(x, [[0, 0], [0, height % 2], [0, width % 2], [0, 0]])
+        pixels = padded[:, ::2, ::2], padded[:, 1::2, 1::2]
+        edges = [tf.split(kernel, copies, -1) for kernel in (even, odd)]
+        parts = [
+            tf.einsum("nhwc,cf->nhwf", pixels[i % 2], k[0, 0])
+            for i, k in enumerate(itertools.chain(*zip(*edges, strict=True)))
+        ]
+        return tf.concat(parts, -1)
+
+    _both(lambda x, even, odd: kernels.factorized(x, even, odd, copies), plain, x, *weights)
+
+
+@pytest.mark.parametrize("height, width", SIZES)
+@pytest.mark.parametrize("channels", [2, 16])
+def test_picked_pixels_and_channels_are_slices(height, width, channels):
+    x = _random(2, height, width, channels)
+    _both(kernels.every_second, lambda x: x[:, ::2, ::2], x)
+    _both(lambda x: kernels.first_channels(x, 2), lambda x: x[..., :2], x)
+
+
+@pytest.mark.parametrize("height, width", SIZES)
+def test_halves_keep_the_greatest_of_what_there_is(height, width):
+    x = _random(2, height, width, 3)
+
+    def plain(x):
+        pads = [[0, 0], [0, height % 2], [0, width % 2], [0, 0]]
+        x = tf.pad(x, pads, constant_values=-1e9)
+        return tf.reduce_max(tf.reshape(x, [2, x.shape[1] // 2, 2, x.shape[2] // 2, 2, 3]), [2, 4])
+
+    _both(kernels.halved_maximum, plain, x)
+
+
+@pytest.mark.parametrize("height, width", SIZES)
+@pytest.mark.parametrize("channels", [1, 4, 7])
+def test_the_mean_of_few_channels_is_that_of_many(height, width, channels):
+    x = _random(2, height, width, channels)
+    _both(lambda x: kernels.average_pool(x, 1), lambda x: tf.nn.avg_pool2d(x, 3, 1, "SAME"), x)

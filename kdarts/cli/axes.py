@@ -51,7 +51,7 @@ AXES = {
     "arch_l2": "L2 penalty on α",
     "arch_clip": "greatest norm of the gradient of α and β together; 0: any",
     "pretrain_epochs": "epochs before those, in which the weights alone are trained",
-    "warmup_epochs": "first epochs of the search, which train the weights alone while rates fall; by --epochs",
+    "warmup_epochs": "first of the epochs, in which the weights alone are trained; in proportion to epochs",
     "skip_dropout": "highest rate of the dropout on skip connections; it decays while α moves",
     "stop": "what may end the search early: epochs (nothing), distance (to --start, once stable), skips or ranking",
     "stop_skips": "skip connections of a cell that end the search, with --stop=skips",

@@ -202,7 +202,7 @@ def draw(search, found: Genotype, workdir, stopped: bool) -> None:
     if search.supernet.betas:
         shares = search.supernet.mixture.shares()
         shares = {name: np.asarray(share)[:, None] for name, share in zip(named, shares, strict=True)}
-        draw_alphas(shares, ["share"], workdir / "betas.png", label="share of a node")
+        draw_alphas(shares, ["β"], workdir / "betas.png", label="share")
     draw_genotype(found, workdir / "cells.svg")
     if search.start is not None:
         distances = read_column(workdir / "history.csv", "distance")

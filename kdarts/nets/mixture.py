@@ -83,7 +83,7 @@ class Mixture(keras.layers.Layer):
         """What a genotype is made by, `[edges, operations]` for each α: its weights after mixing, times β's shares.
 
         A share counts relative to an even one, so that a threshold means the same with and without β; the order of a
-        node's edges is that of PC-DARTS, section 3.2.
+        node's edges is that of PC-DARTS, section 3.3.
         """
         weights = self.weights_of_operations()
         if not self.betas:

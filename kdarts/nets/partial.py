@@ -1,8 +1,8 @@
 """Partial channels and edge normalisation (PC-DARTS, Xu et al., ICLR 2020).
 
-Of the C channels of a source, the first C/K go through the candidates and the others pass by; all are then shuffled, so
-that the next node's candidates see others (section 3.1, Eq. 2). Every edge into a node has a share of it, a softmax of β
-over those edges (section 3.2, Eq. 3), which multiplies what goes through it and what passes by.
+Of the C channels of a source, the first C/K go through the candidates and the others pass by; all are then shuffled,
+so that the next node's candidates see others (section 3.2, Eq. 2). Every edge into a node has a share of it, a softmax
+of β over those edges (section 3.3, Eq. 3), which multiplies what goes through it and what passes by.
 
 The shuffle is the same for every edge, and a sum of shuffled channels is the shuffled sum. So nothing is shuffled: the
 two parts of a node are written where the shuffle would have put them, each by a 1x1 convolution that is there anyway or

@@ -36,8 +36,8 @@ STEMS = {
     "imagenet_quarter": Stem((("stem0", _STEM0_ONCE, 2, 1), ("stem1", _STEM1, 2, 1)), halved=True),
 }
 """`cifar`: 3x3 convolution to three times the channels; `small`: to the channels alone; `imagenet`: to an
-eighth of the size; `imagenet_wide`: with three times the channels, as PC-DARTS searches; `imagenet_quarter`: to a quarter, with the same weights, for DARTOpti's networks, whose three
-reductions leave 7 pixels of 224 (D-DARTS' code)."""
+eighth of the size; `imagenet_wide`: with three times the channels, as PC-DARTS searches; `imagenet_quarter`: to a
+quarter, with the same weights, for DARTOpti's networks, whose three reductions leave 7 pixels of 224 (its code)."""
 
 
 @dataclass(frozen=True)

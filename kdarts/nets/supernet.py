@@ -33,8 +33,8 @@ class Supernet(keras.Model):
         reductions: positions of the reduction cells; None: a third and two thirds of the way.
         sharing: which cells share an α: "shared" (normal and reduce), "individual", or one index for each cell.
         mixing: how α weighs the candidates: "softmax", "sigmoid" or "max_w".
-        partial_channels: K: one of K channels goes through the candidates, and β weighs the edges (see `partial`); 1:
-            all of them, and there is no β.
+        partial_channels: K: one of K channels goes through the candidates, and β weighs the edges (see `partial`);
+            1: all of them, and there is no β.
         nodes: intermediate nodes of a cell; None: the space's.
         multiplier: nodes in a cell's output, counted from the last; None: the space's, or all where a cell has fewer.
         stem: "auto" (by image size) or one of `STEMS`: "cifar", "small", "imagenet", "imagenet_wide",

@@ -13,8 +13,9 @@ paper prints +1, which punishes it. With gᵢ = ∂CE/∂αᵢ, Dᵢ = ∂CE₋�
     ∂L_AB,i/∂αᵢ = (1 − rᵢ/n) gᵢ / M̄                          mode `own`: Mⱼ, j ≠ i, counts as independent of αᵢ
     ∂L_AB,i/∂αᵢ = 0                                           mode `constant`: the authors' program
 
-With partial channels a cell's β counts as part of its α. `own` needs no more than the values of CE₋ᵢ. Near M̄ = 0 the loss explodes, and above it a cell would be rewarded for
-harm; so it counts while M̄ < −margin only (and never at 0), and each factor of a gradient is held within ±clip.
+`own` needs no more than the values of CE₋ᵢ. Near M̄ = 0 the loss explodes, and above it a cell would be rewarded for
+harm; so it counts while M̄ < −margin only (and never at 0), and each factor of a gradient is held within ±clip. With
+partial channels a cell's β goes the way of its α.
 """
 
 import tensorflow as tf
