@@ -75,6 +75,7 @@ def test_a_path_space_comes_back_from_its_file(tmp_path):
         ({"cells": [[[2, 0, "none"]]] * 2}, "must be"),
         ({"cells": [[[3, 0, ["none"]]]] * 2}, "left out"),
         ({"cells": [[[2, 5, ["none"]]]] * 2}, "from < to"),
+        ({"cells": [[[3, 0, ["none"]], [2, 0, ["none"]]]] * 2}, "node by node"),
         ({"cells": [[], []]}, "at least one"),
     ],
 )

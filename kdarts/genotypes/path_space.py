@@ -20,11 +20,11 @@ _FORMAT = "kdarts-paths-1"
 class PathSpace:
     """The pruned supernet S' of DARTS-PD (section 3.2): a normal and a reduction cell with k operations on each edge.
 
-    A path takes one operation on each edge, the same in all cells of a type: an index of 0 to k - 1 for each edge, those
-    of the normal cell first. The path of zeros is the genotype that pruning to one operation gives.
+    A path takes one operation on each edge, the same in all cells of a type: an index of 0 to k - 1 for each edge,
+    those of the normal cell first. The path of zeros is the genotype that pruning to one operation gives.
 
     Attributes:
-        cells: the normal and the reduction cell; a cell is a tuple of `(to, from, operations)`.
+        cells: the normal and the reduction cell; a cell is a tuple of `(to, from, operations)`, node by node.
         concats: for each cell the nodes whose concatenation is its output.
         reductions: positions of the reduction cells in a network; None: the default for its depth.
 
@@ -45,6 +45,9 @@ class PathSpace:
         if len(counts) != 1:
             raise KdartsError(f"path space: every edge needs equally many operations, got {sorted(counts)}")
         object.__setattr__(self, "cells", cells)
+        for cell in cells:
+            if list(cell) != sorted(cell, key=lambda slot: slot[0]):
+                raise KdartsError("path space: the edges of a cell must come node by node, in ascending order")
         first = Genotype(tuple(_chosen(cell, [0] * len(cell)) for cell in cells), self.concats, self.reductions)
         object.__setattr__(self, "concats", first.concats)
         object.__setattr__(self, "reductions", first.reductions)
@@ -127,7 +130,7 @@ def _slot(slot) -> Slot:
     if not isinstance(slot, list | tuple) or len(slot) != 3 or not isinstance(slot[2], list | tuple):
         raise KdartsError(f"path space: an edge must be [to, from, [operation, ...]], got {slot!r}")
     to, source, operations = slot
-    if not operations or any(not isinstance(name, str) for name in operations):
+    if type(to) is not int or not operations or any(not isinstance(name, str) for name in operations):
         raise KdartsError(f"path space: an edge must be [to, from, [operation, ...]], got {slot!r}")
     if len(set(operations)) < len(operations):
         raise KdartsError(f"path space: the edge from {source} to {to} names an operation twice: {list(operations)}")

@@ -16,7 +16,7 @@ from kdarts.nets.stack import Stack
 
 @keras.saving.register_keras_serializable("kdarts")
 class PathNetwork(keras.Model):
-    """The pruned supernet S' of DARTS-PD (section 3.2): a path of it computes what `build_network` makes of its genotype.
+    """The pruned supernet S' of DARTS-PD (section 3.2): a path computes what `build_network` makes of its genotype.
 
     Args:
         space: the operations of each edge.
@@ -34,7 +34,7 @@ class PathNetwork(keras.Model):
         training: whether to normalise by the batch's statistics.
 
     Returns:
-        Logits `[batch, num_classes]`, float32, of the path in `path`.
+        Logits `[batch, num_classes]`, float32, of the path in `chosen`.
     """
 
     def __init__(
@@ -80,7 +80,6 @@ class PathNetwork(keras.Model):
             )
             for index, cell in enumerate(self.plan)
         ]
-        self.pool = keras.layers.GlobalAveragePooling2D(dtype=dtype.variable_dtype)
         fan_in = uniform(len(space.concats[self.plan[-1].reduction]) * self.plan[-1].filters)
         self.classifier = keras.layers.Dense(
             num_classes,
@@ -89,8 +88,10 @@ class PathNetwork(keras.Model):
             name="classifier",
             dtype=dtype.variable_dtype,
         )
-        self.path = self.add_weight(name="path", shape=(space.edges,), dtype="int32", trainable=False, autocast=False)
-        """The path that a call computes: for each edge the index of its operation. It is data: no graph depends on it."""
+        self.chosen = self.add_weight(
+            name="chosen", shape=(space.edges,), dtype="int32", trainable=False, autocast=False
+        )
+        """The path that a call computes: for each edge the index of its operation. No graph depends on it."""
         self.build()
 
     def build(self):
@@ -109,7 +110,7 @@ class PathNetwork(keras.Model):
         self.built = True
 
     def call(self, x, training=False):
-        return self.classifier(self.pool(self._features(x, tf.convert_to_tensor(self.path), training)))
+        return self._logits(x, tf.convert_to_tensor(self.chosen), training)
 
     def group(self, x, paths, training=True) -> tf.Tensor:
         """The logits of k paths that use every operation of every edge once.
@@ -123,10 +124,9 @@ class PathNetwork(keras.Model):
             `[k, batch, num_classes]`; each path's are those that it gives on its own.
         """
         paths = tf.ensure_shape(tf.cast(paths, tf.int32), (self.space.kept, self.space.edges))
-        features = self._features(x, paths, training)
-        return self.classifier(tf.reduce_mean(tf.cast(features, self.variable_dtype), [2, 3]))
+        return self._logits(x, paths, training)
 
-    def _features(self, x, choice, training):
+    def _logits(self, x, choice, training):
         x, stems = tf.cast(x, self.compute_dtype), []
         for stem in self.stems:
             x = stem(tf.nn.relu(x) if stem.reads[0] else x, training=training)
@@ -136,16 +136,18 @@ class PathNetwork(keras.Model):
         halves = choice[..., :normal], choice[..., normal:]
         for cell, plan in zip(self.cells, self.plan, strict=True):
             s0, s1 = s1, cell(s0, s1, halves[plan.reduction], training=training)
-        return s1
+        return self.classifier(tf.reduce_mean(tf.cast(s1, self.variable_dtype), [-3, -2]))
 
     @property
     def statistics(self) -> list[keras.Variable]:
         """The running means and variances of every normalisation."""
-        stacks = [*self.stems, *(s for cell in self.cells for s in (*cell.preprocess, *sum(cell.edges, [])))]
+        stacks = list(self.stems)
+        for cell in self.cells:
+            stacks += [*cell.preprocess, *(stack for stacks in cell.edges for stack in stacks)]
         return [variable for stack in stacks for variable in stack.non_trainable_variables]
 
     def recalibrate(self, forward, batches) -> None:
-        """Makes the running statistics those of the path in `path`, whatever they were before.
+        """Makes the running statistics those of the path in `chosen`, whatever they were before.
 
         They are taken from training batches as training takes them, with an exponential decay, here without the share
         of where they started (SPOS, Guo et al. 2020, section 3.4, which starts afresh and runs long enough).
