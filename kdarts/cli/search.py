@@ -4,7 +4,7 @@ import time
 
 from absl import flags
 
-from kdarts.cli import axes, options
+from kdarts.cli import axes, options, paths
 from kdarts.cli.command import Command
 from kdarts.cli.notes import note_gaps
 from kdarts.cli.quiet import start_tensorflow
@@ -105,6 +105,7 @@ def run(values: flags.FlagValues) -> None:
 
     began = time.monotonic()
     start, method = chosen_start(values, axes.chosen_method(values))
+    paths.check(method)
     name = values.dataset.removeprefix("folder:").rstrip("/").rsplit("/", 1)[-1] or "folder"
     workdir = Workdir(values.workdir or f"runs/{name}-{method.name}")
     workdir.check(options.remembered(values, start=start))
@@ -120,6 +121,17 @@ def run(values: flags.FlagValues) -> None:
         f"Next: kdarts train --genotype={workdir / 'genotype.json'} --dataset={values.dataset}"
         + (f" --data_dir={values.data_dir}" if values.data_dir else "")
     )
+    if method.paths:
+        paths.derive(values, method, search, workdir, halves(values))
+
+
+def halves(values: flags.FlagValues) -> tuple:
+    """The images that the flags name for the weights and for α, and their mean and standard deviation."""
+    from kdarts.run import datasets
+
+    data = options.load(values, "train")
+    train, valid = datasets.halves(data, values.train_examples, values.valid_examples, values.seed)
+    return train, valid, *datasets.statistics(data.images)
 
 
 def search_in(workdir, values: flags.FlagValues, method: Method, start: Genotype | None = None, **choices):
@@ -128,19 +140,16 @@ def search_in(workdir, values: flags.FlagValues, method: Method, start: Genotype
     Returns:
         The search and its summary.
     """
-    from kdarts.run import datasets
     from kdarts.run.search_run import run_search
     from kdarts.run.threads import configure_threads
 
     configure_threads()
-    data = options.load(values, "train")
-    mean, std = datasets.statistics(data.images)
-    train, valid = datasets.halves(data, values.train_examples, values.valid_examples, values.seed)
+    train, valid, mean, std = halves(values)
     if method.batch_size > min(len(train), len(valid)):
         raise KdartsError(
             f"--batch_size={method.batch_size}: allowed is 1 to {min(len(train), len(valid))}, the images of a half"
         )
-    search = build(values, method, data.image_shape, data.num_classes, start)
+    search = build(values, method, train.image_shape, train.num_classes, start)
     cost = search.supernet.cost()
     print(
         f"{values.dataset} · {method.name} · {method.cells} cells, {method.channels} channels: "
@@ -156,7 +165,7 @@ def search_in(workdir, values: flags.FlagValues, method: Method, start: Genotype
         valid,
         mean=mean,
         std=std,
-        augmentation=options.augmentation(values, data.image_shape),
+        augmentation=options.augmentation(values, train.image_shape),
         seed=values.seed,
         validate_every=values.validate_every,
         about={"method": method.name, "dataset": values.dataset, "seed": values.seed},
