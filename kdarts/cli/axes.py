@@ -17,6 +17,7 @@ SMALL_PATHS = {
     "path_cutout": 0,
     "population": 20,
     "generations": 5,
+    "calibration_batches": 20,
     "size_bin": 0.02,
     "family_channels": 16,
     "family_cells": 5,

@@ -6,7 +6,9 @@ import dataclasses
 from absl import flags
 
 from kdarts.cli import options
+from kdarts.cli.notes import note_gaps
 from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.genotype import Genotype
 from kdarts.search.method import Method
 
 
@@ -43,6 +45,7 @@ def derive(values: flags.FlagValues, method: Method, search, workdir, data: tupl
     from kdarts.run.path_run import run_paths
     from kdarts.search.fair_training import FairTraining
     from kdarts.search.prune import soft_prune
+    from kdarts.views.drawing import draw_genotype
 
     train, valid, mean, std = data
     if method.path_batch_size > len(train):
@@ -84,11 +87,15 @@ def derive(values: flags.FlagValues, method: Method, search, workdir, data: tupl
     if not family:
         return
     draw(workdir, family, method.size_bin)
-    best = max(family, key=lambda row: row["accuracy"])
+    found = Genotype.load(workdir / "genotype.json")
+    draw_genotype(found, workdir / "cells.svg")
+    note_gaps(found)
+    sizes = [row["params"] / 1e6 for row in family]
     print(
-        f"Found a family of {len(family)} networks of {family[0]['params'] / 1e6:.2f} to "
-        f"{max(row['params'] for row in family) / 1e6:.2f} M weights: {workdir / 'family'}\n"
-        f"Next: kdarts train --genotype={workdir / 'family' / best['name']}.json --dataset={values.dataset} "
+        f"Found a family of {len(family)} networks of {min(sizes):.2f} to {max(sizes):.2f} M weights: "
+        f"{workdir / 'family'}; the best, {max(row['accuracy'] for row in family):.3f} on the images of α: "
+        f"{workdir / 'genotype.json'}\n"
+        f"Next: kdarts train --genotype={workdir / 'genotype.json'} --dataset={values.dataset} "
         f"--channels={method.family_channels} --cells={method.family_cells}"
         + (f" --data_dir={values.data_dir}" if values.data_dir else "")
     )

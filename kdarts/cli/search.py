@@ -113,6 +113,9 @@ def run(values: flags.FlagValues) -> None:
     search, summary = search_in(workdir, values, method, start, began=began)
     found = Genotype.load(workdir / "genotype.json")
     draw(search, found, workdir, summary["stopped_by"] == "distance")
+    if method.paths:
+        paths.derive(values, method, search, workdir, halves(values))
+        return
     note_gaps(found)
     accuracy = summary["valid_accuracy"]
     print(
@@ -121,8 +124,6 @@ def run(values: flags.FlagValues) -> None:
         f"Next: kdarts train --genotype={workdir / 'genotype.json'} --dataset={values.dataset}"
         + (f" --data_dir={values.data_dir}" if values.data_dir else "")
     )
-    if method.paths:
-        paths.derive(values, method, search, workdir, halves(values))
 
 
 def halves(values: flags.FlagValues) -> tuple:

@@ -16,18 +16,23 @@ def family_of(candidates: list[dict], bin_width: float, per_bin: int) -> list[di
         per_bin: most of each bin.
 
     Returns:
-        Their rows from the smallest bin on, the best of a bin first (of equals the smaller, then the earlier), each
-        with a `name`, and `from` and `to`, its bin in weights.
+        Their rows from the smallest bin on, the best of a bin first (see `ranked`), each with a `name`, and `from` and
+        `to`, its bin in weights.
     """
     width, bins = bin_width * 1e6, {}
     for row in candidates:
         bins.setdefault(int(row["params"] // width), []).append(row)
     family = []
     for number, rows in sorted(bins.items()):
-        best = sorted(rows, key=lambda row: (-row["accuracy"], row["params"]))[:per_bin]
+        best = ranked(rows)[:per_bin]
         bounds = {"from": round(number * width), "to": round((number + 1) * width)}
         family += [{"name": f"size{number:03d}-{rank}", **bounds, **row} for rank, row in enumerate(best, 1)]
     return family
+
+
+def ranked(rows: list[dict]) -> list[dict]:
+    """Candidates, the best first; of equally accurate ones the smaller, then the earlier."""
+    return sorted(rows, key=lambda row: (-row["accuracy"], row["params"]))
 
 
 def write_family(folder: pathlib.Path, space: PathSpace, rows: list[dict], paths: dict[int, Path]) -> None:

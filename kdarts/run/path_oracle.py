@@ -153,5 +153,13 @@ class PathTuner(keras_tuner.Tuner):
             # keras-tuner would go on with the next path, without this one.
             raise keras_tuner.errors.FatalRuntimeError(f"a path could not be measured: {error}") from error
 
+    def on_trial_end(self, trial):
+        """Tells the oracle, and after each generation the user."""
+        super().on_trial_end(trial)
+        population = self._local.population
+        if (int(trial.trial_id) + 1) % population == 0:
+            best = self.oracle.get_best_trials(1)[0].score
+            print(f"generation {int(trial.trial_id) // population + 1}: best accuracy {best:.4f}", flush=True)
+
     def save(self):
         """Nothing: the trials say it all."""

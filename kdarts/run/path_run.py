@@ -13,7 +13,7 @@ from kdarts.nets.cost import network_cost
 from kdarts.nets.drop_path import DropPathSchedule
 from kdarts.run import pipeline
 from kdarts.run.checkpoint import Checkpoint
-from kdarts.run.family import family_of, write_family
+from kdarts.run.family import family_of, ranked, write_family
 from kdarts.run.files import read_json, write_json, write_table
 from kdarts.run.logs import loggers, verbosity
 from kdarts.run.search_record import WriteFiles
@@ -33,7 +33,8 @@ def run_paths(
     Args:
         training: compiled; its method gives sizes and lengths.
         workdir: of the search that the paths are of. In it come `path_history.csv`, `path_backup/`, `evolution/`
-            (keras-tuner's), `candidates.csv` and `family/`; `summary.json` is added to.
+            (keras-tuner's), `candidates.csv` and `family/`; `genotype.json` becomes the best path's, and `summary.json`
+            tells of it.
         train, valid: images for the weights, and to measure candidates on.
         mean, std: of each channel, for the scale 0 to 1.
         augmentation, cutout: of the training, and the same with cutout; running statistics are taken without it.
@@ -89,15 +90,22 @@ def run_paths(
         row = {"candidate": number, "generation": number // method.population, "accuracy": accuracy}
         rows.append(row | {"params": cost.params, "macs": cost.macs, "path": " ".join(map(str, path))})
     write_table(workdir / "candidates.csv", rows)
-    family = family_of(rows, method.size_bin, method.per_bin)
-    write_family(workdir / "family", space, family, {number: path for number, (path, _) in enumerate(found)})
+    family, paths = family_of(rows, method.size_bin, method.per_bin), {n: path for n, (path, _) in enumerate(found)}
+    write_family(workdir / "family", space, family, paths)
+    best = space.genotype(paths[ranked(rows)[0]["candidate"]])
+    best.save(workdir / "genotype.json")
+    net = training.network
+    cost = network_cost(best, net.image_shape, net.num_classes, net.channels, len(net.plan), stem)
     about = {
+        "params": cost.params,
+        "macs": cost.macs,
+        "skip_connects": best.skip_connects(),
         "path_steps": epochs * steps,
         "path_step_ms": step_time.median_ms,
         "path_seconds": checkpoint.records["seconds"],
         "candidates": len(rows),
         "family": len(family),
-        "path_accuracy": max(row["accuracy"] for row in rows),
+        "path_accuracy": ranked(rows)[0]["accuracy"],
     }
     write_json(workdir / "summary.json", read_json(workdir / "summary.json") | about)
     return family
@@ -142,9 +150,9 @@ def _evolve(training, workdir, batches, measured_on, seed, stem):
         return training.accuracy(path, calibration(), measured_on)
 
     tuner = PathTuner(oracle, measure, workdir / "evolution")
-    before = len(oracle.measured())
-    if before:
-        print(f"going on after candidate {before} of {method.population * method.generations}", flush=True)
+    before, most = len(oracle.measured()), method.population * method.generations
+    if 0 < before < most:
+        print(f"going on after candidate {before} of {most}", flush=True)
     tuner.search()
     if os.environ.get("KERASTUNER_ORACLE_IP") and "chief" not in os.environ.get("KERASTUNER_TUNER_ID", ""):
         return None

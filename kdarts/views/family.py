@@ -40,8 +40,11 @@ def draw_family(
         colour = colormaps[COLOUR_MAP](0.2)
         axes.scatter(chosen_sizes, 100 * chosen, color=colour, label=f"family of {len(chosen)}", **look)
         if bin_width:
-            first, last = int(sizes.min() // bin_width), int(sizes.max() // bin_width) + 1
-            for edge in range(first, last + 1):
+            bins = chosen_sizes // bin_width
+            best = [max(np.flatnonzero(bins == number), key=lambda i: chosen[i]) for number in np.unique(bins)]
+            line = {"color": colour, "linewidth": 1, "zorder": 2, "label": "best of each size"}
+            axes.plot(chosen_sizes[best], 100 * chosen[best], **line)
+            for edge in range(int(sizes.min() // bin_width), int(sizes.max() // bin_width) + 2):
                 axes.axvline(edge * bin_width, color="0.88", linewidth=0.6, zorder=0)
         axes.legend(frameon=False, loc="lower right", fontsize=SMALL_SIZE, handletextpad=0.3)
         axes.set(
