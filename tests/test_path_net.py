@@ -164,7 +164,7 @@ def test_one_graph_serves_every_path_alone(doubly):
 
 
 def test_recalibrated_statistics_are_those_of_the_path_whatever_was_before(eagerly, doubly):
-    net, (x, _) = _network(), _batch()
+    net, (x, _) = _network(drop_path=0.5), _batch()
     other = x[::-1] * 2 + 1
 
     def forward(x):
@@ -179,6 +179,7 @@ def test_recalibrated_statistics_are_those_of_the_path_whatever_was_before(eager
     assert np.isfinite(first).all()
     assert not np.allclose(recalibrated([1, 0, 1, 0, 1, 0]), first)
     np.testing.assert_array_equal(recalibrated([0, 1, 0, 1, 0, 1]), first)
+    assert net.drop_path.rate == 0.5
     mean = net.statistics[0].numpy()
     net.recalibrate(forward, [x])
     np.testing.assert_allclose(net(x), _alone_after(net, x), rtol=1e-6)

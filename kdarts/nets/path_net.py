@@ -150,7 +150,8 @@ class PathNetwork(keras.Model):
         """Makes the running statistics those of the path in `chosen`, whatever they were before.
 
         They are taken from training batches as training takes them, with an exponential decay, here without the share
-        of where they started (SPOS, Guo et al. 2020, section 3.4, which starts afresh and runs long enough).
+        of where they started (SPOS, Guo et al. 2020, section 3.4, starts afresh and runs long enough). Nothing is
+        dropped.
 
         Args:
             forward: computes the model on a batch of images with `training=True`; a `tf.function`, so that one graph
@@ -159,9 +160,13 @@ class PathNetwork(keras.Model):
         """
         for variable in self.statistics:
             variable.assign(tf.zeros_like(variable.value))
-        count = 0
+        count, rate = 0, self.drop_path and self.drop_path.rate.numpy()
+        if self.drop_path:
+            self.drop_path.rate.assign(0.0)
         for x in batches:
             forward(x)
             count += 1
+        if self.drop_path:
+            self.drop_path.rate.assign(rate)
         for variable in self.statistics:
             variable.assign(variable.value / np.asarray(1 - (1 - DECAY) ** count, variable.dtype))
