@@ -13,6 +13,7 @@ from kdarts.genotypes.genotype import Genotype
 
 FLAGFILES = sorted((pathlib.Path(__file__).parent.parent / "flags").glob("*.flags"))
 SMALL = {"search": ["--channels=4", "--cells=2", "--nodes=2"], "train": ["--channels=4"]}
+SMALL_START = ["--channels=4", "--pretrain_epochs=1"]  # its cells are those of the start
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +32,12 @@ def test_there_are_flagfiles():
     assert {"quickstart", "darts_v1_cifar10", "darts_v2_cifar10", "train_cifar10"} <= names
     assert {"fairdarts_cifar10", "ddarts_cifar10", "ddarts_cifar100", "ddarts_imagenet"} <= names
     assert {"train_ddarts_cifar10", "train_do2_imagenet"} <= names
+    assert {f"dartopti_{a}_cifar{b}" for a in ("resnet18", "resnet50", "xception") for b in (10, 100)} <= names
 
 
 def _speed(path):
-    """Those of CIFAR-100 differ from CIFAR-10's in the data set alone: they wait for the long run."""
-    return [pytest.mark.slow] if path.stem.endswith("cifar100") else []
+    """Those of CIFAR-100 differ from CIFAR-10's in the data set alone; DARTOpti's networks are as deep as they are."""
+    return [pytest.mark.slow] if path.stem.endswith("cifar100") or "dartopti" in path.stem or "do2" in path.stem else []
 
 
 @pytest.mark.parametrize("path", [pytest.param(path, marks=_speed(path), id=path.stem) for path in FLAGFILES])
@@ -51,7 +53,9 @@ def test_flagfile_opens_with_its_command_and_takes_two_steps(path, data_dir, tmp
     given = [word for word in command[2].split() if not word.startswith("--data_dir")]
     batch = int(re.search(r"^--batch_size=(\d+)$", "\n".join(lines), re.MULTILINE)[1])
     examples = [f"--train_examples={2 * batch}", *([f"--valid_examples={batch}"] if verb == "search" else [])]
-    arguments = [verb, f"--flagfile={path}", *given, f"--data_dir={data_dir}", *SMALL[verb], *examples]
+    start = any(line.startswith("--start=") for line in lines)
+    small = SMALL_START if start else SMALL[verb]
+    arguments = [verb, f"--flagfile={path}", *given, f"--data_dir={data_dir}", *small, *examples]
     named = [word.partition("=")[2] for word in given if word.startswith("--genotype=")]
     if verb == "train" and Genotype.load(named[0]).sequence is None:  # Others have a depth of their own.
         arguments.append("--cells=2")
@@ -59,5 +63,5 @@ def test_flagfile_opens_with_its_command_and_takes_two_steps(path, data_dir, tmp
     assert main(arguments) == 0
     assert "2 steps an epoch" in capsys.readouterr().out
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert summary["epochs"] == 1
+    assert summary["epochs"] == 1 + start
     assert np.isfinite(summary["step_ms"])

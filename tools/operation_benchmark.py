@@ -20,8 +20,10 @@ but for its data set: --dataset=cifar10 --data_dir=DIR. For example, on 2 cores 
     python tools/operation_benchmark.py --runs=1 --channels=8 --epochs=5 --batch_size=64
 
 Each finished training is a line in WORKDIR/results.jsonl, so the same command goes on where a killed benchmark was,
-and one with more operations, positions or runs adds to it. At the end WORKDIR/weights.json holds median, mean and
-population standard deviation over the positions, in percent.
+and one with more operations, positions or runs adds to it. At the end WORKDIR/scores.json holds median, mean and population
+standard deviation over the positions, in percent, and WORKDIR/weights.json the medians, as a distance takes them:
+
+    kdarts distance ResNet18 DO-1-ResNet18 --weights=runs/operations/weights.json
 """
 
 import argparse
@@ -41,6 +43,7 @@ from absl import flags
 
 from kdarts.cli import options
 from kdarts.cli.train import COMMAND
+from kdarts.genotypes.distance import OPERATIONS
 from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.genotypes.files import write_text
 from kdarts.genotypes.genotype import Genotype
@@ -48,10 +51,6 @@ from kdarts.run.files import read_json, write_json
 from kdarts.run.workdir import Workdir
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-OPERATIONS = (
-    *("conv_3x1_1x3", "conv_7x1_1x7", "max_pool_3x3", "avg_pool_3x3", "skip_connect", "simple_conv_1x1"),
-    *("simple_conv_3x3", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5", "bottleneck_1x3x1"),
-)
 CELLS, EDGES = 3, ((2, 0), (3, 2), (4, 3), (5, 4))
 SKIPS = ((3, 0), (5, 3))
 POSITIONS = CELLS * len(EDGES)
@@ -235,7 +234,7 @@ def train(training: Training, benchmark: Benchmark) -> int:
     return subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False).returncode
 
 
-def weights(results: dict[Training, dict], benchmark: Benchmark) -> dict[str, dict[str, float]]:
+def scores(results: dict[Training, dict], benchmark: Benchmark) -> dict[str, dict[str, float]]:
     """Median, mean and population standard deviation over the positions of the best of all runs, in percent.
 
     Args:
@@ -280,8 +279,9 @@ def main(arguments: list[str] | None = None) -> int:
         benchmark.workdir.claim(benchmark.remembered())
         if code := train_all(benchmark):
             return code
-        found = weights(read_results(benchmark.workdir / "results.jsonl"), benchmark)
-        write_json(benchmark.workdir / "weights.json", found)
+        found = scores(read_results(benchmark.workdir / "results.jsonl"), benchmark)
+        write_json(benchmark.workdir / "scores.json", found)
+        write_json(benchmark.workdir / "weights.json", found["median"])
         print("\n" + "\n".join(table(found)))
         print(f"\nWritten: {benchmark.workdir / 'weights.json'}")
         return 0

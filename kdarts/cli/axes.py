@@ -27,6 +27,9 @@ SMALL_PATHS = {
 HASTE = 10
 """A search of 275 steps instead of 20,000 must move α in longer ones: how many times, for the digits."""
 
+START_HASTE = 30
+"""The same where α starts from a genotype, 10 away from where it may end."""
+
 AXES = {
     "space": "search space: what may be found",
     "sharing": "which cells share an α: shared (normal and reduce), individual, or start (those identical in --start)",
@@ -106,10 +109,11 @@ def chosen_method(values: flags.FlagValues) -> Method:
 def small(method: Method) -> Method:
     """The method at a size for the built-in digits."""
     final = method.arch_final_learning_rate
+    haste = START_HASTE if method.sharing == "start" else HASTE
     return method.override(
         **SMALL,
         **SMALL_PATHS,
         cells=method.cells if method.sharing == "individual" else 5,
-        arch_learning_rate=HASTE * method.arch_learning_rate,
-        arch_final_learning_rate=None if final is None else HASTE * final,
+        arch_learning_rate=haste * method.arch_learning_rate,
+        arch_final_learning_rate=None if final is None else haste * final,
     )

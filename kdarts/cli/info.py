@@ -11,6 +11,7 @@ from kdarts.cli.notes import note_gaps
 from kdarts.cli.train import PAPER
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
+from kdarts.genotypes.zoo import describe, genotype_names
 
 
 def define(values: flags.FlagValues) -> None:
@@ -46,6 +47,8 @@ def run(values: flags.FlagValues) -> None:
         "reductions": list(reductions),
         "operations": dict(sorted(used.items())),
     }
+    if values.arguments[0] in genotype_names():
+        result["source"] = describe(values.arguments[0])
     note_gaps(genotype)
     print(json.dumps(result))
 

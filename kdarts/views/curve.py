@@ -38,7 +38,7 @@ def draw_distance(
         if stopped:
             axes.axvline(len(distances), color=MUTED, linestyle="--", linewidth=1, label="stable: search ended")
         if pretrain_epochs or stopped:
-            axes.legend(frameon=False)
+            axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
         axes.set(xlabel="epoch", ylabel="distance M to the start", xlim=(0.5, len(distances) + 0.5))
         axes.set_ylim(0, max(max(distances) * 1.15, 0.02))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
