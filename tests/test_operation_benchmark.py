@@ -134,7 +134,12 @@ def test_the_weights_are_of_the_best_runs(tool, trained, tmp_path, capsys):
     assert "12 trainings, 0 finished before" in out
     assert "2 of 12: sep_conv_3x3 at position 0, run 0 · about 0:11:00 left" in out
     assert "50.00 ± 20.55" in out
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["flags.flags", "results.jsonl", "scores.json", "weights.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "flags.flags",
+        "results.jsonl",
+        "scores.json",
+        "weights.json",
+    ]
 
 
 def test_it_goes_on_where_it_was_killed_and_may_be_extended(tool, trained, tmp_path, capsys):

@@ -15,6 +15,7 @@ from kdarts.cli.main import main
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.genotypes.path_space import PathSpace
+from kdarts.nets.cost import network_cost
 from kdarts.nets.path_net import PathNetwork
 from kdarts.run.checkpoint import Checkpoint
 from kdarts.run.family import family_of, write_family
@@ -215,6 +216,39 @@ def test_what_paths_cannot_follow_is_told_before_the_search(flags, fault, tmp_pa
     assert main(["search", *flags, f"--workdir={tmp_path / 'run'}"]) == 2
     assert fault in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_search_with_paths_ends_in_a_family(tmp_path, capsys):
+    arguments = [
+        "search",
+        "--method=dartspd",
+        "--nodes=1",
+        "--cells=1",
+        "--channels=2",
+        "--epochs=1",
+        "--batch_size=32",
+    ]
+    arguments += ["--train_examples=64", "--valid_examples=64", "--path_batch_size=32", "--path_epochs=1"]
+    arguments += ["--population=4", "--generations=2", "--calibration_batches=1", "--size_bin=0.001", "--per_bin=2"]
+    assert main([*arguments, "--size_limit=0.2", f"--workdir={tmp_path / 'run'}"]) == 0
+    out, run = capsys.readouterr().out, tmp_path / "run"
+    assert "16 paths" in out and "generation 2" in out and "Found a family" in out
+    family = list(csv.DictReader((run / "family" / "family.csv").open()))
+    candidates = list(csv.DictReader((run / "candidates.csv").open()))
+    assert 0 < len(family) <= len(candidates) <= 8
+    space, summary = PathSpace.load(run / "paths.json"), json.loads((run / "summary.json").read_text())
+    for row in family:
+        genotype = Genotype.load(run / "family" / f"{row['name']}.json")
+        cost = network_cost(genotype, (8, 8, 1), 10, 16, 5)
+        assert (cost.params, cost.macs) == (int(row["params"]), int(row["macs"]))
+        assert genotype.named("") == space.genotype(list(map(int, row["path"].split())))
+    best = max(float(row["accuracy"]) for row in candidates)
+    assert summary["path_accuracy"] == best and summary["family"] == len(family)
+    found = Genotype.load(run / "genotype.json")
+    assert found in [
+        space.genotype(list(map(int, r["path"].split()))) for r in candidates if float(r["accuracy"]) == best
+    ]
+    assert (run / "family" / "family.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.slow

@@ -1,1 +1,1 @@
-from kdarts.search.methods import dartopti, darts, ddarts, fairdarts  # noqa: F401
+from kdarts.search.methods import dartopti, darts, dartspd, ddarts, fairdarts  # noqa: F401
