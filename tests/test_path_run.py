@@ -16,6 +16,7 @@ from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.genotypes.path_space import PathSpace
 from kdarts.nets.cost import network_cost
+from kdarts.nets.drop_path import DropPathSchedule
 from kdarts.nets.path_net import PathNetwork
 from kdarts.run.checkpoint import Checkpoint
 from kdarts.run.family import family_of, write_family
@@ -53,13 +54,14 @@ def test_training_moves_every_weight_in_one_graph_and_goes_on_where_it_was_left(
     traces = []
     step = whole.train_step
     whole.train_step = lambda data: (traces.append(1), step(data))[1]
-    whole.fit(_data(0, 9), steps_per_epoch=3, epochs=3, verbose=0, callbacks=[Checkpoint(tmp_path, whole)])
-    assert len(traces) == 1
+    callbacks = [DropPathSchedule(3), Checkpoint(tmp_path, whole)]
+    whole.fit(_data(0, 9), steps_per_epoch=3, epochs=3, verbose=0, callbacks=callbacks)
+    assert len(traces) == 1 and whole.network.drop_path.rate.numpy() == pytest.approx(0.2)
     for variable, value in zip(whole.trainable_variables, before, strict=True):
         assert not np.array_equal(variable, value), variable.path
     (tmp_path / "epoch-000003.npz").unlink()
     assert Checkpoint(tmp_path, resumed).restore() == 2
-    resumed.fit(_data(6, 9), steps_per_epoch=3, initial_epoch=2, epochs=3, verbose=0)
+    resumed.fit(_data(6, 9), steps_per_epoch=3, initial_epoch=2, epochs=3, verbose=0, callbacks=[DropPathSchedule(3)])
     for one, other in zip(whole.variables, resumed.variables, strict=True):
         np.testing.assert_array_equal(one, other, err_msg=one.path)
     path = [1, 0, 0, 1]
@@ -232,7 +234,7 @@ def test_a_search_with_paths_ends_in_a_family(tmp_path, capsys):
     arguments += ["--population=4", "--generations=2", "--calibration_batches=1", "--size_bin=0.001", "--per_bin=2"]
     assert main([*arguments, "--size_limit=0.2", f"--workdir={tmp_path / 'run'}"]) == 0
     out, run = capsys.readouterr().out, tmp_path / "run"
-    assert "16 paths" in out and "generation 2" in out and "Found a family" in out
+    assert "16 paths" in out and "of 8 candidates: best" in out and "Found a family" in out
     family = list(csv.DictReader((run / "family" / "family.csv").open()))
     candidates = list(csv.DictReader((run / "candidates.csv").open()))
     assert 0 < len(family) <= len(candidates) <= 8

@@ -154,12 +154,12 @@ class PathTuner(keras_tuner.Tuner):
             raise keras_tuner.errors.FatalRuntimeError(f"a path could not be measured: {error}") from error
 
     def on_trial_end(self, trial):
-        """Tells the oracle, and after each generation the user."""
+        """Tells the oracle, and once for each generation the user."""
         super().on_trial_end(trial)
-        population = self._local.population
-        if (int(trial.trial_id) + 1) % population == 0:
+        count = int(trial.trial_id) + 1
+        if count % self._local.population == 0:
             best = self.oracle.get_best_trials(1)[0].score
-            print(f"generation {int(trial.trial_id) // population + 1}: best accuracy {best:.4f}", flush=True)
+            print(f"{count} of {self._local.max_trials} candidates: best accuracy {best:.4f}", flush=True)
 
     def save(self):
         """Nothing: the trials say it all."""

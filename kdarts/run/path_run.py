@@ -17,7 +17,7 @@ from kdarts.run.family import family_of, ranked, write_family
 from kdarts.run.files import read_json, write_json, write_table
 from kdarts.run.logs import loggers, verbosity
 from kdarts.run.search_record import WriteFiles
-from kdarts.run.timing import Progress, StepTime
+from kdarts.run.timing import Progress
 from kdarts.run.workdir import Workdir
 from kdarts.search.fair_paths import FairPaths
 from kdarts.search.fair_training import FairTraining
@@ -49,7 +49,6 @@ def run_paths(
     checkpoint = Checkpoint(workdir / "path_backup", training)
     first_epoch = checkpoint.restore()
     steps, epochs = training_length(method, space, pipeline.steps_per_epoch(train, method.path_batch_size))
-    step_time = StepTime()
 
     def write_history():
         write_table(workdir / "path_history.csv", checkpoint.records["history"])
@@ -72,7 +71,6 @@ def run_paths(
             callbacks=[
                 keras.callbacks.LearningRateScheduler(Cosine(method.path_learning_rate, 0.0, epochs)),
                 DropPathSchedule(epochs),
-                step_time,
                 checkpoint,
                 WriteFiles(write_history),
                 *loggers(workdir / "path_events"),
@@ -87,8 +85,8 @@ def run_paths(
     rows = []
     for number, (path, accuracy) in enumerate(found):
         cost = _cost(training, stem, path)
-        row = {"candidate": number, "generation": number // method.population, "accuracy": accuracy}
-        rows.append(row | {"params": cost.params, "macs": cost.macs, "path": " ".join(map(str, path))})
+        row = {"candidate": number, "accuracy": accuracy, "params": cost.params, "macs": cost.macs}
+        rows.append(row | {"path": " ".join(map(str, path))})
     write_table(workdir / "candidates.csv", rows)
     family, paths = family_of(rows, method.size_bin, method.per_bin), {n: path for n, (path, _) in enumerate(found)}
     write_family(workdir / "family", space, family, paths)
@@ -101,7 +99,6 @@ def run_paths(
         "macs": cost.macs,
         "skip_connects": best.skip_connects(),
         "path_steps": epochs * steps,
-        "path_step_ms": step_time.median_ms,
         "path_seconds": checkpoint.records["seconds"],
         "candidates": len(rows),
         "family": len(family),
