@@ -26,6 +26,8 @@ from kdarts.search.fair_paths import FairPaths
 from kdarts.search.fair_training import FairTraining
 from kdarts.search.method import get_method
 
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:keras_tuner")  # It asks for its thread as of old.
+
 CELL = ((2, 0, ("sep_conv_3x3", "skip_connect")), (2, 1, ("max_pool_3x3", "dil_conv_3x3")))
 SPACE = PathSpace((CELL, CELL), ((2,), (2,)))
 WIDE = PathSpace((tuple((to, at, CELL[0][2]) for to in (2, 3, 4, 5) for at in (0, 1)),) * 2, ((2, 3, 4, 5),) * 2)
