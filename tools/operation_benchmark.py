@@ -20,8 +20,8 @@ but for its data set: --dataset=cifar10 --data_dir=DIR. For example, on 2 cores 
     python tools/operation_benchmark.py --runs=1 --channels=8 --epochs=5 --batch_size=64
 
 Each finished training is a line in WORKDIR/results.jsonl, so the same command goes on where a killed benchmark was,
-and one with more operations, positions or runs adds to it. At the end WORKDIR/scores.json holds median, mean and population
-standard deviation over the positions, in percent, and WORKDIR/weights.json the medians, as a distance takes them:
+and one with more operations, positions or runs adds to it. At the end WORKDIR/scores.json holds median, mean and
+population standard deviation over the positions, in percent, and WORKDIR/weights.json the medians, for a distance:
 
     kdarts distance ResNet18 DO-1-ResNet18 --weights=runs/operations/weights.json
 """
