@@ -13,6 +13,13 @@ from kdarts.genotypes.genotype import Genotype
 
 FLAGFILES = sorted((pathlib.Path(__file__).parent.parent / "flags").glob("*.flags"))
 SMALL = {"search": ["--channels=4", "--cells=2", "--nodes=2"], "train": ["--channels=4"]}
+SMALL_PATHS = [
+    "--path_batch_size=32",
+    "--path_epochs=1",
+    "--population=2",
+    "--generations=1",
+    "--calibration_batches=1",
+]
 SMALL_START = ["--channels=4", "--pretrain_epochs=1"]  # its cells are those of the start
 SMALL_STAGES = ["--channels=4", "--nodes=2", "--stages=2:8,2:5:0.4", "--warmup_epochs=0"]
 
@@ -22,7 +29,7 @@ def data_dir(tmp_path_factory):
     """Prepared data sets under the names of the real ones, of a few pictures."""
     root = tmp_path_factory.mktemp("tfds")
     size = {"shape": (32, 32, 3), "size": lambda i: (32, 32), "count": 400}
-    prepared(root, "cifar10", ("train", "test"), **size, version="3.0.2", words=("id",))
+    prepared(root, "cifar10", ("train", "test"), **{**size, "count": 800}, version="3.0.2", words=("id",))
     prepared(root, "cifar100", ("train", "test"), **size, version="3.0.2", words=("id",), labels=("coarse_label",))
     prepared(root, "imagenet2012", ("train", "validation"), **size, version="5.1.0", words=("file_name",))
     return root
@@ -32,15 +39,15 @@ def test_there_are_flagfiles():
     names = {path.stem for path in FLAGFILES}
     assert {"quickstart", "darts_v1_cifar10", "darts_v2_cifar10", "train_cifar10"} <= names
     assert {"fairdarts_cifar10", "ddarts_cifar10", "ddarts_cifar100", "ddarts_imagenet"} <= names
-    assert {"pdarts_cifar10", "pdarts_cifar100"} <= names
-    assert {"pcdarts_cifar10", "pcdarts_imagenet"} <= names
+    assert {"pdarts_cifar10", "pdarts_cifar100", "pcdarts_cifar10", "pcdarts_imagenet", "dartspd_cifar10"} <= names
     assert {"train_ddarts_cifar10", "train_do2_imagenet"} <= names
     assert {f"dartopti_{a}_cifar{b}" for a in ("resnet18", "resnet50", "xception") for b in (10, 100)} <= names
 
 
 def _speed(path):
     """Those of CIFAR-100 differ from CIFAR-10's in the data set alone; DARTOpti's networks are as deep as they are."""
-    return [pytest.mark.slow] if path.stem.endswith("cifar100") or "dartopti" in path.stem or "do2" in path.stem else []
+    slow = path.stem.endswith("cifar100") or any(name in path.stem for name in ("dartopti", "do2", "dartspd"))
+    return [pytest.mark.slow] if slow else []
 
 
 @pytest.mark.parametrize("path", [pytest.param(path, marks=_speed(path), id=path.stem) for path in FLAGFILES])
@@ -65,6 +72,8 @@ def test_flagfile_opens_with_its_command_and_takes_two_steps(path, data_dir, tmp
     named = [word.partition("=")[2] for word in given if word.startswith("--genotype=")]
     if verb == "train" and Genotype.load(named[0]).sequence is None:  # Others have a depth of their own.
         arguments.append("--cells=2")
+    if any(line.startswith("--paths=") for line in lines):
+        arguments += SMALL_PATHS
     arguments += ["--epochs=1", f"--workdir={tmp_path / 'run'}"]
     assert main(arguments) == 0
     assert "2 steps an epoch" in capsys.readouterr().out

@@ -13,6 +13,7 @@ from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.genotypes.zoo import get_genotype
 from kdarts.views import distance_map, drawing, figure, heatmap
+from kdarts.views import family as family_picture
 
 OPERATIONS = ["none", "max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5"]
 SIGNATURES = {"svg": b"<?xml", "png": b"\x89PNG", "pdf": b"%PDF"}
@@ -301,3 +302,16 @@ def test_dot(tmp_path, individual):
     expected += [(str(i), str(n), str(i), "output", "", "dashed") for i, c in enumerate(individual.concats) for n in c]
     assert sorted(edges) == sorted(expected) and dot.count("{") == dot.count("}")
     assert dot.count('label="c_{k-1}"') == dot.count('label="c_k"') == 3 and '"0/3"' not in dot
+
+
+def test_a_family_is_drawn_with_all_candidates(tmp_path):
+    candidates = [(0.101, 0.5), (0.109, 0.6), (0.125, 0.7), (0.104, 0.55)]
+    family_picture.draw_family(candidates, candidates[1:3], tmp_path / "a.svg", 0.01)
+    found = texts(tmp_path / "a.svg")
+    assert {"4 candidates", "family of 2", "best of each size"} <= set(found)
+    assert "weights of the stand-alone network (millions)" in found
+    family_picture.draw_family(candidates[:1], candidates[:1], tmp_path / "b.png")
+    with pytest.raises(KdartsError, match="a candidate"):
+        family_picture.draw_family([], [], tmp_path / "a.svg")
+    with pytest.raises(KdartsError, match=r"\.svg, \.png, \.pdf$"):
+        family_picture.draw_family(candidates, candidates, tmp_path / "a.gif")

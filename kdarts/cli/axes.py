@@ -11,6 +11,21 @@ from kdarts.search.stage import parse_stages
 SMALL = {"epochs": 25, "channels": 8, "batch_size": 64, "learning_rate": 0.025}
 """For the built-in digits in place of a paper's sizes, which are meant for 50,000 photographs."""
 
+SMALL_PATHS = {
+    "path_epochs": 40,
+    "path_batch_size": 64,
+    "path_learning_rate": 0.025,
+    "path_drop_path": 0.0,
+    "path_cutout": 0,
+    "population": 20,
+    "generations": 5,
+    "calibration_batches": 20,
+    "size_bin": 0.02,
+    "family_channels": 16,
+    "family_cells": 5,
+}
+"""The same for what comes after a search; the stand-alone networks are those of `kdarts train`."""
+
 HASTE = 10
 """A search of 275 steps instead of 20,000 must move α in longer ones: how many times, for the digits."""
 
@@ -64,10 +79,28 @@ AXES = {
     "channels": "channels of a node before any reduction",
     "cells": "number of cells",
     "stages": "searches one after another, as cells:operations on an edge:skip dropout of each, such as 5:8:0,11:5:0.4",
+    "paths": "operations kept on each edge for DARTS-PD's shared paths and evolution after the search; 0: none of it",
+    "path_epochs": "length of the training of the shared paths",
+    "path_cycles": "the same in cycles, after each of which all paths were trained equally often",
+    "path_batch_size": "examples in each of its steps",
+    "path_learning_rate": "of the shared paths' weights, at the start",
+    "path_drop_path": "drop-path rate at the end of their training",
+    "path_cutout": "side of the square cut out of each image of their training, in pixels",
+    "population": "candidates in a generation of the evolution",
+    "generations": "of the evolution, the first of which is random",
+    "calibration_batches": "training batches that each candidate's running statistics are taken from",
+    "size_limit": "greatest size of a candidate, in millions of weights; unset: any",
+    "size_bin": "width of the size bins whose best candidates are the family, in millions of weights",
+    "per_bin": "networks of the family in each bin",
+    "family_channels": "channels of the stand-alone networks that candidates are sized as",
+    "family_cells": "their number of cells",
 }
 """What each axis of a method is, for its flag."""
 
-_FROM_ZERO = ("learning_rate_warmup", "max_skips", "pretrain_epochs", "warmup_epochs", "stop_from", "samples")
+_FROM_ZERO = {
+    *("learning_rate_warmup", "max_skips", "path_cutout", "paths"),
+    *("pretrain_epochs", "samples", "stop_from", "warmup_epochs"),
+}
 
 
 def define(values: flags.FlagValues) -> None:
@@ -76,7 +109,7 @@ def define(values: flags.FlagValues) -> None:
         if field.name not in AXES:
             continue
         text = f"{AXES[field.name]}; default by method"
-        if field.type is int:
+        if field.type in (int, int | None):
             least = 0 if field.name in _FROM_ZERO else 1
             flags.DEFINE_integer(field.name, None, text, lower_bound=least, flag_values=values)
         elif field.type is bool:
@@ -117,6 +150,7 @@ def small(method: Method) -> Method:
     return method.override(
         **SMALL,
         **rests(method, SMALL["epochs"]),
+        **SMALL_PATHS,
         cells=method.cells if method.sharing == "individual" else 5,
         stages=tuple(replace(stage, cells=3 + number) for number, stage in enumerate(method.stages)),
         arch_learning_rate=haste * method.arch_learning_rate,

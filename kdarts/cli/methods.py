@@ -26,6 +26,8 @@ def run(values: flags.FlagValues) -> None:
             weights = {"zero-one": method.zero_one_weight, "ablation": method.ablation_weight}
             choices += "".join(f", {name} loss {weight:g}" for name, weight in weights.items() if weight)
             choices += f", {len(method.stages)} stages" if method.stages else ""
+            if method.paths:
+                choices += f", then paths of {method.paths} operations an edge"
             print(f"{name:14}{method.paper}\n{'':14}{choices}")
 
 

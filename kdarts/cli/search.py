@@ -4,7 +4,7 @@ import time
 
 from absl import flags
 
-from kdarts.cli import axes, options
+from kdarts.cli import axes, options, paths
 from kdarts.cli.command import Command
 from kdarts.cli.notes import note_gaps
 from kdarts.cli.quiet import start_tensorflow
@@ -120,13 +120,18 @@ def run(values: flags.FlagValues) -> None:
 
     began = time.monotonic()
     start, method = chosen_start(values, axes.chosen_method(values))
+    paths.check(method)
     name = values.dataset.removeprefix("folder:").rstrip("/").rsplit("/", 1)[-1] or "folder"
     workdir = Workdir(values.workdir or f"runs/{name}-{method.name}")
     workdir.check(options.remembered(values, start=start))
     start_tensorflow()
-    search, summary = search_in(workdir, values, method, start, began=began)
+    data = halves(values)
+    search, summary = search_in(workdir, values, method, data, start, began=began)
     found = Genotype.load(workdir / "genotype.json")
     draw(search, found, workdir, summary["stopped_by"] == "distance")
+    if method.paths:
+        paths.derive(values, method, search, workdir, data)
+        return
     note_gaps(found)
     accuracy = summary["valid_accuracy"]
     print(
@@ -137,28 +142,42 @@ def run(values: flags.FlagValues) -> None:
     )
 
 
-def search_in(workdir, values: flags.FlagValues, method: Method, start: Genotype | None = None, **choices):
-    """Runs the search that the flags describe in a workdir, as `run_search`; `choices` are more of its arguments.
-
-    Returns:
-        The search and its summary.
-    """
+def halves(values: flags.FlagValues) -> tuple:
+    """The images that the flags name for the weights and for α, and their mean and standard deviation."""
     from kdarts.run import datasets
-    from kdarts.run.search_run import run_search
-    from kdarts.run.stages import run_stages
     from kdarts.run.threads import configure_threads
 
     configure_threads()
     data = options.load(values, "train")
-    mean, std = datasets.statistics(data.images)
     train, valid = datasets.halves(data, values.train_examples, values.valid_examples, values.seed)
+    return train, valid, *datasets.statistics(data.images)
+
+
+def search_in(workdir, values: flags.FlagValues, method: Method, data, start: Genotype | None = None, **choices):
+    """Runs the search that the flags describe in a workdir.
+
+    Args:
+        workdir: its folder.
+        values: the flags.
+        method: what they choose.
+        data: as of `halves`.
+        start: the genotype that they name, or None.
+        **choices: more arguments of `run_search`.
+
+    Returns:
+        The search and its summary.
+    """
+    from kdarts.run.search_run import run_search
+    from kdarts.run.stages import run_stages
+
+    train, valid, mean, std = data
     if method.batch_size > min(len(train), len(valid)):
         raise KdartsError(
             f"--batch_size={method.batch_size}: allowed is 1 to {min(len(train), len(valid))}, the images of a half"
         )
 
     def make(method: Method, candidates=None, seed: int | None = None):
-        search = build(values, method, data.image_shape, data.num_classes, start, candidates, seed)
+        search = build(values, method, train.image_shape, train.num_classes, start, candidates, seed)
         cost = search.supernet.cost()
         print(
             f"{values.dataset} · {method.name} · {method.cells} cells, {method.channels} channels: "
@@ -174,7 +193,7 @@ def search_in(workdir, values: flags.FlagValues, method: Method, start: Genotype
     choices |= {
         "mean": mean,
         "std": std,
-        "augmentation": options.augmentation(values, data.image_shape),
+        "augmentation": options.augmentation(values, train.image_shape),
         "seed": values.seed,
         "validate_every": values.validate_every,
         "about": {"method": method.name, "dataset": values.dataset, "seed": values.seed},

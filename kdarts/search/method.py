@@ -50,6 +50,16 @@ class Method:
         samples: genotypes drawn at random that are compared at the end, of which the best is what was found; 0: α says.
         epochs, batch_size, channels, cells: the paper's sizes.
         stages: searches one after another, each of `epochs`, in place of one; they give `cells` and `skip_dropout`.
+        paths: operations kept on each edge, for a training of shared paths and their evolution after the search
+            (DARTS-PD); 0: none of it.
+        path_epochs: length of that training; path_cycles: the same in cycles of the fair sampler, in place of epochs.
+        path_batch_size, path_learning_rate, path_drop_path, path_cutout: of that training; the rate falls to 0 by half
+            a cosine, drop-path rises from 0.
+        population, generations: candidates of a generation of the evolution, and how many generations.
+        calibration_batches: training batches that a candidate's running statistics are taken from.
+        size_limit: greatest size of a candidate in 10^6 weights, as a stand-alone network; None: any.
+        size_bin, per_bin: the family has the `per_bin` best candidates of every `size_bin` 10^6 weights.
+        family_channels, family_cells: sizes of the stand-alone networks.
     """
 
     name: str
@@ -100,6 +110,21 @@ class Method:
     channels: int = 16
     cells: int = 8
     stages: tuple[Stage, ...] = ()
+    paths: int = 0
+    path_epochs: int = 600
+    path_cycles: int | None = None
+    path_batch_size: int = 256
+    path_learning_rate: float = 0.0025
+    path_drop_path: float = 0.3
+    path_cutout: int = 16
+    population: int = 50
+    generations: int = 20
+    calibration_batches: int = 40
+    size_limit: float | None = None
+    size_bin: float = 0.2
+    per_bin: int = 3
+    family_channels: int = 36
+    family_cells: int = 20
 
     def override(self, **choices) -> "Method":
         """The same with other choices; raises `KdartsError` for an axis that does not exist."""

@@ -4,6 +4,7 @@ from kdarts.search.methods import (  # noqa: F401
     darts,
     darts_minus,
     darts_plus,
+    dartspd,
     ddarts,
     fairdarts,
     gdas,

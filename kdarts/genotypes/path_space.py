@@ -1,0 +1,141 @@
+"""What is left of a search after soft pruning: a few operations on each kept edge, and the networks among them."""
+
+import json
+import os
+import pathlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.files import write_text
+from kdarts.genotypes.genotype import Genotype
+
+Slot = tuple[int, int, tuple[str, ...]]
+"""`(to, from, operations)`: an edge and what may stand on it, the strongest first."""
+
+_FORMAT = "kdarts-paths-1"
+
+
+@dataclass(frozen=True)
+class PathSpace:
+    """The pruned supernet S' of DARTS-PD (section 3.2): a normal and a reduction cell with k operations on each edge.
+
+    A path takes one operation on each edge, the same in all cells of a type: an index of 0 to k - 1 for each edge,
+    those of the normal cell first. The path of zeros is the genotype that pruning to one operation gives.
+
+    Attributes:
+        cells: the normal and the reduction cell; a cell is a tuple of `(to, from, operations)`, node by node.
+        concats: for each cell the nodes whose concatenation is its output.
+        reductions: positions of the reduction cells in a network; None: the default for its depth.
+
+    Raises:
+        KdartsError: if there are not two cells, edges differ in the number of operations, name one twice, or are not
+            those of a genotype without gaps.
+    """
+
+    cells: tuple[tuple[Slot, ...], tuple[Slot, ...]]
+    concats: tuple[tuple[int, ...], ...]
+    reductions: tuple[int, ...] | None = None
+
+    def __post_init__(self):
+        if not isinstance(self.cells, list | tuple) or len(self.cells) != 2:
+            raise KdartsError("path space: needs two cells, the normal and the reduction cell")
+        cells = tuple(tuple(_slot(slot) for slot in _edges(cell)) for cell in self.cells)
+        counts = {len(operations) for cell in cells for _, _, operations in cell}
+        if len(counts) != 1:
+            raise KdartsError(f"path space: every edge needs equally many operations, got {sorted(counts)}")
+        object.__setattr__(self, "cells", cells)
+        for cell in cells:
+            if list(cell) != sorted(cell, key=lambda slot: slot[0]):
+                raise KdartsError("path space: the edges of a cell must come node by node, in ascending order")
+        first = Genotype(tuple(_chosen(cell, [0] * len(cell)) for cell in cells), self.concats, self.reductions)
+        object.__setattr__(self, "concats", first.concats)
+        object.__setattr__(self, "reductions", first.reductions)
+        if first.gaps():
+            raise KdartsError(f"path space: {first.gaps()[0]}; every node needs a way from the cell's inputs")
+
+    @property
+    def kept(self) -> int:
+        """k: operations on each edge."""
+        return len(self.cells[0][0][2])
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """The edges that a path chooses on, in its order."""
+        return (*self.cells[0], *self.cells[1])
+
+    @property
+    def edges(self) -> int:
+        """Number of edges that a path chooses on, over both cells."""
+        return len(self.slots)
+
+    @property
+    def paths(self) -> int:
+        """Number of paths: k to the power of the edges."""
+        return self.kept**self.edges
+
+    def genotype(self, path: Sequence[int]) -> Genotype:
+        """The network of a path.
+
+        Args:
+            path: `edges` integers of 0 to k - 1.
+
+        Raises:
+            KdartsError: if it is no path of this space.
+        """
+        path = [int(choice) for choice in path]
+        if len(path) != self.edges or not all(0 <= choice < self.kept for choice in path):
+            raise KdartsError(f"path {path}: needs {self.edges} indices of 0 to {self.kept - 1}")
+        normal, reduce = self.cells
+        split = _chosen(normal, path[: len(normal)]), _chosen(reduce, path[len(normal) :])
+        return Genotype(split, self.concats, self.reductions)
+
+    def to_json(self) -> str:
+        """Readable JSON, one edge a line."""
+        lines = ["{", f'  "format": {json.dumps(_FORMAT)},', '  "cells": [']
+        for index, cell in enumerate(self.cells):
+            slots = ",\n".join(f"      {json.dumps(slot)}" for slot in cell)
+            lines.append("    [\n" + slots + "\n    ]" + ("" if index else ","))
+        lines += ["  ],", f'  "concats": {json.dumps(self.concats)},', f'  "reductions": {json.dumps(self.reductions)}']
+        return "\n".join([*lines, "}"]) + "\n"
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "PathSpace":
+        """Reads what `save` wrote; raises `KdartsError` naming the file and the fault."""
+        try:
+            data = json.loads(pathlib.Path(path).read_text("utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise KdartsError(f"{path}: cannot be read as JSON ({error})") from None
+        if not isinstance(data, dict) or data.pop("format", None) != _FORMAT:
+            raise KdartsError(f'{path}: not a path space; its "format" must be {_FORMAT!r}')
+        if set(data) != {"cells", "concats", "reductions"}:
+            raise KdartsError(f"{path}: has {sorted(data)}; needs cells, concats and reductions")
+        try:
+            return cls(**data)
+        except KdartsError as error:
+            raise KdartsError(f"{path}: {error}") from None
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes `to_json` to `path`, atomically."""
+        write_text(path, self.to_json())
+
+
+def _edges(cell):
+    if not isinstance(cell, list | tuple) or not cell:
+        raise KdartsError("path space: a cell must be a list of edges, at least one")
+    return cell
+
+
+def _slot(slot) -> Slot:
+    if not isinstance(slot, list | tuple) or len(slot) != 3 or not isinstance(slot[2], list | tuple):
+        raise KdartsError(f"path space: an edge must be [to, from, [operation, ...]], got {slot!r}")
+    to, source, operations = slot
+    if type(to) is not int or not operations or any(not isinstance(name, str) for name in operations):
+        raise KdartsError(f"path space: an edge must be [to, from, [operation, ...]], got {slot!r}")
+    if len(set(operations)) < len(operations):
+        raise KdartsError(f"path space: the edge from {source} to {to} names an operation twice: {list(operations)}")
+    return to, source, tuple(operations)
+
+
+def _chosen(cell, path):
+    return tuple((operations[choice], to, source) for (to, source, operations), choice in zip(cell, path, strict=True))

@@ -1,0 +1,90 @@
+"""Training of shared paths: a Keras model whose `fit` trains a fair group of paths in each step."""
+
+import keras
+import tensorflow as tf
+
+from kdarts.nets.path_net import PathNetwork
+from kdarts.search.method import Method, get_method
+from kdarts.search.objective import cross_entropy
+from kdarts.search.optimizers import SGD
+from kdarts.search.search import without_graph_rewriting
+
+
+@keras.saving.register_keras_serializable("kdarts")
+class FairTraining(keras.Model):
+    """The second stage of DARTS-PD (section 3.2, Algorithm 1): path-wise strict fairness, with no α any more.
+
+    `fit` takes a dataset of `((x, y), paths)`, where `paths` are the `[k, edges]` of a group (see `FairPaths`). A step
+    adds the gradients of the k paths' losses on the same images and moves the weights once. `evaluate` and `predict`
+    are those of the path in `network.chosen`.
+
+    Args:
+        network: the shared paths.
+        method: a `Method` or the name of one, whose `path_learning_rate`, `momentum`, `l2` and `clip` are the
+            optimizer's.
+        **overrides: other choices on the method's axes, by their names.
+    """
+
+    def __init__(self, network: PathNetwork, method: str | Method = "darts", **overrides):
+        super().__init__(name="fair_training", dtype=network.dtype_policy)
+        self.network = network
+        self.method = (get_method(method) if isinstance(method, str) else method).override(**overrides)
+        self._calibrate = tf.function(lambda x: self.network(x, training=True), autograph=False)
+        self._count_right = tf.function(self._right, autograph=False)
+        self.built = True
+
+    def compile(self, optimizer=None, loss=None, metrics=("accuracy",), **kwargs):
+        """As of `keras.Model`.
+
+        Args:
+            optimizer: None: the method's SGD.
+            loss: of integer labels and logits; None: mean cross-entropy.
+            metrics, **kwargs: as of `keras.Model.compile`.
+        """
+        m, net = self.method, self.network
+        if optimizer is None:
+            optimizer = SGD(m.path_learning_rate, m.momentum, m.l2, global_clipnorm=m.clip)
+        loss = keras.losses.get(cross_entropy(net.variable_dtype) if loss is None else loss)
+        super().compile(optimizer=optimizer, loss=loss, metrics=list(metrics), **kwargs)
+        # Metrics make their variables when they first see data; inside the step that would cost a second trace of it.
+        self.compute_metrics(None, tf.zeros((1,), tf.int32), tf.zeros((1, net.num_classes)))
+        self.reset_metrics()
+
+    def call(self, x, training=False):
+        return self.network(x, training=training)
+
+    def fit(self, x, **kwargs):
+        """As of `keras.Model`, from a dataset of `((x, y), paths)`, which shuffles by itself."""
+        with without_graph_rewriting():
+            return super().fit(x, **{"shuffle": False, **kwargs})
+
+    def train_step(self, data):
+        """One step of the weights along the sum of the gradients of a group's paths."""
+        (x, y), paths = data
+        weights, kept = self.network.trainable_variables, self.network.space.kept
+        with tf.GradientTape() as tape:
+            logits = self.network.group(x, paths, training=True)
+            loss = tf.add_n([self.loss(y, each) for each in tf.unstack(logits)])
+            scaled = self.optimizer.scale_loss(loss)
+        self.optimizer.apply(tape.gradient(scaled, weights, unconnected_gradients="zero"), weights)
+        self._loss_tracker.update_state(loss / kept, sample_weight=tf.shape(x)[0])
+        return self.compute_metrics(x, tf.tile(y, [kept]), tf.reshape(logits, [-1, logits.shape[-1]]))
+
+    def accuracy(self, path, calibration, valid) -> float:
+        """The part of images that a path names rightly, with running statistics of its own.
+
+        What came before has no influence, and only the running statistics and `network.chosen` change.
+
+        Args:
+            path: `[edges]`, the index of its operation on each edge.
+            calibration: batches of training images, for the running statistics.
+            valid: batches `(x, y)` to measure on.
+        """
+        self.network.chosen.assign(path)
+        self.network.recalibrate(self._calibrate, calibration)
+        right = [(self._count_right(x, y), len(y)) for x, y in valid]
+        return sum(int(count) for count, _ in right) / sum(size for _, size in right)
+
+    def _right(self, x, y):
+        logits = self.network(x, training=False)
+        return tf.math.count_nonzero(tf.equal(tf.argmax(logits, -1, tf.int32), tf.cast(y, tf.int32)))
