@@ -202,7 +202,7 @@ def test_mistakes_in_deepening(refused, tmp_path):
 
 
 def test_mistakes_in_flags(refused):
-    assert "allowed: dartopti, darts" in refused("search", "--method=drats")
+    assert "allowed: beta_darts, dartopti, darts" in refused("search", "--method=drats")
     assert "did you mean 'darts'" in refused("search", "--space=dart")
     assert "bogus" in refused("search", "--bogus=1")
     assert "--epochs=x" in refused("search", "--epochs=x")

@@ -13,13 +13,7 @@ from kdarts.genotypes.genotype import Genotype
 
 FLAGFILES = sorted((pathlib.Path(__file__).parent.parent / "flags").glob("*.flags"))
 SMALL = {"search": ["--channels=4", "--cells=2", "--nodes=2"], "train": ["--channels=4"]}
-SMALL_PATHS = [
-    "--path_batch_size=32",
-    "--path_epochs=1",
-    "--population=2",
-    "--generations=1",
-    "--calibration_batches=1",
-]
+SMALL_PATHS = ["--path_batch_size=32", "--path_epochs=1", "--population=2", "--generations=1"]
 SMALL_START = ["--channels=4", "--pretrain_epochs=1"]  # its cells are those of the start
 SMALL_STAGES = ["--channels=4", "--nodes=2", "--stages=2:8,2:5:0.4", "--warmup_epochs=0"]
 
@@ -29,7 +23,7 @@ def data_dir(tmp_path_factory):
     """Prepared data sets under the names of the real ones, of a few pictures."""
     root = tmp_path_factory.mktemp("tfds")
     size = {"shape": (32, 32, 3), "size": lambda i: (32, 32), "count": 400}
-    prepared(root, "cifar10", ("train", "test"), **{**size, "count": 800}, version="3.0.2", words=("id",))
+    prepared(root, "cifar10", ("train", "test"), **size, version="3.0.2", words=("id",))
     prepared(root, "cifar100", ("train", "test"), **size, version="3.0.2", words=("id",), labels=("coarse_label",))
     prepared(root, "imagenet2012", ("train", "validation"), **size, version="5.1.0", words=("file_name",))
     return root
@@ -73,7 +67,7 @@ def test_flagfile_opens_with_its_command_and_takes_two_steps(path, data_dir, tmp
     if verb == "train" and Genotype.load(named[0]).sequence is None:  # Others have a depth of their own.
         arguments.append("--cells=2")
     if any(line.startswith("--paths=") for line in lines):
-        arguments += SMALL_PATHS
+        arguments += [*SMALL_PATHS, "--calibration_batches=1"]
     arguments += ["--epochs=1", f"--workdir={tmp_path / 'run'}"]
     assert main(arguments) == 0
     assert "2 steps an epoch" in capsys.readouterr().out

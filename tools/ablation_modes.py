@@ -7,7 +7,7 @@ from absl import flags
 
 from kdarts.cli import options
 from kdarts.cli.axes import chosen_method
-from kdarts.cli.search import search_in
+from kdarts.cli.search import halves, search_in
 from kdarts.run.checkpoint import Checkpoint
 from kdarts.run.search_record import alpha_names
 from kdarts.run.workdir import Workdir
@@ -119,5 +119,5 @@ def search_and_compare(values: flags.FlagValues, workdir: Workdir) -> list[dict]
         kept.append(checkpoint)
         return [GradientRecord(checkpoint.trained, checkpoint, next(iter(evaluation)))]
 
-    search_in(workdir, values, chosen_method(values), callbacks=comparison)
+    search_in(workdir, values, chosen_method(values), halves(values), callbacks=comparison)
     return kept[0].records["modes"]
