@@ -199,7 +199,7 @@ def test_the_papers_choices():
         (["--skip_dropout=0.1"], "--skip_dropout=0.1: each stage"),
         (["--stages=5:8,11"], "stage '11': needs cells:operations"),
         (["--stages=5:5"], "stage 1 begins with all 8 operations"),
-        (["--epochs=3"], "warmup_epochs 10: a stage of 3 epochs"),
+        (["--epochs=3", "--warmup_epochs=3"], "warmup_epochs 3: a stage of 3 epochs"),
         (["--start=DARTS_V2"], "--start: each of the method's stages begins anew"),
     ],
 )
