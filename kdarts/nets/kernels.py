@@ -18,6 +18,9 @@ EPSILON = 1e-5
 DECAY = 0.1
 """Share of the new batch in the running statistics, as in the papers' framework."""
 
+_NARROW = 16
+"""With fewer channels oneDNN's pools and their gradients are not the quick ones."""
+
 _twice = contextvars.ContextVar("twice_differentiable", default=False)
 
 
@@ -246,7 +249,12 @@ def _plain_normalize(x, scale, offset, mean, variance, training):
 def max_pool(x, stride):
     """3x3 maximum with one pixel of padding on every side."""
     if stride == 1 and not _twice.get():
-        return tf.nn.max_pool2d(x, 3, 1, "SAME")
+        channels = x.shape[-1]
+        if channels >= _NARROW or not _grouped(x):
+            return tf.nn.max_pool2d(x, 3, 1, "SAME")
+        # The pool's gradient is several times as slow with few channels: others are added, and taken away again.
+        wide = convolution(x, tf.eye(channels, _NARROW, dtype=x.dtype)[None, None])
+        return first_channels(tf.nn.max_pool2d(wide, 3, 1, "SAME"), channels)
     # Padded by hand: "SAME" pads only the end at stride 2, and at stride 1 its second derivative is silently zero.
     padded = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], constant_values=x.dtype.min)
     return tf.nn.max_pool2d(padded, 3, stride, "VALID")
@@ -263,7 +271,7 @@ def halved_maximum(x):
 def average_pool(x, stride):
     """3x3 mean with one pixel of padding on every side that does not count in the mean."""
     if stride == 1:
-        if x.shape[-1] < 8 and _grouped(x):
+        if x.shape[-1] < _NARROW and _grouped(x):
             return _narrow_average(x)
         return tf.nn.avg_pool2d(x, 3, 1, "SAME")
     pads = [[0, 0], [1, 1], [1, 1], [0, 0]]
