@@ -223,15 +223,8 @@ def test_what_paths_cannot_follow_is_told_before_the_search(flags, fault, tmp_pa
 
 
 def test_a_search_with_paths_ends_in_a_family(tmp_path, capsys):
-    arguments = [
-        "search",
-        "--method=dartspd",
-        "--nodes=1",
-        "--cells=1",
-        "--channels=2",
-        "--epochs=1",
-        "--batch_size=32",
-    ]
+    arguments = ["search", "--method=dartspd", "--nodes=1", "--cells=1", "--channels=2", "--epochs=1"]
+    arguments += ["--batch_size=32", "--partial_channels=2"]
     arguments += ["--train_examples=64", "--valid_examples=64", "--path_batch_size=32", "--path_epochs=1"]
     arguments += ["--population=4", "--generations=2", "--calibration_batches=1", "--size_bin=0.001", "--per_bin=2"]
     assert main([*arguments, "--size_limit=0.2", f"--workdir={tmp_path / 'run'}"]) == 0
