@@ -12,6 +12,7 @@ from kdarts.cli.main import main
 from kdarts.genotypes.genotype import Genotype
 
 FLAGFILES = sorted((pathlib.Path(__file__).parent.parent / "flags").glob("*.flags"))
+QUICK = {"quickstart", "darts_v2_cifar10", "ddarts_cifar10", "pcdarts_cifar10", "train_cifar10"}
 SMALL = {"search": ["--channels=4", "--cells=2", "--nodes=2"], "train": ["--channels=4"]}
 SMALL_PATHS = ["--path_batch_size=32", "--path_epochs=1", "--population=2", "--generations=1"]
 SMALL_START = ["--channels=4", "--pretrain_epochs=1"]  # its cells are those of the start
@@ -34,14 +35,15 @@ def test_there_are_flagfiles():
     assert {"quickstart", "darts_v1_cifar10", "darts_v2_cifar10", "train_cifar10"} <= names
     assert {"fairdarts_cifar10", "ddarts_cifar10", "ddarts_cifar100", "ddarts_imagenet"} <= names
     assert {"pdarts_cifar10", "pdarts_cifar100", "pcdarts_cifar10", "pcdarts_imagenet", "dartspd_cifar10"} <= names
+    assert {f"{m}_cifar10" for m in ("gdas", "darts_plus", "darts_minus", "beta_darts", "i_darts", "random")} <= names
     assert {"train_ddarts_cifar10", "train_do2_imagenet"} <= names
+    assert names > QUICK
     assert {f"dartopti_{a}_cifar{b}" for a in ("resnet18", "resnet50", "xception") for b in (10, 100)} <= names
 
 
 def _speed(path):
-    """Those of CIFAR-100 differ from CIFAR-10's in the data set alone; DARTOpti's networks are as deep as they are."""
-    slow = path.stem.endswith("cifar100") or any(name in path.stem for name in ("dartopti", "do2", "dartspd"))
-    return [pytest.mark.slow] if slow else []
+    """One of each kind is tried by default, the rest in the long run."""
+    return [] if path.stem in QUICK else [pytest.mark.slow]
 
 
 @pytest.mark.parametrize("path", [pytest.param(path, marks=_speed(path), id=path.stem) for path in FLAGFILES])
@@ -66,6 +68,7 @@ def test_flagfile_opens_with_its_command_and_takes_two_steps(path, data_dir, tmp
     named = [word.partition("=")[2] for word in given if word.startswith("--genotype=")]
     if verb == "train" and Genotype.load(named[0]).sequence is None:  # Others have a depth of their own.
         arguments.append("--cells=2")
+    arguments += ["--samples=2"] if any(line.startswith("--samples=") for line in lines) else []
     if any(line.startswith("--paths=") for line in lines):
         arguments += [*SMALL_PATHS, "--calibration_batches=1"]
     arguments += ["--epochs=1", f"--workdir={tmp_path / 'run'}"]

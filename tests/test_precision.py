@@ -23,6 +23,14 @@ ABLATIONS = itertools.cycle(itertools.product(REMOVALS, MODES))
 FEW = SearchSpace("few", ("avg_pool_3x3", "skip_connect", "dil_conv_3x3"), nodes=1, multiplier=1)
 
 
+@pytest.fixture
+def eagerly():
+    """Without tracing: a test runs each function once."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
 def _random(*shape, seed=0):
     return np.random.default_rng([seed, *shape]).normal(size=shape).astype("float32")
 
@@ -63,14 +71,20 @@ def test_every_mix_takes_steps(sharing, mixing, order, precision):
 
 
 @pytest.mark.parametrize(("precision", "error"), [("mixed_bfloat16", 0.1), ("mixed_float16", 0.1)])
-def test_gradients_of_alpha_keep_to_those_of_float32(precision, error):
-    def gradients(dtype):
-        found = _search(dtype, ablation_margin=-1e9).architecture_gradients(*_batches())
+def test_gradients_of_alpha_keep_to_those_of_float32(eagerly, precision, error):
+    def gradients(dtype, seed):
+        search = _search(dtype, ablation_margin=-1e9)
+        for alpha in search.supernet.alphas:
+            alpha.assign(_random(*alpha.shape, seed=seed))
+        found = search.architecture_gradients(*_batches())
         assert all(g.dtype == tf.float32 for g in found)
         return np.concatenate([np.ravel(g) for g in found])
 
-    exact = gradients("float32")
-    assert 0 < np.linalg.norm(gradients(precision) - exact) < error * np.linalg.norm(exact)
+    errors = []
+    for seed in range(5):  # Where a rectifier turns over by rounding, one of them may be off by more.
+        exact = gradients("float32", seed)
+        errors.append(np.linalg.norm(gradients(precision, seed) - exact) / np.linalg.norm(exact))
+    assert 0 < np.median(errors) < error
 
 
 def test_float16_scales_both_losses_and_skips_what_overflows():

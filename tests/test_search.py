@@ -101,7 +101,8 @@ def test_fit_trains_the_weights_and_moves_the_alphas():
     keras.utils.set_random_seed(0)
     search = _search(learning_rate=0.1)
     net = search.supernet
-    groups = [net.alphas, net.operation_weights, net.non_trainable_variables]
+    statistics = [v for v in net.non_trainable_variables if "mixture" not in v.path]
+    groups = [net.alphas, net.operation_weights, statistics]
     before = [_values(group) for group in groups]
     stopping = keras.callbacks.EarlyStopping("val_loss", min_delta=100.0, patience=5)
     history = search.fit(
@@ -149,7 +150,8 @@ def test_a_step_moves_alphas_first_and_then_the_weights_at_the_new_alphas(order)
         expected = old - 0.025 * (0.9 * buffer + gradient * 0.1 / norm + 3e-4 * old)
         np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-6, err_msg=ours.path)
     for ours, theirs in zip(net.non_trainable_variables, step["statistics"], strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+        if ours is not net.mixture.draws:
+            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
 def test_the_rate_of_the_moment_is_unrolled():
