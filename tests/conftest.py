@@ -37,6 +37,14 @@ def golden():
 
 
 @pytest.fixture
+def eagerly():
+    """Without tracing: a test runs each function once."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
 def cifar10_dir():
     """Where CIFAR-10 lies, prepared for TensorFlow Datasets; skips the test where it is absent."""
     if not (TFDS / "cifar10").is_dir():

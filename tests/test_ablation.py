@@ -21,14 +21,6 @@ FEW = SearchSpace("few", ("avg_pool_3x3", "skip_connect", "dil_conv_3x3"), nodes
 UNBOUND = {"ablation_clip": 1e9, "ablation_margin": -1e9}
 
 
-@pytest.fixture
-def eagerly():
-    """Without tracing: a test runs each function once."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
 def _random(*shape, seed=0):
     return np.random.default_rng([seed, *shape]).normal(size=shape)
 

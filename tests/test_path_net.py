@@ -42,14 +42,6 @@ THREE = PathSpace(
 
 
 @pytest.fixture
-def eagerly():
-    """Without tracing: a test runs each function once."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
-@pytest.fixture
 def doubly():
     """In float64, so that rounding hides nothing."""
     keras.config.set_dtype_policy("float64")

@@ -18,14 +18,6 @@ from kdarts.search.search import Search
 FEW = SearchSpace("few", ("none", "max_pool_3x3", "skip_connect", "dil_conv_3x3"), nodes=2, multiplier=2)
 
 
-@pytest.fixture
-def eagerly():
-    """Without tracing: a test runs each function once."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
 def _net(**options) -> Supernet:
     keras.utils.set_random_seed(0)
     return Supernet(FEW, (8, 8, 3), 3, **{"channels": 4, "cells": 2, "reductions": (1,), **options})

@@ -92,3 +92,14 @@ def test_a_supernet_draws_anew_only_when_told(sampling):
 def test_an_unknown_sampling_is_refused():
     with pytest.raises(KdartsError, match="allowed: all, gumbel, random"):
         get_sampling("some")
+
+
+def test_what_is_measured_depends_on_no_running_statistics():
+    net = Supernet(FEW, (8, 8, 3), 3, channels=4, cells=2, reductions=(1,), sampling="gumbel")
+    x = tf.constant(np.random.default_rng(0).normal(size=(4, 8, 8, 3)).astype("float32"))
+    before, logits = [v.numpy() for v in net.variables], net(x).numpy()
+    assert all(np.array_equal(v, b) for v, b in zip(net.variables, before, strict=True))
+    for variable in net.non_trainable_variables:
+        if "mixture" not in variable.path:
+            variable.assign(variable + 3)
+    np.testing.assert_allclose(net(x), logits, rtol=1e-5, atol=1e-5)

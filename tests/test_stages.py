@@ -6,7 +6,6 @@ import json
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from test_resume import same_state
 
 from kdarts.cli.main import main
@@ -25,14 +24,6 @@ from kdarts.search.stage import Stage, parse_stages
 
 PDARTS = get_method("pdarts")
 TINY = PDARTS.override(stages=(Stage(1, 8), Stage(2, 3, 0.5)), epochs=2, warmup_epochs=1, batch_size=12, channels=2)
-
-
-@pytest.fixture
-def eagerly():
-    """Without tracing: a test runs each function once."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 class Killed(Exception):

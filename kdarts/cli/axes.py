@@ -8,7 +8,7 @@ from kdarts.genotypes.errors import KdartsError
 from kdarts.search.method import Method, get_method
 from kdarts.search.stage import parse_stages
 
-SMALL = {"epochs": 25, "channels": 8, "batch_size": 64, "learning_rate": 0.025}
+SMALL = {"channels": 8, "batch_size": 64, "learning_rate": 0.025}
 """For the built-in digits in place of a paper's sizes, which are meant for 50,000 photographs."""
 
 SMALL_PATHS = {
@@ -25,6 +25,9 @@ SMALL_PATHS = {
     "family_cells": 5,
 }
 """The same for what comes after a search; the stand-alone networks are those of `kdarts train`."""
+
+SMALL_EPOCHS = 25
+"""The least there; else half of the paper's."""
 
 HASTE = 10
 """A search of 275 steps instead of 20,000 must move α in longer ones: how many times, for the digits."""
@@ -145,11 +148,13 @@ def rests(method: Method, epochs: int) -> dict[str, int]:
 
 def small(method: Method) -> Method:
     """The method at a size for the built-in digits."""
+    epochs = max(SMALL_EPOCHS, method.epochs // 2)
     final = method.arch_final_learning_rate
     haste = START_HASTE if method.sharing == "start" else HASTE
     return method.override(
         **SMALL,
-        **rests(method, SMALL["epochs"]),
+        epochs=epochs,
+        **rests(method, epochs),
         **SMALL_PATHS,
         cells=method.cells if method.sharing == "individual" else 5,
         stages=tuple(replace(stage, cells=3 + number) for number, stage in enumerate(method.stages)),

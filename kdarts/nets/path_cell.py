@@ -61,6 +61,11 @@ class PathCell(keras.layers.Layer):
                 [Stack(get_operation(n), 1, filters, stride, name=f"{name}_{n}", **options) for n in names]
             )
 
+    @property
+    def outputs(self) -> int:
+        """Channels of the output."""
+        return len(self.concat) * self.filters
+
     def build(self, s0_shape, s1_shape):
         for stack, shape in zip(self.preprocess, (s0_shape, s1_shape), strict=True):
             stack.build(shape)

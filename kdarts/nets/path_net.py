@@ -7,11 +7,10 @@ import tensorflow as tf
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.path_space import PathSpace
 from kdarts.nets.drop_path import DropPath
-from kdarts.nets.initializers import uniform
+from kdarts.nets.frame import build_chain, make_classifier, make_stems
 from kdarts.nets.kernels import DECAY
 from kdarts.nets.path_cell import PathCell
 from kdarts.nets.plan import check_input_shape, check_reductions, choose_stem, plan_cells
-from kdarts.nets.stack import Stack
 
 
 @keras.saving.register_keras_serializable("kdarts")
@@ -62,10 +61,7 @@ class PathNetwork(keras.Model):
         self.plan = plan_cells(cells, channels, reductions, chosen.halved)
         dtype = self.dtype_policy
         self.drop_path = DropPath(drop_path, seed, dtype=dtype, name="drop_path") if drop_path else None
-        self.stems = [
-            Stack(operation, 1, int(width * channels), stride, affine=True, name=name, dtype=dtype)
-            for name, operation, stride, width in chosen.parts
-        ]
+        self.stems = make_stems(chosen, channels, dtype)
         self.cells = [
             PathCell(
                 space.cells[cell.reduction],
@@ -80,14 +76,7 @@ class PathNetwork(keras.Model):
             )
             for index, cell in enumerate(self.plan)
         ]
-        fan_in = uniform(len(space.concats[self.plan[-1].reduction]) * self.plan[-1].filters)
-        self.classifier = keras.layers.Dense(
-            num_classes,
-            kernel_initializer=fan_in,
-            bias_initializer=fan_in,
-            name="classifier",
-            dtype=dtype.variable_dtype,
-        )
+        self.classifier = make_classifier(num_classes, self.cells[-1].outputs, dtype.variable_dtype)
         self.chosen = self.add_weight(
             name="chosen", shape=(space.edges,), dtype="int32", trainable=False, autocast=False
         )
@@ -96,15 +85,7 @@ class PathNetwork(keras.Model):
 
     def build(self):
         """Makes the variables; nothing is computed."""
-        widths = [self.image_shape[-1]]
-        for stem in self.stems:
-            stem.build((None, None, None, widths[-1]))
-            widths.append(stem.filters)
-        before, last = widths[1], widths[-1]
-        for cell in self.cells:
-            cell.build((None, None, None, before), (None, None, None, last))
-            before, last = last, len(cell.concat) * cell.filters
-        self.classifier.build((None, last))
+        build_chain(self.stems, self.cells, self.classifier, self.image_shape[-1])
         if self.drop_path is not None:
             self.drop_path.build(None)
         self.built = True

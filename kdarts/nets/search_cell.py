@@ -69,6 +69,11 @@ class SearchCell(keras.layers.Layer):
             name = f"from_{source}"
             self.fan_outs.append(FanOut(operations, copies, self.width, stride, left, name=name, dtype=dtype))
 
+    @property
+    def outputs(self) -> int:
+        """Channels of the output."""
+        return self.multiplier * self.filters
+
     def build(self, s0_shape, s1_shape):
         for stack, shape in zip(self.preprocess, (s0_shape, s1_shape), strict=True):
             stack.build(shape)

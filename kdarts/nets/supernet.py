@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.nets.cost import Cost, supernet_cost
-from kdarts.nets.initializers import uniform
+from kdarts.nets.frame import build_chain, make_classifier, make_stems
 from kdarts.nets.mixture import Mixture
 from kdarts.nets.operations import FACTORIZED_REDUCE, Operation
 from kdarts.nets.partial import check_partial_channels
@@ -14,7 +14,6 @@ from kdarts.nets.plan import check_input_shape, check_reductions, choose_stem, p
 from kdarts.nets.recompute import recomputed
 from kdarts.nets.search_cell import SearchCell, edge_sources
 from kdarts.nets.spaces import SearchSpace, get_space
-from kdarts.nets.stack import Stack
 
 AUXILIARY_SKIP = Operation("auxiliary_skip", (), FACTORIZED_REDUCE.strided_steps)
 """Stands beside the candidates, so it is none that a genotype could name."""
@@ -55,7 +54,8 @@ class Supernet(keras.Model):
 
     Call arguments:
         x: images, channels last, float32.
-        training: whether to normalise by the batch's statistics.
+        training: whether to normalise by the batch's statistics; with a sampling that is always so, as the running
+            ones are a mixture of all that was drawn.
 
     Returns:
         Logits `[batch, num_classes]`, float32.
@@ -115,10 +115,7 @@ class Supernet(keras.Model):
             name="mixture",
             dtype="float64" if dtype.variable_dtype == "float64" else "float32",
         )
-        self.stems = [
-            Stack(operation, 1, int(width * channels), stride, affine=True, name=name, dtype=dtype)
-            for name, operation, stride, width in self._stem.parts
-        ]
+        self.stems = make_stems(self._stem, channels, dtype)
         self.cells = [
             SearchCell(
                 self._operations,
@@ -135,14 +132,7 @@ class Supernet(keras.Model):
             for index, cell in enumerate(self.plan)
         ]
         self.pool = keras.layers.GlobalAveragePooling2D(dtype=dtype.variable_dtype)
-        fan_in = uniform(self.multiplier * self.plan[-1].filters)
-        self.classifier = keras.layers.Dense(
-            num_classes,
-            kernel_initializer=fan_in,
-            bias_initializer=fan_in,
-            name="classifier",
-            dtype=dtype.variable_dtype,
-        )
+        self.classifier = make_classifier(num_classes, self.cells[-1].outputs, dtype.variable_dtype)
         rows = edge_sources(self.nodes)
         self._rows = [[e for e, (_, source) in enumerate(rows) if source == j] for j in range(self.nodes + 1)]
         if skip_dropout:
@@ -158,15 +148,7 @@ class Supernet(keras.Model):
 
     def build(self):
         """Makes the variables; nothing is computed."""
-        widths = [self.image_shape[-1]]
-        for stem in self.stems:
-            stem.build((None, None, None, widths[-1]))
-            widths.append(stem.filters)
-        before, last = widths[1], widths[-1]
-        for cell in self.cells:
-            cell.build((None, None, None, before), (None, None, None, last))
-            before, last = last, self.multiplier * cell.filters
-        self.classifier.build((None, last))
+        build_chain(self.stems, self.cells, self.classifier, self.image_shape[-1])
         self.built = True
 
     def _candidates_of(self, index: int):
@@ -219,6 +201,9 @@ class Supernet(keras.Model):
     def call(self, x, training=False):
         if training:
             self.mixture.redraw()
+        elif self.sampling != "all":
+            with keras.StatelessScope():  # What training adds to the running statistics stays inside.
+                return self.classify(self.states(x, training=True, mixtures=self.mixture.drawn())[-1])
         return self.classify(self.states(x, training)[-1])
 
     def states(self, x, training=False, mixtures=None) -> list:
