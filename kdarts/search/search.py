@@ -174,23 +174,26 @@ class Search(keras.Model):
         scale = loss_scale(self.arch_optimizer)
         at = self._architecture_gradient(self.objective, train, valid, self._unrolled, scale)
         terms, contributions = [at.gradients], None
-        if m.zero_one_weight:
+        if m.zero_one_weight or m.beta_weight:
             with tf.GradientTape() as tape:
-                weights = self.supernet.mixture.weights_of_candidates()
-                loss = m.zero_one_weight * zero_one_loss(weights, m.zero_one, self.supernet.sharing == "shared")
-            variables = [variable.value for variable in self.supernet.architecture]
-            terms.append(tape.gradient(loss, variables, unconnected_gradients="zero"))
-        if m.beta_weight:
-            with tf.GradientTape() as tape:
-                mixture = self.supernet.mixture
-                rising = m.beta_weight * tf.cast(tf.convert_to_tensor(mixture.progress), mixture.alphas[0].dtype)
-                loss = rising * beta_decay(mixture.alphas, mixture.candidates)
+                loss = self._loss_of_alphas()
             variables = [variable.value for variable in self.supernet.architecture]
             terms.append(tape.gradient(loss, variables, unconnected_gradients="zero"))
         if self._ablation:
             gradients, contributions = self._ablation.gradients(at, valid, self.arch_optimizer.iterations, scale)
             terms.append(gradients)
         return [tf.add_n(parts) for parts in zip(*terms, strict=True)], contributions
+
+    def _loss_of_alphas(self):
+        """The part of the architecture loss that depends on α alone."""
+        m, mixture, losses = self.method, self.supernet.mixture, []
+        if m.zero_one_weight:
+            joint = self.supernet.sharing == "shared"
+            losses.append(m.zero_one_weight * zero_one_loss(mixture.weights_of_candidates(), m.zero_one, joint))
+        if m.beta_weight:
+            rising = m.beta_weight * tf.cast(tf.convert_to_tensor(mixture.progress), mixture.alphas[0].dtype)
+            losses.append(rising * beta_decay(mixture.alphas, mixture.candidates))
+        return tf.add_n(losses)
 
     def architecture_gradients(self, train, valid, betas: bool = False) -> list[tf.Tensor]:
         """The gradient that one step would hand to α's optimizer; nothing is changed.
