@@ -73,6 +73,7 @@ def _run(folder, kill=None, built=None):
     )
 
 
+@pytest.mark.slow
 def test_killed_in_any_stage_it_comes_to_the_same_result(eagerly, tmp_path):
     whole, killed, built = tmp_path / "whole", tmp_path / "killed", []
     search, summary = _run(whole, built=built)
