@@ -6,7 +6,7 @@ from dataclasses import asdict
 from absl import flags
 
 from kdarts.cli.command import Command
-from kdarts.search.method import get_method, method_names
+from kdarts.search.method import Method, get_method, method_names
 
 
 def define(values: flags.FlagValues) -> None:
@@ -21,14 +21,25 @@ def run(values: flags.FlagValues) -> None:
         if values.json:
             print(json.dumps(asdict(method)))
         else:
-            choices = f"space {method.space}, {method.sharing} α, {method.mixing}, {method.order} order"
-            choices += f", cells by {method.discretization}"
-            weights = {"zero-one": method.zero_one_weight, "ablation": method.ablation_weight}
-            choices += "".join(f", {name} loss {weight:g}" for name, weight in weights.items() if weight)
-            choices += f", {len(method.stages)} stages" if method.stages else ""
-            if method.paths:
-                choices += f", then paths of {method.paths} operations an edge"
-            print(f"{name:14}{method.paper}\n{'':14}{choices}")
+            print(f"{name:14}{method.paper}\n{'':14}{', '.join(_choices(method))}")
+
+
+def _choices(m: Method) -> list[str]:
+    """What sets a method apart, in words."""
+    losses = {"zero-one": m.zero_one_weight, "ablation": m.ablation_weight, "beta-decay": m.beta_weight}
+    told = {
+        f"1/{m.partial_channels} of the channels and β": m.partial_channels > 1,
+        f"candidates drawn by {m.sampling}": m.sampling != "all",
+        "a fading auxiliary skip": m.auxiliary_skip,
+        "α frozen": m.update == "frozen",
+        **{f"{name} loss {weight:g}": weight for name, weight in losses.items()},
+        f"{len(m.stages)} stages": m.stages,
+        f"may stop by {m.stop}": m.stop != "epochs",
+        f"the best of {m.samples} samples": m.samples,
+        f"then paths of {m.paths} operations an edge": m.paths,
+    }
+    usual = [f"space {m.space}", f"{m.sharing} α", m.mixing, f"{m.order} order", f"cells by {m.discretization}"]
+    return [*usual, *(words for words, holds in told.items() if holds)]
 
 
 COMMAND = Command("list the methods", define, run)
