@@ -7,8 +7,12 @@ import pytest
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
+from kdarts.nets.supernet import Supernet
+from kdarts.run.checkpoint import Checkpoint
+from kdarts.run.search_record import SearchRecord, StopRule
 from kdarts.search.method import get_method
-from kdarts.search.stopping import SoFar, get_stop
+from kdarts.search.search import Search
+from kdarts.search.stopping import RULES, SoFar, get_stop
 
 PLAIN = Genotype.load("DARTS_V2")
 
@@ -61,3 +65,15 @@ def test_ranking_is_that_of_the_operations_with_weights():
     moving = np.stack([alpha, alpha])
     moving[1, 4, 0, 2] = 9
     assert not rule(_so_far(rows, alphas=list(moving), operations=names), method)
+
+
+def test_a_rule_sees_every_alpha_and_no_beta(monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setitem(RULES, "epochs", lambda so_far, method: seen.append(so_far) or False)
+    search = Search(Supernet("darts", (8, 8, 1), 2, channels=4, cells=2, nodes=1, partial_channels=2), "darts")
+    search.compile()
+    checkpoint = Checkpoint(tmp_path / "backup", search)
+    for callback in (SearchRecord(tmp_path, checkpoint), StopRule(search.method, checkpoint)):
+        callback.set_model(search)
+        callback.on_epoch_end(0, {})
+    assert len(checkpoint.arrays) == 4 and [alpha.shape for alpha in seen[0].alphas] == [(1, 2, 8)] * 2

@@ -109,7 +109,7 @@ class StopRule(keras.callbacks.Callback):
         so_far = SoFar(
             [*records["history"], {"epoch": epoch, **(logs or {})}],
             Genotype.from_json(records["genotypes"][-1]),
-            [np.stack(rows) for rows in self.checkpoint.arrays.values()],
+            [np.stack(self.checkpoint.arrays[name]) for name in alpha_names(self.model)],
             self.model.supernet.space.operations,
         )
         if self._rule(so_far, self.method):
