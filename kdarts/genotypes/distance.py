@@ -23,6 +23,7 @@ from numbers import Real
 
 import numpy as np
 
+from kdarts.genotypes.edges import edge_row
 from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.genotypes.genotype import Genotype
 
@@ -141,7 +142,7 @@ def edge_vectors(genotype: Genotype, nodes: int | None = None) -> list[np.ndarra
     for cell in genotype.cells:
         rows = np.zeros((nodes * (nodes + 3) // 2, len(OPERATIONS)), bool)
         for operation, to, source in cell:
-            rows[(to - 2) * (to + 1) // 2 + source, OPERATIONS.index(operation)] = True
+            rows[edge_row(to, source), OPERATIONS.index(operation)] = True
         cells.append(rows)
     return cells
 

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from kdarts.genotypes.edges import node_rows
 from kdarts.genotypes.errors import choice
 
 
@@ -24,12 +25,8 @@ def max_w(alpha):
 
 def node_softmax(alpha):
     """I-DARTS (Jiang et al. 2019): all candidates of all edges that lead to a node compete."""
-    shares, first, node = [], 0, 2
-    while first < alpha.shape[0]:
-        rows = alpha[first : first + node]
-        shares.append(ops.reshape(ops.softmax(ops.reshape(rows, (-1,))), rows.shape))
-        first, node = first + node, node + 1
-    return ops.concatenate(shares, axis=0)
+    parts = [alpha[rows] for rows in node_rows(alpha.shape[0]).values()]
+    return ops.concatenate([ops.reshape(ops.softmax(ops.reshape(p, (-1,))), p.shape) for p in parts], axis=0)
 
 
 MIXINGS = {"softmax": softmax, "sigmoid": sigmoid, "max_w": max_w, "node_softmax": node_softmax}

@@ -12,6 +12,7 @@ runs once for a node.
 import numpy as np
 import tensorflow as tf
 
+from kdarts.genotypes.edges import node_rows
 from kdarts.genotypes.errors import KdartsError
 from kdarts.nets import kernels
 
@@ -40,9 +41,7 @@ def edge_shares(beta):
     Args:
         beta: `[edges]`, node by node; the first node has two edges, each next one more.
     """
-    sizes = [2]
-    while sum(sizes) < beta.shape[0]:
-        sizes.append(sizes[-1] + 1)
+    sizes = list(node_rows(beta.shape[0]))  # as many edges lead to a node as its number says
     return tf.concat([tf.nn.softmax(part) for part in tf.split(tf.convert_to_tensor(beta), sizes)], 0)
 
 

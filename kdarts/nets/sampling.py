@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from kdarts.genotypes.edges import node_rows
 from kdarts.genotypes.errors import choice
 
 HOTTEST, COLDEST = 10.0, 0.1
@@ -50,11 +51,10 @@ def random_genotype(weights, none, progress, seed):
     draw = tf.random.stateless_uniform((edges, operations + 1), seed, dtype=weights.dtype)
     columns = tf.constant([k != none for k in range(operations)]) & (weights > 0)
     best = tf.argmax(tf.where(columns, draw[:, :-1], -1), -1)
-    kept, first, node = [], 0, 2
-    while first < edges:
-        chosen = tf.math.top_k(draw[first : first + node, -1], 2).indices
+    kept = []
+    for node, rows in node_rows(edges).items():  # as many edges lead to a node as its number says
+        chosen = tf.math.top_k(draw[rows, -1], 2).indices
         kept.append(tf.reduce_max(tf.one_hot(chosen, node, dtype=weights.dtype), 0))
-        first, node = first + node, node + 1
     return tf.concat(kept, 0)[:, None] * tf.one_hot(best, operations, dtype=weights.dtype)
 
 

@@ -31,7 +31,7 @@ class Supernet(keras.Model):
         cells: number of cells.
         reductions: positions of the reduction cells; None: a third and two thirds of the way.
         sharing: which cells share an α: "shared" (normal and reduce), "individual", or one index for each cell.
-        mixing: how α weighs the candidates: "softmax", "sigmoid" or "max_w".
+        mixing: how α weighs the candidates: "softmax", "sigmoid", "max_w" or "node_softmax" (see `mixing`).
         partial_channels: K: one of K channels goes through the candidates, and β weighs the edges (see `partial`);
             1: all of them, and there is no β.
         nodes: intermediate nodes of a cell; None: the space's.
@@ -236,7 +236,8 @@ class Supernet(keras.Model):
         cell, options = self.cells[index], {"training": training, "only": only}
         if shares is not None:
             weights, options["shares"] = weights * shares[:, None], [tf.gather(shares, rows) for rows in self._rows]
-        weights = tf.pad(weights, [[0, 0], [0, len(self._operations) - weights.shape[1]]])
+        if weights.shape[1] < len(self._operations):
+            weights = tf.pad(weights, [[0, 0], [0, 1]])
         mixing = [tf.gather(weights, rows) for rows in self._rows]
         if training and self.skip_dropout:
             seed = tf.stack([tf.convert_to_tensor(self.mixture.draws), index])

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from kdarts.genotypes.edges import node_rows
 from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.genotypes.genotype import Genotype, thirds
 from kdarts.nets.spaces import SearchSpace
@@ -80,11 +81,10 @@ def _of_nodes(rule):
     """A rule for a whole cell from one for a node."""
 
     def of_cell(weights, operations, threshold, max_skips):
-        cell, first, node = [], 0, 2
-        while first < len(weights):
-            found = rule(weights[first : first + node], operations, threshold)
+        cell = []
+        for node, rows in node_rows(len(weights)).items():
+            found = rule(weights[rows], operations, threshold)
             cell += [(operation, node, source) for operation, source in found]
-            first, node = first + node, node + 1
         return cell
 
     return of_cell

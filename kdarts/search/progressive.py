@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from kdarts.genotypes.edges import node_rows
+
 SKIP = "skip_connect"
 
 
@@ -60,11 +62,10 @@ def _ascending(weights, present):
 
 def _chosen(weights, present) -> list:
     """`(row, column, to, from)` of the two strongest edges of each node."""
-    chosen, first, to = [], 0, 2
-    while first < len(weights):
-        rows = [row for row in range(first, first + to) if present[row].any()]
+    chosen = []
+    for to, into in node_rows(len(weights)).items():
+        rows = [row for row in range(into.start, into.stop) if present[row].any()]
         best = {row: _ascending(weights[row], present[row])[-1] for row in rows}
         strongest = sorted(rows, key=lambda row: weights[row, best[row]])[-2:]
-        chosen += [(row, int(best[row]), to, row - first) for row in sorted(strongest)]
-        first, to = first + to, to + 1
+        chosen += [(row, int(best[row]), to, row - into.start) for row in sorted(strongest)]
     return chosen

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from kdarts.genotypes.edges import edge_row
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.path_space import PathSpace
 from kdarts.nets.spaces import SearchSpace
@@ -45,9 +46,7 @@ def soft_prune(
     for cell, weights in zip(genotype.cells, probabilities, strict=True):
         weights, slots = np.asarray(weights, np.float64), []
         for _, to, source in cell:
-            row = weights[
-                to * (to - 1) // 2 - 1 + source, columns
-            ]  # Before node `to` stand 2 + 3 + ... + (to - 1) rows.
+            row = weights[edge_row(to, source), columns]
             best = np.argsort(-row, kind="stable")[:kept]
             slots.append((to, source, tuple(names[i] for i in best)))
         cells.append(tuple(slots))

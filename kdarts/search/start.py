@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from kdarts.genotypes.edges import edge_row
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.nets.spaces import SearchSpace, get_space
@@ -42,7 +43,7 @@ def alphas_from(genotype: Genotype, space: SearchSpace | str, nodes: int | None 
     for cell in genotype.cells:
         alpha = np.full((nodes * (nodes + 3) // 2, len(space.operations)), ABSENT, np.float32)
         for operation, to, source in cell:
-            alpha[(to - 2) * (to + 1) // 2 + source, space.operations.index(operation)] = PRESENT
+            alpha[edge_row(to, source), space.operations.index(operation)] = PRESENT
         alphas.append(alpha)
     return alphas
 
