@@ -47,7 +47,9 @@ def _speed(path):
 
 
 @pytest.mark.parametrize("path", [pytest.param(path, marks=_speed(path), id=path.stem) for path in FLAGFILES])
-def test_flagfile_opens_with_its_command_and_takes_two_steps(path, data_dir, tmp_path, capsys):
+def test_flagfile_opens_with_its_command_and_takes_two_steps(path, data_dir, tmp_path, capsys, request):
+    if path.stem not in QUICK:  # Tracing every one would take half an hour, and memory that is not given back.
+        request.getfixturevalue("eagerly")
     lines = path.read_text("utf-8").splitlines()
     command = re.fullmatch(rf"# kdarts (\w+) --flagfile=flags/{path.name}(.*)", lines[0])
     assert command, "the first line is to be the command"
