@@ -1,4 +1,4 @@
-"""A cell's topology: which two inputs each of its nodes reads (eDARTS, Siddiqui et al., section III-D).
+"""A cell's topology: which two inputs each of its nodes reads (eDARTS, Siddiqui et al., section III-B).
 
 A topology is a tuple of pairs, one for each intermediate node from node 2 on; a pair is `(a, b)`, `0 <= a < b < node`.
 The paper gives its 180 topologies no numbers. Here they stand in lexicographic order, so that number 0 reads the cell's
