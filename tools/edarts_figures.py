@@ -42,7 +42,7 @@ def _draw_topologies(figure, rows) -> None:
     for row in rows:
         if row["cells"] == "both":
             y, x = divmod(row["topology"], SHAPE[1])
-            frame = {"fill": False, "edgecolor": house.INK, "linewidth": 1.3}
+            frame = {"fill": False, "edgecolor": house.INK, "linewidth": 1.6, "zorder": 3}
             axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, **frame))
     bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.02)
     bar.set_label("test accuracy (%); framed: measured in both cells")

@@ -25,6 +25,7 @@ folder that all of them see. The results are WORKDIR/VERB.csv and .md, and but f
 import argparse
 import os
 import pathlib
+import shutil
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # Runs where kdarts is not installed, too.
@@ -129,6 +130,8 @@ def run(chosen: argparse.Namespace) -> int:
         tuner.search()
     except keras_tuner.errors.FatalRuntimeError as error:
         if measurement.code == 2 and isinstance(error.__cause__, KdartsError):
+            if not worker and not any(folder.path.glob("trials/*/*/summary.json")):
+                shutil.rmtree(folder.path)  # So that the corrected command may have it.
             return 2  # It has its one line already.
         print(f"edarts_study: {error}; the same command goes on there", file=sys.stderr)
         return 1
