@@ -32,7 +32,10 @@ SMALL_EPOCHS = 25
 """The least there; else half of the paper's."""
 
 HASTE = 10
-"""A search of 275 steps instead of 20,000 must move α in longer ones: how many times, for the digits."""
+"""A search of 275 steps instead of 20,000 must move α in longer ones: how many times, for the digits.
+
+Where α moves once an epoch, 25 times in all, it comes as far as 0.075 from a start within 0.003. Attention stays as it
+is: a nudge of 0.015 in all, where at the paper's rate it outweighs all else."""
 
 START_HASTE = 30
 """The same where α starts from a genotype, 10 away from where it may end."""
