@@ -342,3 +342,20 @@ def test_halves_are_contiguous_unless_sizes_are_asked():
             halves(data, *sizes)
     with pytest.raises(KdartsError, match="2 or more"):
         halves(data.take(slice(1)))
+
+
+def test_stratified_parts_have_every_class_in_its_share():
+    labels = np.repeat(np.arange(3, dtype=np.int32), (20, 40, 41))[np.random.default_rng(0).permutation(101)]
+    images = np.tile(np.arange(101, dtype=np.uint8)[:, None, None, None], (1, 8, 8, 1))
+    data = ImageData(images, labels, ("a", "b", "c"), "x")
+    for sizes in ((None, None), (10, 20), (30, 30), (25, 25)):
+        parts = halves(data, *sizes, stratified=True)
+        assert not set(_parts(*parts)[0]) & set(_parts(*parts)[1])
+        for part in parts:
+            shares = np.bincount(part.labels, minlength=3)
+            np.testing.assert_allclose(shares, len(part) * np.array([20, 40, 41]) / 101, atol=2)
+    assert _parts(*halves(data, 10, 20, 3, True)) == _parts(*halves(data, 10, 20, 3, True))
+    assert _parts(*halves(data, 10, 20, 3, True)) != _parts(*halves(data, 10, 20, 4, True))
+    even = data.take(np.concatenate([np.flatnonzero(labels == k)[:20] for k in range(3)]))
+    for part in halves(even, 15, 15, 5, stratified=True):
+        assert np.bincount(part.labels).tolist() == [5, 5, 5]

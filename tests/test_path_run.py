@@ -99,7 +99,7 @@ def _step(oracle, worker):
     trial = oracle.create_trial(worker)
     if trial.status != "RUNNING":
         return trial.status, None
-    path = oracle.path(trial.hyperparameters.values)
+    path = oracle.candidate(trial.hyperparameters.values)
 
     def end():
         oracle.update_trial(trial.trial_id, {"accuracy": _accuracy(path)})

@@ -273,3 +273,52 @@ def test_an_objective_reads_and_writes_no_variable():
     np.testing.assert_array_equal(found["loss"], again["loss"])
     moved = objective.gradients(*objective.values(), (x, y))
     assert found["loss"] != moved["loss"]
+
+
+def test_once_an_epoch_alpha_moves_after_the_last_step_on_its_batches():
+    search = _search(_supernet(**SMALLER), method="edarts", order="second", arch_learning_rate=0.1)
+    plain = _search(_supernet(**SMALLER), method="edarts", update="frozen")
+    plain.supernet.set_weights(search.supernet.get_weights())
+    pairs, moved = list(_pairs(steps=3, batch=6)), []
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            self.before = _values(search.supernet.alphas)
+
+        def on_train_batch_end(self, batch, logs=None):
+            moved.append(not _same(_values(search.supernet.alphas), self.before))
+
+    history = search.fit(_pairs(steps=3, batch=6), epochs=1, callbacks=Watch(), verbose=0)
+    assert moved == [False, False, True]
+    assert int(search.supernet.mixture.draws) == 4, "three passes of the weights, one of α"
+    assert int(search.arch_optimizer.iterations) == 1 and np.isfinite(history.history["loss"][0])
+    plain.fit(_pairs(steps=3, batch=6), epochs=1, verbose=0)
+    assert _same(_values(plain.supernet.operation_weights), _values(search.supernet.operation_weights))
+    plain = Search(plain.supernet, "edarts", order="second")
+    plain.compile(search.optimizer, Adam(0.1, 0.5, 0.999, l2=1e-3))
+    gradients = plain.architecture_gradients(*pairs[-1])
+    alphas = plain.supernet.alphas
+    plain.arch_optimizer.apply(gradients, alphas)
+    for ours, theirs in zip(search.supernet.alphas, alphas, strict=True):
+        np.testing.assert_allclose(ours, theirs + np.float32([0, 0, 0, -0.0004]), rtol=1e-4, atol=1e-5)
+
+
+def test_an_epoch_of_unknown_length_is_refused(eagerly):
+    search = _search(_supernet(**SMALLER), update="epoch")
+    with pytest.raises(KdartsError, match="steps_per_epoch"):
+        search.fit(_pairs(steps=2, batch=6).repeat().filter(lambda *_: True), verbose=0)
+
+
+@pytest.mark.parametrize("choices", [{"method": "ddarts"}, {"order": "exact"}, {"order": "second", "sharing": "own"}])
+def test_every_choice_moves_alpha_at_the_end_of_its_epoch(choices, eagerly):
+    choices = {"method": "darts", **choices}
+    sharing = {"sharing": "individual"} if choices.pop("sharing", None) or choices["method"] == "ddarts" else {}
+    net = _supernet(**SMALLER, **sharing)
+    search = _search(net, update="epoch", ablation_margin=-9.0, **choices)
+    before = _values(net.alphas)
+    search.fit(_pairs(steps=2, batch=6), epochs=1, verbose=0)
+    assert int(search.arch_optimizer.iterations) == 1
+    assert not any(np.array_equal(a, b) for a, b in zip(before, net.alphas, strict=True))
+    search.searching = False
+    search.fit(_pairs(steps=2, batch=6), epochs=1, verbose=0)
+    assert int(search.arch_optimizer.iterations) == 1, "at rest"

@@ -6,7 +6,7 @@ import pytest
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.nets.operations import operation_names
-from kdarts.nets.spaces import SearchSpace, get_space, register_space, space_names
+from kdarts.nets.spaces import SearchSpace, get_space, listed_space, register_space, space_names
 
 
 @pytest.mark.parametrize("name", ["darts", "ddarts"])
@@ -36,3 +36,18 @@ def test_spaces_are_known_by_name():
         SearchSpace("s", ("none", "none"))
     with pytest.raises(KdartsError, match="unknown operation"):
         SearchSpace("s", ("none", "warp_drive"))
+
+
+def test_sub_spaces_are_those_of_the_papers_table(golden):
+    for name, learned in golden("edarts_tables.json")["table_I_subspaces"].items():
+        assert get_space(name.lower()).operations == ("none", "max_pool_3x3", "skip_connect", *learned)
+
+
+def test_a_list_of_operations_is_a_space():
+    space = get_space("none, skip_connect,sep_conv_3x3")
+    assert space.operations == ("none", "skip_connect", "sep_conv_3x3") and space.name == ",".join(space.operations)
+    assert listed_space("skip_connect,none") == get_space("skip_connect,none")
+    with pytest.raises(KdartsError, match="unknown operation 'warp'"):
+        get_space("none,warp")
+    with pytest.raises(KdartsError, match="two or more different"):
+        listed_space("sep_conv_3x3")

@@ -185,7 +185,7 @@ def test_a_damaged_table_is_named(study, finished, tmp_path, capsys, history):
     assert err.count("\n") == 1
 
 
-def test_the_time_left_goes_by_the_finished_searches(study, finished, tmp_path, capsys, monkeypatch):
+def test_the_time_left_goes_by_the_finished_searches(tool, study, finished, tmp_path, capsys, monkeypatch):
     arguments = ["methods", f"--workdir={tmp_path}", "--", "--epochs=1"]
     finished(arguments, lambda *_: ([{"epoch": 0, "val_accuracy": 0.5}], {}))
     (tmp_path / "methods" / "fairdarts" / "summary.json").unlink()
@@ -195,7 +195,7 @@ def test_the_time_left_goes_by_the_finished_searches(study, finished, tmp_path, 
         started.append(words)
         return type("Finished", (), {"returncode": -9})
 
-    monkeypatch.setattr(study.subprocess, "run", fail)
+    monkeypatch.setattr(tool("kdarts_command").subprocess, "run", fail)
     assert study.main(arguments) == 1
     out, err = capsys.readouterr()
     assert "run 1 of 3: method=darts seed=0 · finished before" in out

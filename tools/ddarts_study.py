@@ -25,10 +25,8 @@ goes on where a killed study was. The results are WORKDIR/STUDY.csv, .png and .s
 
 import argparse
 import math
-import os
 import pathlib
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -38,6 +36,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # Runs 
 
 import ddarts_figures as figures
 from absl import flags
+from kdarts_command import run_kdarts
 
 from kdarts.cli import options
 from kdarts.cli.axes import chosen_method
@@ -47,8 +46,6 @@ from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.run.files import read_json, write_table
 from kdarts.run.workdir import Workdir
 from kdarts.search.method import get_method
-
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
@@ -215,7 +212,6 @@ def search_all(runs: list[Run]) -> int:
     Returns:
         0, or the exit code of the first that failed; it has said why.
     """
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     for number, run in enumerate(runs):
         label = " ".join(f"{name}={value}" for name, value in run.label.items())
         seconds = [read_json(r.folder / "summary.json")["wall_seconds"] for r in runs if _finished(r)]
@@ -225,8 +221,7 @@ def search_all(runs: list[Run]) -> int:
         print(f"run {number + 1} of {len(runs)}: {label} · {note}", flush=True)
         if done:
             continue
-        code = subprocess.run([sys.executable, "-m", "kdarts", *run.words], env=environment, check=False).returncode
-        if code:
+        if code := run_kdarts(run.words):
             if code != 2:  # A mistake has its one line already.
                 print(f"ddarts_study: {label} ended with {code}; the same command goes on there", file=sys.stderr)
             return 2 if code == 2 else 1

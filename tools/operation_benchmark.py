@@ -28,7 +28,6 @@ population standard deviation over the positions, in percent, and WORKDIR/weight
 
 import argparse
 import json
-import os
 import pathlib
 import shutil
 import statistics
@@ -40,6 +39,7 @@ from datetime import timedelta
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # Runs where kdarts is not installed, too.
 
 from absl import flags
+from kdarts_command import run_kdarts
 
 from kdarts.cli import options
 from kdarts.cli.train import COMMAND
@@ -50,7 +50,6 @@ from kdarts.genotypes.genotype import Genotype
 from kdarts.run.files import read_json, write_json
 from kdarts.run.workdir import Workdir
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 CELLS, EDGES = 3, ((2, 0), (3, 2), (4, 3), (5, 4))
 SKIPS = ((3, 0), (5, 3))
 POSITIONS = CELLS * len(EDGES)
@@ -229,9 +228,7 @@ def train(training: Training, benchmark: Benchmark) -> int:
     genotype = benchmark.workdir / f"{training.name}.json"
     proxy(training.operation, training.position, benchmark.wiring).save(genotype)
     own = [f"--genotype={genotype}", f"--seed={training.seed}", f"--workdir={benchmark.workdir / training.name}"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    command = [sys.executable, "-m", "kdarts", "train", *benchmark.words, *own]
-    return subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False).returncode
+    return run_kdarts(["train", *benchmark.words, *own], stdout=subprocess.DEVNULL)
 
 
 def scores(results: dict[Training, dict], benchmark: Benchmark) -> dict[str, dict[str, float]]:

@@ -26,6 +26,7 @@ def define(values: flags.FlagValues) -> None:
     options.define_stem(values)
     options.positive("train_examples", None, "images for the weights; default: half of the train split", values)
     options.positive("valid_examples", None, "images for α; default: the other half", values)
+    flags.DEFINE_bool("stratified", False, "give both their share of every class", flag_values=values)
     flags.DEFINE_integer("seed", 0, "of everything random", lower_bound=0, flag_values=values)
     flags.DEFINE_integer(
         "validate_every",
@@ -106,6 +107,8 @@ def build(
         skip_dropout=method.skip_dropout,
         sampling=method.sampling,
         auxiliary_skip=method.auxiliary_skip,
+        topology=method.topology or None,
+        offsets=dict(method.attention) if method.attention_mode == "offset" else None,
         dtype=values.precision,
         **{"nodes": values.nodes, **cells},
     )
@@ -149,7 +152,8 @@ def halves(values: flags.FlagValues) -> tuple:
 
     configure_threads()
     data = options.load(values, "train")
-    train, valid = datasets.halves(data, values.train_examples, values.valid_examples, values.seed)
+    sizes = values.train_examples, values.valid_examples
+    train, valid = datasets.halves(data, *sizes, values.seed, values.stratified)
     return train, valid, *datasets.statistics(data.images)
 
 
@@ -216,12 +220,13 @@ def draw(search, found: Genotype, workdir, stopped: bool) -> None:
 
     titles = {"normal": "normal cell", "reduce": "reduction cell"}
     weights = alphas_by_name(search, mixed=True)
+    edges = [f"{source}→{to}" for to, source in search.supernet.edges]
     named = {titles.get(name, name.replace("_", " ")): weight for name, weight in weights.items()}
-    draw_alphas(named, search.supernet.space.operations, workdir / "alphas.png")
+    draw_alphas(named, search.supernet.space.operations, workdir / "alphas.png", edges)
     if search.supernet.betas:
         shares = search.supernet.mixture.shares()
         shares = {name: np.asarray(share)[:, None] for name, share in zip(named, shares, strict=True)}
-        draw_alphas(shares, ["β"], workdir / "betas.png", label="share")
+        draw_alphas(shares, ["β"], workdir / "betas.png", edges, label="share")
     draw_genotype(found, workdir / "cells.svg")
     if search.start is not None:
         distances = read_column(workdir / "history.csv", "distance")

@@ -43,6 +43,14 @@ def define(values: flags.FlagValues) -> None:
     )
     flags.DEFINE_float("auxiliary_weight", 0.4, "of the auxiliary loss, with --auxiliary", 0.0, flag_values=values)
     flags.DEFINE_integer("seed", 0, "of everything random", lower_bound=0, flag_values=values)
+    options.positive(
+        "seeds",
+        None,
+        "train so many times, with seed, seed + 1, ..., in WORKDIR/seeds/0 and on, each as that seed alone would; "
+        "summary.json then has mean and sample standard deviation of the test accuracy, and model.keras is the first "
+        "seed's, since to keep the best would be to select on the test images; unset: once, in WORKDIR itself",
+        values,
+    )
     options.define_precision(values)
     flags.DEFINE_bool("jit_compile", False, "compile the step with XLA (for GPUs)", flag_values=values)
     flags.DEFINE_string("workdir", None, "folder of the run; default: runs/DATASET-GENOTYPE-train", flag_values=values)
@@ -67,6 +75,32 @@ def run(values: flags.FlagValues) -> None:
     remembered = options.remembered(values, genotype=genotype)
     workdir.check(remembered)
     start_tensorflow()
+    from kdarts.run.seeds import run_seeds
+
+    data = options.load(values, "train"), options.load(values, "test")
+    sizes = {"epochs": epochs, "batch_size": batch_size, "channels": channels, "cells": cells}
+    note_gaps(genotype)
+
+    def train_with(seed: int, folder: Workdir) -> dict:
+        since = began if values.seeds is None else time.monotonic()
+        return _train(values, genotype, sizes, data, seed, folder, lambda: workdir.claim(remembered), since)
+
+    if values.seeds is None:
+        summary = train_with(values.seed, workdir)
+        said = f"Test accuracy {summary['test_accuracy']:.4f} on {summary['test_examples']} images: "
+    else:
+        summary = run_seeds(train_with, workdir, range(values.seed, values.seed + values.seeds))
+        spread = "" if values.seeds == 1 else f" ± {summary['test_accuracy_sd']:.3f}"
+        said = f"test accuracy {summary['test_accuracy']:.3f}{spread} ({len(summary['seeds'])} seeds)\n"
+        genotype.save(workdir / "genotype.json")
+    model = workdir / "model.keras"
+    print(
+        f"{said}{model}\nNext: kdarts export --model={model} --format=saved_model --to=saved_models/{workdir.path.name}"
+    )
+
+
+def _train(values, genotype, sizes, data, seed, workdir, claim, began) -> dict:
+    """Trains a genotype's network with one seed in a folder; `claim` is called before anything is written there."""
     import keras
 
     from kdarts.nets.cost import network_cost
@@ -77,17 +111,18 @@ def run(values: flags.FlagValues) -> None:
     from kdarts.search.optimizers import SGD
     from kdarts.search.schedules import Cosine
 
-    train, test = options.load(values, "train"), options.load(values, "test")
+    (train, test), batch_size = data, sizes["batch_size"]
     mean, std = datasets.statistics(train.images)
     if values.train_examples:
-        train, _ = datasets.halves(train, values.train_examples, None, values.seed)
+        train, _ = datasets.halves(train, values.train_examples, None, seed)
     if batch_size > len(train):
         raise KdartsError(f"--batch_size={batch_size}: allowed is 1 to {len(train)}, the training images")
-    keras.utils.set_random_seed(values.seed)
+    keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy(values.precision)
     shape, classes = train.image_shape, train.num_classes
+    channels, cells = sizes["channels"], sizes["cells"]
     network = build_network(
-        genotype, shape, classes, channels, cells, values.auxiliary, values.drop_path, values.stem, values.seed
+        genotype, shape, classes, channels, cells, values.auxiliary, values.drop_path, values.stem, seed
     )
     if values.auxiliary:
         network.auxiliary_weight = values.auxiliary_weight
@@ -98,42 +133,36 @@ def run(values: flags.FlagValues) -> None:
         jit_compile=values.jit_compile,
     )
     cost = network_cost(genotype, shape, classes, channels, cells, values.stem)
-    note_gaps(genotype)
     print(
         f"{values.dataset} · {len(genotype.at_depth(cells)[0])} cells, {channels} channels: "
         f"{cost.params / 1e6:.2f} M weights, {cost.macs / 1e6:.1f} M MACs an image, "
         f"{len(train) // batch_size} steps an epoch",
         flush=True,
     )
-    workdir.claim(remembered)
+    claim()
     genotype.save(workdir / "genotype.json")
-    summary = run_training(
+    return run_training(
         network,
         workdir,
         train,
         test,
-        epochs=epochs,
+        epochs=sizes["epochs"],
         batch_size=batch_size,
-        schedule=Cosine(values.learning_rate, values.final_learning_rate, epochs),
+        schedule=Cosine(values.learning_rate, values.final_learning_rate, sizes["epochs"]),
         mean=mean,
         std=std,
         augmentation=options.augmentation(values, shape),
-        seed=values.seed,
+        seed=seed,
         about={
             "genotype": genotype.name or values.genotype,
             "dataset": values.dataset,
-            "seed": values.seed,
+            "seed": seed,
             "channels": channels,
             "cells": len(genotype.at_depth(cells)[0]),
             "params": cost.params,
             "macs": cost.macs,
         },
         began=began,
-    )
-    model = workdir / "model.keras"
-    print(
-        f"Test accuracy {summary['test_accuracy']:.4f} on {summary['test_examples']} images: {model}\n"
-        f"Next: kdarts export --model={model} --format=saved_model --to=saved_models/{workdir.path.name}"
     )
 
 

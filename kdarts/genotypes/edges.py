@@ -6,10 +6,15 @@ def edge_row(to: int, source: int) -> int:
     return (to - 2) * (to + 1) // 2 + source
 
 
-def node_rows(edges: int) -> dict[int, slice]:
-    """For each node of a cell of so many edges, by its number, the rows of the edges that lead to it."""
-    rows, node = {}, 2
-    while edge_row(node, 0) < edges:
-        rows[node] = slice(edge_row(node, 0), edge_row(node + 1, 0))
-        node += 1
+def node_rows(edges: int, inputs: int | None = None) -> dict[int, slice]:
+    """For each node of a cell of so many edges, by its number, the rows of the edges that lead to it.
+
+    Args:
+        edges: of the cell.
+        inputs: edges that lead to a node, where a topology keeps as many of each; None: one from every node before it.
+    """
+    rows, node, start = {}, 2, 0
+    while start < edges:
+        rows[node] = slice(start, start + (inputs or node))
+        node, start = node + 1, rows[node].stop
     return rows

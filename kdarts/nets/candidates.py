@@ -24,15 +24,16 @@ def check_candidates(candidates, alphas: int, edges: int, operations: int) -> tu
     return arrays
 
 
-def mix_candidates(mix, alpha, present: np.ndarray | None):
+def mix_candidates(mix, alpha, present: np.ndarray | None, inputs: int | None = None):
     """α after mixing over the candidates that are left; the others weigh 0 and take no part.
 
     Args:
         mix: one of `MIXINGS`.
         alpha: `[edges, operations]`.
         present: boolean of that shape; None: all are left.
+        inputs: edges that lead to a node, as of `node_rows`.
     """
     if present is None:
-        return mix(alpha)
-    weights = mix(tf.where(present, alpha, alpha.dtype.min))
+        return mix(alpha, inputs)
+    weights = mix(tf.where(present, alpha, alpha.dtype.min), inputs)
     return tf.where(present, weights, tf.zeros_like(weights))

@@ -1,4 +1,7 @@
-"""How α becomes the weights of a mixed operation. α is `[edges, operations]`, and so is the result."""
+"""How α becomes the weights of a mixed operation. α is `[edges, operations]`, and so is the result.
+
+`inputs` is the number of edges that lead to a node, as of `node_rows`.
+"""
 
 import keras
 from keras import ops
@@ -7,25 +10,25 @@ from kdarts.genotypes.edges import node_rows
 from kdarts.genotypes.errors import choice
 
 
-def softmax(alpha):
+def softmax(alpha, inputs=None):
     """DARTS Eq. 2: the candidates of an edge compete."""
     return ops.softmax(alpha, axis=-1)
 
 
-def sigmoid(alpha):
+def sigmoid(alpha, inputs=None):
     """FairDARTS Eq. 3: each candidate stands for itself."""
     return ops.sigmoid(alpha)
 
 
-def max_w(alpha):
+def max_w(alpha, inputs=None):
     """sharpDARTS Eq. 3: the strongest candidate passes whole, the others by their distance to it."""
     weights = ops.softmax(alpha, axis=-1)
     return 1 - ops.max(weights, axis=-1, keepdims=True) + weights
 
 
-def node_softmax(alpha):
+def node_softmax(alpha, inputs=None):
     """I-DARTS (Jiang et al. 2019): all candidates of all edges that lead to a node compete."""
-    parts = [alpha[rows] for rows in node_rows(alpha.shape[0]).values()]
+    parts = [alpha[rows] for rows in node_rows(alpha.shape[0], inputs).values()]
     return ops.concatenate([ops.reshape(ops.softmax(ops.reshape(p, (-1,))), p.shape) for p in parts], axis=0)
 
 

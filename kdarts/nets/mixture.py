@@ -1,10 +1,15 @@
 """The architecture's variables, α and β, and what a pass of the supernet weighs its candidates and its edges by."""
 
+from collections.abc import Mapping
+
 import keras
 import numpy as np
 import tensorflow as tf
 
+from kdarts.genotypes.edges import edge_row
+from kdarts.genotypes.topology import Topology
 from kdarts.nets import mixing as mixings
+from kdarts.nets.attention import attention_row
 from kdarts.nets.candidates import check_candidates, mix_candidates
 from kdarts.nets.partial import edge_shares
 from kdarts.nets.sampling import get_sampling
@@ -19,7 +24,7 @@ class Mixture(keras.layers.Layer):
         sets: number of distinct cells.
         nodes: intermediate nodes of a cell.
         operations: names of the candidates, in α's column order.
-        mixing, sampling, candidates, auxiliary_skip: as of `Supernet`.
+        mixing, sampling, candidates, auxiliary_skip, topology, offsets: as of `Supernet`.
         shares: whether edges have shares of their nodes, by a β.
 
     Attributes:
@@ -40,15 +45,20 @@ class Mixture(keras.layers.Layer):
         shares: bool = False,
         candidates=None,
         auxiliary_skip: bool = False,
+        topology: Topology | None = None,
+        offsets: Mapping[str, float] | None = None,
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
-        edges = edge_sources(nodes)
+        edges = edge_sources(nodes, topology)
         self.candidates = check_candidates(candidates, sets, len(edges), len(operations))
         self.auxiliary_skip = auxiliary_skip
         self._mix, self._sample = mixings.get_mixing(mixing), get_sampling(sampling)
         self._none = operations.index("none") if "none" in operations else None
-        self._incoming = np.array([[to] for to, _ in edges])  # as many edges lead to node `to`
+        self.inputs = 2 if topology else None
+        self._incoming = np.array([[self.inputs or to] for to, _ in edges])
+        self._all = [edge_row(to, source) for to, source in edges], edge_row(nodes + 2, 0)
+        self._offsets = attention_row((offsets or {}).items(), operations)
         shape, start = (len(edges), len(operations)), mixings.initializer(mixing)
         self.alphas = [self.add_weight(name=f"alpha_{i}", shape=shape, initializer=start) for i in range(sets)]
         for alpha, present in zip(self.alphas, self.candidates or [], strict=False):
@@ -64,9 +74,10 @@ class Mixture(keras.layers.Layer):
     def weights_of_operations(self) -> list:
         """α after mixing, `[edges, operations]` each; 0 for what is no candidate any more."""
         present = self.candidates or [None] * len(self.alphas)
-        return [
-            mix_candidates(self._mix, tf.convert_to_tensor(a), p) for a, p in zip(self.alphas, present, strict=True)
-        ]
+        alphas = [tf.convert_to_tensor(alpha) for alpha in self.alphas]
+        if self._offsets.any():
+            alphas = [alpha + tf.cast(self._offsets, alpha.dtype) for alpha in alphas]
+        return [mix_candidates(self._mix, a, p, self.inputs) for a, p in zip(alphas, present, strict=True)]
 
     def weights_of_candidates(self) -> list:
         """The same without what is no candidate any more: flat where something is not."""
@@ -77,21 +88,24 @@ class Mixture(keras.layers.Layer):
 
     def shares(self) -> list:
         """For each α its edges' shares of their nodes, `[edges]`: β after its softmax; None each without β."""
-        return [edge_shares(beta) for beta in self.betas] or [None] * len(self.alphas)
+        return [edge_shares(beta, self.inputs) for beta in self.betas] or [None] * len(self.alphas)
 
     def strengths(self) -> list:
         """What a genotype is made by, `[edges, operations]` for each α: its weights after mixing, times β's shares.
 
         A share counts relative to an even one, so that a threshold means the same with and without β; the order of a
-        node's edges is that of PC-DARTS, section 3.3.
+        node's edges is that of PC-DARTS, section 3.3. The edges are all of the cell's: those that a topology leaves
+        out have -1, less than any weight.
         """
         weights = self.weights_of_operations()
-        if not self.betas:
+        if self.betas:
+            shares = [share[:, None] * tf.cast(self._incoming, share.dtype) for share in self.shares()]
+            weights = [w * share for w, share in zip(weights, shares, strict=True)]
+        if self.inputs is None:
             return weights
-        return [
-            w * share[:, None] * tf.cast(self._incoming, w.dtype)
-            for w, share in zip(weights, self.shares(), strict=True)
-        ]
+        rows, count = self._all
+        absent = [tf.fill([count, w.shape[1]], tf.constant(-1, w.dtype)) for w in weights]
+        return [tf.tensor_scatter_nd_update(a, [[r] for r in rows], w) for a, w in zip(absent, weights, strict=True)]
 
     def drawn(self, training=False) -> list:
         """For each α what a pass weighs by: its operations, `[edges, operations]`, and its edges, as of `shares`.
@@ -102,7 +116,7 @@ class Mixture(keras.layers.Layer):
         progress, drawn = tf.convert_to_tensor(self.progress), []
         for index, weights in enumerate(self.weights_of_operations()):
             seed = tf.stack([tf.convert_to_tensor(self.draws), index]) if training else None
-            weights = self._sample(weights, self._none, progress, seed)
+            weights = self._sample(weights, self._none, progress, seed, self.inputs)
             if self.auxiliary_skip:
                 beside = tf.fill([weights.shape[0], 1], 1 - tf.cast(progress, weights.dtype))
                 weights = tf.concat([weights, beside], 1)

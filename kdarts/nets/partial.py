@@ -35,13 +35,14 @@ def check_partial_channels(partial_channels: int, plan) -> int:
     return partial_channels
 
 
-def edge_shares(beta):
+def edge_shares(beta, inputs: int | None = None):
     """β as shares of a node: a softmax over its incoming edges.
 
     Args:
-        beta: `[edges]`, node by node; the first node has two edges, each next one more.
+        beta: `[edges]`, node by node.
+        inputs: edges that lead to a node, as of `node_rows`.
     """
-    sizes = list(node_rows(beta.shape[0]))  # as many edges lead to a node as its number says
+    sizes = [rows.stop - rows.start for rows in node_rows(beta.shape[0], inputs).values()]
     return tf.concat([tf.nn.softmax(part) for part in tf.split(tf.convert_to_tensor(beta), sizes)], 0)
 
 

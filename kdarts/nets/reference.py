@@ -7,7 +7,6 @@ import numpy as np
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.nets.fan_out import FanOut
-from kdarts.nets.search_cell import edge_sources
 from kdarts.nets.stack import Stack
 from kdarts.nets.supernet import Supernet
 
@@ -78,12 +77,11 @@ def _supernet_values(model: Supernet, state: _State) -> list:
     pending = []
     for stem in model.stems:
         pending += _stack_values(stem, [stem.name], state)
-    rows = edge_sources(model.nodes)
     for index, cell in enumerate(model.cells):
         for stack in cell.preprocess:
             pending += _stack_values(stack, [f"cells.{index}.{stack.name}"], state)
-        for source, fan_out in enumerate(cell.fan_outs):
-            numbers = [e for e, (_, start) in enumerate(rows) if start == source]
+        for source, fan_out in zip(cell.sources, cell.fan_outs, strict=True):
+            numbers = [e for e, (_, start) in enumerate(model.edges) if start == source]
             names = [_operation_names(model, index, e, state) for e in numbers]
             pending += _fan_out_values(fan_out, names, state)
     return pending + _dense_values(model.classifier, "classifier", state)

@@ -9,7 +9,7 @@ HOTTEST, COLDEST = 10.0, 0.1
 """GDAS' temperature at the start and at the end of a search; between them it falls in a straight line."""
 
 
-def all_candidates(weights, none, progress, seed):
+def all_candidates(weights, none, progress, seed, inputs=None):
     """Every candidate with its weight (DARTS Eq. 2).
 
     Args:
@@ -17,11 +17,12 @@ def all_candidates(weights, none, progress, seed):
         none: column of `none`, or None.
         progress: 0 to 1, how much of the search is done.
         seed: `[2]`, integer; None: nothing is drawn, the pass measures.
+        inputs: edges that lead to a node, as of `node_rows`.
     """
     return weights
 
 
-def gumbel(weights, none, progress, seed):
+def gumbel(weights, none, progress, seed, inputs=None):
     """One candidate of each edge, drawn with its probability (GDAS, Dong and Yang 2019, Eq. 4 to 6).
 
     The weights are 0 but for a single 1, and what is drawn passes its gradient on to all of the edge's α, by the
@@ -39,7 +40,7 @@ def gumbel(weights, none, progress, seed):
     return drawn * (1 + soft - tf.stop_gradient(soft))
 
 
-def random_genotype(weights, none, progress, seed):
+def random_genotype(weights, none, progress, seed, inputs=None):
     """Two inputs of each node with one operation each, all equally likely (Li and Talwalkar 2019); α does not count.
 
     `none` is never drawn, nor what weighs 0. A pass that measures takes the weights as they are. The arguments are
@@ -52,9 +53,9 @@ def random_genotype(weights, none, progress, seed):
     columns = tf.constant([k != none for k in range(operations)]) & (weights > 0)
     best = tf.argmax(tf.where(columns, draw[:, :-1], -1), -1)
     kept = []
-    for node, rows in node_rows(edges).items():  # as many edges lead to a node as its number says
+    for rows in node_rows(edges, inputs).values():
         chosen = tf.math.top_k(draw[rows, -1], 2).indices
-        kept.append(tf.reduce_max(tf.one_hot(chosen, node, dtype=weights.dtype), 0))
+        kept.append(tf.reduce_max(tf.one_hot(chosen, rows.stop - rows.start, dtype=weights.dtype), 0))
     return tf.concat(kept, 0)[:, None] * tf.one_hot(best, operations, dtype=weights.dtype)
 
 

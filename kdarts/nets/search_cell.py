@@ -3,15 +3,21 @@
 import keras
 import tensorflow as tf
 
+from kdarts.genotypes.topology import Topology
 from kdarts.nets import kernels, partial
 from kdarts.nets.fan_out import FanOut
 from kdarts.nets.operations import FACTORIZED_REDUCE, RELU_CONV_BN, Operation
 from kdarts.nets.stack import Stack
 
 
-def edge_sources(nodes: int) -> list[tuple[int, int]]:
-    """`(to, from)` of each edge in α's row order: node by node, sources ascending."""
-    return [(to, source) for to in range(2, nodes + 2) for source in range(to)]
+def edge_sources(nodes: int, topology: Topology | None = None) -> list[tuple[int, int]]:
+    """`(to, from)` of each edge in α's row order: node by node, sources ascending.
+
+    Args:
+        nodes: intermediate nodes of the cell.
+        topology: the two inputs that each of them reads; None: every earlier one.
+    """
+    return [(to, source) for to in range(2, nodes + 2) for source in (topology[to - 2] if topology else range(to))]
 
 
 @keras.saving.register_keras_serializable("kdarts")
@@ -27,15 +33,19 @@ class SearchCell(keras.layers.Layer):
         after_reduction: whether the first input comes from before a reduction and must be halved.
         candidates: which operations each edge has, boolean `[edges, operations]`; None: all.
         partial_channels: K: one of K channels goes through the candidates, the others pass by (see `partial`).
+        topology: the two inputs that each node reads; None: every earlier one.
+
+    Attributes:
+        sources: nodes that edges leave, ascending; `fan_outs` has an item for each.
 
     Call arguments:
         s0, s1: outputs of the cell before last and of the last one.
-        mixing: for each source node the weights after mixing, `[edges that leave it, operations]`.
+        mixing: for each of `sources` the weights after mixing, `[edges that leave it, operations]`.
         training: whether to normalise by the batch's statistics.
         only: columns whose weights are not zero; None: all. The others cost nothing.
         dropout: rate and seed `[2]` of a dropout on the edges that pass their input on; None: none.
-        shares: with partial channels, for each source node those of its edges, `[edges that leave it]`, which `mixing`
-            is already multiplied by.
+        shares: with partial channels, for each of `sources` those of its edges, `[edges that leave it]`, which
+            `mixing` is already multiplied by.
     """
 
     def __init__(
@@ -48,6 +58,7 @@ class SearchCell(keras.layers.Layer):
         after_reduction: bool = False,
         candidates=None,
         partial_channels: int = 1,
+        topology: Topology | None = None,
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
@@ -60,14 +71,15 @@ class SearchCell(keras.layers.Layer):
             Stack(adapt[0], 1, filters, adapt[1], name="preprocess0", dtype=dtype),
             Stack(RELU_CONV_BN, 1, filters, name="preprocess1", dtype=dtype),
         ]
+        self.edges = edge_sources(nodes, topology)
+        self.sources = sorted({source for _, source in self.edges})
         self.fan_outs = []
-        for source in range(nodes + 1):
-            copies = nodes - max(0, source - 1)
+        for source in self.sources:
             stride = 2 if reduction and source < 2 else 1
-            rows = [e for e, (_, start) in enumerate(edge_sources(nodes)) if start == source]
+            rows = [e for e, (_, start) in enumerate(self.edges) if start == source]
             left = None if candidates is None else candidates[rows]
             name = f"from_{source}"
-            self.fan_outs.append(FanOut(operations, copies, self.width, stride, left, name=name, dtype=dtype))
+            self.fan_outs.append(FanOut(operations, len(rows), self.width, stride, left, name=name, dtype=dtype))
 
     @property
     def outputs(self) -> int:
@@ -83,20 +95,21 @@ class SearchCell(keras.layers.Layer):
     def call(self, s0, s1, mixing, training=False, only=None, shares=None, dropout=None):
         states = [stack(tf.nn.relu(s), training=training) for stack, s in zip(self.preprocess, (s0, s1), strict=True)]
         arriving, passing = ([[] for _ in range(self.nodes)] for _ in range(2))
-        for source, fan_out in enumerate(self.fan_outs):
-            if source >= 2:
-                states.append(self._node(arriving[source - 2], passing[source - 2]))
-            x, first = states[source], max(0, source - 1)
+        for place, (source, fan_out) in enumerate(zip(self.sources, self.fan_outs, strict=True)):
+            while len(states) <= source:
+                states.append(self._node(arriving[len(states) - 2], passing[len(states) - 2]))
+            x, targets = states[source], [to - 2 for to, start in self.edges if start == source]
             seen = x if self.partial_channels == 1 else kernels.first_channels(x, self.width)
             drop = dropout and (dropout[0], tf.random.fold_in(dropout[1], source))
-            edges = fan_out(seen, mixing=mixing[source], training=training, only=only, dropout=drop)
-            for to, edge in zip(arriving[first:], edges, strict=True):
-                to.append(edge)
+            edges = fan_out(seen, mixing=mixing[place], training=training, only=only, dropout=drop)
+            for to, edge in zip(targets, edges, strict=True):
+                arriving[to].append(edge)
             if self.partial_channels > 1:
-                edges = partial.bypass(x, shares[source], self.partial_channels, fan_out.stride)
-                for to, edge in zip(passing[first:], edges, strict=True):
-                    to.append(edge)
-        states.append(self._node(arriving[-1], passing[-1]))
+                edges = partial.bypass(x, shares[place], self.partial_channels, fan_out.stride)
+                for to, edge in zip(targets, edges, strict=True):
+                    passing[to].append(edge)
+        while len(states) < self.nodes + 2:
+            states.append(self._node(arriving[len(states) - 2], passing[len(states) - 2]))
         return tf.concat(states[-self.multiplier :], -1)
 
     def _node(self, arriving, passing):

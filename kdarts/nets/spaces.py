@@ -59,8 +59,22 @@ def register_space(space: SearchSpace) -> SearchSpace:
 
 
 def get_space(name: str) -> SearchSpace:
-    """The space called `name`; raises `KdartsError` with the known names otherwise."""
-    return _SPACES.get(name)
+    """The space called `name`, or that of the operations it lists, separated by commas.
+
+    Raises:
+        KdartsError: with the known names, of spaces or of operations, for any other.
+    """
+    return listed_space(name) if "," in name else _SPACES.get(name)
+
+
+def listed_space(text: str) -> SearchSpace:
+    """The space of the operations that a text such as `none,skip_connect,sep_conv_3x3` lists, in its order.
+
+    Raises:
+        KdartsError: if they are fewer than two, or one stands twice or is unknown.
+    """
+    operations = tuple(word.strip() for word in text.split(","))
+    return SearchSpace(",".join(operations), operations, source="operations as listed")
 
 
 def space_names() -> list[str]:
@@ -80,3 +94,21 @@ register_space(
         source="D-DARTS, Heuillet et al., section 4.4: S_o, which handcrafted networks fit in",
     )
 )
+
+_SEP3, _SEP5, _DIL3, _DIL5 = _LEARNED
+for _number, _learned in enumerate(
+    (
+        (_SEP3, _DIL3),
+        (_SEP5, _DIL5),
+        (_SEP3, _SEP5),
+        (_DIL3, _DIL5),
+        (_SEP3, _DIL5),
+        (_SEP5, _DIL3),
+        (_SEP3, _SEP5, _DIL3),
+        (_SEP3, _SEP5, _DIL5),
+    ),
+    1,
+):
+    # The paper has either pooling in them and does not say which.
+    _kept = ("none", "max_pool_3x3", "skip_connect", *_learned)
+    register_space(SearchSpace(f"ss{_number}", _kept, source=f"eDARTS, Siddiqui et al., Table I: SS{_number}"))

@@ -1,10 +1,13 @@
 """The supernet: all networks of a space at once, with α (and β) as trainable variables."""
 
+from collections.abc import Mapping
+
 import keras
 import numpy as np
 import tensorflow as tf
 
 from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.topology import check_topology, parse_topology
 from kdarts.nets.cost import Cost, supernet_cost
 from kdarts.nets.frame import build_chain, make_classifier, make_stems
 from kdarts.nets.mixture import Mixture
@@ -46,10 +49,14 @@ class Supernet(keras.Model):
         sampling: which candidates a pass goes through: "all", or by a draw "gumbel" or "random" (see `sampling`).
         auxiliary_skip: whether every edge has one more skip connection beside its candidates, whose weight falls from
             1 to 0 along the search (DARTS-, Chu et al. 2021).
+        topology: the two inputs that each node reads, as pairs or in the text form of `parse_topology`: only these
+            edges exist, and α has a row for each (eDARTS, section III-B); None: every earlier node.
+        offsets: constants by operation that α is given before mixing (see `attention`); None: none.
 
     Attributes:
         alphas: variables `[edges, operations]`, one for each distinct cell.
         betas: variables `[edges]` in the same order; empty at K = 1.
+        edges: `(to, from)` of each row of α.
         mixture: what holds them and says what a pass weighs by.
 
     Call arguments:
@@ -80,6 +87,8 @@ class Supernet(keras.Model):
         skip_dropout: float = 0.0,
         sampling: str = "all",
         auxiliary_skip: bool = False,
+        topology=None,
+        offsets: Mapping[str, float] | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -101,6 +110,11 @@ class Supernet(keras.Model):
         if not 0 <= skip_dropout < 1:
             raise KdartsError(f"skip_dropout {skip_dropout}: needs 0 <= skip_dropout < 1")
         self.skip_dropout, self.sampling, self.auxiliary_skip = skip_dropout, sampling, auxiliary_skip
+        if topology is not None:
+            read = parse_topology if isinstance(topology, str) else check_topology
+            topology = read(topology, self.nodes)
+        self.topology, self.edges = topology, edge_sources(self.nodes, topology)
+        self.offsets = dict(offsets or {})
         self._operations = (*self.space.candidates, *([AUXILIARY_SKIP] if auxiliary_skip else []))
         dtype = self.dtype_policy
         self.mixture = Mixture(
@@ -112,6 +126,8 @@ class Supernet(keras.Model):
             partial_channels > 1,
             candidates,
             auxiliary_skip,
+            topology,
+            self.offsets,
             name="mixture",
             dtype="float64" if dtype.variable_dtype == "float64" else "float32",
         )
@@ -126,6 +142,7 @@ class Supernet(keras.Model):
                 cell.after_reduction,
                 self._candidates_of(index),
                 partial_channels,
+                topology,
                 name=f"cell_{index}",
                 dtype=dtype,
             )
@@ -133,8 +150,8 @@ class Supernet(keras.Model):
         ]
         self.pool = keras.layers.GlobalAveragePooling2D(dtype=dtype.variable_dtype)
         self.classifier = make_classifier(num_classes, self.cells[-1].outputs, dtype.variable_dtype)
-        rows = edge_sources(self.nodes)
-        self._rows = [[e for e, (_, source) in enumerate(rows) if source == j] for j in range(self.nodes + 1)]
+        sources = sorted({source for _, source in self.edges})
+        self._rows = [[e for e, (_, source) in enumerate(self.edges) if source == j] for j in sources]
         if skip_dropout:
             self.skip_dropout_rate = self.add_weight(
                 name="skip_dropout_rate",
@@ -188,7 +205,7 @@ class Supernet(keras.Model):
         return supernet_cost(
             self._operations,
             self.plan,
-            edge_sources(self.nodes),
+            self.edges,
             self.multiplier,
             self._stem,
             self.image_shape,
@@ -270,5 +287,7 @@ class Supernet(keras.Model):
             skip_dropout=self.skip_dropout,
             sampling=self.sampling,
             auxiliary_skip=self.auxiliary_skip,
+            topology=self.topology,
+            offsets=dict(self.offsets),
         )
         return config

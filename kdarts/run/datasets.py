@@ -145,19 +145,25 @@ def statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]
 
 
 def halves(
-    data: ImageData, train_examples: int | None = None, valid_examples: int | None = None, seed: int = 0
+    data: ImageData,
+    train_examples: int | None = None,
+    valid_examples: int | None = None,
+    seed: int = 0,
+    stratified: bool = False,
 ) -> tuple[ImageData, ImageData]:
     """Divides data between the two levels of a search.
 
     With neither size given, the first half trains the weights and the second half the architecture parameters (DARTS).
-    With a size given, that many are drawn at random without replacement, once (eDARTS): the first ones drawn train the
-    weights, the others the architecture parameters.
+    With a size given or `stratified`, that many are drawn at random without replacement, once (eDARTS): the first ones
+    drawn train the weights, the others the architecture parameters.
 
     Args:
         data: what to divide, 2 examples or more.
         train_examples: examples for the weights. None, with the other given: as many as that, or as are left.
         valid_examples: examples for the architecture parameters; None likewise.
         seed: of the draw, 0 to 2**32 - 1.
+        stratified: whether every class has its share of both, that of the whole data to within two examples: of equal
+            classes, equally many where the sizes allow it.
 
     Returns:
         Data for the weights and data for the architecture parameters; no example is in both.
@@ -168,6 +174,8 @@ def halves(
     count = len(data)
     if count < 2:
         raise KdartsError(f"{data.name}: {count} example cannot be divided; allowed: 2 or more")
+    if train_examples is None and valid_examples is None and stratified:
+        train_examples = count // 2
     if train_examples is None and valid_examples is None:
         return data.take(slice(count // 2)), data.take(slice(count // 2, None))
     if train_examples is None:
@@ -180,4 +188,15 @@ def halves(
             f"{count} in all for the train split of {data.name}"
         )
     order = np.random.RandomState(seed).permutation(count)
+    if stratified:
+        order = order[np.argsort(_places(data.labels[order]), kind="stable")]
     return data.take(order[:train_examples]), data.take(order[train_examples : train_examples + valid_examples])
+
+
+def _places(labels: np.ndarray) -> np.ndarray:
+    """For each example how far it stands, 0 to 1, among those of its class; by it, any first part has all classes."""
+    places = np.empty(len(labels))
+    for label in np.unique(labels):
+        own = labels == label
+        places[own] = (np.arange(own.sum()) + 0.5) / own.sum()
+    return places

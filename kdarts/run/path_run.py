@@ -1,7 +1,6 @@
 """The stages of DARTS-PD that follow its search: shared paths are trained, and evolved into a family of networks."""
 
 import functools
-import os
 import time
 
 import keras
@@ -133,6 +132,7 @@ def _cost(training, stem, path):
 def _evolve(training, workdir, batches, measured_on, seed, stem):
     """Every path looked at and its accuracy, in order; None for one of keras-tuner's workers, which does not know."""
     from kdarts.run.path_oracle import PathOracle, PathTuner
+    from kdarts.run.trial_oracle import reports
 
     method, space = training.method, training.network.space
 
@@ -151,7 +151,7 @@ def _evolve(training, workdir, batches, measured_on, seed, stem):
     if 0 < before < most:
         print(f"going on after candidate {before} of {most}", flush=True)
     tuner.search()
-    if os.environ.get("KERASTUNER_ORACLE_IP") and "chief" not in os.environ.get("KERASTUNER_TUNER_ID", ""):
+    if not reports():
         return None
     found = oracle.measured()
     if not found:

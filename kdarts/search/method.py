@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields, replace
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.registry import Registry
+from kdarts.nets.attention import Attention
 from kdarts.search.stage import Stage
 
 
@@ -15,7 +16,8 @@ class Method:
     Attributes:
         name: as `--method` spells it.
         paper: where it comes from.
-        space: name of the search space.
+        space: name of the search space, or its operations, separated by commas.
+        topology: the two inputs that each node reads, in the text form of `parse_topology`; empty: every earlier node.
         sharing: which cells share an α: "shared", "individual", or "start": those that are identical in the start.
         mixing: how α weighs the candidates.
         partial_channels: K: one of K channels goes through the candidates, and β weighs the edges; 1: all, and no β.
@@ -37,7 +39,9 @@ class Method:
         arch_learning_rate, arch_beta_1, arch_beta_2, arch_l2: of the Adam of α and β.
         arch_clip: greatest norm of their gradient, all together; 0: any.
         arch_final_learning_rate: where its rate goes by half a cosine; None: it stays.
-        update: when α moves: at every "step", or never, "frozen".
+        update: when α moves: at every "step", once an "epoch", after its last step, or never, "frozen".
+        attention: constants of operations, `(operation, constant)` pairs, that α is given; none: empty.
+        attention_mode: when: "each_update", "once" or "offset" (see `attention`).
         beta_weight: of the beta-decay loss at the end of the search, towards which it grows from 0 (see `beta_decay`).
         pretrain_epochs: epochs before those of the search, in which the weights alone are trained, at the first rate.
         warmup_epochs: first epochs of the search, in which the weights alone are trained, while rates fall.
@@ -70,7 +74,10 @@ class Method:
     partial_channels: int = 1
     sampling: str = "all"
     auxiliary_skip: bool = False
+    topology: str = ""
     update: str = "step"
+    attention: Attention = ()
+    attention_mode: str = "each_update"
     beta_weight: float = 0.0
     order: str = "first"
     discretization: str = "darts"

@@ -78,9 +78,9 @@ def _draw(supernet, seed: int, number: int) -> list:
     """Genotype `number`, as what a pass weighs by; edges have shares alike."""
     names = supernet.space.operations
     none = names.index("none") if "none" in names else None
-    shares = supernet.mixture.shares()
+    shares, inputs = supernet.mixture.shares(), supernet.mixture.inputs
     return [
-        (random_genotype(weights, none, 0.0, tf.random.fold_in([seed, number], index)), share)
+        (random_genotype(weights, none, 0.0, tf.random.fold_in([seed, number], index), inputs), share)
         for index, (weights, share) in enumerate(zip(supernet.mixing_weights(), shares, strict=True))
     ]
 

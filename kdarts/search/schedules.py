@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import keras
 
+from kdarts.genotypes.errors import KdartsError
+
 
 @dataclass(frozen=True)
 class Cosine:
@@ -95,6 +97,16 @@ class Pretraining(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self.model.searching = epoch >= self.epochs and self.model.method.update != "frozen"
+
+
+class LastStep(keras.callbacks.Callback):
+    """Tells a search whose α moves once an epoch how many steps an epoch has."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        steps = self.params.get("steps")
+        if steps is None:
+            raise KdartsError("update 'epoch' needs to know an epoch's steps: give fit steps_per_epoch")
+        self.model.steps_left.assign(steps)
 
 
 class SearchProgress(keras.callbacks.Callback):

@@ -3,11 +3,13 @@
 import contextlib
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras.optimizers import LossScaleOptimizer
 
 from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.genotypes.genotype import Genotype, thirds
+from kdarts.nets.attention import MODES, attention_row
 from kdarts.nets.supernet import Supernet
 from kdarts.search.ablation import AblationLoss
 from kdarts.search.beta_decay import beta_decay
@@ -16,6 +18,7 @@ from kdarts.search.gradients import get_order
 from kdarts.search.method import Method, get_method
 from kdarts.search.objective import Objective, cross_entropy
 from kdarts.search.optimizers import SGD, Adam
+from kdarts.search.schedules import LastStep
 from kdarts.search.start import start_from
 from kdarts.search.zero_one import FORMS, zero_one_loss
 
@@ -51,6 +54,8 @@ def _apply(optimizer, gradients, variables) -> None:
 class Search(keras.Model):
     """Trains the weights on one half of the data and α on the other (DARTS Algorithm 1).
 
+    With the update "epoch" α moves once an epoch, after its last step, on that step's two batches (eDARTS).
+
     `fit` takes a dataset of `((x, y), (x_valid, y_valid))`; `validation_data`, `evaluate` and `predict` take `(x, y)`
     as with any model. α are trainable variables, so `save_weights` keeps them, and the state of both optimizers.
 
@@ -69,11 +74,24 @@ class Search(keras.Model):
         choice("discretization", self.method.discretization, RULES)
         choice("zero_one", self.method.zero_one, FORMS)
         self._gradients_of = None
-        choice("update", self.method.update, ("step", "frozen"))
-        self._searching = self.method.update == "step"
+        choice("update", self.method.update, ("step", "epoch", "frozen"))
+        self._searching = self.method.update != "frozen"
+        if self.method.update == "epoch":
+            self.steps_left = self.add_weight(
+                name="steps_left", shape=(), dtype="int64", initializer="zeros", trainable=False, autocast=False
+            )
+        self._attention = attention_row(self.method.attention, supernet.space.operations)
+        choice("attention_mode", self.method.attention_mode, MODES)
+        if self.method.attention_mode == "offset" and supernet.offsets != dict(self.method.attention):
+            raise KdartsError(
+                f"attention_mode 'offset': the supernet needs offsets={dict(self.method.attention)}, "
+                f"it has {supernet.offsets}"
+            )
         self.start = start
         if start is not None:
             start_from(supernet, start)
+        if self.method.attention_mode == "once":
+            self._attend()
         self._contribution = keras.metrics.Mean("contribution") if self.method.ablation_weight else None
         self.built = True
 
@@ -140,18 +158,20 @@ class Search(keras.Model):
 
     def fit(self, x, **kwargs):
         """As of `keras.Model`, from a dataset of `((x, y), (x_valid, y_valid))`, which shuffles by itself."""
+        if self.method.update == "epoch":
+            kwargs["callbacks"] = [LastStep(), *([kwargs["callbacks"]] if kwargs.get("callbacks") else [])]
         with without_graph_rewriting():
             return super().fit(x, **{"shuffle": False, **kwargs})
 
     def train_step(self, data):
-        """One step of α on the validation batch, then one of the weights on the training batch, at the new α."""
+        """One step of α on the validation batch, then one of the weights on the training batch, at the new α.
+
+        With the update "epoch" that of the weights comes first, and that of α follows the last step alone.
+        """
         (x, y), valid = data
         self.supernet.mixture.redraw()
-        if self.searching:
-            gradients, contributions = self._compute_architecture_gradients((x, y), valid)
-            _apply(self.arch_optimizer, gradients, self.supernet.architecture)
-            if self._ablation:
-                self._contribution.update_state(contributions)
+        if self.searching and self.method.update == "step":
+            self._architecture_step((x, y), valid)
             self.supernet.mixture.redraw()
         # Nothing of the second pass may start before the first has freed its activations.
         with tf.control_dependencies([tf.identity(v) for v in self.supernet.architecture]):
@@ -161,7 +181,35 @@ class Search(keras.Model):
         for variable, value in zip(self.supernet.non_trainable_variables, step["statistics"], strict=True):
             variable.assign(value)
         self._loss_tracker.update_state(step["loss"], sample_weight=tf.shape(x)[0])
-        return self.compute_metrics(x, y, step["logits"])
+        results = self.compute_metrics(x, y, step["logits"])
+        if self.method.update == "epoch":
+            self.steps_left.assign_sub(1)
+            if self.searching:
+                last = tf.equal(tf.convert_to_tensor(self.steps_left), 0)
+                tf.cond(last, lambda: self._last_step((x, y), valid), lambda: tf.constant(False))
+        return results
+
+    def _last_step(self, train, valid):
+        self.supernet.mixture.redraw()
+        self._architecture_step(train, valid)
+        return tf.constant(True)
+
+    def _architecture_step(self, train, valid) -> None:
+        """Moves α and β by one step of their optimizer."""
+        gradients, contributions = self._compute_architecture_gradients(train, valid)
+        _apply(self.arch_optimizer, gradients, self.supernet.architecture)
+        if self._ablation:
+            self._contribution.update_state(contributions)
+        if self.method.attention_mode == "each_update":
+            self._attend()
+
+    def _attend(self) -> None:
+        """Adds the attention's constants to α, where an edge has the operation."""
+        if not self._attention.any():
+            return
+        left = self.supernet.mixture.candidates or [True] * len(self.supernet.alphas)
+        for alpha, present in zip(self.supernet.alphas, left, strict=True):
+            alpha.assign_add(tf.cast(present * np.broadcast_to(self._attention, alpha.shape), alpha.dtype))
 
     def test_step(self, data):
         results = super().test_step(data)

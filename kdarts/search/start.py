@@ -5,6 +5,7 @@ import numpy as np
 from kdarts.genotypes.edges import edge_row
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
+from kdarts.genotypes.topology import topology_text
 from kdarts.nets.spaces import SearchSpace, get_space
 from kdarts.nets.supernet import Supernet
 
@@ -52,8 +53,8 @@ def start_from(supernet: Supernet, genotype: Genotype) -> None:
     """Sets the α of a supernet to a genotype.
 
     Raises:
-        KdartsError: if the depth or the reductions differ, if cells share an α that differ in the genotype, or as of
-            `alphas_from`.
+        KdartsError: if the depth or the reductions differ, if cells share an α that differ in the genotype, if an edge
+            is not in the supernet's topology, or as of `alphas_from`.
     """
     sequence, reductions = genotype.at_depth(len(supernet.plan))
     if tuple(sorted(reductions)) != tuple(supernet.reductions):
@@ -65,5 +66,8 @@ def start_from(supernet: Supernet, genotype: Genotype) -> None:
         if cells.setdefault(index, cell) != cell:
             raise KdartsError(f"start: cells {cells[index]} and {cell} differ, but the supernet has one α for both")
     values = alphas_from(genotype, supernet.space, supernet.nodes)
+    rows = [edge_row(to, source) for to, source in supernet.edges]
+    if any(np.delete(value, rows, 0).any() for value in values):
+        raise KdartsError(f"start: has edges that the topology {topology_text(supernet.topology)} leaves out")
     for index, cell in cells.items():
-        supernet.alphas[index].assign(values[cell])
+        supernet.alphas[index].assign(values[cell][rows])

@@ -6,6 +6,7 @@ from kdarts.search.methods import (  # noqa: F401
     darts_plus,
     dartspd,
     ddarts,
+    edarts,
     fairdarts,
     gdas,
     i_darts,

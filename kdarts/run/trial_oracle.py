@@ -1,0 +1,145 @@
+"""Candidates measured one by one as keras-tuner's trials, so that they resume and may be shared among workers.
+
+keras-tuner is slow to import: this module is imported only where candidates are measured.
+"""
+
+import json
+import os
+import pathlib
+from collections.abc import Hashable
+
+import keras_tuner
+from keras_tuner.engine.trial import Trial, TrialStatus
+
+from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.files import write_text
+from kdarts.run.files import read_json
+
+
+def reports() -> bool:
+    """Whether this process knows the results: not if it only measures for keras-tuner's chief."""
+    return not os.environ.get("KERASTUNER_ORACLE_IP") or "chief" in os.environ.get("KERASTUNER_TUNER_ID", "")
+
+
+class TrialOracle(keras_tuner.Oracle):
+    """Says which candidate is to be measured next, round by round.
+
+    What it says depends on its arguments and the accuracies measured so far and on nothing else, however often it was
+    interrupted and however many workers measure; so its trials' files, each written whole or not at all, are its only
+    state. Workers wait at the end of a round until all of it is measured.
+
+    A kind of it defines `candidate`, `values` and `next_round`.
+
+    Args:
+        hyperparameters: that candidates are values of.
+        max_trials: the most candidates.
+        seed: 0 to 2**32 - 2.
+    """
+
+    def __init__(self, hyperparameters: keras_tuner.HyperParameters, max_trials: int, seed: int = 0):
+        super().__init__(
+            objective=keras_tuner.Objective("accuracy", "max"),
+            max_trials=max_trials,
+            hyperparameters=hyperparameters,
+            allow_new_entries=False,
+            tune_new_entries=False,
+            seed=seed + 1,  # keras-tuner takes a 0 for none.
+        )
+        self.candidates: list[Hashable] = []
+        """Of all rounds so far, in the order of the trials."""
+        self.verbose = 0
+
+    def candidate(self, values: dict) -> Hashable:
+        """The candidate that hyperparameters stand for; raises `KeyError` or `ValueError` if they stand for none."""
+        raise NotImplementedError
+
+    def values(self, candidate: Hashable) -> dict:
+        """The hyperparameters that stand for a candidate."""
+        raise NotImplementedError
+
+    def next_round(self) -> list:
+        """The candidates that follow once all of `candidates` are measured; [] at the end."""
+        raise NotImplementedError
+
+    def measured(self) -> list[tuple]:
+        """Every candidate measured so far, and its accuracy, in the order of the trials."""
+        done = [t for _, t in sorted(self.trials.items()) if t.status == TrialStatus.COMPLETED]
+        return [(self.candidate(trial.hyperparameters.values), float(trial.score)) for trial in done]
+
+    def populate_space(self, trial_id):
+        """The next candidate, or that there is none, or that a round is still being measured."""
+        index = int(trial_id)
+        while index >= len(self.candidates):
+            if any(trial.status == TrialStatus.RUNNING for trial in list(self.trials.values())[: len(self.candidates)]):
+                return {"status": TrialStatus.IDLE}
+            new = self.next_round()
+            if not new:
+                return {"status": TrialStatus.STOPPED}
+            self.candidates += new
+        return {"status": TrialStatus.RUNNING, "values": self.values(self.candidates[index])}
+
+    def save(self):
+        """Nothing: the trials say it all."""
+
+    def _save_trial(self, trial):
+        # keras-tuner's own way leaves half a file behind when it is killed.
+        write_text(self._file(trial.trial_id), json.dumps(trial.get_state()))
+
+    def _file(self, trial_id) -> pathlib.Path:
+        return pathlib.Path(self._project_dir, f"trial_{trial_id}", "trial.json")
+
+    def reload(self):
+        """Takes up the trials that were measured, and measures again what was not finished.
+
+        Raises:
+            KdartsError: if a trial's file is damaged.
+        """
+        for file in sorted(pathlib.Path(self._project_dir).glob("trial_*/trial.json")):
+            trial = self._read(file)
+            self.trials[trial.trial_id] = trial
+            self.start_order.append(trial.trial_id)
+            self._record_values(trial)
+            if trial.status == TrialStatus.COMPLETED:
+                self.end_order.append(trial.trial_id)
+        # Taken from the end.
+        self._retry_queue = sorted(set(self.start_order) - set(self.end_order), reverse=True)
+
+    def _read(self, file: pathlib.Path) -> Trial:
+        data = read_json(file)
+        try:
+            values, done = data["hyperparameters"]["values"], data["status"] == TrialStatus.COMPLETED
+            hyperparameters = self.hyperparameters.copy()
+            hyperparameters.values = self.values(self.candidate(values))
+            score = float(data["score"]) if done else None
+        except (KeyError, TypeError, ValueError) as error:
+            raise KdartsError(f"{file}: damaged ({error!r}); remove its folder and those after it") from None
+        trial = Trial(hyperparameters, file.parent.name.removeprefix("trial_"), TrialStatus.RUNNING)
+        if done:
+            trial.status, trial.score = TrialStatus.COMPLETED, score
+        return trial
+
+
+class TrialTuner(keras_tuner.Tuner):
+    """Measures the candidates that an oracle names.
+
+    Args:
+        oracle: names them.
+        measure: from a candidate to its accuracy.
+        folder: where the trials lie, `trial_*` in it.
+    """
+
+    def __init__(self, oracle: TrialOracle, measure, folder: pathlib.Path):
+        self._local, self._measure = oracle, measure
+        super().__init__(oracle, directory=str(folder.parent), project_name=folder.name)
+        oracle.reload()
+
+    def run_trial(self, trial):
+        """The accuracy of a trial's candidate."""
+        try:
+            return {"accuracy": self._measure(self._local.candidate(trial.hyperparameters.values))}
+        except Exception as error:
+            # keras-tuner would go on with the next candidate, without this one.
+            raise keras_tuner.errors.FatalRuntimeError(f"a candidate could not be measured: {error}") from error
+
+    def save(self):
+        """Nothing: the trials say it all."""

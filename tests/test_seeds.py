@@ -1,0 +1,100 @@
+"""`kdarts train --seeds`: each seed on its own, what they come to together, and a kill in between."""
+
+import csv
+import json
+import signal
+import time
+
+import pytest
+from test_resume import finish, same_state, start
+
+from kdarts.cli.main import main
+from kdarts.genotypes.errors import KdartsError
+from kdarts.run.files import write_json, write_table
+from kdarts.run.seeds import combined, run_seeds
+from kdarts.run.workdir import Workdir
+
+TINY = ["train", "--genotype=DARTS_V1", "--cells=2", "--channels=2", "--epochs=1", "--train_examples=64"]
+
+
+def _summary(seed, accuracy):
+    figures = {"test_loss": 1.0 + seed, "wall_seconds": 10.0, "peak_memory_mb": 100.0 + seed, "mean": [0.5]}
+    return {"genotype": "DARTS_V1", "seed": seed, "test_accuracy": accuracy, **figures}
+
+
+def test_mean_and_sample_standard_deviation():
+    found = combined([_summary(seed, accuracy) for seed, accuracy in enumerate((0.90, 0.92, 0.97))])
+    assert found["test_accuracy"] == pytest.approx(0.93)
+    assert found["test_accuracy_sd"] == pytest.approx(0.0360555, abs=1e-6)
+    assert (found["test_loss"], found["wall_seconds"], found["peak_memory_mb"]) == (2.0, 30.0, 102.0)
+    assert [(part["seed"], part["test_accuracy"]) for part in found["seeds"]] == [(0, 0.90), (1, 0.92), (2, 0.97)]
+    assert found["mean"] == [0.5]
+    assert combined([_summary(0, 0.9)])["test_accuracy_sd"] is None
+
+
+def test_only_unfinished_seeds_are_trained(tmp_path):
+    trained, accuracies = [], {5: 0.5, 6: 0.9}
+
+    def train(seed, folder):
+        trained.append(seed)
+        write_table(folder / "history.csv", [{"epoch": 0, "accuracy": 0.1 * seed}])
+        (folder / "model.keras").write_bytes(bytes([seed]))
+        if seed == 6 and trained.count(6) == 1:
+            raise KeyboardInterrupt
+        write_json(folder / "summary.json", _summary(seed, accuracies[seed]))
+
+    with pytest.raises(KeyboardInterrupt):
+        run_seeds(train, Workdir(tmp_path), [5, 6])
+    assert not (tmp_path / "summary.json").exists()
+    assert run_seeds(train, Workdir(tmp_path), [5, 6])["test_accuracy"] == pytest.approx(0.7)
+    assert trained == [5, 6, 6]
+    assert (tmp_path / "model.keras").read_bytes() == b"\x05"  # the first seed's, not the best one's
+    rows = list(csv.DictReader((tmp_path / "history.csv").open()))
+    assert [(row["seed"], row["epoch"]) for row in rows] == [("5", "0"), ("6", "0")]
+    with pytest.raises(KdartsError, match="at least 1"):
+        run_seeds(train, Workdir(tmp_path), [])
+
+
+def test_each_seed_is_what_it_would_be_alone(tmp_path, capsys, eagerly):
+    assert main([*TINY, "--seed=1", f"--workdir={tmp_path / 'alone'}"]) == 0
+    capsys.readouterr()
+    arguments = [*TINY, "--seeds=2", f"--workdir={tmp_path / 'both'}"]
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    assert "test accuracy 0." in said
+    assert "(2 seeds)\n" in said
+    one, other = tmp_path / "alone", tmp_path / "both" / "seeds" / "1"
+    same_state(one / "backup" / "epoch-000001.npz", other / "backup" / "epoch-000001.npz")
+    alone = json.loads((one / "summary.json").read_text())
+    both = json.loads((tmp_path / "both" / "summary.json").read_text())
+    assert both["seeds"][1]["test_accuracy"] == alone["test_accuracy"]
+    first = both["seeds"][0]["test_accuracy"]
+    assert both["test_accuracy"] == pytest.approx((first + alone["test_accuracy"]) / 2)
+    assert both["test_accuracy_sd"] == pytest.approx(abs(first - alone["test_accuracy"]) / 2**0.5)
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.count("finished before") == 2
+    assert main([*TINY, "--seeds=3", f"--workdir={tmp_path / 'both'}"]) == 2
+
+
+@pytest.mark.slow
+def test_a_run_of_several_seeds_killed_in_the_second_comes_to_the_same_result(tmp_path):
+    arguments = [*TINY[:4], "--epochs=3", "--drop_path=0.3", "--train_examples=128", "--seeds=2"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    finish(arguments, whole)
+    for mark in ("seeds/0/backup/epoch-000002.npz", "seeds/1/backup/epoch-000001.npz"):
+        process, limit = start(arguments, killed), time.monotonic() + 200
+        while not (killed / mark).exists():
+            assert process.poll() is None, process.communicate()[0]
+            assert time.monotonic() < limit, f"{mark} was not written"
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert not (killed / "summary.json").exists()
+    assert "going on after epoch" in finish(arguments, killed)
+    assert (whole / "history.csv").read_bytes() == (killed / "history.csv").read_bytes()
+    for seed in (0, 1):
+        state = f"seeds/{seed}/backup/epoch-000003.npz"
+        same_state(whole / state, killed / state)
+    accuracies = [json.loads((run / "summary.json").read_text())["test_accuracy"] for run in (whole, killed)]
+    assert accuracies[0] == accuracies[1]
+    assert not list(killed.rglob(".*")), "a temporary file was left"
