@@ -86,9 +86,8 @@ def run(values: flags.FlagValues) -> None:
     keras.utils.set_random_seed(values.seed)
     keras.config.set_dtype_policy(values.precision)
     shape, classes = train.image_shape, train.num_classes
-    network = build_network(
-        genotype, shape, classes, channels, cells, values.auxiliary, values.drop_path, values.stem, values.seed
-    )
+    size, outside = (genotype, shape, classes, channels, cells), (values.stem, options.frame(values))
+    network = build_network(*size, values.auxiliary, values.drop_path, outside[0], values.seed, outside[1])
     if values.auxiliary:
         network.auxiliary_weight = values.auxiliary_weight
     network.compile(
@@ -97,7 +96,7 @@ def run(values: flags.FlagValues) -> None:
         metrics=["accuracy"],
         jit_compile=values.jit_compile,
     )
-    cost = network_cost(genotype, shape, classes, channels, cells, values.stem)
+    cost = network_cost(*size, *outside)
     note_gaps(genotype)
     print(
         f"{values.dataset} · {len(genotype.at_depth(cells)[0])} cells, {channels} channels: "

@@ -21,6 +21,7 @@ class Mixture(keras.layers.Layer):
         operations: names of the candidates, in α's column order.
         mixing, sampling, candidates, auxiliary_skip: as of `Supernet`.
         shares: whether edges have shares of their nodes, by a β.
+        alpha_scale: as of `SearchSpace`.
 
     Attributes:
         alphas: variables `[edges, operations]`.
@@ -40,6 +41,7 @@ class Mixture(keras.layers.Layer):
         shares: bool = False,
         candidates=None,
         auxiliary_skip: bool = False,
+        alpha_scale: float = 1e-3,
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
@@ -49,7 +51,7 @@ class Mixture(keras.layers.Layer):
         self._mix, self._sample = mixings.get_mixing(mixing), get_sampling(sampling)
         self._none = operations.index("none") if "none" in operations else None
         self._incoming = np.array([[to] for to, _ in edges])  # as many edges lead to node `to`
-        shape, start = (len(edges), len(operations)), mixings.initializer(mixing)
+        shape, start = (len(edges), len(operations)), mixings.initializer(mixing, alpha_scale)
         self.alphas = [self.add_weight(name=f"alpha_{i}", shape=shape, initializer=start) for i in range(sets)]
         for alpha, present in zip(self.alphas, self.candidates or [], strict=False):
             alpha.assign(tf.where(present, alpha, 0.0))

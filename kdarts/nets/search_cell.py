@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from kdarts.nets import kernels, partial
 from kdarts.nets.fan_out import FanOut
-from kdarts.nets.operations import FACTORIZED_REDUCE, RELU_CONV_BN, Operation
+from kdarts.nets.operations import Operation, adapter
 from kdarts.nets.stack import Stack
 
 
@@ -27,6 +27,8 @@ class SearchCell(keras.layers.Layer):
         after_reduction: whether the first input comes from before a reduction and must be halved.
         candidates: which operations each edge has, boolean `[edges, operations]`; None: all.
         partial_channels: K: one of K channels goes through the candidates, the others pass by (see `partial`).
+        affine: as of `FanOut`; the input's adapters too have scales and offsets.
+        epsilon: of the normalisations that adapt the inputs.
 
     Call arguments:
         s0, s1: outputs of the cell before last and of the last one.
@@ -48,6 +50,8 @@ class SearchCell(keras.layers.Layer):
         after_reduction: bool = False,
         candidates=None,
         partial_channels: int = 1,
+        affine: bool = False,
+        epsilon: float = 1e-5,
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
@@ -55,11 +59,11 @@ class SearchCell(keras.layers.Layer):
         self.reduction, self.after_reduction = reduction, after_reduction
         self.partial_channels, self.width = partial_channels, filters // partial_channels
         dtype = self.dtype_policy
-        adapt = (FACTORIZED_REDUCE, 2) if after_reduction else (RELU_CONV_BN, 1)
-        self.preprocess = [
-            Stack(adapt[0], 1, filters, adapt[1], name="preprocess0", dtype=dtype),
-            Stack(RELU_CONV_BN, 1, filters, name="preprocess1", dtype=dtype),
-        ]
+        self.preprocess = []
+        for number, halving in enumerate((after_reduction, False)):
+            operation, stride = adapter(halving, epsilon)
+            name = f"preprocess{number}"
+            self.preprocess.append(Stack(operation, 1, filters, stride, affine, name=name, dtype=dtype))
         self.fan_outs = []
         for source in range(nodes + 1):
             copies = nodes - max(0, source - 1)
@@ -67,7 +71,7 @@ class SearchCell(keras.layers.Layer):
             rows = [e for e, (_, start) in enumerate(edge_sources(nodes)) if start == source]
             left = None if candidates is None else candidates[rows]
             name = f"from_{source}"
-            self.fan_outs.append(FanOut(operations, copies, self.width, stride, left, name=name, dtype=dtype))
+            self.fan_outs.append(FanOut(operations, copies, self.width, stride, left, affine, name=name, dtype=dtype))
 
     @property
     def outputs(self) -> int:

@@ -1,16 +1,19 @@
 """The supernet: all networks of a space at once, with α (and β) as trainable variables."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import tensorflow as tf
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.nets.cost import Cost, supernet_cost
-from kdarts.nets.frame import build_chain, make_classifier, make_stems
+from kdarts.nets.frame import build_chain, make_stems, run_stems
+from kdarts.nets.head import flattened, head_inputs, make_head
 from kdarts.nets.mixture import Mixture
 from kdarts.nets.operations import FACTORIZED_REDUCE, Operation
 from kdarts.nets.partial import check_partial_channels
-from kdarts.nets.plan import check_input_shape, check_reductions, choose_stem, plan_cells, share_cells
+from kdarts.nets.plan import Frame, check_input_shape, check_reductions, choose_stem, plan_cells, share_cells
 from kdarts.nets.recompute import recomputed
 from kdarts.nets.search_cell import SearchCell, edge_sources
 from kdarts.nets.spaces import SearchSpace, get_space
@@ -36,8 +39,8 @@ class Supernet(keras.Model):
             1: all of them, and there is no β.
         nodes: intermediate nodes of a cell; None: the space's.
         multiplier: nodes in a cell's output, counted from the last; None: the space's, or all where a cell has fewer.
-        stem: "auto" (by image size) or one of `STEMS`: "cifar", "small", "imagenet", "imagenet_wide",
-            "imagenet_quarter".
+        stem: "auto" (the space's, or by image size) or one of `STEMS`: "none", "cifar", "small", "imagenet",
+            "imagenet_wide", "imagenet_quarter".
         recompute: whether a cell's activations are forgotten and made again for its gradient: less memory, more time.
         candidates: for each α which operations an edge still has, boolean `[edges, operations]`; None: all. The
             others have no weights and cost nothing; their α is 0 and their weight after mixing too.
@@ -46,6 +49,7 @@ class Supernet(keras.Model):
         sampling: which candidates a pass goes through: "all", or by a draw "gumbel" or "random" (see `sampling`).
         auxiliary_skip: whether every edge has one more skip connection beside its candidates, whose weight falls from
             1 to 0 along the search (DARTS-, Chu et al. 2021).
+        frame: what holds the cells, a `Frame` or a dictionary of its fields; None: the space's.
 
     Attributes:
         alphas: variables `[edges, operations]`, one for each distinct cell.
@@ -80,6 +84,7 @@ class Supernet(keras.Model):
         skip_dropout: float = 0.0,
         sampling: str = "all",
         auxiliary_skip: bool = False,
+        frame: Frame | dict | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -93,8 +98,10 @@ class Supernet(keras.Model):
         if not 1 <= self.multiplier <= self.nodes:
             raise KdartsError(f"multiplier {self.multiplier}: allowed is 1 to the {self.nodes} nodes of a cell")
         self.reductions = check_reductions(reductions, cells)
-        self._stem_name, self._stem = stem, choose_stem(stem, self.image_shape)
-        self.plan = plan_cells(cells, channels, self.reductions, self._stem.halved)
+        self._stem_name = self.space.stem if stem == "auto" else stem
+        self._stem = choose_stem(self._stem_name, self.image_shape)
+        self.frame = Frame(**frame) if isinstance(frame, dict) else frame or self.space.frame
+        self.plan = plan_cells(cells, channels, self.reductions, self._stem.halved, self.frame.widen)
         self.partial_channels = check_partial_channels(partial_channels, self.plan)
         self.sequence = share_cells(sharing, self.plan)
         self.sharing = sharing
@@ -112,6 +119,7 @@ class Supernet(keras.Model):
             partial_channels > 1,
             candidates,
             auxiliary_skip,
+            self.space.alpha_scale,
             name="mixture",
             dtype="float64" if dtype.variable_dtype == "float64" else "float32",
         )
@@ -126,13 +134,18 @@ class Supernet(keras.Model):
                 cell.after_reduction,
                 self._candidates_of(index),
                 partial_channels,
+                self.space.affine,
+                self.frame.epsilon,
                 name=f"cell_{index}",
                 dtype=dtype,
             )
             for index, cell in enumerate(self.plan)
         ]
         self.pool = keras.layers.GlobalAveragePooling2D(dtype=dtype.variable_dtype)
-        self.classifier = make_classifier(num_classes, self.cells[-1].outputs, dtype.variable_dtype)
+        head = self.frame.head
+        inputs = head_inputs(head, self.cells[-1].outputs, self.image_shape[:2], self._stem, self.plan)
+        *self.hidden, self.classifier = make_head(head, num_classes, inputs, dtype.variable_dtype)
+        self._widths = [inputs, *head]
         rows = edge_sources(self.nodes)
         self._rows = [[e for e, (_, source) in enumerate(rows) if source == j] for j in range(self.nodes + 1)]
         if skip_dropout:
@@ -148,7 +161,9 @@ class Supernet(keras.Model):
 
     def build(self):
         """Makes the variables; nothing is computed."""
-        build_chain(self.stems, self.cells, self.classifier, self.image_shape[-1])
+        build_chain(self.stems, self.cells, self.image_shape[-1])
+        for layer, width in zip((*self.hidden, self.classifier), self._widths, strict=True):
+            layer.build((None, width))
         self.built = True
 
     def _candidates_of(self, index: int):
@@ -196,6 +211,8 @@ class Supernet(keras.Model):
             self.channels,
             self.mixture.candidates and [self._candidates_of(index) for index in range(len(self.cells))],
             self.partial_channels,
+            self.space.affine,
+            self.frame.head,
         )
 
     def call(self, x, training=False):
@@ -213,11 +230,8 @@ class Supernet(keras.Model):
             x, training: as of the call.
             mixtures: for each α what its cells weigh by, as of `Mixture.drawn`, whose place they take.
         """
-        x, stems = tf.cast(x, self.compute_dtype), []
-        for stem in self.stems:
-            x = stem(tf.nn.relu(x) if stem.reads[0] else x, training=training)
-            stems.append(x)
-        states, mixtures = [stems[0], stems[-1]], self.mixture.drawn(training) if mixtures is None else mixtures
+        states = run_stems(self.stems, tf.cast(x, self.compute_dtype), training)
+        mixtures = self.mixture.drawn(training) if mixtures is None else mixtures
         for index in range(len(self.cells)):
             states.append(self.run_cell(index, *states[-2:], *mixtures[self.sequence[index]], training))
         return states
@@ -248,7 +262,10 @@ class Supernet(keras.Model):
 
     def classify(self, x):
         """Logits from the last cell's output."""
-        return self.classifier(self.pool(x))
+        x = flattened(tf.cast(x, self.variable_dtype)) if self.hidden else self.pool(x)
+        for layer in self.hidden:
+            x = layer(x)
+        return self.classifier(x)
 
     def get_config(self):
         config = super().get_config()
@@ -270,5 +287,6 @@ class Supernet(keras.Model):
             skip_dropout=self.skip_dropout,
             sampling=self.sampling,
             auxiliary_skip=self.auxiliary_skip,
+            frame=dataclasses.asdict(self.frame),
         )
         return config

@@ -44,7 +44,7 @@ def draw_trajectories(
 
 
 def _figure(points, names, solution):
-    figure = house.new_figure(4.6, 3.6)
+    figure = house.new_figure(6.2, 3.6)
     figure.set_layout_engine("constrained")
     axes = figure.add_subplot()
     everything = np.concatenate([*points, [solution]])
@@ -61,7 +61,7 @@ def _figure(points, names, solution):
     axes.plot(*solution, color="black", label="solution", zorder=21, **star)
     axes.set(xlabel="α (upper level)", ylabel="w (lower level)", xlim=limits[0], ylim=limits[1])
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1.0))  # beside: no way leads there
     return figure
 
 
