@@ -43,8 +43,8 @@ def draw_alphas(
             with labels such as "0, 2".
 
     Raises:
-        KdartsError: if there is no such order, shapes and names do not fit together, a value is infinite, the suffix is unknown, or the file
-            cannot be written.
+        KdartsError: if there is no such order, shapes and names do not fit together, a value is infinite, the suffix is
+            unknown, or the file cannot be written.
     """
     house.image_format(path)
     panels = _checked(alphas, operations, edges)
@@ -108,7 +108,7 @@ def _figure(panels, operations, edges, label, title):
     rows, most = len(operations), max(values.shape[0] for values in panels.values())
     wide, high = most * _CELL[0], rows * _CELL[1]
     left = 0.3 + max(house.text_width(name, house.SMALL_SIZE) for name in operations)
-    right, gap, below, above = 0.85, 0.35, 0.5, 0.3
+    right, gap, below, above = 0.95, 0.35, 0.5, 0.3
     columns = len(panels) if len(panels) <= 2 else house.columns_for(len(panels), wide + gap, high + below + above)
     lines = -(-len(panels) // columns)
     header = 0.3 if title else 0.0
