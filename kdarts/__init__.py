@@ -13,6 +13,7 @@ _HOMES = {
     "kdarts.nets.drop_path": ["DropPathSchedule"],
     "kdarts.nets.network": ["build_network"],
     "kdarts.nets.operations": ["Operation", "register_operation"],
+    "kdarts.nets.plan": ["Frame"],
     "kdarts.nets.reference": ["load_reference_state"],
     "kdarts.nets.spaces": ["SearchSpace", "get_space", "register_space"],
     "kdarts.nets.supernet": ["Supernet"],

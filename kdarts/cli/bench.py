@@ -21,7 +21,7 @@ def define(values: flags.FlagValues) -> None:
     options.positive("nodes", None, "intermediate nodes of a cell; default by space", values)
     flags.DEFINE_list("input_shape", ["32", "32", "3"], "height,width,channels of an image", flag_values=values)
     options.positive("num_classes", 10, "number of classes", values)
-    options.define_stem(values)
+    options.define_frame(values, "the space's, else ")
     options.positive("steps", 10, "steps to time, after the first two", values)
     search_command.define_step(values)
     flags.DEFINE_integer("seed", 0, "of weights and images", lower_bound=0, flag_values=values)

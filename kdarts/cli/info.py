@@ -31,7 +31,7 @@ def run(values: flags.FlagValues) -> None:
         shape = tuple(int(n) for n in values.input_shape)
     except ValueError:
         raise KdartsError(f"--input_shape={','.join(values.input_shape)}: needs height,width,channels") from None
-    size = (genotype, shape, values.num_classes, channels, cells, values.stem)
+    size = (genotype, shape, values.num_classes, channels, cells, values.stem, options.frame(values))
     cost = network_cost(*size)
     if values.auxiliary:
         cost += auxiliary_cost(*size)

@@ -10,7 +10,10 @@ from kdarts import __version__
 from kdarts.cli.command import Command, help_text
 from kdarts.genotypes.errors import KdartsError, choice
 
-VERBS = ("search", "train", "evaluate", "export", "info", "deepen", "distance", "draw", "bench", "methods", "spaces")
+VERBS = (
+    *("search", "train", "evaluate", "export", "info", "deepen", "distance", "draw", "toy"),
+    *("bench", "methods", "spaces"),
+)
 
 
 def _command(verb: str) -> Command:

@@ -124,13 +124,45 @@ def define_network(values: flags.FlagValues) -> None:
     positive("channels", None, "channels of a node before any reduction", values)
     positive("cells", None, "number of cells; default: the genotype's own, if it has a depth", values)
     flags.DEFINE_bool("auxiliary", False, "with the auxiliary classifier", flag_values=values)
-    define_stem(values)
+    define_frame(values)
 
 
-def define_stem(values: flags.FlagValues) -> None:
-    """`--stem`."""
-    text = "cifar, small, imagenet, imagenet_wide, imagenet_quarter or auto (one of the first three by image size)"
+def define_frame(values: flags.FlagValues, by_space: str = "") -> None:
+    """What stands around the cells: `--stem` and the fields of a `Frame`; `by_space` says who else decides."""
+    text = f"cifar, small, imagenet, imagenet_wide, imagenet_quarter, none or auto ({by_space}by image size)"
     flags.DEFINE_string("stem", "auto", text, flag_values=values)
+    default = "; default by space" if by_space else ""
+    text = "classifier: pool (each channel's mean, one layer), or widths of hidden layers on all of it: 2048,1024,256"
+    flags.DEFINE_string("head", None if by_space else "pool", f"{text}{default}", flag_values=values)
+    text = "where the width doubles: at a reduction, or in the cell after it"
+    flags.DEFINE_string("widen", None if by_space else "at", f"{text}: at, after{default}", flag_values=values)
+    text = f"epsilon of the normalisations that adapt a cell's inputs{default}"
+    flags.DEFINE_float("adapter_epsilon", None if by_space else 1e-5, text, 0.0, 1.0, flag_values=values)
+
+
+def frame(values: flags.FlagValues, space=None):
+    """The `Frame` that the flags ask for, that of `space` (a `SearchSpace`) where they are silent."""
+    from dataclasses import replace
+
+    from kdarts.nets.plan import Frame
+
+    given = {"widen": values.widen, "epsilon": values.adapter_epsilon}
+    if values.head is not None:
+        words = [] if values.head == "pool" else values.head.split(",")
+        if not all(word.strip().isdecimal() for word in words):
+            raise KdartsError(f"--head={values.head}: needs pool, or widths such as 2048,1024,256")
+        given["head"] = tuple(int(word) for word in words)
+    return replace(space.frame if space else Frame(), **{name: v for name, v in given.items() if v is not None})
+
+
+def frame_flags(frame) -> str:
+    """The flags by which a training has this frame, each with a space before it."""
+    from kdarts.nets.plan import Frame
+
+    usual, flags_of = Frame(), {"widen": frame.widen, "adapter_epsilon": frame.epsilon}
+    told = {"head": ",".join(map(str, frame.head))} if frame.head else {}
+    told |= {name: v for name, v in flags_of.items() if v not in (usual.widen, usual.epsilon)}
+    return "".join(f" --{name}={value}" for name, value in told.items())
 
 
 def network_size(values: flags.FlagValues, genotype, sizes: dict[str, int]) -> tuple[int, int | None]:

@@ -12,14 +12,18 @@ from kdarts.genotypes.genotype import Genotype
 from kdarts.search.method import Method
 
 
-def check(method: Method) -> None:
+def check(values: flags.FlagValues, method: Method) -> None:
     """Raises `KdartsError` before a search begins that its paths could not follow."""
     if not method.paths:
         return
+    from kdarts.nets.plan import Frame
     from kdarts.nets.spaces import get_space
     from kdarts.search.prune import check_kept
 
-    check_kept(method.paths, get_space(method.space))
+    space = get_space(method.space)
+    check_kept(method.paths, space)
+    if options.frame(values, space) != Frame() or space.stem != "auto":
+        raise KdartsError(f"--paths={method.paths} knows DARTS' frame alone: not --head or space {space.name!r}")
     if method.sharing != "shared":
         raise KdartsError(f"--paths={method.paths} needs --sharing=shared, got {method.sharing!r}")
     if method.stages:

@@ -23,7 +23,7 @@ def define(values: flags.FlagValues) -> None:
         "start", None, "genotype that α starts from: a path, or a name of the zoo such as resnet18", flag_values=values
     )
     options.positive("nodes", None, "intermediate nodes of a cell; default by space", values)
-    options.define_stem(values)
+    options.define_frame(values, "the space's, else ")
     options.positive("train_examples", None, "images for the weights; default: half of the train split", values)
     options.positive("valid_examples", None, "images for α; default: the other half", values)
     flags.DEFINE_bool("stratified", False, "give both their share of every class", flag_values=values)
@@ -36,6 +36,8 @@ def define(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     define_step(values)
+    text = "of the edges in the picture of α: by the node that they lead to, or by the one that they leave"
+    flags.DEFINE_enum("edge_order", "target", ["target", "source"], text, flag_values=values)
     flags.DEFINE_string("workdir", None, "folder of the run; default: runs/DATASET-METHOD", flag_values=values)
 
 
@@ -79,11 +81,12 @@ def build(
     """The compiled search of a method on images of a shape, from a genotype or with the candidates left, if given."""
     import keras
 
+    from kdarts.nets.spaces import get_space
     from kdarts.nets.supernet import Supernet
     from kdarts.search.search import Search
 
     keras.utils.set_random_seed(values.seed if seed is None else seed)
-    sharing, cells = method.sharing, {}
+    sharing, cells, space = method.sharing, {}, get_space(method.space)
     if start is not None:
         sequence, reductions = start.at_depth(method.cells)
         cells = {"reductions": reductions, "nodes": values.nodes or start.nodes}
@@ -93,7 +96,7 @@ def build(
         if sharing == "start":
             sharing = list(sequence)
     supernet = Supernet(
-        method.space,
+        space,
         image_shape,
         num_classes,
         channels=method.channels,
@@ -109,6 +112,7 @@ def build(
         auxiliary_skip=method.auxiliary_skip,
         topology=method.topology or None,
         offsets=dict(method.attention) if method.attention_mode == "offset" else None,
+        frame=options.frame(values, space),
         dtype=values.precision,
         **{"nodes": values.nodes, **cells},
     )
@@ -123,7 +127,7 @@ def run(values: flags.FlagValues) -> None:
 
     began = time.monotonic()
     start, method = chosen_start(values, axes.chosen_method(values))
-    paths.check(method)
+    paths.check(values, method)
     name = values.dataset.removeprefix("folder:").rstrip("/").rsplit("/", 1)[-1] or "folder"
     workdir = Workdir(values.workdir or f"runs/{name}-{method.name}")
     workdir.check(options.remembered(values, start=start))
@@ -131,17 +135,19 @@ def run(values: flags.FlagValues) -> None:
     data = halves(values)
     search, summary = search_in(workdir, values, method, data, start, began=began)
     found = Genotype.load(workdir / "genotype.json")
-    draw(search, found, workdir, summary["stopped_by"] == "distance")
+    draw(search, found, workdir, summary["stopped_by"] == "distance", values.edge_order)
     if method.paths:
         paths.derive(values, method, search, workdir, data)
         return
     note_gaps(found)
-    accuracy = summary["valid_accuracy"]
+    accuracy, net = summary["valid_accuracy"], search.supernet
     print(
         f"Found a network of {summary['params'] / 1e6:.2f} M weights ({summary['macs'] / 1e6:.1f} M MACs), "
         f"search accuracy {accuracy:.3f}: {workdir / 'genotype.json'}\n"
         f"Next: kdarts train --genotype={workdir / 'genotype.json'} --dataset={values.dataset}"
         + (f" --data_dir={values.data_dir}" if values.data_dir else "")
+        + ("" if net.stems else " --stem=none")
+        + options.frame_flags(net.frame)
     )
 
 
@@ -208,8 +214,11 @@ def search_in(workdir, values: flags.FlagValues, method: Method, data, start: Ge
     return search, run_search(search, workdir, train, valid, **choices)
 
 
-def draw(search, found: Genotype, workdir, stopped: bool) -> None:
-    """The pictures of a finished search, which found a genotype; `stopped` if its distance to the start ended it."""
+def draw(search, found: Genotype, workdir, stopped: bool, order: str) -> None:
+    """The pictures of a finished search, which found a genotype.
+
+    `stopped` says if its distance to the start ended it; `order` is that of a heat map's edges.
+    """
     import numpy as np
 
     from kdarts.run.files import read_column
@@ -222,11 +231,11 @@ def draw(search, found: Genotype, workdir, stopped: bool) -> None:
     weights = alphas_by_name(search, mixed=True)
     edges = [f"{source}→{to}" for to, source in search.supernet.edges]
     named = {titles.get(name, name.replace("_", " ")): weight for name, weight in weights.items()}
-    draw_alphas(named, search.supernet.space.operations, workdir / "alphas.png", edges)
+    draw_alphas(named, search.supernet.space.operations, workdir / "alphas.png", edges, order=order)
     if search.supernet.betas:
         shares = search.supernet.mixture.shares()
         shares = {name: np.asarray(share)[:, None] for name, share in zip(named, shares, strict=True)}
-        draw_alphas(shares, ["β"], workdir / "betas.png", edges, label="share")
+        draw_alphas(shares, ["β"], workdir / "betas.png", edges, label="share", order=order)
     draw_genotype(found, workdir / "cells.svg")
     if search.start is not None:
         distances = read_column(workdir / "history.csv", "distance")

@@ -121,9 +121,8 @@ def _train(values, genotype, sizes, data, seed, workdir, claim, began) -> dict:
     keras.config.set_dtype_policy(values.precision)
     shape, classes = train.image_shape, train.num_classes
     channels, cells = sizes["channels"], sizes["cells"]
-    network = build_network(
-        genotype, shape, classes, channels, cells, values.auxiliary, values.drop_path, values.stem, seed
-    )
+    size, outside = (genotype, shape, classes, channels, cells), (values.stem, options.frame(values))
+    network = build_network(*size, values.auxiliary, values.drop_path, outside[0], seed, outside[1])
     if values.auxiliary:
         network.auxiliary_weight = values.auxiliary_weight
     network.compile(
@@ -132,7 +131,8 @@ def _train(values, genotype, sizes, data, seed, workdir, claim, began) -> dict:
         metrics=["accuracy"],
         jit_compile=values.jit_compile,
     )
-    cost = network_cost(genotype, shape, classes, channels, cells, values.stem)
+    cost = network_cost(*size, *outside)
+    note_gaps(genotype)
     print(
         f"{values.dataset} · {len(genotype.at_depth(cells)[0])} cells, {channels} channels: "
         f"{cost.params / 1e6:.2f} M weights, {cost.macs / 1e6:.1f} M MACs an image, "

@@ -11,6 +11,9 @@ from kdarts.genotypes.files import write_text
 Edge = tuple[str, int, int]
 """`(operation, to, from)`; nodes 0 and 1 are a cell's inputs, 2 and on its intermediate nodes."""
 
+SKIPS = ("skip_connect", "identity")
+"""Operations that are a skip connection."""
+
 _LAST_NODE = 1001  # the 1000th intermediate node
 _PASSED_ON: Edge = ("skip_connect", 2, 1)
 
@@ -95,7 +98,7 @@ class Genotype:
 
     def skip_connects(self) -> int:
         """Skip connections in its distinct cells."""
-        return sum(op == "skip_connect" for cell in self.cells for op, _, _ in cell)
+        return sum(op in SKIPS for cell in self.cells for op, _, _ in cell)
 
     def live(self, index: int) -> tuple[tuple[Edge, ...], tuple[int, ...]]:
         """What the network builds of a distinct cell, by (a) to (c) above.

@@ -8,8 +8,8 @@ import math
 from dataclasses import dataclass
 
 from kdarts.genotypes.genotype import Genotype
-from kdarts.nets.operations import FACTORIZED_REDUCE, RELU_CONV_BN, Conv, Norm, Operation, Reduce, get_operation
-from kdarts.nets.plan import auxiliary_position, check_input_shape, check_reductions, choose_stem, plan_cells
+from kdarts.nets.operations import Conv, Norm, Operation, Reduce, adapter, get_operation
+from kdarts.nets.plan import Frame, auxiliary_position, check_input_shape, check_reductions, choose_stem, plan_cells
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ class _Tally:
 
     def __init__(self, input_shape, channels: int, stem, affine: bool):
         self.cost, self.affine = Cost(), affine
-        size, width, sizes = tuple(input_shape[:2]), input_shape[2], []
+        size, width = tuple(input_shape[:2]), input_shape[2]
+        sizes = [] if stem.parts else [(size, width)]
         for _, operation, stride, factor in stem.parts:
             filters = int(factor * channels)
             cost, size = operation_cost(operation, width, filters, stride, size)
@@ -72,10 +73,9 @@ class _Tally:
 
     def cell(self, plan, edges, outputs: int, partial_channels: int = 1) -> None:
         """Adds a cell; `edges` gives the operations of each edge as `(operation, from)`."""
-        adapt, stride = (FACTORIZED_REDUCE, 2) if plan.after_reduction else (RELU_CONV_BN, 1)
-        (size0, width0), (size1, width1) = self.inputs
-        self._add(adapt, width0, plan.filters, stride, size0)
-        size = self._add(RELU_CONV_BN, width1, plan.filters, 1, size1)
+        for halving, (size, width) in zip((plan.after_reduction, False), self.inputs, strict=True):
+            operation, stride = adapter(halving)
+            size = self._add(operation, width, plan.filters, stride, size)
         inner = tuple(-(-n // 2) for n in size) if plan.reduction else size
         width = plan.filters // partial_channels
         for operation, source in edges:
@@ -88,41 +88,58 @@ class _Tally:
         self.cost += cost
         return size
 
-    def total(self, num_classes: int) -> Cost:
-        """With the classifier."""
-        width = self.inputs[1][1]
-        return self.cost + Cost((width + 1) * num_classes, width * num_classes)
+    def total(self, num_classes: int, head: tuple[int, ...] = ()) -> Cost:
+        """With the classifier; `head` as of `Frame`."""
+        size, width = self.inputs[1]
+        inputs, cost = width * (math.prod(size) if head else 1), self.cost
+        for outputs in (*head, num_classes):
+            cost, inputs = cost + Cost((inputs + 1) * outputs, inputs * outputs), outputs
+        return cost
 
 
 def network_cost(
-    genotype: Genotype, input_shape, num_classes: int, channels: int, cells: int | None = None, stem: str = "auto"
+    genotype: Genotype,
+    input_shape,
+    num_classes: int,
+    channels: int,
+    cells: int | None = None,
+    stem: str = "auto",
+    frame: Frame | None = None,
 ) -> Cost:
     """Cost of the network that `build_network` makes of the same arguments, without building it.
 
     Edges that the network leaves out (`Genotype.live`) are not counted. An input, a node or a cell that exists but that
     nothing reads is counted, as the papers do, though Keras leaves it out of the model.
     """
-    input_shape = check_input_shape(input_shape)
+    input_shape, frame = check_input_shape(input_shape), frame or Frame()
     chosen = choose_stem(stem, input_shape)
     sequence, reductions = genotype.at_depth(cells)
     reductions = check_reductions(reductions, len(sequence))
     for operation in genotype.operations:
         get_operation(operation)
     tally = _Tally(input_shape, channels, chosen, affine=True)
-    for plan, index in zip(plan_cells(len(sequence), channels, reductions, chosen.halved), sequence, strict=True):
+    cells = plan_cells(len(sequence), channels, reductions, chosen.halved, frame.widen)
+    for plan, index in zip(cells, sequence, strict=True):
         edges, outputs = genotype.live(index)
         tally.cell(plan, [(get_operation(operation), source) for operation, _, source in edges], len(outputs))
-    return tally.total(num_classes)
+    return tally.total(num_classes, frame.head)
 
 
 def auxiliary_cost(
-    genotype: Genotype, input_shape, num_classes: int, channels: int, cells: int | None = None, stem: str = "auto"
+    genotype: Genotype,
+    input_shape,
+    num_classes: int,
+    channels: int,
+    cells: int | None = None,
+    stem: str = "auto",
+    frame: Frame | None = None,
 ) -> Cost:
     """Cost of the auxiliary classifier of the same network; it has MACs only while training, so none are counted."""
     sequence, reductions = genotype.at_depth(cells)
     chosen = choose_stem(stem, check_input_shape(input_shape))
     position = auxiliary_position(reductions, len(sequence))
-    plan = plan_cells(len(sequence), channels, reductions, chosen.halved)[position]
+    widen = (frame or Frame()).widen
+    plan = plan_cells(len(sequence), channels, reductions, chosen.halved, widen)[position]
     width = len(genotype.live(sequence[position])[1]) * plan.filters
     weights = width * 128 + 2 * 128 + 4 * 128 * 768 + (0 if chosen.halved else 2 * 768) + 769 * num_classes
     return Cost(params=weights)
@@ -139,12 +156,15 @@ def supernet_cost(
     channels: int,
     candidates=None,
     partial_channels: int = 1,
+    affine: bool = False,
+    head: tuple[int, ...] = (),
 ) -> Cost:
     """Cost of a supernet.
 
-    Its edges `(to, from)` hold every operation, or in each cell those of `candidates`, for one of K channels.
+    Its edges `(to, from)` hold every operation, or in each cell those of `candidates`, for one of K channels; `affine`
+    as of `SearchSpace`, `head` as of `Frame`.
     """
-    tally = _Tally(input_shape, channels, stem, affine=False)
+    tally = _Tally(input_shape, channels, stem, affine)
     pairs = [(operation, source) for _, source in edges for operation in operations]
     for index, cell in enumerate(plan):
         held = (
@@ -153,4 +173,4 @@ def supernet_cost(
             else [p for p, there in zip(pairs, candidates[index].flat, strict=True) if there]
         )
         tally.cell(cell, held, multiplier, partial_channels)
-    return tally.total(num_classes)
+    return tally.total(num_classes, head)

@@ -22,6 +22,8 @@ class FanOut(keras.layers.Layer):
         filters: channels, in and out.
         stride: 1 or 2, of all these edges.
         candidates: which operations each edge has, boolean `[copies, operations]`; None: all.
+        affine: whether operations stand as they do in a network, with the scales and offsets of their normalisations
+            and bare pools; else, as in DARTS' search, without, and each pool is normalised.
 
     Call arguments:
         x: `[batch, height, width, filters]`.
@@ -35,7 +37,14 @@ class FanOut(keras.layers.Layer):
     """
 
     def __init__(
-        self, operations: tuple[Operation, ...], copies: int, filters: int, stride: int = 1, candidates=None, **kwargs
+        self,
+        operations: tuple[Operation, ...],
+        copies: int,
+        filters: int,
+        stride: int = 1,
+        candidates=None,
+        affine: bool = False,
+        **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
         self.operations, self.copies, self.filters, self.stride = operations, copies, filters, stride
@@ -48,10 +57,11 @@ class FanOut(keras.layers.Layer):
                 continue
             self.edges[column] = edges
             if operation.parametric(stride):
-                name = operation.name
-                self.stacks[column] = Stack(operation, len(edges), filters, stride, name=name, dtype=self.dtype_policy)
+                options = {"name": operation.name, "dtype": self.dtype_policy}
+                self.stacks[column] = Stack(operation, len(edges), filters, stride, affine, **options)
             else:
-                self.free[column] = Stack(normalized_pool(operation), 1, filters, stride, dtype=self.dtype_policy)
+                free = operation if affine else normalized_pool(operation)
+                self.free[column] = Stack(free, 1, filters, stride, dtype=self.dtype_policy)
 
     def build(self, input_shape):
         for stack in self.stacks.values():

@@ -1,8 +1,7 @@
-"""What stands around the cells of a network that is made for searching: stems before them, a classifier behind."""
+"""What stands before the cells of a network that is made for searching."""
 
-import keras
+import tensorflow as tf
 
-from kdarts.nets.initializers import uniform
 from kdarts.nets.plan import Stem
 from kdarts.nets.stack import Stack
 
@@ -21,18 +20,21 @@ def make_stems(stem: Stem, channels: int, dtype) -> list[Stack]:
     ]
 
 
-def make_classifier(num_classes: int, width: int, dtype) -> keras.layers.Dense:
-    """The last layer, of so many inputs; it starts as in the papers' framework."""
-    start = uniform(width)
-    name = "classifier"
-    return keras.layers.Dense(num_classes, kernel_initializer=start, bias_initializer=start, name=name, dtype=dtype)
+def run_stems(stems: list[Stack], x, training) -> list:
+    """The first cell's two inputs: what the first and the last stem give, or the images themselves without any."""
+    outputs = [x]
+    for stem in stems:
+        x = stem(tf.nn.relu(x) if stem.reads[0] else x, training=training)
+        outputs.append(x)
+    outputs = outputs[1:] or outputs
+    return [outputs[0], outputs[-1]]
 
 
-def build_chain(stems, cells, classifier, channels: int) -> None:
-    """Makes the variables of stems, cells and classifier, each behind the one before; nothing is computed.
+def build_chain(stems, cells, channels: int) -> None:
+    """Makes the variables of stems and cells, each behind the one before; nothing is computed.
 
     Args:
-        stems, classifier: as made here.
+        stems: as made here.
         cells: layers of two inputs with the number of their `outputs`.
         channels: of an image.
     """
@@ -40,8 +42,7 @@ def build_chain(stems, cells, classifier, channels: int) -> None:
     for stem in stems:
         stem.build((None, None, None, widths[-1]))
         widths.append(stem.filters)
-    before, last = widths[1], widths[-1]
+    before, last = (widths[1:] or widths)[0], widths[-1]
     for cell in cells:
         cell.build((None, None, None, before), (None, None, None, last))
         before, last = last, cell.outputs
-    classifier.build((None, last))

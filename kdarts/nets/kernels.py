@@ -204,7 +204,7 @@ def _wide_depthwise(x, kernel, stride, padding):
     return apply(x, kernel)
 
 
-def normalize(x, scale, offset, mean, variance, training):
+def normalize(x, scale, offset, mean, variance, training, epsilon=EPSILON):
     """Batch normalisation.
 
     Args:
@@ -212,26 +212,27 @@ def normalize(x, scale, offset, mean, variance, training):
         scale, offset: `[channels]`.
         mean, variance: running statistics, `[channels]`.
         training: whether to use the batch's own statistics.
+        epsilon: added to the variance.
 
     Returns:
         The normalised tensor and the new running mean and variance (with the unbiased variance, as PyTorch keeps it).
     """
     if x.dtype == tf.float64 or _twice.get():
-        return _plain_normalize(x, scale, offset, mean, variance, training)
+        return _plain_normalize(x, scale, offset, mean, variance, training, epsilon)
     y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
         x=x,
         scale=tf.cast(scale, mean.dtype),
         offset=tf.cast(offset, mean.dtype),
         mean=mean,
         variance=variance,
-        epsilon=EPSILON,
+        epsilon=epsilon,
         exponential_avg_factor=DECAY,
         is_training=training,
     )
     return y, mean, variance
 
 
-def _plain_normalize(x, scale, offset, mean, variance, training):
+def _plain_normalize(x, scale, offset, mean, variance, training, epsilon):
     if training:
         axes = [0, 1, 2]
         count = tf.cast(tf.size(x) // x.shape[-1], x.dtype)
@@ -242,7 +243,7 @@ def _plain_normalize(x, scale, offset, mean, variance, training):
         new_variance = (1 - DECAY) * variance + DECAY * batch_variance * count / (count - 1)
     else:
         batch_mean, batch_variance, new_mean, new_variance = mean, variance, mean, variance
-    y = (x - batch_mean) * (tf.math.rsqrt(batch_variance + EPSILON) * scale) + offset
+    y = (x - batch_mean) * (tf.math.rsqrt(batch_variance + epsilon) * scale) + offset
     return y, new_mean, new_variance
 
 
@@ -268,8 +269,10 @@ def halved_maximum(x):
     return tf.nn.max_pool2d(x, 2, 2, "VALID")
 
 
-def average_pool(x, stride):
-    """3x3 mean with one pixel of padding on every side that does not count in the mean."""
+def average_pool(x, stride, counted=False):
+    """3x3 mean with one pixel of padding on every side, which counts in the mean as zeros only if `counted`."""
+    if counted:
+        return tf.nn.avg_pool2d(tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]), 3, stride, "VALID")
     if stride == 1:
         if x.shape[-1] < _NARROW and _grouped(x):
             return _narrow_average(x)

@@ -40,6 +40,7 @@ def get_mixing(name: str):
     return MIXINGS[choice("mixing", name, MIXINGS)]
 
 
-def initializer(name: str, seed=None) -> keras.initializers.Initializer:
-    """α at the start, as the papers have it: zero under a sigmoid, else 1e-3 N(0, 1)."""
-    return keras.initializers.Zeros() if name == "sigmoid" else keras.initializers.RandomNormal(0.0, 1e-3, seed)
+def initializer(name: str, scale: float = 1e-3, seed=None) -> keras.initializers.Initializer:
+    """α at the start, as the papers have it: zero under a sigmoid, else `scale` N(0, 1)."""
+    still = name == "sigmoid" or not scale
+    return keras.initializers.Zeros() if still else keras.initializers.RandomNormal(0.0, scale, seed)

@@ -26,6 +26,7 @@ class Mixture(keras.layers.Layer):
         operations: names of the candidates, in α's column order.
         mixing, sampling, candidates, auxiliary_skip, topology, offsets: as of `Supernet`.
         shares: whether edges have shares of their nodes, by a β.
+        alpha_scale: as of `SearchSpace`.
 
     Attributes:
         alphas: variables `[edges, operations]`.
@@ -47,6 +48,7 @@ class Mixture(keras.layers.Layer):
         auxiliary_skip: bool = False,
         topology: Topology | None = None,
         offsets: Mapping[str, float] | None = None,
+        alpha_scale: float = 1e-3,
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
@@ -59,7 +61,7 @@ class Mixture(keras.layers.Layer):
         self._incoming = np.array([[self.inputs or to] for to, _ in edges])
         self._all = [edge_row(to, source) for to, source in edges], edge_row(nodes + 2, 0)
         self._offsets = attention_row((offsets or {}).items(), operations)
-        shape, start = (len(edges), len(operations)), mixings.initializer(mixing)
+        shape, start = (len(edges), len(operations)), mixings.initializer(mixing, alpha_scale)
         self.alphas = [self.add_weight(name=f"alpha_{i}", shape=shape, initializer=start) for i in range(sets)]
         for alpha, present in zip(self.alphas, self.candidates or [], strict=False):
             alpha.assign(tf.where(present, alpha, 0.0))

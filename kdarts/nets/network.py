@@ -10,10 +10,10 @@ from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.nets.auxiliary import AuxiliaryNetwork, auxiliary_head
 from kdarts.nets.drop_path import DropPath
-from kdarts.nets.initializers import uniform
+from kdarts.nets.head import make_head
 from kdarts.nets.layers import apply_operation
-from kdarts.nets.operations import FACTORIZED_REDUCE, RELU_CONV_BN, get_operation
-from kdarts.nets.plan import auxiliary_position, check_input_shape, check_reductions, choose_stem, plan_cells
+from kdarts.nets.operations import adapter, get_operation
+from kdarts.nets.plan import Frame, auxiliary_position, check_input_shape, check_reductions, choose_stem, plan_cells
 
 
 def build_network(
@@ -26,6 +26,7 @@ def build_network(
     drop_path: float = 0.0,
     stem: str = "auto",
     seed: int | None = None,
+    frame: Frame | None = None,
 ) -> keras.Model:
     """Builds the network of a genotype (DARTS section 3.2, D-DARTS section 4) from stock Keras layers.
 
@@ -41,8 +42,9 @@ def build_network(
             training, and its loss counts the second by 0.4.
         drop_path: final drop-path rate, 0 to below 1 (see `DropPathSchedule`): of every operation but the identity
             (DARTS), or, where the genotype has a sequence, of every node's sum (D-DARTS' code).
-        stem: "auto" (by image size) or one of `STEMS`: "cifar", "small", "imagenet", "imagenet_quarter".
+        stem: "auto" (by image size) or one of `STEMS`: "none", "cifar", "small", "imagenet", "imagenet_quarter".
         seed: of the drop-path masks.
+        frame: what holds the cells; None: DARTS' frame.
 
     Returns:
         A model from images, channels last, float32, to logits `[batch, num_classes]`.
@@ -58,12 +60,13 @@ def build_network(
     sequence, reductions = genotype.at_depth(cells)
     reductions = check_reductions(reductions, len(sequence))
     chosen = choose_stem(stem, input_shape)
-    plan = plan_cells(len(sequence), channels, reductions, chosen.halved)
+    frame = frame or Frame()
+    plan = plan_cells(len(sequence), channels, reductions, chosen.halved, frame.widen)
     for operation in genotype.operations:
         get_operation(operation)
 
     x = inputs = keras.Input(input_shape, name="image")
-    states = []
+    states = [] if chosen.parts else [x]
     for name, operation, stride, width in chosen.parts:
         x = apply_operation(operation, x, int(width * channels), stride, name)
         states.append(x)
@@ -78,31 +81,38 @@ def build_network(
 
     for position, (cell, index) in enumerate(zip(plan, sequence, strict=True)):
         found, name = genotype.live(index), f"cells.{position}"
-        s0, s1 = s1, _cell(*found, individual, s0, s1, cell, name, drop)
+        s0, s1 = s1, _cell(*found, individual, s0, s1, cell, frame.epsilon, name, drop)
         if auxiliary and position == aux_at:
             aux_logits = auxiliary_head(s1, num_classes, imagenet=chosen.halved)
-    x = layers.GlobalAveragePooling2D(name="pool")(s1)
-    fan_in = uniform(x.shape[-1])
-    dense = layers.Dense(
-        num_classes, kernel_initializer=fan_in, bias_initializer=fan_in, dtype="float32", name="classifier"
-    )
+    logits = _classified(s1, frame.head, num_classes)
     name = genotype.name or "network"
     if auxiliary:
-        return AuxiliaryNetwork(inputs, [dense(x), aux_logits], name=name)
-    return keras.Model(inputs, dense(x), name=name)
+        return AuxiliaryNetwork(inputs, [logits, aux_logits], name=name)
+    return keras.Model(inputs, logits, name=name)
 
 
-def _cell(edges, outputs, individual, s0, s1, plan, name, drop):
+def _classified(x, head, num_classes):
+    """The logits, float32, from the last cell's output; `head` as of `Frame`."""
+    if head:
+        x = layers.Permute((3, 1, 2), name="flatten.channels_first")(x)
+        x = layers.Flatten(name="flatten")(x)
+    else:
+        x = layers.GlobalAveragePooling2D(name="pool")(x)
+    for layer in make_head(head, num_classes, x.shape[-1], "float32"):
+        x = layer(x)
+    return x
+
+
+def _cell(edges, outputs, individual, s0, s1, plan, epsilon, name, drop):
     """One cell: adapt both inputs, sum each node's edges, join the output nodes.
 
     `drop(x, name)` is drop-path: in DARTS on every edge but identities, in D-DARTS, whose cells are `individual`, on
     every node's sum.
     """
-    adapt, stride = (FACTORIZED_REDUCE, 2) if plan.after_reduction else (RELU_CONV_BN, 1)
-    nodes = {
-        0: apply_operation(adapt, s0, plan.filters, stride, f"{name}.preprocess0"),
-        1: apply_operation(RELU_CONV_BN, s1, plan.filters, 1, f"{name}.preprocess1"),
-    }
+    nodes = {}
+    for number, (halving, x) in enumerate(((plan.after_reduction, s0), (False, s1))):
+        adapt, stride = adapter(halving, epsilon)
+        nodes[number] = apply_operation(adapt, x, plan.filters, stride, f"{name}.preprocess{number}")
     numbers = _edge_numbers(edges, individual)
     for node in sorted({to for _, to, _ in edges}):
         arriving = []

@@ -4,7 +4,7 @@ A definition says which layers an operation has, their sizes and their order, an
 The evaluation network (`kdarts.nets.network`) and the fast search form (`kdarts.nets.stack`) both interpret it.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kdarts.genotypes.registry import Registry
 
@@ -35,7 +35,9 @@ class Conv:
 
 @dataclass(frozen=True)
 class Norm:
-    """Batch normalisation."""
+    """Batch normalisation; `epsilon` is added to the variance."""
+
+    epsilon: float = 1e-5
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,10 @@ class Reduce:
 
 @dataclass(frozen=True)
 class Pool:
-    """3x3 pooling, one pixel of padding; `kind` is "max" or "avg" (the padding does not count in the mean)."""
+    """3x3 pooling, one pixel of padding; `kind` is "max" or "avg", `counted` whether the padding counts in the mean."""
 
     kind: str
+    counted: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,21 @@ FACTORIZED_REDUCE = Operation("factorized_reduce", (), (Relu(), Reduce(), Norm()
 RELU_CONV_BN = Operation("relu_conv_bn", (Relu(), Conv(), Norm()))
 """Changes the channels alone: the second way."""
 
+
+def adapter(halving: bool, epsilon: float = 1e-5) -> tuple[Operation, int]:
+    """How a cell adapts an input, and at which stride.
+
+    Args:
+        halving: whether the image must be halved.
+        epsilon: of the normalisation.
+    """
+    operation, stride = (FACTORIZED_REDUCE, 2) if halving else (RELU_CONV_BN, 1)
+    if epsilon == Norm().epsilon:
+        return operation, stride
+    steps = tuple(Norm(epsilon) if isinstance(step, Norm) else step for step in operation.layers(stride))
+    return replace(operation, **{"strided_steps" if halving else "steps": steps}), stride
+
+
 _OPERATIONS = Registry("operation")
 
 
@@ -159,5 +177,7 @@ for _operation in (
     simple("simple_conv_3x3", 3),
     simple("simple_conv_5x5", 5),
     bottleneck("bottleneck_1x3x1", 3),
+    Operation("avg_pool_3x3_padded", (Pool("avg", counted=True),)),
+    Operation("identity", (), (Relu(), Conv(strided=(True, True)), Norm(1e-3))),
 ):
     register_operation(_operation)

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from kdarts.genotypes.path_space import Slot
 from kdarts.nets.drop_path import DropPath
-from kdarts.nets.operations import FACTORIZED_REDUCE, RELU_CONV_BN, get_operation
+from kdarts.nets.operations import adapter, get_operation
 from kdarts.nets.stack import Stack
 
 
@@ -48,11 +48,10 @@ class PathCell(keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)
         self.slots, self.concat, self.filters, self.drop_path = slots, concat, filters, drop_path
         options = {"affine": affine, "dtype": self.dtype_policy}
-        adapt = (FACTORIZED_REDUCE, 2) if after_reduction else (RELU_CONV_BN, 1)
-        self.preprocess = [
-            Stack(adapt[0], 1, filters, adapt[1], name="preprocess0", **options),
-            Stack(RELU_CONV_BN, 1, filters, name="preprocess1", **options),
-        ]
+        self.preprocess = []
+        for number, halving in enumerate((after_reduction, False)):
+            operation, stride = adapter(halving)
+            self.preprocess.append(Stack(operation, 1, filters, stride, name=f"preprocess{number}", **options))
         self.edges = []
         for to, source, names in slots:
             stride = 2 if reduction and source < 2 else 1

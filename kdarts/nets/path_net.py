@@ -7,7 +7,8 @@ import tensorflow as tf
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.path_space import PathSpace
 from kdarts.nets.drop_path import DropPath
-from kdarts.nets.frame import build_chain, make_classifier, make_stems
+from kdarts.nets.frame import build_chain, make_stems, run_stems
+from kdarts.nets.head import make_head
 from kdarts.nets.kernels import DECAY
 from kdarts.nets.path_cell import PathCell
 from kdarts.nets.plan import check_input_shape, check_reductions, choose_stem, plan_cells
@@ -76,7 +77,7 @@ class PathNetwork(keras.Model):
             )
             for index, cell in enumerate(self.plan)
         ]
-        self.classifier = make_classifier(num_classes, self.cells[-1].outputs, dtype.variable_dtype)
+        [self.classifier] = make_head((), num_classes, self.cells[-1].outputs, dtype.variable_dtype)
         self.chosen = self.add_weight(
             name="chosen", shape=(space.edges,), dtype="int32", trainable=False, autocast=False
         )
@@ -85,7 +86,8 @@ class PathNetwork(keras.Model):
 
     def build(self):
         """Makes the variables; nothing is computed."""
-        build_chain(self.stems, self.cells, self.classifier, self.image_shape[-1])
+        build_chain(self.stems, self.cells, self.image_shape[-1])
+        self.classifier.build((None, self.cells[-1].outputs))
         if self.drop_path is not None:
             self.drop_path.build(None)
         self.built = True
@@ -108,11 +110,7 @@ class PathNetwork(keras.Model):
         return self._logits(x, paths, training)
 
     def _logits(self, x, choice, training):
-        x, stems = tf.cast(x, self.compute_dtype), []
-        for stem in self.stems:
-            x = stem(tf.nn.relu(x) if stem.reads[0] else x, training=training)
-            stems.append(x)
-        s0, s1 = stems[0], stems[-1]
+        s0, s1 = run_stems(self.stems, tf.cast(x, self.compute_dtype), training)
         normal = len(self.space.cells[0])
         halves = choice[..., :normal], choice[..., normal:]
         for cell, plan in zip(self.cells, self.plan, strict=True):

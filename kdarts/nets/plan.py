@@ -29,15 +29,47 @@ _STEM0_ONCE = Operation("stem0", (_HALF, Norm(), Relu(), Conv((3, 3)), Norm()), 
 _STEM1 = Operation("stem1", (Relu(), _FULL, Norm()), prefix="")
 
 STEMS = {
+    "none": Stem(()),
     "cifar": Stem((("stem", _CONV_BN, 1, 3),)),
     "small": Stem((("stem", _CONV_BN, 1, 1),)),
     "imagenet": Stem((("stem0", _STEM0, 2, 1), ("stem1", _STEM1, 2, 1)), halved=True),
     "imagenet_wide": Stem((("stem0", _STEM0, 2, 3), ("stem1", _STEM1, 2, 3)), halved=True),
     "imagenet_quarter": Stem((("stem0", _STEM0_ONCE, 2, 1), ("stem1", _STEM1, 2, 1)), halved=True),
 }
-"""`cifar`: 3x3 convolution to three times the channels; `small`: to the channels alone; `imagenet`: to an
-eighth of the size; `imagenet_wide`: with three times the channels, as PC-DARTS searches; `imagenet_quarter`: to a
-quarter, with the same weights, for DARTOpti's networks, whose three reductions leave 7 pixels of 224 (its code)."""
+"""`none`: the image is both inputs; `cifar`: 3x3 convolution to three times the channels; `small`: to the channels
+alone; `imagenet`: to an eighth of the size; `imagenet_wide`: with three times the channels, as PC-DARTS searches;
+`imagenet_quarter`: to a quarter, with the same weights, for DARTOpti's networks, whose three reductions leave 7 pixels
+of 224 (its code)."""
+
+WIDENINGS = ("at", "after")
+"""Where the width doubles: at a reduction, or in the cell after it."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What holds the cells, behind the stem. The defaults are DARTS'.
+
+    Attributes:
+        head: widths of the classifier's hidden layers, each behind a ReLU, which read the whole of the last cell's
+            output, flattened channel by channel; (): the mean of each channel goes straight to the logits.
+        widen: "at" or "after" (see `WIDENINGS`).
+        epsilon: of the normalisations that adapt a cell's inputs.
+
+    Raises:
+        KdartsError: if a number is out of its range.
+    """
+
+    head: tuple[int, ...] = ()
+    widen: str = "at"
+    epsilon: float = 1e-5
+
+    def __post_init__(self):
+        object.__setattr__(self, "head", tuple(self.head))
+        choice("widen", self.widen, WIDENINGS)
+        if any(type(width) is not int or width < 1 for width in self.head):
+            raise KdartsError(f"head {self.head}: needs whole numbers from 1, the widths of hidden layers, or none")
+        if not 0 < self.epsilon < 1:
+            raise KdartsError(f"epsilon {self.epsilon}: needs 0 < epsilon < 1")
 
 
 @dataclass(frozen=True)
@@ -47,6 +79,22 @@ class CellPlan:
     filters: int
     reduction: bool
     after_reduction: bool
+
+
+def final_size(size, stem: Stem, plan) -> tuple[int, int]:
+    """Height and width of the last cell's output.
+
+    Args:
+        size: height and width of an image, in pixels.
+        stem: before the cells.
+        plan: the cells.
+    """
+    strides = [1 + cell.reduction for cell in plan]
+    for _, operation, stride, _ in stem.parts:
+        strides += [stride for step in operation.layers(stride) if isinstance(step, Conv) and any(step.strided)]
+    for stride in strides:
+        size = tuple(-(-side // stride) for side in size)
+    return tuple(size)
 
 
 def check_input_shape(input_shape) -> tuple[int, int, int]:
@@ -80,8 +128,8 @@ def auxiliary_position(reductions, cells: int) -> int:
     return max(reductions) if reductions else 2 * cells // 3
 
 
-def plan_cells(cells: int, channels: int, reductions, halved: bool = False) -> list[CellPlan]:
-    """The cells in order; the width doubles at each reduction."""
+def plan_cells(cells: int, channels: int, reductions, halved: bool = False, widen: str = "at") -> list[CellPlan]:
+    """The cells in order; the width doubles at each reduction, or after it (see `WIDENINGS`)."""
     if cells < 1:
         raise KdartsError(f"cells {cells}: needs at least 1")
     if channels < 2 or channels % 2:
@@ -89,7 +137,8 @@ def plan_cells(cells: int, channels: int, reductions, halved: bool = False) -> l
     plan, before = [], halved
     for index in range(cells):
         reduction = index in reductions
-        channels *= 2 if reduction else 1
+        widening = index if widen == "at" else index - 1
+        channels *= 2 if widening in reductions else 1
         plan.append(CellPlan(channels, reduction, before))
         before = reduction
     return plan

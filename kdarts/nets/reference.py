@@ -84,7 +84,9 @@ def _supernet_values(model: Supernet, state: _State) -> list:
             numbers = [e for e, (_, start) in enumerate(model.edges) if start == source]
             names = [_operation_names(model, index, e, state) for e in numbers]
             pending += _fan_out_values(fan_out, names, state)
-    return pending + _dense_values(model.classifier, "classifier", state)
+    for layer in (*model.hidden, model.classifier):
+        pending += _dense_values(layer, layer.name, state)
+    return pending
 
 
 def _operation_names(model: Supernet, cell: int, edge: int, state: _State) -> dict[int, str]:

@@ -6,7 +6,7 @@ import tensorflow as tf
 from kdarts.genotypes.topology import Topology
 from kdarts.nets import kernels, partial
 from kdarts.nets.fan_out import FanOut
-from kdarts.nets.operations import FACTORIZED_REDUCE, RELU_CONV_BN, Operation
+from kdarts.nets.operations import Operation, adapter
 from kdarts.nets.stack import Stack
 
 
@@ -34,9 +34,11 @@ class SearchCell(keras.layers.Layer):
         candidates: which operations each edge has, boolean `[edges, operations]`; None: all.
         partial_channels: K: one of K channels goes through the candidates, the others pass by (see `partial`).
         topology: the two inputs that each node reads; None: every earlier one.
+        affine: as of `FanOut`; the input's adapters too have scales and offsets.
+        epsilon: of the normalisations that adapt the inputs.
 
     Attributes:
-        sources: nodes that edges leave, ascending; `fan_outs` has an item for each.
+        sources: nodes that edges leave, ascending; `fan_outs` has an item for each, and `rows` their edges.
 
     Call arguments:
         s0, s1: outputs of the cell before last and of the last one.
@@ -59,6 +61,8 @@ class SearchCell(keras.layers.Layer):
         candidates=None,
         partial_channels: int = 1,
         topology: Topology | None = None,
+        affine: bool = False,
+        epsilon: float = 1e-5,
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
@@ -66,20 +70,20 @@ class SearchCell(keras.layers.Layer):
         self.reduction, self.after_reduction = reduction, after_reduction
         self.partial_channels, self.width = partial_channels, filters // partial_channels
         dtype = self.dtype_policy
-        adapt = (FACTORIZED_REDUCE, 2) if after_reduction else (RELU_CONV_BN, 1)
-        self.preprocess = [
-            Stack(adapt[0], 1, filters, adapt[1], name="preprocess0", dtype=dtype),
-            Stack(RELU_CONV_BN, 1, filters, name="preprocess1", dtype=dtype),
-        ]
+        self.preprocess = []
+        for number, halving in enumerate((after_reduction, False)):
+            operation, stride = adapter(halving, epsilon)
+            name = f"preprocess{number}"
+            self.preprocess.append(Stack(operation, 1, filters, stride, affine, name=name, dtype=dtype))
         self.edges = edge_sources(nodes, topology)
         self.sources = sorted({source for _, source in self.edges})
+        self.rows = [[e for e, (_, start) in enumerate(self.edges) if start == source] for source in self.sources]
         self.fan_outs = []
-        for source in self.sources:
+        for source, rows in zip(self.sources, self.rows, strict=True):
             stride = 2 if reduction and source < 2 else 1
-            rows = [e for e, (_, start) in enumerate(self.edges) if start == source]
             left = None if candidates is None else candidates[rows]
-            name = f"from_{source}"
-            self.fan_outs.append(FanOut(operations, len(rows), self.width, stride, left, name=name, dtype=dtype))
+            size, name = (len(rows), self.width), f"from_{source}"
+            self.fan_outs.append(FanOut(operations, *size, stride, left, affine, name=name, dtype=dtype))
 
     @property
     def outputs(self) -> int:

@@ -3,14 +3,17 @@
 import math
 from dataclasses import dataclass
 
-from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.genotypes.registry import Registry
 from kdarts.nets.operations import Operation, get_operation
+from kdarts.nets.plan import STEMS, Frame
+
+_DARTS = Frame()
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """Candidates of an edge and the size of a cell.
+    """Candidates of an edge, the size of a cell, and what a supernet of them is like where nothing else is asked for.
 
     Attributes:
         name: as `--space` spells it.
@@ -18,6 +21,11 @@ class SearchSpace:
         nodes: default number of intermediate nodes of a cell.
         multiplier: default number of nodes whose concatenation is a cell's output.
         source: paper it comes from.
+        stem: default stem: "auto" (by image size) or one of `STEMS`.
+        frame: default frame.
+        affine: whether candidates stand in a search as they do in a network, with the scales and offsets of their
+            normalisations and bare pools; else, as in DARTS' search, without, and each pool is normalised.
+        alpha_scale: standard deviation of α at the start, from 0, where the mixing does not start from zero anyway.
     """
 
     name: str
@@ -25,12 +33,17 @@ class SearchSpace:
     nodes: int = 4
     multiplier: int = 4
     source: str = ""
+    stem: str = "auto"
+    frame: Frame = _DARTS
+    affine: bool = False
+    alpha_scale: float = 1e-3
 
     def __post_init__(self):
         if len(self.operations) < 2 or len(set(self.operations)) < len(self.operations):
             raise KdartsError(f"space {self.name!r}: needs two or more different operations, got {self.operations}")
         for name in self.operations:
             get_operation(name)
+        choice("stem", self.stem, ("auto", *STEMS))
 
     @property
     def candidates(self) -> tuple[Operation, ...]:
@@ -112,3 +125,16 @@ for _number, _learned in enumerate(
     # The paper has either pooling in them and does not say which.
     _kept = ("none", "max_pool_3x3", "skip_connect", *_learned)
     register_space(SearchSpace(f"ss{_number}", _kept, source=f"eDARTS, Siddiqui et al., Table I: SS{_number}"))
+register_space(
+    SearchSpace(
+        "course",
+        (*_LEARNED, "max_pool_3x3", "avg_pool_3x3_padded", "identity", "none"),
+        nodes=3,
+        multiplier=3,
+        source="course project, Voronkova, section 4.2 and its program: DARTS with smaller cells in a plainer network",
+        stem="none",
+        frame=Frame(head=(2048, 1024, 256), widen="after", epsilon=1e-3),
+        affine=True,
+        alpha_scale=0.0,
+    )
+)

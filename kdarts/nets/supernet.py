@@ -1,5 +1,6 @@
 """The supernet: all networks of a space at once, with α (and β) as trainable variables."""
 
+import dataclasses
 from collections.abc import Mapping
 
 import keras
@@ -9,17 +10,22 @@ import tensorflow as tf
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.topology import check_topology, parse_topology
 from kdarts.nets.cost import Cost, supernet_cost
-from kdarts.nets.frame import build_chain, make_classifier, make_stems
+from kdarts.nets.frame import build_chain, make_stems, run_stems
+from kdarts.nets.head import flattened, head_inputs, make_head
 from kdarts.nets.mixture import Mixture
 from kdarts.nets.operations import FACTORIZED_REDUCE, Operation
 from kdarts.nets.partial import check_partial_channels
-from kdarts.nets.plan import check_input_shape, check_reductions, choose_stem, plan_cells, share_cells
+from kdarts.nets.plan import Frame, check_input_shape, check_reductions, choose_stem, plan_cells, share_cells
 from kdarts.nets.recompute import recomputed
 from kdarts.nets.search_cell import SearchCell, edge_sources
 from kdarts.nets.spaces import SearchSpace, get_space
 
 AUXILIARY_SKIP = Operation("auxiliary_skip", (), FACTORIZED_REDUCE.strided_steps)
 """Stands beside the candidates, so it is none that a genotype could name."""
+
+_KEPT = ("num_classes", "channels", "reductions", "sharing", "mixing", "nodes", "multiplier", "recompute")
+_KEPT += ("partial_channels", "skip_dropout", "sampling", "auxiliary_skip", "topology", "offsets")
+"""Arguments that a supernet keeps as they are."""
 
 
 @keras.saving.register_keras_serializable("kdarts")
@@ -39,8 +45,8 @@ class Supernet(keras.Model):
             1: all of them, and there is no β.
         nodes: intermediate nodes of a cell; None: the space's.
         multiplier: nodes in a cell's output, counted from the last; None: the space's, or all where a cell has fewer.
-        stem: "auto" (by image size) or one of `STEMS`: "cifar", "small", "imagenet", "imagenet_wide",
-            "imagenet_quarter".
+        stem: "auto" (the space's, or by image size) or one of `STEMS`: "none", "cifar", "small", "imagenet",
+            "imagenet_wide", "imagenet_quarter".
         recompute: whether a cell's activations are forgotten and made again for its gradient: less memory, more time.
         candidates: for each α which operations an edge still has, boolean `[edges, operations]`; None: all. The
             others have no weights and cost nothing; their α is 0 and their weight after mixing too.
@@ -52,6 +58,7 @@ class Supernet(keras.Model):
         topology: the two inputs that each node reads, as pairs or in the text form of `parse_topology`: only these
             edges exist, and α has a row for each (eDARTS, section III-B); None: every earlier node.
         offsets: constants by operation that α is given before mixing (see `attention`); None: none.
+        frame: what holds the cells, a `Frame` or a dictionary of its fields; None: the space's.
 
     Attributes:
         alphas: variables `[edges, operations]`, one for each distinct cell.
@@ -89,6 +96,7 @@ class Supernet(keras.Model):
         auxiliary_skip: bool = False,
         topology=None,
         offsets: Mapping[str, float] | None = None,
+        frame: Frame | dict | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -102,8 +110,10 @@ class Supernet(keras.Model):
         if not 1 <= self.multiplier <= self.nodes:
             raise KdartsError(f"multiplier {self.multiplier}: allowed is 1 to the {self.nodes} nodes of a cell")
         self.reductions = check_reductions(reductions, cells)
-        self._stem_name, self._stem = stem, choose_stem(stem, self.image_shape)
-        self.plan = plan_cells(cells, channels, self.reductions, self._stem.halved)
+        self._stem_name = self.space.stem if stem == "auto" else stem
+        self._stem = choose_stem(self._stem_name, self.image_shape)
+        self.frame = Frame(**frame) if isinstance(frame, dict) else frame or self.space.frame
+        self.plan = plan_cells(cells, channels, self.reductions, self._stem.halved, self.frame.widen)
         self.partial_channels = check_partial_channels(partial_channels, self.plan)
         self.sequence = share_cells(sharing, self.plan)
         self.sharing = sharing
@@ -128,6 +138,7 @@ class Supernet(keras.Model):
             auxiliary_skip,
             topology,
             self.offsets,
+            self.space.alpha_scale,
             name="mixture",
             dtype="float64" if dtype.variable_dtype == "float64" else "float32",
         )
@@ -143,15 +154,18 @@ class Supernet(keras.Model):
                 self._candidates_of(index),
                 partial_channels,
                 topology,
+                self.space.affine,
+                self.frame.epsilon,
                 name=f"cell_{index}",
                 dtype=dtype,
             )
             for index, cell in enumerate(self.plan)
         ]
         self.pool = keras.layers.GlobalAveragePooling2D(dtype=dtype.variable_dtype)
-        self.classifier = make_classifier(num_classes, self.cells[-1].outputs, dtype.variable_dtype)
-        sources = sorted({source for _, source in self.edges})
-        self._rows = [[e for e, (_, source) in enumerate(self.edges) if source == j] for j in sources]
+        head = self.frame.head
+        inputs = head_inputs(head, self.cells[-1].outputs, self.image_shape[:2], self._stem, self.plan)
+        *self.hidden, self.classifier = make_head(head, num_classes, inputs, dtype.variable_dtype)
+        self._widths = [inputs, *head]
         if skip_dropout:
             self.skip_dropout_rate = self.add_weight(
                 name="skip_dropout_rate",
@@ -165,7 +179,9 @@ class Supernet(keras.Model):
 
     def build(self):
         """Makes the variables; nothing is computed."""
-        build_chain(self.stems, self.cells, self.classifier, self.image_shape[-1])
+        build_chain(self.stems, self.cells, self.image_shape[-1])
+        for layer, width in zip((*self.hidden, self.classifier), self._widths, strict=True):
+            layer.build((None, width))
         self.built = True
 
     def _candidates_of(self, index: int):
@@ -213,6 +229,8 @@ class Supernet(keras.Model):
             self.channels,
             self.mixture.candidates and [self._candidates_of(index) for index in range(len(self.cells))],
             self.partial_channels,
+            self.space.affine,
+            self.frame.head,
         )
 
     def call(self, x, training=False):
@@ -230,11 +248,8 @@ class Supernet(keras.Model):
             x, training: as of the call.
             mixtures: for each α what its cells weigh by, as of `Mixture.drawn`, whose place they take.
         """
-        x, stems = tf.cast(x, self.compute_dtype), []
-        for stem in self.stems:
-            x = stem(tf.nn.relu(x) if stem.reads[0] else x, training=training)
-            stems.append(x)
-        states, mixtures = [stems[0], stems[-1]], self.mixture.drawn(training) if mixtures is None else mixtures
+        states = run_stems(self.stems, tf.cast(x, self.compute_dtype), training)
+        mixtures = self.mixture.drawn(training) if mixtures is None else mixtures
         for index in range(len(self.cells)):
             states.append(self.run_cell(index, *states[-2:], *mixtures[self.sequence[index]], training))
         return states
@@ -252,10 +267,10 @@ class Supernet(keras.Model):
         """
         cell, options = self.cells[index], {"training": training, "only": only}
         if shares is not None:
-            weights, options["shares"] = weights * shares[:, None], [tf.gather(shares, rows) for rows in self._rows]
+            weights, options["shares"] = weights * shares[:, None], [tf.gather(shares, rows) for rows in cell.rows]
         if weights.shape[1] < len(self._operations):
             weights = tf.pad(weights, [[0, 0], [0, 1]])
-        mixing = [tf.gather(weights, rows) for rows in self._rows]
+        mixing = [tf.gather(weights, rows) for rows in cell.rows]
         if training and self.skip_dropout:
             seed = tf.stack([tf.convert_to_tensor(self.mixture.draws), index])
             options["dropout"] = tf.convert_to_tensor(self.skip_dropout_rate), seed
@@ -265,29 +280,20 @@ class Supernet(keras.Model):
 
     def classify(self, x):
         """Logits from the last cell's output."""
-        return self.classifier(self.pool(x))
+        x = flattened(tf.cast(x, self.variable_dtype)) if self.hidden else self.pool(x)
+        for layer in self.hidden:
+            x = layer(x)
+        return self.classifier(x)
 
     def get_config(self):
         config = super().get_config()
         config.update(
             space=self.space.name,
             input_shape=self.image_shape,
-            num_classes=self.num_classes,
-            channels=self.channels,
             cells=len(self.plan),
-            reductions=self.reductions,
-            sharing=self.sharing,
-            mixing=self.mixing,
-            nodes=self.nodes,
-            multiplier=self.multiplier,
             stem=self._stem_name,
-            recompute=self.recompute,
-            partial_channels=self.partial_channels,
             candidates=self.mixture.candidates and [present.tolist() for present in self.mixture.candidates],
-            skip_dropout=self.skip_dropout,
-            sampling=self.sampling,
-            auxiliary_skip=self.auxiliary_skip,
-            topology=self.topology,
-            offsets=dict(self.offsets),
+            frame=dataclasses.asdict(self.frame),
+            **{name: getattr(self, name) for name in _KEPT},
         )
         return config

@@ -110,7 +110,8 @@ def run_search(
     if accuracy is None:
         accuracy = search.evaluate(evaluation, verbose=0, return_dict=True)["accuracy"]
     net, genotype = search.supernet, record.write()
-    cost = network_cost(genotype, net.image_shape, net.num_classes, net.channels, len(net.plan))
+    size = net.image_shape, net.num_classes, net.channels, len(net.plan)
+    cost = network_cost(genotype, *size, net.space.stem, net.frame)
     summary = {
         **about,
         "epochs": len(history),

@@ -3,8 +3,7 @@
 import numpy as np
 
 from kdarts.genotypes.edges import node_rows
-
-SKIP = "skip_connect"
+from kdarts.genotypes.genotype import SKIPS
 
 
 def narrow(weights: np.ndarray, present: np.ndarray, operations: int) -> np.ndarray:
@@ -47,7 +46,7 @@ def select(weights: np.ndarray, operations: tuple[str, ...], max_skips: int | No
             present[:, column] = False
     while True:
         chosen = _chosen(weights, present)
-        skips = [(row, column) for row, column, _, _ in chosen if operations[column] == SKIP]
+        skips = [(row, column) for row, column, _, _ in chosen if operations[column] in SKIPS]
         more = [place for place in skips if weights[place] > 0]
         if max_skips is None or len(skips) <= max_skips or not more:
             return [(operations[column], to, source) for _, column, to, source in chosen]

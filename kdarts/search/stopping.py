@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kdarts.genotypes.errors import choice
-from kdarts.genotypes.genotype import Genotype
+from kdarts.genotypes.genotype import SKIPS, Genotype
 from kdarts.nets.operations import get_operation
 from kdarts.search.method import Method
 
@@ -49,7 +49,7 @@ def distance(so_far: SoFar, method: Method) -> bool:
 
 def skips(so_far: SoFar, method: Method) -> bool:
     """Once a cell has `stop_skips` skip connections or more (DARTS+, Liang et al. 2019, criterion 1)."""
-    most = max(sum(operation == "skip_connect" for operation, _, _ in cell) for cell in so_far.genotype.cells)
+    most = max(sum(operation in SKIPS for operation, _, _ in cell) for cell in so_far.genotype.cells)
     return so_far.counting(method) > 0 and most >= method.stop_skips
 
 

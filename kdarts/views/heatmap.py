@@ -10,8 +10,11 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.views import figure as house
+
+ORDERS = ("target", "source")
+"""How the edges of a heat map are ordered."""
 
 _CELL = (0.36, 0.27)
 """Inches of one value: room for `-0.00` in small type."""
@@ -24,6 +27,7 @@ def draw_alphas(
     edges: Sequence[str] | None = None,
     label: str = "mixing weight",
     title: str | None = None,
+    order: str = "target",
 ) -> None:
     """Writes one heat map for each α set, side by side or in a grid, under one common colour scale.
 
@@ -32,16 +36,20 @@ def draw_alphas(
             (no unit; 0 to 1 for softmax and sigmoid). NaN stands for a candidate that is not there and is left blank.
         operations: names of the operations, in the order of the columns of `alphas`; the first is drawn on top.
         path: file to write, ending in .svg, .png or .pdf.
-        edges: a label for each edge; None: see `edge_labels`.
+        edges: a label for each edge, such as "0→2" (for the order "source" all of this form); None: see `edge_labels`.
         label: what the values are, beside the colour bar.
         title: above the whole figure; None: none.
+        order: of the edges: "target", α's own, by the node that they lead to, or "source", by the one that they leave,
+            with labels such as "0, 2".
 
     Raises:
-        KdartsError: if shapes and names do not fit together, a value is infinite, the suffix is unknown, or the file
-            cannot be written.
+        KdartsError: if there is no such order, shapes and names do not fit together, a value is infinite, the suffix is
+            unknown, or the file cannot be written.
     """
     house.image_format(path)
     panels = _checked(alphas, operations, edges)
+    if choice("order", order, ORDERS) == "source":
+        panels, edges = _by_source(panels, edges)
     with house.style():
         house.save(_figure(panels, [house.plain(str(o)) for o in operations], edges, label, title), path)
 
@@ -63,6 +71,16 @@ def edge_labels(count: int) -> list[str]:
         if len(labels) == count:
             return labels
     return [str(i) for i in range(count)]
+
+
+def _by_source(panels, edges):
+    """The panels and their labels with the edges in the order of their sources."""
+    given = edges or edge_labels(len(next(iter(panels.values()))))
+    if any(len(panel) != len(given) for panel in panels.values()):
+        raise KdartsError("heat map: order 'source' needs cells of the same number of edges")
+    ends = [tuple(int(end) for end in label.split("→")) for label in given]
+    rows = sorted(range(len(given)), key=ends.__getitem__)
+    return {name: panel[rows] for name, panel in panels.items()}, ["{}, {}".format(*ends[row]) for row in rows]
 
 
 def _checked(alphas, operations, edges) -> dict[str, np.ndarray]:
@@ -90,7 +108,7 @@ def _figure(panels, operations, edges, label, title):
     rows, most = len(operations), max(values.shape[0] for values in panels.values())
     wide, high = most * _CELL[0], rows * _CELL[1]
     left = 0.3 + max(house.text_width(name, house.SMALL_SIZE) for name in operations)
-    right, gap, below, above = 0.85, 0.35, 0.5, 0.3
+    right, gap, below, above = 0.95, 0.35, 0.5, 0.3
     columns = len(panels) if len(panels) <= 2 else house.columns_for(len(panels), wide + gap, high + below + above)
     lines = -(-len(panels) // columns)
     header = 0.3 if title else 0.0
@@ -121,7 +139,8 @@ def _panel(axes: Axes, values, operations, edges, norm) -> AxesImage:
     image = value_grid(axes, values.T, norm)
     axes.set_xticks(range(len(edges)), edges)
     axes.set_yticks(range(values.shape[1]), operations or [], parse_math=False) if operations else axes.set_yticks([])
-    axes.set_xlabel("edge (from→to)" if all("→" in edge for edge in edges) else "edge", labelpad=3)
+    form = next((f" (from{sign}to)" for sign in ("→", ", ") if all(sign in edge for edge in edges)), "")
+    axes.set_xlabel(f"edge{form}", labelpad=3)
     return image
 
 
