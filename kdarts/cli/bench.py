@@ -34,7 +34,7 @@ def define(values: flags.FlagValues) -> None:
 
 
 def run(values: flags.FlagValues) -> None:
-    """Times steps on random images, as `fit` runs them."""
+    """Times steps on random images, as `fit` runs them; with --update=epoch, those that leave α as it is."""
     method = axes.chosen_method(values)
     if method.stages:
         method = method.at(method.stages[0])
@@ -64,6 +64,7 @@ def run(values: flags.FlagValues) -> None:
     result = {
         "method": method.name,
         "order": method.order,
+        "update": method.update,
         "ablation": method.ablation if method.ablation_weight else None,
         "precision": values.precision,
         "recompute": values.recompute,
