@@ -132,7 +132,6 @@ def _train(values, genotype, sizes, data, seed, workdir, claim, began) -> dict:
         jit_compile=values.jit_compile,
     )
     cost = network_cost(*size, *outside)
-    note_gaps(genotype)
     print(
         f"{values.dataset} · {len(genotype.at_depth(cells)[0])} cells, {channels} channels: "
         f"{cost.params / 1e6:.2f} M weights, {cost.macs / 1e6:.1f} M MACs an image, "
