@@ -92,7 +92,16 @@ def run(values: flags.FlagValues) -> None:
     keras.config.set_dtype_policy(values.precision)
     shape, classes = train.image_shape, train.num_classes
     network = build_network(
-        genotype, shape, classes, channels, cells, values.auxiliary, values.drop_path, values.stem, values.seed
+        genotype,
+        shape,
+        classes,
+        channels,
+        cells,
+        values.auxiliary,
+        values.drop_path,
+        values.stem,
+        values.seed,
+        values.c_mid,
     )
     if values.auxiliary:
         network.auxiliary_weight = values.auxiliary_weight
@@ -102,7 +111,7 @@ def run(values: flags.FlagValues) -> None:
         metrics=["accuracy"],
         jit_compile=values.jit_compile,
     )
-    cost = network_cost(genotype, shape, classes, channels, cells, values.stem)
+    cost = network_cost(genotype, shape, classes, channels, cells, values.stem, values.c_mid)
     note_gaps(genotype)
     print(
         f"{values.dataset} · {len(genotype.at_depth(cells)[0])} cells, {channels} channels: "
