@@ -23,7 +23,7 @@ FINAL = Frame((4096, 1024, 256), "after", 1e-3)
 KINDS = ("normal", "reduce")
 NAMES = {
     **{"dil_sep_conv_3x3": "dil_conv_3x3", "dil_sep_conv_5x5": "dil_conv_5x5"},
-    **{"avg_pool_3x3": "avg_pool_3x3_padded", "zero": "none"},
+    **{"avg_pool_3x3": "padded_avg_pool_3x3", "zero": "none"},
 }
 
 

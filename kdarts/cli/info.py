@@ -32,7 +32,7 @@ def run(values: flags.FlagValues) -> None:
     except ValueError:
         raise KdartsError(f"--input_shape={','.join(values.input_shape)}: needs height,width,channels") from None
     size = (genotype, shape, values.num_classes, channels, cells, values.stem, options.frame(values))
-    cost = network_cost(*size)
+    cost = network_cost(*size, values.c_mid)
     if values.auxiliary:
         cost += auxiliary_cost(*size)
     sequence, reductions = genotype.at_depth(cells)

@@ -29,7 +29,10 @@ def define(values: flags.FlagValues) -> None:
     options.positive("batch_size", None, f"default: {PAPER['batch_size']}; digits: {SMALL['batch_size']}", values)
     options.positive("train_examples", None, "train on a random draw of so many images; default: all", values)
     flags.DEFINE_float("learning_rate", 0.025, "at the start", 0.0, flag_values=values)
-    flags.DEFINE_float("final_learning_rate", 0.0, "at the end of the cosine", 0.0, flag_values=values)
+    flags.DEFINE_float("final_learning_rate", 0.0, "at the end", 0.0, flag_values=values)
+    flags.DEFINE_string("schedule", "cosine", "how it falls: cosine or cosine_power (sharpDARTS)", flag_values=values)
+    flags.DEFINE_float("power", 2.0, "p of the cosine power, 1 (a cosine) or more", 1.0, flag_values=values)
+    flags.DEFINE_integer("learning_rate_warmup", 0, "epochs in which it climbs before", 0, flag_values=values)
     flags.DEFINE_float("momentum", 0.9, "of SGD", 0.0, 0.9999, flag_values=values)
     flags.DEFINE_float("l2", 3e-4, "L2 penalty on the weights", 0.0, flag_values=values)
     flags.DEFINE_float("clip", 5.0, "greatest norm of the gradient", 0.0, flag_values=values)
@@ -109,9 +112,11 @@ def _train(values, genotype, sizes, data, seed, workdir, claim, began) -> dict:
     from kdarts.run import datasets
     from kdarts.run.train_run import run_training
     from kdarts.search.optimizers import SGD
-    from kdarts.search.schedules import Cosine
+    from kdarts.search.schedules import get_schedule
 
-    (train, test), batch_size = data, sizes["batch_size"]
+    (train, test), batch_size, epochs = data, sizes["batch_size"], sizes["epochs"]
+    rates = values.learning_rate, values.final_learning_rate
+    schedule = get_schedule(values.schedule, *rates, epochs, 0, values.learning_rate_warmup, values.power)
     mean, std = datasets.statistics(train.images)
     if values.train_examples:
         train, _ = datasets.halves(train, values.train_examples, None, seed)
@@ -121,8 +126,8 @@ def _train(values, genotype, sizes, data, seed, workdir, claim, began) -> dict:
     keras.config.set_dtype_policy(values.precision)
     shape, classes = train.image_shape, train.num_classes
     channels, cells = sizes["channels"], sizes["cells"]
-    size, outside = (genotype, shape, classes, channels, cells), (values.stem, options.frame(values))
-    network = build_network(*size, values.auxiliary, values.drop_path, outside[0], seed, outside[1])
+    size, frame = (genotype, shape, classes, channels, cells), options.frame(values)
+    network = build_network(*size, values.auxiliary, values.drop_path, values.stem, seed, frame, values.c_mid)
     if values.auxiliary:
         network.auxiliary_weight = values.auxiliary_weight
     network.compile(
@@ -131,7 +136,7 @@ def _train(values, genotype, sizes, data, seed, workdir, claim, began) -> dict:
         metrics=["accuracy"],
         jit_compile=values.jit_compile,
     )
-    cost = network_cost(*size, *outside)
+    cost = network_cost(*size, values.stem, frame, values.c_mid)
     print(
         f"{values.dataset} · {len(genotype.at_depth(cells)[0])} cells, {channels} channels: "
         f"{cost.params / 1e6:.2f} M weights, {cost.macs / 1e6:.1f} M MACs an image, "
@@ -145,9 +150,9 @@ def _train(values, genotype, sizes, data, seed, workdir, claim, began) -> dict:
         workdir,
         train,
         test,
-        epochs=sizes["epochs"],
+        epochs=epochs,
         batch_size=batch_size,
-        schedule=Cosine(values.learning_rate, values.final_learning_rate, sizes["epochs"]),
+        schedule=schedule,
         mean=mean,
         std=std,
         augmentation=options.augmentation(values, shape),

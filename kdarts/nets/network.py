@@ -27,6 +27,7 @@ def build_network(
     stem: str = "auto",
     seed: int | None = None,
     frame: Frame | None = None,
+    c_mid: int | None = None,
 ) -> keras.Model:
     """Builds the network of a genotype (DARTS section 3.2, D-DARTS section 4) from stock Keras layers.
 
@@ -45,6 +46,8 @@ def build_network(
         stem: "auto" (by image size) or one of `STEMS`: "none", "cifar", "small", "imagenet", "imagenet_quarter".
         seed: of the drop-path masks.
         frame: what holds the cells; None: DARTS' frame.
+        c_mid: channels in the middle of choke convolutions, at least 1; None: the 32 of the search (sharpDARTS takes 96
+            for ImageNet).
 
     Returns:
         A model from images, channels last, float32, to logits `[batch, num_classes]`.
@@ -63,7 +66,7 @@ def build_network(
     frame = frame or Frame()
     plan = plan_cells(len(sequence), channels, reductions, chosen.halved, frame.widen)
     for operation in genotype.operations:
-        get_operation(operation)
+        get_operation(operation, c_mid)
 
     x = inputs = keras.Input(input_shape, name="image")
     states = [] if chosen.parts else [x]
@@ -81,7 +84,7 @@ def build_network(
 
     for position, (cell, index) in enumerate(zip(plan, sequence, strict=True)):
         found, name = genotype.live(index), f"cells.{position}"
-        s0, s1 = s1, _cell(*found, individual, s0, s1, cell, frame.epsilon, name, drop)
+        s0, s1 = s1, _cell(*found, c_mid, individual, s0, s1, cell, frame.epsilon, name, drop)
         if auxiliary and position == aux_at:
             aux_logits = auxiliary_head(s1, num_classes, imagenet=chosen.halved)
     logits = _classified(s1, frame.head, num_classes)
@@ -103,7 +106,7 @@ def _classified(x, head, num_classes):
     return x
 
 
-def _cell(edges, outputs, individual, s0, s1, plan, epsilon, name, drop):
+def _cell(edges, outputs, c_mid, individual, s0, s1, plan, epsilon, name, drop):
     """One cell: adapt both inputs, sum each node's edges, join the output nodes.
 
     `drop(x, name)` is drop-path: in DARTS on every edge but identities, in D-DARTS, whose cells are `individual`, on
@@ -120,7 +123,7 @@ def _cell(edges, outputs, individual, s0, s1, plan, epsilon, name, drop):
             if to != node:
                 continue
             stride = 2 if plan.reduction and source < 2 else 1
-            operation, path = get_operation(operation_name), f"{name}._ops.{number}"
+            operation, path = get_operation(operation_name, c_mid), f"{name}._ops.{number}"
             edge = apply_operation(operation, nodes[source], plan.filters, stride, path)
             identity = not operation.layers(stride) and not operation.zero
             arriving.append(edge if individual or identity else drop(edge, path))

@@ -18,7 +18,7 @@ from kdarts.search.gradients import get_order
 from kdarts.search.method import Method, get_method
 from kdarts.search.objective import Objective, cross_entropy
 from kdarts.search.optimizers import SGD, Adam
-from kdarts.search.schedules import LastStep
+from kdarts.search.schedules import LastStep, get_schedule
 from kdarts.search.start import start_from
 from kdarts.search.zero_one import FORMS, zero_one_loss
 
@@ -73,6 +73,7 @@ class Search(keras.Model):
         self._architecture_gradient = get_order(self.method.order)
         choice("discretization", self.method.discretization, RULES)
         choice("zero_one", self.method.zero_one, FORMS)
+        get_schedule(self.method.schedule, 1.0, 0.0, 1, power=self.method.power)
         self._gradients_of = None
         choice("update", self.method.update, ("step", "epoch", "frozen"))
         self._searching = self.method.update != "frozen"
