@@ -12,9 +12,6 @@ import contextvars
 
 import tensorflow as tf
 
-EPSILON = 1e-5
-"""Batch normalisation's epsilon, as in the papers' framework."""
-
 DECAY = 0.1
 """Share of the new batch in the running statistics, as in the papers' framework."""
 
@@ -204,7 +201,7 @@ def _wide_depthwise(x, kernel, stride, padding):
     return apply(x, kernel)
 
 
-def normalize(x, scale, offset, mean, variance, training):
+def normalize(x, scale, offset, mean, variance, training, epsilon=1e-5):
     """Batch normalisation.
 
     Args:
@@ -212,26 +209,27 @@ def normalize(x, scale, offset, mean, variance, training):
         scale, offset: `[channels]`.
         mean, variance: running statistics, `[channels]`.
         training: whether to use the batch's own statistics.
+        epsilon: added to the variance.
 
     Returns:
         The normalised tensor and the new running mean and variance (with the unbiased variance, as PyTorch keeps it).
     """
     if x.dtype == tf.float64 or _twice.get():
-        return _plain_normalize(x, scale, offset, mean, variance, training)
+        return _plain_normalize(x, scale, offset, mean, variance, training, epsilon)
     y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
         x=x,
         scale=tf.cast(scale, mean.dtype),
         offset=tf.cast(offset, mean.dtype),
         mean=mean,
         variance=variance,
-        epsilon=EPSILON,
+        epsilon=epsilon,
         exponential_avg_factor=DECAY,
         is_training=training,
     )
     return y, mean, variance
 
 
-def _plain_normalize(x, scale, offset, mean, variance, training):
+def _plain_normalize(x, scale, offset, mean, variance, training, epsilon):
     if training:
         axes = [0, 1, 2]
         count = tf.cast(tf.size(x) // x.shape[-1], x.dtype)
@@ -242,7 +240,7 @@ def _plain_normalize(x, scale, offset, mean, variance, training):
         new_variance = (1 - DECAY) * variance + DECAY * batch_variance * count / (count - 1)
     else:
         batch_mean, batch_variance, new_mean, new_variance = mean, variance, mean, variance
-    y = (x - batch_mean) * (tf.math.rsqrt(batch_variance + EPSILON) * scale) + offset
+    y = (x - batch_mean) * (tf.math.rsqrt(batch_variance + epsilon) * scale) + offset
     return y, new_mean, new_variance
 
 

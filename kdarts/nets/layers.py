@@ -37,7 +37,7 @@ def apply_operation(operation: Operation, x, filters: int, stride: int, name: st
             case Pool():
                 x = pool(step.kind, x, stride, f"{name}.pool")
             case Norm():
-                x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=path)(x)
+                x = layers.BatchNormalization(momentum=0.9, epsilon=step.epsilon, name=path)(x)
     return x
 
 

@@ -35,7 +35,9 @@ class Conv:
 
 @dataclass(frozen=True)
 class Norm:
-    """Batch normalisation."""
+    """Batch normalisation; `epsilon` is added to the variance."""
+
+    epsilon: float = 1e-5
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,9 @@ def bottleneck(name: str, size: int) -> Operation:
     widened = (Conv(), Norm(), Conv((size, size), (True, True)), Norm(), Conv(expansion=4), Norm())
     return Operation(name, (Relu(), *widened, Relu(), Conv(), Norm()))
 
+
+RESIZABLE_POOL = Operation("resizable_pool", (Pool("max"), Conv(), Norm(1e-3)))
+"""A maximum that changes the channels (sharpDARTS' program, whose epsilon is another here)."""
 
 FACTORIZED_REDUCE = Operation("factorized_reduce", (), (Relu(), Reduce(), Norm()))
 """Halves the image: the first of the two ways a cell adapts its inputs."""

@@ -112,18 +112,18 @@ class Stack(keras.layers.Layer):
                     x = (kernels.max_pool if step.kind == "max" else kernels.average_pool)(x, self.stride)
                 case Norm():
                     last = position == len(steps) - 1
-                    x = self._normalize(x, values, scale if last else None, training)
+                    x = self._normalize(x, values, scale if last else None, training, step.epsilon)
                     scale = None if last else scale
         return x if scale is None else x * tf.cast(scale, x.dtype)
 
-    def _normalize(self, x, values, scale, training):
+    def _normalize(self, x, values, scale, training, epsilon):
         mean, variance, *affine = (tf.convert_to_tensor(v) for v in values)
         gamma, offset = affine or (None, np.zeros(mean.shape, mean.dtype.as_numpy_dtype))
         if scale is not None:
             gamma, offset = (scale if gamma is None else gamma * scale), (offset * scale if affine else offset)
         elif gamma is None:
             gamma = np.ones(mean.shape, mean.dtype.as_numpy_dtype)
-        y, mean, variance = kernels.normalize(x, gamma, offset, mean, variance, training)
+        y, mean, variance = kernels.normalize(x, gamma, offset, mean, variance, training, epsilon)
         if training:
             values[0].assign(mean)
             values[1].assign(variance)

@@ -1,0 +1,39 @@
+"""An operation at its sizes, from which a HyperCuboid makes its search form and its evaluation form."""
+
+from dataclasses import dataclass
+
+from kdarts.nets.cost import Cost, operation_cost
+from kdarts.nets.layers import apply_operation
+from kdarts.nets.operations import Operation
+from kdarts.nets.stack import Stack
+
+
+@dataclass(frozen=True)
+class Placed:
+    """What a HyperCuboid's functions may return in place of Keras layers; its second derivatives are right, too.
+
+    Attributes:
+        operation: the definition.
+        filters: output channels, at least 1.
+        stride: 1 or 2.
+    """
+
+    operation: Operation
+    filters: int
+    stride: int = 1
+
+    def search_form(self, shape, name: str, dtype) -> Stack:
+        """Its layer in a supernet, built for an input of `shape`, `(height, width, channels)`."""
+        stack = Stack(self.operation, 1, self.filters, self.stride, affine=True, name=name, dtype=dtype)
+        stack.build((None, *shape))
+        return stack
+
+    def evaluation_form(self, x, name: str):
+        """Adds its stock layers to a functional model."""
+        return apply_operation(self.operation, x, self.filters, self.stride, name)
+
+    def cost(self, shape) -> tuple[Cost, tuple[int, int, int]]:
+        """Its cost on an input of `shape`, and the shape of its output."""
+        height, width, channels = shape
+        cost, size = operation_cost(self.operation, channels, self.filters, self.stride, (height, width))
+        return cost, (*size, self.filters if self.operation.parametric(self.stride) else channels)
