@@ -25,7 +25,7 @@ def block(step):
 cuboid = kdarts.HyperCuboid(
     input_shape=(30,),
     sequence={"block": (1, 2, 3)},
-    states={"width": (8, 16, 32)},
+    states={"width": (8, 32)},
     choices={"activation": ("relu", "tanh"), "layers": (0, 1, 2)},
     stem=lambda state: keras.layers.Dense(state["width"]),
     build=block,

@@ -9,7 +9,9 @@ from kdarts.cli.command import Command
 from kdarts.cli.notes import note_gaps
 from kdarts.cli.quiet import start_tensorflow
 from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.found import Found, load_found
 from kdarts.genotypes.genotype import Genotype
+from kdarts.genotypes.hyper_path import HyperPath
 from kdarts.search.method import Method
 
 
@@ -78,10 +80,15 @@ def build(
     """The compiled search of a method on images of a shape, from a genotype or with the candidates left, if given."""
     import keras
 
+    from kdarts.nets.cuboids import cuboid_names
     from kdarts.nets.supernet import Supernet
     from kdarts.search.search import Search
 
     keras.utils.set_random_seed(values.seed if seed is None else seed)
+    if method.space in cuboid_names():
+        search = Search(_hypercuboid(values, method, image_shape, num_classes), method, start)
+        search.compile(jit_compile=values.jit_compile)
+        return search
     sharing, cells = method.sharing, {}
     if start is not None:
         sequence, reductions = start.at_depth(method.cells)
@@ -114,6 +121,16 @@ def build(
     return search
 
 
+def _hypercuboid(values: flags.FlagValues, method: Method, image_shape, num_classes: int):
+    """The supernet where the space is a HyperCuboid."""
+    from kdarts.nets.cuboids import make_hypercuboid
+
+    if values.recompute or values.stem != "auto" or method.sharing != "shared":
+        raise KdartsError("--recompute, --stem and --sharing are about cells; a HyperCuboid has none")
+    sizes = (method.channels, method.cells, values.nodes)
+    return make_hypercuboid(method.space, image_shape, num_classes, *sizes, method.mixing, values.precision)
+
+
 def run(values: flags.FlagValues) -> None:
     """Searches, or goes on with a search."""
     from kdarts.run.workdir import Workdir
@@ -127,7 +144,7 @@ def run(values: flags.FlagValues) -> None:
     start_tensorflow()
     data = halves(values)
     search, summary = search_in(workdir, values, method, data, start, began=began)
-    found = Genotype.load(workdir / "genotype.json")
+    found = load_found(workdir / "genotype.json")
     draw(search, found, workdir, summary["stopped_by"] == "distance")
     if method.paths:
         paths.derive(values, method, search, workdir, data)
@@ -204,7 +221,7 @@ def search_in(workdir, values: flags.FlagValues, method: Method, data, start: Ge
     return search, run_search(search, workdir, train, valid, **choices)
 
 
-def draw(search, found: Genotype, workdir, stopped: bool) -> None:
+def draw(search, found: Found, workdir, stopped: bool) -> None:
     """The pictures of a finished search, which found a genotype; `stopped` if its distance to the start ended it."""
     import numpy as np
 
@@ -214,6 +231,12 @@ def draw(search, found: Genotype, workdir, stopped: bool) -> None:
     from kdarts.views.drawing import draw_genotype
     from kdarts.views.heatmap import draw_alphas
 
+    if isinstance(found, HyperPath):
+        from kdarts.views.trellis import draw_path, draw_stages
+
+        draw_stages(found.cuboid, search.supernet.path_weights(), workdir / "alphas.png")
+        draw_path(found, workdir / "path.svg", weights=search.supernet.path_weights())
+        return
     titles = {"normal": "normal cell", "reduce": "reduction cell"}
     weights = alphas_by_name(search, mixed=True)
     named = {titles.get(name, name.replace("_", " ")): weight for name, weight in weights.items()}

@@ -4,12 +4,12 @@ import time
 
 from absl import flags
 
-from kdarts.cli import options
+from kdarts.cli import networks, options
 from kdarts.cli.command import Command
 from kdarts.cli.notes import note_gaps
 from kdarts.cli.quiet import start_tensorflow
 from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.genotype import Genotype
+from kdarts.genotypes.found import load_found
 
 PAPER = {"epochs": 600, "channels": 36, "cells": 20, "batch_size": 96}
 """DARTS' recipe for CIFAR-10."""
@@ -57,11 +57,11 @@ def run(values: flags.FlagValues) -> None:
         raise KdartsError("--genotype is missing: a path, or a name of the zoo such as DARTS_V2")
     if not values.label_smoothing < 1:
         raise KdartsError(f"--label_smoothing={values.label_smoothing}: allowed is 0 to below 1")
-    genotype = Genotype.load(values.genotype)
+    genotype = load_found(values.genotype)
+    networks.check(values, genotype)
     sizes = SMALL if values.dataset == "digits" else PAPER
     epochs = values.epochs or sizes["epochs"]
     batch_size = values.batch_size or sizes["batch_size"]
-    channels, cells = options.network_size(values, genotype, sizes)
     name = values.dataset.removeprefix("folder:").rstrip("/").rsplit("/", 1)[-1] or "folder"
     workdir = Workdir(values.workdir or f"runs/{name}-{genotype.name or 'found'}-train")
     remembered = options.remembered(values, genotype=genotype)
@@ -69,8 +69,6 @@ def run(values: flags.FlagValues) -> None:
     start_tensorflow()
     import keras
 
-    from kdarts.nets.cost import network_cost
-    from kdarts.nets.network import build_network
     from kdarts.nets.smoothed_loss import training_loss
     from kdarts.run import datasets
     from kdarts.run.train_run import run_training
@@ -86,23 +84,17 @@ def run(values: flags.FlagValues) -> None:
     keras.utils.set_random_seed(values.seed)
     keras.config.set_dtype_policy(values.precision)
     shape, classes = train.image_shape, train.num_classes
-    network = build_network(
-        genotype, shape, classes, channels, cells, values.auxiliary, values.drop_path, values.stem, values.seed
-    )
-    if values.auxiliary:
-        network.auxiliary_weight = values.auxiliary_weight
+    network = networks.build(values, genotype, shape, classes, sizes)
     network.compile(
         SGD(values.learning_rate, values.momentum, values.l2, global_clipnorm=values.clip or None),
         training_loss(values.label_smoothing),
         metrics=["accuracy"],
         jit_compile=values.jit_compile,
     )
-    cost = network_cost(genotype, shape, classes, channels, cells, values.stem)
+    size = networks.sizes(values, genotype, shape, classes, sizes)
     note_gaps(genotype)
     print(
-        f"{values.dataset} · {len(genotype.at_depth(cells)[0])} cells, {channels} channels: "
-        f"{cost.params / 1e6:.2f} M weights, {cost.macs / 1e6:.1f} M MACs an image, "
-        f"{len(train) // batch_size} steps an epoch",
+        f"{values.dataset} · {networks.in_words(size)}, {len(train) // batch_size} steps an epoch",
         flush=True,
     )
     workdir.claim(remembered)
@@ -123,10 +115,7 @@ def run(values: flags.FlagValues) -> None:
             "genotype": genotype.name or values.genotype,
             "dataset": values.dataset,
             "seed": values.seed,
-            "channels": channels,
-            "cells": len(genotype.at_depth(cells)[0]),
-            "params": cost.params,
-            "macs": cost.macs,
+            **size,
         },
         began=began,
     )

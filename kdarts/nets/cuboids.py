@@ -1,5 +1,6 @@
 """Published HyperCuboids by name."""
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -44,11 +45,13 @@ def register_cuboid(space: CuboidSpace) -> CuboidSpace:
 
 def get_cuboid(name: str) -> CuboidSpace:
     """The HyperCuboid called `name`; raises `KdartsError` with the known names otherwise."""
+    importlib.import_module("kdarts.nets.multichannelnet")
     return _CUBOIDS.get(name)
 
 
 def cuboid_names() -> list[str]:
     """Every known name."""
+    importlib.import_module("kdarts.nets.multichannelnet")
     return _CUBOIDS.names()
 
 

@@ -46,7 +46,8 @@ class HyperCuboid(keras.Model):
         stem: the same before the first step, or None where no path may begin; without it the data themselves are the
             first of the states.
         tail: makes the layer that turns the sum into logits; without it the sum is the logits.
-        mixing: how α weighs the transitions: "softmax", "max_w" or "sigmoid" (see `mixing`).
+        mixing: how α weighs the transitions: "softmax", "max_w" or "sigmoid" (see `mixing`). Under the last two a state
+            is a sum of as many whole outputs as lead to it: layers should normalise what they get.
         space: name of the published HyperCuboid that this is; "": none.
 
         Each of the four functions returns new Keras layers, `Placed` operations, or a list of them, one behind the other.
@@ -84,7 +85,7 @@ class HyperCuboid(keras.Model):
         head,
         stem=None,
         tail=None,
-        mixing: str = "max_w",
+        mixing: str = "softmax",
         space: str = "",
         **kwargs,
     ):
@@ -187,6 +188,8 @@ class HyperCuboid(keras.Model):
     def path_weights(self) -> np.ndarray:
         """What a path is found by (see `best_path`): for "max_w" the softmax itself, NaN for what is forbidden."""
         weights = np.asarray(self.mixture.strengths()[0], np.float64).reshape(self.allowed.shape)
+        if not np.isfinite(weights).all():
+            raise KdartsError("α is not finite: the search diverged; try a smaller learning rate")
         return np.where(self.allowed, weights, np.nan)
 
     def path(self, states, choices) -> HyperPath:

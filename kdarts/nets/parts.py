@@ -1,5 +1,6 @@
 """What a HyperCuboid is made of: the user's functions, and the two forms of what they return."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -58,7 +59,7 @@ class Strand:
         self.layers, self.shape, self.cost = [], tuple(shape), Cost()
         for number, part in enumerate(_listed(made, name)):
             if isinstance(part, Placed):
-                self.layers.append(part.search_form(self.shape, f"{name}.{number}".replace(".", "_"), dtype))
+                self.layers.append(part.search_form(self.shape, _scope(f"{name}_{number}"), dtype))
                 cost, self.shape = part.cost(self.shape)
             else:
                 with _naming(name):
@@ -99,6 +100,11 @@ def _listed(made, name: str) -> list:
         if not isinstance(part, keras.Layer | Placed):
             raise KdartsError(f"{name}: needs Keras layers or placed operations, got {part!r}")
     return listed
+
+
+def _scope(name: str) -> str:
+    """`name` as TensorFlow allows it in a graph."""
+    return re.sub(r"\W+", "_", name, flags=re.ASCII)
 
 
 class _naming:

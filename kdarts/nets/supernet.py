@@ -5,7 +5,8 @@ import numpy as np
 import tensorflow as tf
 
 from kdarts.genotypes.errors import KdartsError
-from kdarts.nets.cost import Cost, supernet_cost
+from kdarts.genotypes.genotype import Genotype
+from kdarts.nets.cost import Cost, network_cost, supernet_cost
 from kdarts.nets.frame import build_chain, make_classifier, make_stems
 from kdarts.nets.mixture import Mixture
 from kdarts.nets.operations import FACTORIZED_REDUCE, Operation
@@ -178,6 +179,22 @@ class Supernet(keras.Model):
         """The trainable variables that are not of the architecture."""
         architecture = {id(variable) for variable in self.architecture}
         return [v for v in self.trainable_variables if id(v) not in architecture]
+
+    @property
+    def alpha_names(self) -> tuple[str, ...]:
+        """Names of the α: "normal" and "reduce" where two are shared so, else "cell_0" and on."""
+        if self.sharing == "shared" and len(self.alphas) == 2:
+            return "normal", "reduce"
+        return tuple(f"cell_{index}" for index in range(len(self.alphas)))
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What a summary says of its size."""
+        return {"cells": len(self.plan), "channels": self.channels}
+
+    def cost_of(self, genotype: Genotype) -> Cost:
+        """Cost of a genotype's network at the sizes of this supernet."""
+        return network_cost(genotype, self.image_shape, self.num_classes, self.channels, len(self.plan))
 
     def mixing_weights(self) -> list:
         """α after mixing, `[edges, operations]` each, in the order of `alphas`."""

@@ -90,7 +90,7 @@ def _figure(panels, operations, edges, label, title):
     rows, most = len(operations), max(values.shape[0] for values in panels.values())
     wide, high = most * _CELL[0], rows * _CELL[1]
     left = 0.3 + max(house.text_width(name, house.SMALL_SIZE) for name in operations)
-    right, gap, below, above = 0.85, 0.35, 0.5, 0.3
+    right, gap, below, above = 0.85, 0.35, 0.5 + _upright(edges or []), 0.3
     columns = len(panels) if len(panels) <= 2 else house.columns_for(len(panels), wide + gap, high + below + above)
     lines = -(-len(panels) // columns)
     header = 0.3 if title else 0.0
@@ -119,10 +119,16 @@ def _figure(panels, operations, edges, label, title):
 
 def _panel(axes: Axes, values, operations, edges, norm) -> AxesImage:
     image = value_grid(axes, values.T, norm)
-    axes.set_xticks(range(len(edges)), edges)
+    axes.set_xticks(range(len(edges)), edges, rotation=90 if _upright(edges) else 0)
     axes.set_yticks(range(values.shape[1]), operations or [], parse_math=False) if operations else axes.set_yticks([])
     axes.set_xlabel("edge (from→to)" if all("→" in edge for edge in edges) else "edge", labelpad=3)
     return image
+
+
+def _upright(labels) -> float:
+    """How many inches the labels of edges need below when they are set upright; 0 where they fit as they are."""
+    widest = max((house.text_width(house.plain(str(name)), house.SMALL_SIZE) for name in labels), default=0.0)
+    return widest - 0.1 if widest > _CELL[0] - 0.04 else 0.0
 
 
 def value_grid(axes: Axes, values: np.ndarray, norm: Normalize, digits: int = 2) -> AxesImage:
