@@ -42,8 +42,8 @@ def draw_path(
         path: what to draw.
         to: file to write, ending in .svg, .png or .pdf.
         title: above it; None: the path's name, if it has one.
-        weights: `[stages, states, states, choices]`; each transition is drawn as wide as the best of its choices is
-            strong within the stage. None: the path alone.
+        weights: `[stages, states, states, choices]`; the stronger the best choice of a transition is, from
+            the weakest of its stage to the strongest, the wider and darker it is. None: the path alone.
 
     Raises:
         KdartsError: if the shapes do not fit, the suffix is unknown, or the file cannot be written.
@@ -101,11 +101,12 @@ def _figure(path: HyperPath, title: str, weights):
 def _transitions(axes: Axes, weights, places, wide: float) -> None:
     strength = np.where(np.isnan(weights), -np.inf, weights).max(-1)
     for stage, rows in enumerate(strength):
-        top = max(rows.max(), 1e-12)
+        there = rows[rows > -np.inf]
+        low, spread = there.min(), max(np.ptp(there), 1e-12)
         for (source, target), value in np.ndenumerate(rows):
             if value > -np.inf:
                 begin, end = places[stage, source], places[stage + 1, target]
-                share = max(value / top, 0.05)
+                share = max((value - low) / spread, 0.05)
                 x, y = [begin[0] + wide / 2, end[0] - wide / 2], [begin[1], end[1]]
                 axes.plot(x, y, color="#8a8a8a", lw=1.6 * share, alpha=0.25 + 0.55 * share, zorder=1)
 
