@@ -1,4 +1,4 @@
-"""Search the depth, the widths and the activations of a small network for a table of numbers, and train what was found."""
+"""Search depth, widths and activations of a small network for a table of numbers, and train what was found."""
 
 import keras
 import tensorflow as tf

@@ -21,6 +21,7 @@ _HOMES = {
     "kdarts.nets.supernet": ["Supernet"],
     "kdarts.run.pipeline": ["search_dataset"],
     "kdarts.run.threads": ["configure_threads"],
+    "kdarts.search.cosine_power": ["CosinePower"],
     "kdarts.search.discretize": ["discretize"],
     "kdarts.search.method": ["Method", "get_method", "register_method"],
     "kdarts.search.optimizers": ["SGD", "Adam"],
@@ -43,6 +44,7 @@ _SAVED = (
     "kdarts.nets.auxiliary",
     "kdarts.nets.drop_path",
     "kdarts.nets.smoothed_loss",
+    "kdarts.search.cosine_power",
     "kdarts.search.optimizers",
 )
 """Modules with classes that a saved network may name; Keras knows a class only once its module is imported."""

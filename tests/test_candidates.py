@@ -116,7 +116,7 @@ def test_what_does_not_fit_is_refused(choices, message):
 MIXES = [
     ("shared", "softmax", "second", False),
     ("shared", "sigmoid", "first", True),
-    ("shared", "max_w", "second", True),
+    ("shared", "max_w_stopped", "second", True),
     ("individual", "softmax", "first", False),
     ("individual", "sigmoid", "second", False),
     ("individual", "max_w", "first", True),

@@ -1,14 +1,11 @@
 """HyperCuboids: the supernet, against sharpDARTS' MultiChannelNet and on its own, and the networks of paths."""
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import state_dict
 
-import kdarts
 from kdarts.genotypes.best_path import best_path
-from kdarts.nets.cuboids import build_network_of, make_hypercuboid
 from kdarts.nets.hyper_network import build_path_network
 from kdarts.nets.hypercuboid import HyperCuboid
 from kdarts.nets.multichannelnet import multichannelnet_axes, multichannelnet_parts

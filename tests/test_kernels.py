@@ -294,3 +294,12 @@ def test_pools_of_few_channels_are_those_of_many(height, width, channels):
     x = _random(2, height, width, channels)
     _both(lambda x: kernels.max_pool(x, 1), lambda x: tf.nn.max_pool2d(x, 3, 1, "SAME"), x)
     _both(lambda x: kernels.average_pool(x, 1), lambda x: tf.nn.avg_pool2d(x, 3, 1, "SAME"), x)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("channels", [4, 16])
+def test_padding_counts_in_a_padded_mean(channels, stride):
+    def plain(x):
+        return tf.nn.avg_pool2d(tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]), 3, stride, "VALID")
+
+    _both(lambda x: kernels.average_pool(x, stride, padded=True), plain, _random(2, 5, 8, channels))

@@ -216,6 +216,7 @@ def test_mixings_are_the_papers_formulas():
         "softmax": softmax,
         "sigmoid": 1 / (1 + np.exp(-alpha)),
         "max_w": 1 - softmax.max(1, keepdims=True) + softmax,
+        "max_w_stopped": 1 - softmax.max(1, keepdims=True) + softmax,
         "node_softmax": np.concatenate([part / part.sum() for part in (exponentials[:2], exponentials[2:])]),
     }
     assert MIXINGS.keys() == expected.keys()

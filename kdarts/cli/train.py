@@ -29,7 +29,10 @@ def define(values: flags.FlagValues) -> None:
     options.positive("batch_size", None, f"default: {PAPER['batch_size']}; digits: {SMALL['batch_size']}", values)
     options.positive("train_examples", None, "train on a random draw of so many images; default: all", values)
     flags.DEFINE_float("learning_rate", 0.025, "at the start", 0.0, flag_values=values)
-    flags.DEFINE_float("final_learning_rate", 0.0, "at the end of the cosine", 0.0, flag_values=values)
+    flags.DEFINE_float("final_learning_rate", 0.0, "at the end", 0.0, flag_values=values)
+    flags.DEFINE_string("schedule", "cosine", "how it falls: cosine or cosine_power (sharpDARTS)", flag_values=values)
+    flags.DEFINE_float("power", 2.0, "p of the cosine power, 1 (a cosine) or more", 1.0, flag_values=values)
+    flags.DEFINE_integer("learning_rate_warmup", 0, "epochs in which it climbs before", 0, flag_values=values)
     flags.DEFINE_float("momentum", 0.9, "of SGD", 0.0, 0.9999, flag_values=values)
     flags.DEFINE_float("l2", 3e-4, "L2 penalty on the weights", 0.0, flag_values=values)
     flags.DEFINE_float("clip", 5.0, "greatest norm of the gradient", 0.0, flag_values=values)
@@ -73,8 +76,10 @@ def run(values: flags.FlagValues) -> None:
     from kdarts.run import datasets
     from kdarts.run.train_run import run_training
     from kdarts.search.optimizers import SGD
-    from kdarts.search.schedules import Cosine
+    from kdarts.search.schedules import get_schedule
 
+    rates = values.learning_rate, values.final_learning_rate
+    schedule = get_schedule(values.schedule, *rates, epochs, 0, values.learning_rate_warmup, values.power)
     train, test = options.load(values, "train"), options.load(values, "test")
     mean, std = datasets.statistics(train.images)
     if values.train_examples:
@@ -106,7 +111,7 @@ def run(values: flags.FlagValues) -> None:
         test,
         epochs=epochs,
         batch_size=batch_size,
-        schedule=Cosine(values.learning_rate, values.final_learning_rate, epochs),
+        schedule=schedule,
         mean=mean,
         std=std,
         augmentation=options.augmentation(values, shape),

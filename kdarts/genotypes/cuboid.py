@@ -17,8 +17,8 @@ Value = str | int | float | bool
 class Step:
     """One transition: from a value of the states to a value of the states, by one of the choices.
 
-    `step["width"]` is the value of that axis, whichever kind it is; of a state it is that after the step, as most layers
-    need no other.
+    `step["width"]` is the value of that axis, whichever kind it is; of a state it is that after the step, as most
+    layers need no other.
 
     Attributes:
         stage: number of the stage, from 0.
@@ -44,17 +44,17 @@ class Step:
 class Cuboid:
     """A grid of hyperparameters through which networks are paths (sharpDARTS, section 4.1).
 
-    A path visits every stage, which are the positions of the sequence axes with the last axis running fastest. At each it
-    goes from a value of the states to a value of the states, and takes one value of each choice axis. Of several axes of
-    one kind every combination counts.
+    A path visits every stage, which are the positions of the sequence axes with the last axis running fastest. At each
+    it goes from a value of the states to a value of the states, and takes one value of each choice axis. Of several
+    axes of one kind every combination counts.
 
     Attributes:
         sequence, states, choices: for each axis its name and its values, as `{name: values}` or as pairs; states and
             choices may be empty.
 
     Raises:
-        KdartsError: if there is no sequence, an axis is empty or has a value twice, two axes have one name, or there are more
-            than `LIMIT` transitions.
+        KdartsError: if there is no sequence, an axis is empty or has a value twice, two axes have one name, or there are
+            more than `LIMIT` transitions.
     """
 
     sequence: tuple[tuple[str, tuple[Value, ...]], ...]

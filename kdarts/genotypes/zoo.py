@@ -3,12 +3,14 @@
 An entry holds the fields of a published text form (`kdarts.genotypes.text`): `normal`, `reduce` and their concats, or
 `genes`, `concat`, `reductions` and perhaps `seq`; or, as `of`, another entry's name and the fields that differ from it.
 Where cells differ in their outputs, `concats` has one for each in place of `concat`.
+`renamed` says what operations are called here whose names mean others in the publication.
 Each says its `source`; a `note` is what is special about it.
 """
 
 import functools
 import importlib.resources
 import json
+from dataclasses import replace
 
 from kdarts.genotypes.errors import choice
 from kdarts.genotypes.genotype import Genotype
@@ -37,11 +39,15 @@ def _entry(name: str) -> dict:
 def get_genotype(name: str) -> Genotype:
     """The published genotype called `name`; raises `KdartsError` with what is near otherwise."""
     entry = _entry(choice("genotype", name, genotype_names()))
-    return cell_by_cell(entry, name) if "genes" in entry else two_cells(entry, name)
+    genotype = cell_by_cell(entry, name) if "genes" in entry else two_cells(entry, name)
+    renamed = entry.get("renamed", {})
+    cells = tuple(tuple((renamed.get(op, op), *ends) for op, *ends in cell) for cell in genotype.cells)
+    return replace(genotype, cells=cells)
 
 
 def describe(name: str) -> str:
     """Where the genotype called `name` was published, and what is special about it."""
     entry = _entry(choice("genotype", name, genotype_names()))
     cells = f"the cells of {entry['of']}" if "of" in entry else ""
-    return "; ".join(part for part in (entry["source"], entry.get("note", ""), cells) if part)
+    renamed = ", ".join(f"{new} is its {old}" for old, new in entry.get("renamed", {}).items())
+    return "; ".join(part for part in (entry["source"], entry.get("note", ""), renamed, cells) if part)

@@ -43,7 +43,7 @@ def operation_cost(
         match step:
             case Conv():
                 size = tuple(-(-n // (stride if along else 1)) for n, along in zip(size, step.strided, strict=True))
-                width = channels if step.depthwise else int(filters * step.expansion)
+                width = channels if step.depthwise else step.filters(filters)
                 weights = math.prod(step.kernel) * width * (1 if step.depthwise else channels)
                 params, macs, channels = params + weights, macs + weights * math.prod(size), width
             case Reduce():
@@ -97,7 +97,13 @@ class _Tally:
 
 
 def network_cost(
-    genotype: Genotype, input_shape, num_classes: int, channels: int, cells: int | None = None, stem: str = "auto"
+    genotype: Genotype,
+    input_shape,
+    num_classes: int,
+    channels: int,
+    cells: int | None = None,
+    stem: str = "auto",
+    c_mid: int | None = None,
 ) -> Cost:
     """Cost of the network that `build_network` makes of the same arguments, without building it.
 
@@ -109,11 +115,11 @@ def network_cost(
     sequence, reductions = genotype.at_depth(cells)
     reductions = check_reductions(reductions, len(sequence))
     for operation in genotype.operations:
-        get_operation(operation)
+        get_operation(operation, c_mid)
     tally = _Tally(input_shape, channels, chosen, affine=True)
     for plan, index in zip(plan_cells(len(sequence), channels, reductions, chosen.halved), sequence, strict=True):
         edges, outputs = genotype.live(index)
-        tally.cell(plan, [(get_operation(operation), source) for operation, _, source in edges], len(outputs))
+        tally.cell(plan, [(get_operation(operation, c_mid), source) for operation, _, source in edges], len(outputs))
     return tally.total(num_classes)
 
 

@@ -27,8 +27,8 @@ _NO_SECOND = (
 class HyperCuboid(keras.Model):
     """Differentiable hyperparameter grid search (sharpDARTS, section 4.1): any discrete choices, mixed by α.
 
-    A network is a path: it visits the stages of `sequence` in order, carries a state along and makes choices. Here every
-    state of a stage is the sum over all transitions to it,
+    A network is a path: it visits the stages of `sequence` in order, carries a state along and makes choices. Here
+    every state of a stage is the sum over all transitions to it,
 
         h'_o = Σ_i Σ_p c[stage, i, o, p] op[stage, i, o, p](h_i),
 
@@ -50,7 +50,8 @@ class HyperCuboid(keras.Model):
             is a sum of as many whole outputs as lead to it: layers should normalise what they get.
         space: name of the published HyperCuboid that this is; "": none.
 
-        Each of the four functions returns new Keras layers, `Placed` operations, or a list of them, one behind the other.
+        Each of the four functions returns a new Keras layer, a `Placed` operation, or a list of such, to be applied in
+        order.
 
     Attributes:
         cuboid: the axes.

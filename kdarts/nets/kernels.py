@@ -266,20 +266,23 @@ def halved_maximum(x):
     return tf.nn.max_pool2d(x, 2, 2, "VALID")
 
 
-def average_pool(x, stride):
-    """3x3 mean with one pixel of padding on every side that does not count in the mean."""
+def average_pool(x, stride, padded=False):
+    """3x3 mean with one pixel of padding on every side; only if `padded` do its zeros count in the mean."""
     if stride == 1:
+        share = tf.constant(1 / 9, x.dtype) if padded else _share(x)
         if x.shape[-1] < _NARROW and _grouped(x):
-            return _narrow_average(x)
-        return tf.nn.avg_pool2d(x, 3, 1, "SAME")
+            # A depthwise convolution: the pool's gradient is four times as slow with few channels.
+            return depthwise(x, tf.ones((3, 3, 1, x.shape[-1]), x.dtype)) * share
+        mean = tf.nn.avg_pool2d(x, 3, 1, "SAME")
+        return mean * (share / _share(x)) if padded else mean
     pads = [[0, 0], [1, 1], [1, 1], [0, 0]]
-    counted = tf.nn.avg_pool2d(tf.pad(tf.ones_like(x[:1, :, :, :1]), pads), 3, stride, "VALID")
-    return tf.nn.avg_pool2d(tf.pad(x, pads), 3, stride, "VALID") / counted
+    mean = tf.nn.avg_pool2d(tf.pad(x, pads), 3, stride, "VALID")
+    if padded:
+        return mean
+    return mean / tf.nn.avg_pool2d(tf.pad(tf.ones_like(x[:1, :, :, :1]), pads), 3, stride, "VALID")
 
 
-def _narrow_average(x):
-    """The same at stride 1 as a depthwise convolution: the pool's gradient is four times as slow with few channels."""
-    total = depthwise(x, tf.ones((3, 3, 1, x.shape[-1]), x.dtype))
+def _share(x):
+    """One over the number of pixels of `x` that each 3x3 window covers, `[height, width, 1]`."""
     rows, columns = ([min(i + 1, n - 1) - max(i - 1, 0) + 1 for i in range(n)] for n in x.shape[1:3])
-    share = 1 / (tf.constant(rows, x.dtype)[:, None, None] * tf.constant(columns, x.dtype)[:, None])
-    return total * share
+    return 1 / (tf.constant(rows, x.dtype)[:, None, None] * tf.constant(columns, x.dtype)[:, None])

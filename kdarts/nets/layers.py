@@ -35,7 +35,7 @@ def apply_operation(operation: Operation, x, filters: int, stride: int, name: st
             case Reduce():
                 x = _reduce(x, filters, [f"{name}.{part}" for part in parts])
             case Pool():
-                x = pool(step.kind, x, stride, f"{name}.pool")
+                x = _pool(step, x, stride, f"{name}.pool")
             case Norm():
                 x = layers.BatchNormalization(momentum=0.9, epsilon=step.epsilon, name=path)(x)
     return x
@@ -55,7 +55,7 @@ def _convolution(step: Conv, x, filters, strides, name):
     if step.depthwise:
         size, stride = step.kernel, strides[0]
         return layers.DepthwiseConv2D(size, stride, depthwise_initializer=uniform(fan_in), **common)(x)
-    width = int(filters * step.expansion)
+    width = step.filters(filters)
     return layers.Conv2D(width, step.kernel, strides, kernel_initializer=uniform(fan_in), **common)(x)
 
 
@@ -80,9 +80,10 @@ def _reduce(x, filters, names):
     return layers.Concatenate(name=f"{names[0]}.join")(parts)
 
 
-def pool(kind: str, x, stride: int, name: str):
-    """3x3 pooling with one pixel of padding on every side that counts neither in the maximum nor in the mean."""
-    layer = layers.MaxPooling2D if kind == "max" else layers.AveragePooling2D
+def _pool(step: Pool, x, stride: int, name: str):
+    if step.padded:
+        return layers.AveragePooling2D(3, stride, name=name)(layers.ZeroPadding2D(1, name=f"{name}.pad")(x))
+    layer = layers.MaxPooling2D if step.kind == "max" else layers.AveragePooling2D
     x = layer(3, 1, "same", name=name)(x)
     # "same" at stride 2 would pad only the end of an even side; at stride 1 it pads both, and every second is taken.
     return _every_second(x, name) if stride == 2 else x

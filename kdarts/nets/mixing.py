@@ -18,9 +18,19 @@ def sigmoid(alpha):
 
 
 def max_w(alpha):
-    """sharpDARTS Eq. 3: the strongest candidate passes whole, the others by their distance to it."""
+    """sharpDARTS Eq. 3: the strongest candidate passes whole, the others by their distance to it.
+
+    Its gradient goes through the maximum too, as in the authors' program: the weight of the strongest is always 1, so
+    that it gains nothing by its own output, and every other one pushes against it.
+    """
     weights = ops.softmax(alpha, axis=-1)
     return 1 - ops.max(weights, axis=-1, keepdims=True) + weights
+
+
+def max_w_stopped(alpha):
+    """The same with no gradient through the maximum: the strongest goes on gaining by its own output."""
+    weights = ops.softmax(alpha, axis=-1)
+    return 1 - ops.stop_gradient(ops.max(weights, axis=-1, keepdims=True)) + weights
 
 
 def node_softmax(alpha):
@@ -29,12 +39,28 @@ def node_softmax(alpha):
     return ops.concatenate([ops.reshape(ops.softmax(ops.reshape(p, (-1,))), p.shape) for p in parts], axis=0)
 
 
-MIXINGS = {"softmax": softmax, "sigmoid": sigmoid, "max_w": max_w, "node_softmax": node_softmax}
+MIXINGS = {
+    "softmax": softmax,
+    "sigmoid": sigmoid,
+    "max_w": max_w,
+    "max_w_stopped": max_w_stopped,
+    "node_softmax": node_softmax,
+}
+
+_RANKINGS = {"max_w": softmax, "max_w_stopped": softmax}
 
 
 def get_mixing(name: str):
     """The function called `name`; raises `KdartsError` with the known names otherwise."""
     return MIXINGS[choice("mixing", name, MIXINGS)]
+
+
+def get_ranking(name: str):
+    """What a genotype is made by under the mixing `name`: a function likewise.
+
+    Under Max-W the strongest of every edge has the weight 1, which says nothing about the edge; its softmax does.
+    """
+    return _RANKINGS.get(name) or get_mixing(name)
 
 
 def initializer(name: str, seed=None) -> keras.initializers.Initializer:

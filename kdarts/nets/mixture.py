@@ -47,6 +47,7 @@ class Mixture(keras.layers.Layer):
         self.candidates = check_candidates(candidates, sets, len(edges), len(operations))
         self.auxiliary_skip = auxiliary_skip
         self._mix, self._sample = mixings.get_mixing(mixing), get_sampling(sampling)
+        self._rank = mixings.get_ranking(mixing)
         self._none = operations.index("none") if "none" in operations else None
         self._incoming = np.array([[to] for to, _ in edges])  # as many edges lead to node `to`
         shape, start = (len(edges), len(operations)), mixings.initializer(mixing)
@@ -63,10 +64,11 @@ class Mixture(keras.layers.Layer):
 
     def weights_of_operations(self) -> list:
         """α after mixing, `[edges, operations]` each; 0 for what is no candidate any more."""
+        return self._mixed(self._mix)
+
+    def _mixed(self, mix) -> list:
         present = self.candidates or [None] * len(self.alphas)
-        return [
-            mix_candidates(self._mix, tf.convert_to_tensor(a), p) for a, p in zip(self.alphas, present, strict=True)
-        ]
+        return [mix_candidates(mix, tf.convert_to_tensor(a), p) for a, p in zip(self.alphas, present, strict=True)]
 
     def weights_of_candidates(self) -> list:
         """The same without what is no candidate any more: flat where something is not."""
@@ -80,12 +82,14 @@ class Mixture(keras.layers.Layer):
         return [edge_shares(beta) for beta in self.betas] or [None] * len(self.alphas)
 
     def strengths(self) -> list:
-        """What a genotype is made by, `[edges, operations]` for each α: its weights after mixing, times β's shares.
+        """What a genotype is made by, `[edges, operations]` for each α: its weights, times β's shares.
+
+        The weights are those after mixing, or under Max-W, which weighs the best of every edge alike, the softmax.
 
         A share counts relative to an even one, so that a threshold means the same with and without β; the order of a
         node's edges is that of PC-DARTS, section 3.3.
         """
-        weights = self.weights_of_operations()
+        weights = self._mixed(self._rank)
         if not self.betas:
             return weights
         return [

@@ -26,6 +26,7 @@ def build_network(
     drop_path: float = 0.0,
     stem: str = "auto",
     seed: int | None = None,
+    c_mid: int | None = None,
 ) -> keras.Model:
     """Builds the network of a genotype (DARTS section 3.2, D-DARTS section 4) from stock Keras layers.
 
@@ -43,6 +44,8 @@ def build_network(
             (DARTS), or, where the genotype has a sequence, of every node's sum (D-DARTS' code).
         stem: "auto" (by image size) or one of `STEMS`: "cifar", "small", "imagenet", "imagenet_quarter".
         seed: of the drop-path masks.
+        c_mid: channels in the middle of choke convolutions, at least 1; None: the 32 of the search (sharpDARTS takes 96
+            for ImageNet).
 
     Returns:
         A model from images, channels last, float32, to logits `[batch, num_classes]`.
@@ -60,7 +63,7 @@ def build_network(
     chosen = choose_stem(stem, input_shape)
     plan = plan_cells(len(sequence), channels, reductions, chosen.halved)
     for operation in genotype.operations:
-        get_operation(operation)
+        get_operation(operation, c_mid)
 
     x = inputs = keras.Input(input_shape, name="image")
     states = []
@@ -78,7 +81,7 @@ def build_network(
 
     for position, (cell, index) in enumerate(zip(plan, sequence, strict=True)):
         found, name = genotype.live(index), f"cells.{position}"
-        s0, s1 = s1, _cell(*found, individual, s0, s1, cell, name, drop)
+        s0, s1 = s1, _cell(*found, c_mid, individual, s0, s1, cell, name, drop)
         if auxiliary and position == aux_at:
             aux_logits = auxiliary_head(s1, num_classes, imagenet=chosen.halved)
     x = layers.GlobalAveragePooling2D(name="pool")(s1)
@@ -92,7 +95,7 @@ def build_network(
     return keras.Model(inputs, dense(x), name=name)
 
 
-def _cell(edges, outputs, individual, s0, s1, plan, name, drop):
+def _cell(edges, outputs, c_mid, individual, s0, s1, plan, name, drop):
     """One cell: adapt both inputs, sum each node's edges, join the output nodes.
 
     `drop(x, name)` is drop-path: in DARTS on every edge but identities, in D-DARTS, whose cells are `individual`, on
@@ -110,7 +113,7 @@ def _cell(edges, outputs, individual, s0, s1, plan, name, drop):
             if to != node:
                 continue
             stride = 2 if plan.reduction and source < 2 else 1
-            operation, path = get_operation(operation_name), f"{name}._ops.{number}"
+            operation, path = get_operation(operation_name, c_mid), f"{name}._ops.{number}"
             edge = apply_operation(operation, nodes[source], plan.filters, stride, path)
             identity = not operation.layers(stride) and not operation.zero
             arriving.append(edge if individual or identity else drop(edge, path))

@@ -4,8 +4,9 @@ A definition says which layers an operation has, their sizes and their order, an
 The evaluation network (`kdarts.nets.network`) and the fast search form (`kdarts.nets.stack`) both interpret it.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.registry import Registry
 
 
@@ -24,13 +25,19 @@ class Conv:
         dilation: 1 or 2.
         depthwise: one filter for each channel; otherwise all channels mix.
         expansion: filters as a multiple of the operation's output channels (ignored when depthwise).
+        width: filters, whatever the output channels are; None: by `expansion`.
     """
 
     kernel: tuple[int, int] = (1, 1)
     strided: tuple[bool, bool] = (False, False)
     dilation: int = 1
     depthwise: bool = False
-    expansion: int = 1
+    expansion: float = 1
+    width: int | None = None
+
+    def filters(self, channels: int) -> int:
+        """How many filters it has, unless it is depthwise, in an operation of so many output channels."""
+        return int(channels * self.expansion) if self.width is None else self.width
 
 
 @dataclass(frozen=True)
@@ -47,9 +54,15 @@ class Reduce:
 
 @dataclass(frozen=True)
 class Pool:
-    """3x3 pooling, one pixel of padding; `kind` is "max" or "avg" (the padding does not count in the mean)."""
+    """3x3 pooling, one pixel of padding.
+
+    Attributes:
+        kind: "max" or "avg".
+        padded: whether the padding's zeros count in the mean.
+    """
 
     kind: str
+    padded: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,10 +103,21 @@ def _depthwise(size, strided=False, dilation=1):
     return Conv((size, size), (strided, strided), dilation, depthwise=True)
 
 
-def separable(name: str, size: int) -> Operation:
-    """ReLU, depthwise, pointwise, BN, twice; the first depthwise takes the stride."""
+def sharp_sep_conv(
+    name: str, size: int, dilation: int = 1, c_mid_mult: float = 1, c_mid: int | None = None
+) -> Operation:
+    """SharpSepConv (sharpDARTS, figure 3): ReLU, depthwise, pointwise, BN, twice; DARTS' separable one by default.
+
+    Args:
+        name: of the operation.
+        size: of both depthwise kernels, odd.
+        dilation: 1 or 2, of the first depthwise, which takes the stride, too.
+        c_mid_mult: channels between the two halves, as a multiple of the output's.
+        c_mid: the same as a number.
+    """
+    between = Conv(expansion=c_mid_mult, width=c_mid)
     second = (Relu(), _depthwise(size), Conv(), Norm())
-    return Operation(name, (Relu(), _depthwise(size, strided=True), Conv(), Norm(), *second))
+    return Operation(name, (Relu(), _depthwise(size, True, dilation), between, Norm(), *second))
 
 
 def dilated(name: str, size: int) -> Operation:
@@ -138,9 +162,23 @@ def register_operation(operation: Operation) -> Operation:
     return _OPERATIONS.add(operation)
 
 
-def get_operation(name: str) -> Operation:
-    """The operation called `name`; raises `KdartsError` with the known names otherwise."""
-    return _OPERATIONS.get(name)
+def get_operation(name: str, c_mid: int | None = None) -> Operation:
+    """The operation called `name`.
+
+    Args:
+        name: as genotypes spell it.
+        c_mid: filters of its convolutions of fixed width, which choke convolutions have; None: their own.
+
+    Raises:
+        KdartsError: with the known names for another; or if `c_mid` is below 1.
+    """
+    if c_mid is not None and c_mid < 1:
+        raise KdartsError(f"c_mid {c_mid}: needs at least 1")
+    operation = _OPERATIONS.get(name)
+    if c_mid is None:
+        return operation
+    steps = (replace(s, width=c_mid) if isinstance(s, Conv) and s.width else s for s in operation.steps)
+    return replace(operation, steps=tuple(steps))
 
 
 def operation_names() -> list[str]:
@@ -153,9 +191,9 @@ for _operation in (
     Operation("max_pool_3x3", (Pool("max"),)),
     Operation("avg_pool_3x3", (Pool("avg"),)),
     Operation("skip_connect", (), FACTORIZED_REDUCE.strided_steps),
-    separable("sep_conv_3x3", 3),
-    separable("sep_conv_5x5", 5),
-    separable("sep_conv_7x7", 7),
+    sharp_sep_conv("sep_conv_3x3", 3),
+    sharp_sep_conv("sep_conv_5x5", 5),
+    sharp_sep_conv("sep_conv_7x7", 7),
     dilated("dil_conv_3x3", 3),
     dilated("dil_conv_5x5", 5),
     asymmetric("conv_7x1_1x7", 7, prefix=""),
@@ -164,5 +202,13 @@ for _operation in (
     simple("simple_conv_3x3", 3),
     simple("simple_conv_5x5", 5),
     bottleneck("bottleneck_1x3x1", 3),
+    Operation("padded_avg_pool_3x3", (Pool("avg", padded=True),)),
+    sharp_sep_conv("dil_sep_conv_3x3", 3, dilation=2),
+    sharp_sep_conv("dil_sep_conv_5x5", 5, dilation=2),
+    sharp_sep_conv("flood_conv_3x3", 3, c_mid_mult=4),
+    sharp_sep_conv("flood_conv_5x5", 5, c_mid_mult=4),
+    sharp_sep_conv("dil_flood_conv_3x3", 3, dilation=2, c_mid_mult=4),
+    sharp_sep_conv("choke_conv_3x3", 3, c_mid=32),
+    sharp_sep_conv("dil_choke_conv_3x3", 3, dilation=2, c_mid=32),
 ):
     register_operation(_operation)

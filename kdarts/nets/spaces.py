@@ -80,3 +80,31 @@ register_space(
         source="D-DARTS, Heuillet et al., section 4.4: S_o, which handcrafted networks fit in",
     )
 )
+
+_POOLS = ("max_pool_3x3", "padded_avg_pool_3x3")
+_SHARP = ("sep_conv_3x3", "dil_sep_conv_3x3", "flood_conv_3x3", "dil_flood_conv_3x3")
+_CHOKED = ("choke_conv_3x3", "dil_choke_conv_3x3")
+_SHARPSEPCONV = ("skip_connect", "sep_conv_3x3", "sep_conv_5x5", "dil_sep_conv_3x3", "dil_sep_conv_5x5")
+_SHARPER = ("sep_conv_7x7", "dil_sep_conv_3x3", "dil_sep_conv_5x5", "flood_conv_3x3", "flood_conv_5x5")
+_PAPER = "sharpDARTS, Hundt et al. 2019"
+
+for _name, _operations, _source in (
+    (
+        "sharpdarts",
+        ("none", "max_pool_3x3", "skip_connect", *_SHARP, *_CHOKED),
+        "table 1 without average pooling, as its program searches",
+    ),
+    ("sharpdarts_avg_pool", ("none", *_POOLS, "skip_connect", *_SHARP, *_CHOKED), "table 1, all 10 rows"),
+    ("sharpsepconv", ("none", *_POOLS, *_SHARPSEPCONV), "DARTS' space with SharpSepConv; padding counts in its mean"),
+    (
+        "sharpsepconv_unpadded",
+        ("none", "max_pool_3x3", "avg_pool_3x3", *_SHARPSEPCONV),
+        "DARTS' space with SharpSepConv, and DARTS' own average pooling",
+    ),
+    (
+        "sharper",
+        ("none", *_POOLS, *_SHARPSEPCONV[:3], *_SHARPER, "dil_flood_conv_3x3"),
+        "its program's later space, of 12 operations",
+    ),
+):
+    register_space(SearchSpace(_name, _operations, source=f"{_PAPER}: {_source}"))

@@ -58,7 +58,7 @@ class Stack(keras.layers.Layer):
                     weights = [self._filter(name, shape, math.prod(step.kernel))]
                     stacked = True
                 case Conv():
-                    filters = int(self.filters * step.expansion)
+                    filters = step.filters(self.filters)
                     shape = (*step.kernel, channels, self.copies * filters)
                     weights = [self._filter(name, shape, math.prod(step.kernel) * channels)]
                     channels, stacked = filters, True
@@ -109,7 +109,10 @@ class Stack(keras.layers.Layer):
                     kernel = [tf.cast(value, x.dtype) for value in values]
                     x, groups = kernels.factorized(x, *kernel, self.copies), self.copies
                 case Pool():
-                    x = (kernels.max_pool if step.kind == "max" else kernels.average_pool)(x, self.stride)
+                    if step.kind == "max":
+                        x = kernels.max_pool(x, self.stride)
+                    else:
+                        x = kernels.average_pool(x, self.stride, step.padded)
                 case Norm():
                     last = position == len(steps) - 1
                     x = self._normalize(x, values, scale if last else None, training, step.epsilon)

@@ -29,7 +29,7 @@ class StageMixture(keras.layers.Layer):
         self.candidates = None if rows.all() else (rows,)
         known = [name for name in mixings.MIXINGS if name != "node_softmax"]
         self._mix = mixings.get_mixing(choice("mixing", mixing, known))
-        self._rank = self._mix if mixing == "sigmoid" else mixings.softmax
+        self._rank = mixings.get_ranking(mixing)
         start = mixings.initializer(mixing)
         self.alphas = [self.add_weight(name="alpha", shape=rows.shape, initializer=start)]
         if self.candidates is not None:

@@ -32,7 +32,7 @@ class Supernet(keras.Model):
         cells: number of cells.
         reductions: positions of the reduction cells; None: a third and two thirds of the way.
         sharing: which cells share an α: "shared" (normal and reduce), "individual", or one index for each cell.
-        mixing: how α weighs the candidates: "softmax", "sigmoid", "max_w" or "node_softmax" (see `mixing`).
+        mixing: how α weighs the candidates: a name of `MIXINGS`, such as "softmax" or "sigmoid".
         partial_channels: K: one of K channels goes through the candidates, and β weighs the edges (see `partial`);
             1: all of them, and there is no β.
         nodes: intermediate nodes of a cell; None: the space's.

@@ -13,7 +13,7 @@ from kdarts.run.search_record import SearchRecord, StopRule, WriteFiles
 from kdarts.run.timing import Progress, StepTime, peak_memory_mb
 from kdarts.run.workdir import Workdir
 from kdarts.search.random_search import RandomSearch
-from kdarts.search.schedules import ArchitectureRate, Cosine, Pretraining, SearchProgress, Warmup
+from kdarts.search.schedules import ArchitectureRate, Cosine, Pretraining, SearchProgress, get_schedule
 from kdarts.search.search import Search
 from kdarts.search.skip_dropout import SkipDropout, SkipDropoutRate
 
@@ -70,8 +70,8 @@ def run_search(
             print(f"going on after epoch {first_epoch} of {epochs}", flush=True)
         print("building the search step …", flush=True)
         length = method.epochs, method.pretrain_epochs
-        rate = Cosine(method.learning_rate, method.final_learning_rate, *length)
-        rate = Warmup(rate, method.learning_rate_warmup)
+        rates = method.learning_rate, method.final_learning_rate
+        rate = get_schedule(method.schedule, *rates, *length, method.learning_rate_warmup, method.power)
         dropout = SkipDropout(method.skip_dropout, method.epochs, method.warmup_epochs, method.pretrain_epochs)
         arch_final = method.arch_final_learning_rate
         arch_final = method.arch_learning_rate if arch_final is None else arch_final

@@ -32,7 +32,8 @@ class Method:
         ablation_sign: "reward" or "paper": what a cell gets that contributes more than its share.
         ablation_margin: the mean contribution, a cross-entropy, must be below minus this for the loss to count.
         ablation_clip: greatest size of a factor in its gradient.
-        learning_rate, final_learning_rate, momentum, l2, clip: of the weights' SGD; the rate falls by half a cosine.
+        learning_rate, final_learning_rate, momentum, l2, clip: of the weights' SGD.
+        schedule: how that rate falls: "cosine" (half of one) or "cosine_power" (see `CosinePower`); power: its p.
         learning_rate_warmup: epochs in which it climbs to its first value; 0: none.
         arch_learning_rate, arch_beta_1, arch_beta_2, arch_l2: of the Adam of α and β.
         arch_clip: greatest norm of their gradient, all together; 0: any.
@@ -86,6 +87,8 @@ class Method:
     ablation_clip: float = 5.0
     learning_rate: float = 0.025
     final_learning_rate: float = 0.001
+    schedule: str = "cosine"
+    power: float = 2.0
     learning_rate_warmup: int = 0
     momentum: float = 0.9
     l2: float = 3e-4

@@ -4,9 +4,13 @@
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
+
+from kdarts.genotypes.errors import choice
+from kdarts.search.cosine_power import CosinePower
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,38 @@ class Warmup:
         if epoch >= self.epochs:
             return self.schedule(epoch)
         return self.schedule(epoch if self.current else 0) * (epoch + 1) / self.epochs
+
+
+def _cosine(initial, final, epochs, begin, warmup, power):
+    return Warmup(Cosine(initial, final, epochs, begin), warmup)
+
+
+def _cosine_power(initial, final, epochs, begin, warmup, power):
+    schedule = CosinePower(initial, final, epochs, power, warmup)
+    return lambda epoch, rate=None: schedule.at(max(0, epoch - begin))
+
+
+SCHEDULES = {"cosine": _cosine, "cosine_power": _cosine_power}
+
+
+def get_schedule(
+    name: str, initial: float, final: float, epochs: int, begin: int = 0, warmup: int = 0, power: float = 2.0
+) -> Callable[[int], float]:
+    """The learning rate of the weights by epoch.
+
+    Args:
+        name: "cosine", or "cosine_power" as of `CosinePower` in its released form.
+        initial, final: learning rates.
+        epochs: length of the descent, at least 1.
+        begin: epochs at the first rate before it.
+        warmup: epochs in which the rate climbs to `initial`: a cosine's are scaled by `Warmup`, the power's come
+            before the descent.
+        power: p of the cosine power.
+
+    Raises:
+        KdartsError: for another name, or as of `CosinePower`.
+    """
+    return SCHEDULES[choice("schedule", name, SCHEDULES)](initial, final, epochs, begin, warmup, power)
 
 
 class Pretraining(keras.callbacks.Callback):

@@ -19,6 +19,7 @@ from kdarts.search.method import Method, get_method
 from kdarts.search.objective import Objective, cross_entropy
 from kdarts.search.optimizers import SGD, Adam
 from kdarts.search.path_rules import check_for_cuboid, found_path
+from kdarts.search.schedules import get_schedule
 from kdarts.search.start import start_from
 from kdarts.search.zero_one import FORMS, zero_one_loss
 
@@ -82,6 +83,7 @@ class Search(keras.Model):
         else:
             choice("discretization", self.method.discretization, RULES)
         choice("zero_one", self.method.zero_one, FORMS)
+        get_schedule(self.method.schedule, 1.0, 0.0, 1, power=self.method.power)
         self._gradients_of = None
         choice("update", self.method.update, ("step", "frozen"))
         self._searching = self.method.update == "step"

@@ -101,7 +101,7 @@ def family(operation: str) -> str:
     """The family whose colour `operation` has: separable, dilated, convolution, pooling, skip or other."""
     if operation.startswith("dil"):
         return "dilated"
-    if operation.startswith(("sep", "sharp", "flood", "choke")):
+    if operation.startswith(("sep", "flood", "choke")):
         return "separable"
     if operation in ("skip_connect", "identity", "skip"):
         return "skip"
