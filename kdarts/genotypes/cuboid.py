@@ -53,8 +53,8 @@ class Cuboid:
             choices may be empty.
 
     Raises:
-        KdartsError: if there is no sequence, an axis is empty or has a value twice, two axes have one name, or there are
-            more than `LIMIT` transitions.
+        KdartsError: if there is no sequence, an axis is empty or has a value twice, two axes have one name, or there
+            are more than `LIMIT` transitions.
     """
 
     sequence: tuple[tuple[str, tuple[Value, ...]], ...]
