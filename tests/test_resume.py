@@ -16,6 +16,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 SEARCH = ["search", "--cells=2", "--channels=4", "--nodes=2", "--epochs=4", "--validate_every=2", "--order=second"]
 DDARTS = [*SEARCH[:4], "--epochs=3", "--method=ddarts", "--removal=random", "--precision=mixed_float16"]
 PDARTS = ["search", "--method=pdarts", "--stages=2:8,2:5:0.4,3:3:0.7", "--channels=4", "--nodes=2", "--epochs=3"]
+CUBOID = ["search", "--method=multichannelnet", "--channels=2", "--cells=2", "--nodes=2", "--epochs=3"]
 TRAIN = ["train", "--genotype=DARTS_V1", "--cells=2", "--channels=4", "--epochs=4", "--drop_path=0.3", "--cutout=2"]
 TRAIN += ["--auto_augment=cifar10", "--label_smoothing=0.1"]
 
@@ -67,6 +68,11 @@ def test_a_search_killed_in_any_epoch_comes_to_the_same_result(tmp_path, epochs)
 @pytest.mark.slow
 def test_a_killed_search_of_individual_cells_in_float16_comes_to_the_same_result(tmp_path):
     _killed_and_whole(DDARTS, tmp_path, [1], ["genotype.json", "history.csv", "alphas.npz"])
+
+
+@pytest.mark.slow
+def test_a_killed_search_of_a_hypercuboid_comes_to_the_same_result(tmp_path):
+    _killed_and_whole(CUBOID, tmp_path, [1], ["genotype.json", "genotypes.jsonl", "history.csv", "alphas.npz"])
 
 
 @pytest.mark.slow

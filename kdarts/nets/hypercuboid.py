@@ -10,8 +10,9 @@ from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.hyper_path import HyperPath
 from kdarts.nets.cost import Cost
 from kdarts.nets.hyper_network import build_path_network, network_cost_of_path
-from kdarts.nets.parts import Parts, Strand
+from kdarts.nets.parts import Parts
 from kdarts.nets.stage_mixture import StageMixture
+from kdarts.nets.strand import Strand
 
 _NO_SECOND = (
     keras.layers.BatchNormalization,

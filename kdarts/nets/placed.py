@@ -1,11 +1,10 @@
-"""An operation at its sizes, from which a HyperCuboid makes its search form and its evaluation form."""
+"""An operation at its sizes, for a HyperCuboid, which makes both its forms from it."""
 
 from dataclasses import dataclass
 
 from kdarts.nets.cost import Cost, operation_cost
 from kdarts.nets.layers import apply_operation
 from kdarts.nets.operations import Operation
-from kdarts.nets.stack import Stack
 
 
 @dataclass(frozen=True)
@@ -21,12 +20,6 @@ class Placed:
     operation: Operation
     filters: int
     stride: int = 1
-
-    def search_form(self, shape, name: str, dtype) -> Stack:
-        """Its layer in a supernet, built for an input of `shape`, `(height, width, channels)`."""
-        stack = Stack(self.operation, 1, self.filters, self.stride, affine=True, name=name, dtype=dtype)
-        stack.build((None, *shape))
-        return stack
 
     def evaluation_form(self, x, name: str):
         """Adds its stock layers to a functional model."""
