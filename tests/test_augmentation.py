@@ -73,6 +73,15 @@ def test_cutout_is_a_square_about_a_pixel_cut_off_at_the_borders(shape, length):
         assert min(squares.values()) > 0, "each pixel is a centre"
 
 
+def test_holes_are_cut_one_after_another_and_the_first_is_where_one_alone_is():
+    images = np.ones((500, 12, 9, 2), np.float32)
+    one, two, three = (cutout(images, [7, 8], 4, holes).numpy() for holes in (1, 2, 3))
+    second, third = (two == 0) & (one != 0), (three == 0) & (two != 0)
+    assert not (two[one == 0]).any() and not three[two == 0].any()
+    assert second.any((1, 2, 3)).mean() > 0.9 and third.any((1, 2, 3)).mean() > 0.8
+    assert max((hole.sum((1, 2, 3))).max() for hole in (second, third)) <= 4 * 4 * 2
+
+
 def test_normalize_is_the_textbook_formula():
     images, mean, std = _pictures((9, 14, 3), low=0), (0.4, 0.5, 0.6), (0.1, 0.2, 0.3)
     expected = (images / 255 - np.array(mean)) / np.array(std)
@@ -120,3 +129,5 @@ def test_defaults_and_refusals():
         Augmentation(pad=-1)
     with pytest.raises(KdartsError, match="cutout -2"):
         Augmentation(cutout=-2)
+    with pytest.raises(KdartsError, match="cutout_holes 0"):
+        Augmentation(cutout_holes=0)

@@ -2,11 +2,13 @@
 
 import json
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import prepared
 
+from kdarts.cli.main import main
 from kdarts.genotypes.errors import KdartsError
 from kdarts.run import pictures
 from kdarts.run.datasets import ImageData, halves, load, statistics
@@ -342,3 +344,19 @@ def test_halves_are_contiguous_unless_sizes_are_asked():
             halves(data, *sizes)
     with pytest.raises(KdartsError, match="2 or more"):
         halves(data.take(slice(1)))
+
+
+def test_cifar10_1_has_test_images_alone_and_measures_a_network(tmp_path, capsys):
+    size = {"shape": (32, 32, 3), "size": lambda i: (32, 32)}
+    prepared(tmp_path, "cifar10_1", ("test",), version="v6/1.1.0", **size)
+    data = load("cifar10_1/v6", str(tmp_path), split="test")
+    assert len(data) == 20 and data.labels.tolist() == [0, 1] * 10 and data.image_shape == (32, 32, 3)
+    assert "has no split 'train'; it has: test" in _refused("cifar10_1/v6", str(tmp_path))
+    x = keras.Input((32, 32, 3))
+    y = keras.layers.Dense(10, kernel_initializer="zeros", bias_initializer="ones")(keras.layers.Flatten()(x))
+    keras.Model(x, y).save(tmp_path / "model.keras")
+    (tmp_path / "summary.json").write_text(json.dumps({"mean": [0.5] * 3, "std": [0.25] * 3}))
+    flags = [f"--model={tmp_path / 'model.keras'}", "--dataset=cifar10_1/v6", f"--data_dir={tmp_path}"]
+    assert main(["evaluate", *flags]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["examples"] == 20 and result["accuracy"] == 0.5

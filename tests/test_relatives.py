@@ -41,7 +41,7 @@ def _step(search) -> dict:
 
 
 @pytest.mark.usefixtures("eagerly")
-@pytest.mark.parametrize("name", ["gdas", "darts_plus", "darts_minus", "beta_darts", "i_darts", "random"])
+@pytest.mark.parametrize("name", ["gdas", "darts_plus", "darts_minus", "beta_darts", "i_darts", "random", "sharpdarts"])
 def test_every_relative_takes_a_step(name):
     search = _search(name)
     before = [v.numpy() for v in search.supernet.alphas], search.supernet.operation_weights[0].numpy()

@@ -41,7 +41,7 @@ START_HASTE = 30
 AXES = {
     "space": "search space: what may be found",
     "sharing": "which cells share an α: shared (normal and reduce), individual, or start (those identical in --start)",
-    "mixing": "how α weighs the candidates of an edge: softmax, sigmoid, max_w or node_softmax (of a node's edges)",
+    "mixing": "how α weighs the candidates of an edge: softmax, sigmoid, max_w, max_w_stopped, node_softmax",
     "partial_channels": "K: one of K channels goes through the candidates, and β weighs the edges; 1: all, and no β",
     "sampling": "which candidates a pass goes through: all, gumbel (one of each edge, GDAS) or random (a genotype)",
     "auxiliary_skip": "one more skip connection beside the candidates, which fades along the search (DARTS-)",

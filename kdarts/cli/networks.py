@@ -7,7 +7,7 @@ from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.found import Found
 from kdarts.genotypes.hyper_path import HyperPath
 
-_OF_CELLS = ("channels", "cells", "auxiliary", "drop_path", "stem")
+_OF_CELLS = ("channels", "cells", "auxiliary", "drop_path", "stem", "c_mid")
 """Flags that a path has no use for: its sizes are its own."""
 
 
@@ -36,7 +36,7 @@ def sizes(values: flags.FlagValues, found: Found, shape, classes: int, defaults:
     from kdarts.nets.cost import network_cost
 
     channels, cells = options.network_size(values, found, defaults)
-    cost = network_cost(found, shape, classes, channels, cells, values.stem)
+    cost = network_cost(found, shape, classes, channels, cells, values.stem, values.c_mid)
     return {
         "channels": channels,
         "cells": len(found.at_depth(cells)[0]),
@@ -54,9 +54,8 @@ def build(values: flags.FlagValues, found: Found, shape, classes: int, defaults:
     from kdarts.nets.network import build_network
 
     channels, cells = options.network_size(values, found, defaults)
-    network = build_network(
-        found, shape, classes, channels, cells, values.auxiliary, values.drop_path, values.stem, values.seed
-    )
+    outer = values.auxiliary, values.drop_path, values.stem, values.seed, values.c_mid
+    network = build_network(found, shape, classes, channels, cells, *outer)
     if values.auxiliary:
         network.auxiliary_weight = values.auxiliary_weight
     return network

@@ -44,15 +44,17 @@ def define_augmentation(values: flags.FlagValues) -> None:
     )
     flags.DEFINE_bool("flip", None, "mirror half of the images; default by data set", flag_values=values)
     flags.DEFINE_integer("cutout", 0, "side of the square cut out of each image, in pixels", 0, flag_values=values)
+    positive("cutout_holes", 1, "squares cut out of each image", values)
 
 
 def define_strong_augmentation(values: flags.FlagValues) -> None:
-    """How images are varied further in a training."""
+    """How training images are varied further."""
     flags.DEFINE_enum(
         "auto_augment",
         "none",
-        ["none", "cifar10", "imagenet"],
-        "AutoAugment's policy, by the data set it was found on (cifar10 serves CIFAR-100 too)",
+        ["none", "cifar10", "cifar10_95", "imagenet", "imagenet_24", "svhn"],
+        "AutoAugment's policy, by the data set it was found on (CIFAR-10's serve CIFAR-100 too); with a number of "
+        "sub-policies: sharpDARTS'",
         flag_values=values,
     )
     flags.DEFINE_bool(
@@ -123,6 +125,7 @@ def define_network(values: flags.FlagValues) -> None:
     """The size and the outer form of a network."""
     positive("channels", None, "channels of a node before any reduction", values)
     positive("cells", None, "number of cells; default: the genotype's own, if it has a depth", values)
+    positive("c_mid", None, "channels in the middle of choke convolutions; default: 32 (for ImageNet: 96)", values)
     flags.DEFINE_bool("auxiliary", False, "with the auxiliary classifier", flag_values=values)
     define_stem(values)
 

@@ -20,6 +20,7 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_string("method", "darts", "how α moves; `kdarts methods` lists them", flag_values=values)
     options.define_dataset(values)
     options.define_augmentation(values)
+    options.define_strong_augmentation(values)
     axes.define(values)
     flags.DEFINE_string(
         "start", None, "genotype that α starts from: a path, or a name of the zoo such as resnet18", flag_values=values

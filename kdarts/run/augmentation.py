@@ -85,14 +85,15 @@ def normalize(images: tf.Tensor, mean: Sequence[float], std: Sequence[float]) ->
     return tf.ensure_shape(tf.reshape(rows * scale - shift, tf.shape(images)), images.shape)
 
 
-def cutout(images: tf.Tensor, seed: tf.Tensor, length: int) -> tf.Tensor:
-    """Sets a square of each image to 0, the mean of normalised images (DeVries and Taylor, 2017).
+def cutout(images: tf.Tensor, seed: tf.Tensor, length: int, holes: int = 1) -> tf.Tensor:
+    """Sets squares of each image to 0, the mean of normalised images (DeVries and Taylor, 2017).
 
     Args:
         images: `[n, height, width, channels]`, normalised, of a float type.
         seed: integers `[2]`.
         length: side of the square in pixels. Its centre `c` is any pixel, each as likely; the square is
             `[c - length // 2, c + length // 2)` down and across, cut off at the borders.
+        holes: number of squares, 1 or more; they may overlap.
 
     Returns:
         The same shape and type.
@@ -102,16 +103,18 @@ def cutout(images: tf.Tensor, seed: tf.Tensor, length: int) -> tf.Tensor:
         return images
     height, width, channels = images.shape[1:]
 
-    def inside(axis, size, positions):
+    def inside(draw, size, positions):
         """For each image, whether each of `positions` is in a random interval along an axis of `size` pixels."""
-        key = tf.random.fold_in(seed, axis)
+        key = tf.random.fold_in(seed, draw)
         centre = tf.random.stateless_uniform([tf.shape(images)[0], 1], key, 0, size, tf.int32)
         return tf.cast((positions >= centre - half) & (positions < centre + half), images.dtype)
 
-    rows = inside(0, height, tf.range(height))
-    columns = inside(1, width, tf.repeat(tf.range(width), channels))
-    kept = 1 - rows[:, :, tf.newaxis] * columns[:, tf.newaxis, :]
-    return images * tf.reshape(kept, tf.shape(images))
+    for hole in range(holes):
+        rows = inside(2 * hole, height, tf.range(height))
+        columns = inside(2 * hole + 1, width, tf.repeat(tf.range(width), channels))
+        kept = 1 - rows[:, :, tf.newaxis] * columns[:, tf.newaxis, :]
+        images *= tf.reshape(kept, tf.shape(images))
+    return images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,12 +125,14 @@ class Augmentation:
         pad: largest shift of the crop in pixels; 0 for none.
         flip: whether to mirror half of the images.
         cutout: side of the square that is cut out in pixels; 0 for none.
-        auto_augment: policy of `kdarts.run.auto_augment`: none, cifar10 or imagenet.
+        cutout_holes: how many squares, 1 or more (sharpDARTS: 2 on ImageNet).
+        auto_augment: name of a policy of `kdarts.run.auto_augment`.
         random_resized_crop: whether to scale a random part of each image to the whole; `pad` must then be 0.
         color_jitter: how far colours are changed, 0 to 1 (`kdarts.run.color_jitter`); 0 for not at all.
 
     Raises:
-        KdartsError: a negative `pad` or `cutout`, an unknown policy, `color_jitter` out of range, two kinds of crop.
+        KdartsError: a negative `pad` or `cutout`, no `cutout_holes`, an unknown policy, `color_jitter` out of range,
+            two kinds of crop.
     """
 
     pad: int = 4
@@ -136,12 +141,15 @@ class Augmentation:
     auto_augment: str = "none"
     random_resized_crop: bool = False
     color_jitter: float = 0.0
+    cutout_holes: int = 1
 
     def __post_init__(self):
         choice("policy of auto_augment", self.auto_augment, POLICIES)
         for name in ("pad", "cutout"):
             if getattr(self, name) < 0:
                 raise KdartsError(f"{name} {getattr(self, name)} of an augmentation; allowed: 0 or more pixels")
+        if self.cutout_holes < 1:
+            raise KdartsError(f"cutout_holes {self.cutout_holes} of an augmentation; allowed: 1 or more")
         if not 0 <= self.color_jitter <= 1:
             raise KdartsError(f"color_jitter {self.color_jitter} of an augmentation; allowed: 0 to 1")
         if self.random_resized_crop and self.pad:
@@ -168,7 +176,7 @@ class Augmentation:
             images = color_jitter(tf.cast(images, tf.uint8), tf.random.fold_in(seed, 4), self.color_jitter)
         if self.auto_augment != "none":
             images = auto_augment(tf.cast(images, tf.uint8), tf.random.fold_in(seed, 3), self.auto_augment)
-        return cutout(normalize(images, mean, std), tf.random.fold_in(seed, 2), self.cutout)
+        return cutout(normalize(images, mean, std), tf.random.fold_in(seed, 2), self.cutout, self.cutout_holes)
 
 
 def default_augmentation(name: str, image_shape: tuple[int, int, int]) -> Augmentation:

@@ -1,8 +1,8 @@
 """AutoAugment: policies of image operations that were found by search (Cubuk et al., CVPR 2019, appendix).
 
-A policy is 25 sub-policies. One is drawn for each picture; each of its two operations is applied with a probability of
-its own. The signs of shears, translations and the colour operations are drawn too; rotations only go counter-clockwise,
-as in the program that D-DARTS and others train with.
+A policy is a list of sub-policies, mostly 25. One is drawn for each picture; each of its two operations is applied with
+a probability of its own. The signs of shears, translations and the colour operations are drawn too; rotations only go
+counter-clockwise, as in the program that D-DARTS and others train with.
 """
 
 import numpy as np
@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.run import image_operations as pil
+from kdarts.run.long_policies import CIFAR10_95, SVHN
 
 SubPolicy = tuple[float, str, int, float, str, int]
 """`(probability, operation, level, probability, operation, level)`; a level is an index into `MAGNITUDES`."""
@@ -70,8 +71,16 @@ IMAGENET: tuple[SubPolicy, ...] = (
     (0.8, "equalize", 8, 0.6, "equalize", 3),
 )
 
-POLICIES = {"none": (), "cifar10": CIFAR10, "imagenet": IMAGENET}
-"""By the data set that a policy was searched on; CIFAR-10's serves CIFAR-100 as well."""
+POLICIES = {
+    "none": (),
+    "cifar10": CIFAR10,
+    "cifar10_95": CIFAR10_95,
+    "imagenet": IMAGENET,
+    "imagenet_24": IMAGENET[:-1],
+    "svhn": SVHN,
+}
+"""By the data set that a policy was searched on; CIFAR-10's serve CIFAR-100 as well. sharpDARTS trains with
+`cifar10_95` and `imagenet_24`, which lacks the one sub-policy that `imagenet` has twice at the end of its list."""
 
 _LEVELS = np.arange(10)
 _NONE = 0.0 * _LEVELS
@@ -153,6 +162,8 @@ def _tables(policy: str) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
 
 
 def _entry(probability: float, name: str, level: int) -> tuple[float, int, tuple[float, float], bool]:
+    if name == "cutout":  # Nothing, as in the program that lists it.
+        return probability, len(_OPERATIONS), (0.0, 0.0), False
     neutral = 1.0 if name in _FACTORS else 0.0
     signed = name in _SIGNED or name in _FACTORS
     return probability, _OPERATIONS.index(name), (neutral, float(MAGNITUDES[name][level])), signed

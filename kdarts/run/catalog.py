@@ -148,11 +148,11 @@ def _class_names(builder, name: str) -> tuple[str, ...]:
 def _source(builder, name: str, split: str) -> tuple[str, bool]:
     """The TFDS split that `split` is read from, and whether part of it is held out as the test split."""
     there = list(builder.info.splits)
-    if "train" not in there:
-        raise KdartsError(f"{name!r} has no split 'train'; it has: {', '.join(there) or 'none'}")
     own = [other for other in ("test", "validation") if other in there]
     if split == "test" and own:
         return own[0], False
+    if "train" not in there:
+        raise KdartsError(f"{name!r} has no split 'train'; it has: {', '.join(there) or 'none'}")
     return "train", not own
 
 

@@ -13,4 +13,5 @@ from kdarts.search.methods import (  # noqa: F401
     pcdarts,
     pdarts,
     random,
+    sharpdarts,
 )
