@@ -38,6 +38,7 @@ def test_there_are_flagfiles():
     assert {f"{m}_cifar10" for m in ("gdas", "darts_plus", "darts_minus", "beta_darts", "i_darts", "random")} <= names
     assert {"train_ddarts_cifar10", "train_do2_imagenet"} <= names
     assert {"sharpdarts_cifar10", "sharpsepconv_cifar10", "train_sharp_cifar10", "train_sharp_imagenet"} <= names
+    assert "multichannelnet_cifar10" in names
     assert names > QUICK
     assert {f"dartopti_{a}_cifar{b}" for a in ("resnet18", "resnet50", "xception") for b in (10, 100)} <= names
 
