@@ -11,6 +11,7 @@ _HOMES = {
     "kdarts.genotypes.errors": ["KdartsError"],
     "kdarts.genotypes.genotype": ["Genotype"],
     "kdarts.genotypes.hyper_path": ["HyperPath"],
+    "kdarts.nets.cuboids": ["build_path_network"],
     "kdarts.nets.drop_path": ["DropPathSchedule"],
     "kdarts.nets.hypercuboid": ["HyperCuboid"],
     "kdarts.nets.network": ["build_network"],

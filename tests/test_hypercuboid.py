@@ -12,8 +12,8 @@ import kdarts
 from kdarts.genotypes.best_path import best_path
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.path_zoo import get_path
-from kdarts.nets.cuboids import build_network_of, make_hypercuboid
-from kdarts.nets.hyper_network import build_path_network
+from kdarts.nets.cuboids import build_path_network, make_hypercuboid
+from kdarts.nets.hyper_network import path_network
 from kdarts.nets.hypercuboid import HyperCuboid
 from kdarts.nets.model_cost import model_cost
 from kdarts.nets.multichannelnet import multichannelnet_axes, multichannelnet_parts
@@ -71,7 +71,7 @@ def test_the_network_of_the_longest_path_is_the_reference(golden, eagerly):
     path = cuboid.path(*best_path(cuboid.path_weights())[:2])
     ops = [[s["layer"], s["stride"], s.source["filters"], s["filters"], s["primitive"]] for s in path.steps]
     assert ops == json.loads(str(arrays["path"]))["ops"]
-    network = build_path_network(path, (16, 16, 3), multichannelnet_parts(AXES, 10, 16))
+    network = path_network(path, (16, 16, 3), multichannelnet_parts(AXES, 10, 16))
     prefix = "final_fixed/param:"
     load_reference_state(network, {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)})
     logits = network(images(arrays["x"]), training=True)
@@ -92,7 +92,7 @@ def test_sizes_are_those_of_the_reference(golden):
     small = make_hypercuboid("multichannelnet", (8, 8, 3), 10, 2, 2, 2)
     assert small.cost().params == sum(np.prod(w.shape) for w in small.operation_weights)
     for name in ("MULTI_CHANNEL_HANDMADE_PATH", "MULTI_CHANNEL_MAX_W_PATH"):
-        network = build_network_of(get_path(name), (32, 32, 3), 10)
+        network = build_path_network(get_path(name), (32, 32, 3), 10)
         cost = model_cost(network)
         assert cost.params == wanted[name]["all_8_ops_params"]
         assert cost.macs + other_operations(network) == wanted[name]["all_8_ops_flops"]
@@ -284,3 +284,15 @@ def test_the_example_of_a_table_runs(capsys):
     said = capsys.readouterr().out
     assert '"format": "kdarts-path-1"' in said
     assert float(said.split("test accuracy ")[1]) > 0.4
+
+
+def test_sixteen_bits_come_close_and_leave_alpha_alone(eagerly):
+    full, half = (make_hypercuboid("multichannelnet", (8, 8, 1), 3, 2, 2, 2, dtype=t) for t in (None, "mixed_bfloat16"))
+    half.set_weights(full.get_weights())
+    assert half.alphas[0].dtype == "float32"
+    x = np.random.default_rng(0).normal(size=(16, 8, 8, 1)).astype("float32")
+    for training in (True, False):
+        one, other = full(x, training=training), half(x, training=training)
+        assert other.dtype == tf.float32
+        np.testing.assert_allclose(one, other, atol=0.1)
+        assert np.abs(one - other).max() > 0

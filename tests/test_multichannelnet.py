@@ -11,7 +11,7 @@ from kdarts.cli.main import main
 from kdarts.genotypes.cuboid import Cuboid
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.hyper_path import HyperPath
-from kdarts.nets.cuboids import build_network_of, cuboid_names, get_cuboid
+from kdarts.nets.cuboids import build_path_network, cuboid_names, get_cuboid
 from kdarts.nets.multichannelnet import multichannelnet_axes, multichannelnet_parts
 from kdarts.views.trellis import draw_path, draw_stages
 
@@ -73,7 +73,7 @@ def test_a_path_that_is_not_of_multichannelnet_is_not_built():
     assert cuboid_names() == ["multichannelnet"]
     own = HyperPath(Cuboid({"block": (1,)}), (0, 0), (0,))
     with pytest.raises(KdartsError, match="a program's own"):
-        build_network_of(own, (8, 8, 1), 2)
+        build_path_network(own, (8, 8, 1), 2)
     with pytest.raises(KdartsError, match="MultiChannelNet has the axes"):
         multichannelnet_parts(own.cuboid, 2)
     with pytest.raises(KdartsError, match="unknown HyperCuboid"):

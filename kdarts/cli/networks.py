@@ -28,10 +28,10 @@ def sizes(values: flags.FlagValues, found: Found, shape, classes: int, defaults:
         defaults: `channels` and `cells` where flags and genotype are silent.
     """
     if isinstance(found, HyperPath):
-        from kdarts.nets.cuboids import build_network_of
+        from kdarts.nets.cuboids import build_path_network
         from kdarts.nets.model_cost import model_cost
 
-        cost = model_cost(build_network_of(found, shape, classes))
+        cost = model_cost(build_path_network(found, shape, classes))
         return {"stages": len(found.choices), "params": cost.params, "macs": cost.macs}
     from kdarts.nets.cost import network_cost
 
@@ -48,9 +48,9 @@ def sizes(values: flags.FlagValues, found: Found, shape, classes: int, defaults:
 def build(values: flags.FlagValues, found: Found, shape, classes: int, defaults: dict[str, int]):
     """The network itself; arguments as of `sizes`, with the flags of `kdarts train`."""
     if isinstance(found, HyperPath):
-        from kdarts.nets.cuboids import build_network_of
+        from kdarts.nets.cuboids import build_path_network
 
-        return build_network_of(found, shape, classes)
+        return build_path_network(found, shape, classes)
     from kdarts.nets.network import build_network
 
     channels, cells = options.network_size(values, found, defaults)

@@ -10,7 +10,7 @@ from kdarts.genotypes.cuboid import Cuboid
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.hyper_path import HyperPath
 from kdarts.genotypes.registry import Registry
-from kdarts.nets.hyper_network import build_path_network
+from kdarts.nets.hyper_network import path_network
 from kdarts.nets.hypercuboid import HyperCuboid
 from kdarts.nets.parts import Parts
 from kdarts.nets.plan import check_input_shape
@@ -84,7 +84,7 @@ def make_hypercuboid(
     return HyperCuboid(shape, **axes, **made, mixing=mixing, space=name, dtype=dtype)
 
 
-def build_network_of(path: HyperPath, input_shape, num_classes: int) -> keras.Model:
+def build_path_network(path: HyperPath, input_shape, num_classes: int) -> keras.Model:
     """The network of a path of a published HyperCuboid, as a functional Keras model.
 
     Args:
@@ -102,4 +102,4 @@ def build_network_of(path: HyperPath, input_shape, num_classes: int) -> keras.Mo
     if num_classes < 2:
         raise KdartsError(f"num_classes {num_classes}: needs at least 2")
     parts = get_cuboid(path.space).parts(path.cuboid, num_classes)
-    return build_path_network(path, check_input_shape(input_shape), parts)
+    return path_network(path, check_input_shape(input_shape), parts)

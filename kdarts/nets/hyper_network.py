@@ -9,7 +9,7 @@ from kdarts.nets.model_cost import model_cost
 from kdarts.nets.parts import Parts, apply_parts
 
 
-def build_path_network(path: HyperPath, input_shape, parts: Parts) -> keras.Model:
+def path_network(path: HyperPath, input_shape, parts: Parts) -> keras.Model:
     """Builds the network of a path: stem, its steps in order, without weights of α or sums, head and tail.
 
     Args:
@@ -37,6 +37,6 @@ def build_path_network(path: HyperPath, input_shape, parts: Parts) -> keras.Mode
     return keras.Model(inputs, x, name=path.name or "network")
 
 
-def network_cost_of_path(path: HyperPath, input_shape, parts: Parts) -> Cost:
+def path_network_cost(path: HyperPath, input_shape, parts: Parts) -> Cost:
     """Cost of that network, which is built for it."""
-    return model_cost(build_path_network(path, input_shape, parts))
+    return model_cost(path_network(path, input_shape, parts))

@@ -9,7 +9,7 @@ from kdarts.genotypes.cuboid import Cuboid, label
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.hyper_path import HyperPath
 from kdarts.nets.cost import Cost
-from kdarts.nets.hyper_network import build_path_network, network_cost_of_path
+from kdarts.nets.hyper_network import path_network, path_network_cost
 from kdarts.nets.parts import Parts
 from kdarts.nets.stage_mixture import StageMixture
 from kdarts.nets.strand import Strand
@@ -200,7 +200,7 @@ class HyperCuboid(keras.Model):
 
     def network(self, path: HyperPath) -> keras.Model:
         """The network of a path, with weights of its own: a functional Keras model."""
-        return build_path_network(path, self.image_shape, self.parts)
+        return path_network(path, self.image_shape, self.parts)
 
     def cost(self) -> Cost:
         """Trainable weights without α, and MACs of a forward pass for one example."""
@@ -208,7 +208,7 @@ class HyperCuboid(keras.Model):
 
     def cost_of(self, path: HyperPath) -> Cost:
         """The same of a path's network."""
-        return network_cost_of_path(path, self.image_shape, self.parts)
+        return path_network_cost(path, self.image_shape, self.parts)
 
     def without_second_derivative(self) -> list[str]:
         """Kinds of layers in it that the exact gradient would be wrong with."""

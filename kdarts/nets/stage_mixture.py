@@ -31,7 +31,7 @@ class StageMixture(keras.layers.Layer):
         self._mix = mixings.get_mixing(choice("mixing", mixing, known))
         self._rank = mixings.get_ranking(mixing)
         start = mixings.initializer(mixing)
-        self.alphas = [self.add_weight(name="alpha", shape=rows.shape, initializer=start)]
+        self.alphas = [self.add_weight(name="alpha", shape=rows.shape, initializer=start, autocast=False)]
         if self.candidates is not None:
             self.alphas[0].assign(tf.where(rows, self.alphas[0], 0.0))
         self.progress = self.add_weight(name="progress", shape=(), initializer="zeros", trainable=False)
