@@ -40,6 +40,7 @@ def test_there_are_flagfiles():
     assert {"sharpdarts_cifar10", "sharpsepconv_cifar10", "train_sharp_cifar10", "train_sharp_imagenet"} <= names
     assert {"train_ddarts_cifar10", "train_do2_imagenet", "train_cifar100"} <= names
     assert {"course_cifar10", "train_course_cifar10", "train_course_cifar100"} <= names
+    assert "multichannelnet_cifar10" in names
     assert names > QUICK
     assert {f"dartopti_{a}_cifar{b}" for a in ("resnet18", "resnet50", "xception") for b in (10, 100)} <= names
 

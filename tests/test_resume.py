@@ -17,6 +17,7 @@ SEARCH = ["search", "--cells=2", "--channels=4", "--nodes=2", "--epochs=4", "--v
 DDARTS = [*SEARCH[:4], "--epochs=3", "--method=ddarts", "--removal=random", "--precision=mixed_float16"]
 PDARTS = ["search", "--method=pdarts", "--stages=2:8,2:5:0.4,3:3:0.7", "--channels=4", "--nodes=2", "--epochs=3"]
 EDARTS = ["search", "--method=edarts", "--cells=2", "--channels=4", "--nodes=2", "--epochs=3", "--stratified"]
+CUBOID = ["search", "--method=multichannelnet", "--channels=2", "--cells=2", "--nodes=2", "--epochs=3"]
 TRAIN = ["train", "--genotype=DARTS_V1", "--cells=2", "--channels=4", "--epochs=4", "--drop_path=0.3", "--cutout=2"]
 TRAIN += ["--auto_augment=cifar10", "--label_smoothing=0.1"]
 
@@ -73,6 +74,11 @@ def test_a_killed_search_of_individual_cells_in_float16_comes_to_the_same_result
 @pytest.mark.slow
 def test_a_killed_search_whose_alpha_moves_once_an_epoch_comes_to_the_same_result(tmp_path):
     _killed_and_whole(EDARTS, tmp_path, [1, 2], ["genotype.json", "history.csv", "alphas.npz"])
+
+
+@pytest.mark.slow
+def test_a_killed_search_of_a_hypercuboid_comes_to_the_same_result(tmp_path):
+    _killed_and_whole(CUBOID, tmp_path, [1], ["genotype.json", "genotypes.jsonl", "history.csv", "alphas.npz"])
 
 
 @pytest.mark.slow

@@ -28,6 +28,9 @@ SMALL_PATHS = {
 }
 """The same for what comes after a search; the stand-alone networks are those of `kdarts train`."""
 
+SMALL_STEPS = 4
+"""Cells of a HyperCuboid, whose steps come in pairs."""
+
 SMALL_EPOCHS = 25
 """The least there; else half of the paper's."""
 
@@ -170,13 +173,14 @@ def small(method: Method) -> Method:
     """The method at a size for the built-in digits."""
     epochs = max(SMALL_EPOCHS, method.epochs // 2)
     final = method.arch_final_learning_rate
+    in_steps = method.discretization == "best_path"
     haste = START_HASTE if method.sharing == "start" else HASTE
     return method.override(
         **SMALL,
         epochs=epochs,
         **rests(method, epochs),
         **SMALL_PATHS,
-        cells=method.cells if method.sharing == "individual" else 5,
+        cells=method.cells if method.sharing == "individual" else SMALL_STEPS if in_steps else 5,
         stages=tuple(replace(stage, cells=3 + number) for number, stage in enumerate(method.stages)),
         arch_learning_rate=haste * method.arch_learning_rate,
         arch_final_learning_rate=None if final is None else haste * final,

@@ -1,11 +1,12 @@
-"""`kdarts draw`: a genotype's cells as a picture."""
+"""`kdarts draw`: a genotype's cells, or a path, as a picture."""
 
 from absl import flags
 
 from kdarts.cli.command import Command
 from kdarts.cli.notes import note_gaps
 from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.genotype import Genotype
+from kdarts.genotypes.found import load_found
+from kdarts.genotypes.hyper_path import HyperPath
 
 
 def define(values: flags.FlagValues) -> None:
@@ -17,12 +18,16 @@ def define(values: flags.FlagValues) -> None:
 def run(values: flags.FlagValues) -> None:
     """Draws."""
     from kdarts.views.drawing import draw_genotype
+    from kdarts.views.trellis import draw_path
 
     if not values.to:
         raise KdartsError("--to is missing: a file that ends in .svg, .png, .pdf or .dot")
-    genotype = Genotype.load(values.arguments[0])
-    draw_genotype(genotype, values.to, values.title)
-    note_gaps(genotype)
+    found = load_found(values.arguments[0])
+    if isinstance(found, HyperPath):
+        draw_path(found, values.to, values.title)
+    else:
+        draw_genotype(found, values.to, values.title)
+    note_gaps(found)
     print(values.to)
 
 

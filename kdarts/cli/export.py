@@ -30,7 +30,7 @@ def run(values: flags.FlagValues) -> None:
         if not values[name].value:
             raise KdartsError(f"--{name} is missing; see kdarts export --help")
     start_tensorflow()
-    from kdarts.genotypes.genotype import Genotype
+    from kdarts.genotypes.found import load_found
     from kdarts.run.export import FORMATS, export
     from kdarts.run.files import write_json
     from kdarts.run.models import load_model, summary_beside
@@ -48,7 +48,7 @@ def run(values: flags.FlagValues) -> None:
     written = export(model, values.format, folder, *statistics)
     genotype = pathlib.Path(values.model).with_name("genotype.json")
     if genotype.is_file():
-        Genotype.load(genotype).save(folder / "genotype.json")
+        load_found(genotype).save(folder / "genotype.json")
     write_json(folder / "metrics.json", {**about, "input": values.input})
     print(json.dumps({name: str(path) for name, path in written.items()}))
 

@@ -2,10 +2,11 @@
 
 import sys
 
+from kdarts.genotypes.found import Found
 from kdarts.genotypes.genotype import Genotype
 
 
-def note_gaps(genotype: Genotype) -> None:
-    """Prints what the network of `genotype` cannot build as found: a line for each gap on standard error."""
-    for gap in genotype.gaps():
+def note_gaps(found: Found) -> None:
+    """Prints what a genotype's network cannot build as found, one line a gap on standard error; a path has none."""
+    for gap in found.gaps() if isinstance(found, Genotype) else ():
         print(f"note: {gap}", file=sys.stderr)

@@ -158,12 +158,14 @@ def frame(values: flags.FlagValues, space=None):
     return replace(space.frame if space else Frame(), **{name: v for name, v in given.items() if v is not None})
 
 
-def frame_flags(frame) -> str:
-    """The flags by which a training has this frame, each with a space before it."""
+def frame_flags(supernet) -> str:
+    """The flags by which a training has a supernet's frame, each with a space before it."""
     from kdarts.nets.plan import Frame
 
-    usual, flags_of = Frame(), {"widen": frame.widen, "adapter_epsilon": frame.epsilon}
-    told = {"head": ",".join(map(str, frame.head))} if frame.head else {}
+    usual, frame = Frame(), supernet.frame
+    flags_of = {"widen": frame.widen, "adapter_epsilon": frame.epsilon}
+    told = {} if supernet.stems else {"stem": "none"}
+    told |= {"head": ",".join(map(str, frame.head))} if frame.head else {}
     told |= {name: v for name, v in flags_of.items() if v not in (usual.widen, usual.epsilon)}
     return "".join(f" --{name}={value}" for name, value in told.items())
 

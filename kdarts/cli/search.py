@@ -9,7 +9,9 @@ from kdarts.cli.command import Command
 from kdarts.cli.notes import note_gaps
 from kdarts.cli.quiet import start_tensorflow
 from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.found import Found, load_found
 from kdarts.genotypes.genotype import Genotype
+from kdarts.genotypes.hyper_path import HyperPath
 from kdarts.search.method import Method
 
 
@@ -82,11 +84,16 @@ def build(
     """The compiled search of a method on images of a shape, from a genotype or with the candidates left, if given."""
     import keras
 
+    from kdarts.nets.cuboids import cuboid_names
     from kdarts.nets.spaces import get_space
     from kdarts.nets.supernet import Supernet
     from kdarts.search.search import Search
 
     keras.utils.set_random_seed(values.seed if seed is None else seed)
+    if method.space in cuboid_names():
+        search = Search(_hypercuboid(values, method, image_shape, num_classes), method, start)
+        search.compile(jit_compile=values.jit_compile)
+        return search
     sharing, cells, space = method.sharing, {}, get_space(method.space)
     if start is not None:
         sequence, reductions = start.at_depth(method.cells)
@@ -122,6 +129,16 @@ def build(
     return search
 
 
+def _hypercuboid(values: flags.FlagValues, method: Method, image_shape, num_classes: int):
+    """The supernet where the space is a HyperCuboid."""
+    from kdarts.nets.cuboids import make_hypercuboid
+
+    if values.recompute or values.stem != "auto" or method.sharing != "shared":
+        raise KdartsError("--recompute, --stem and --sharing are about cells; a HyperCuboid has none")
+    sizes = (method.channels, method.cells, values.nodes)
+    return make_hypercuboid(method.space, image_shape, num_classes, *sizes, method.mixing, values.precision)
+
+
 def run(values: flags.FlagValues) -> None:
     """Searches, or goes on with a search."""
     from kdarts.run.workdir import Workdir
@@ -135,7 +152,7 @@ def run(values: flags.FlagValues) -> None:
     start_tensorflow()
     data = halves(values)
     search, summary = search_in(workdir, values, method, data, start, began=began)
-    found = Genotype.load(workdir / "genotype.json")
+    found = load_found(workdir / "genotype.json")
     draw(search, found, workdir, summary["stopped_by"] == "distance", values.edge_order)
     if method.paths:
         paths.derive(values, method, search, workdir, data)
@@ -147,8 +164,7 @@ def run(values: flags.FlagValues) -> None:
         f"search accuracy {accuracy:.3f}: {workdir / 'genotype.json'}\n"
         f"Next: kdarts train --genotype={workdir / 'genotype.json'} --dataset={values.dataset}"
         + (f" --data_dir={values.data_dir}" if values.data_dir else "")
-        + ("" if net.stems else " --stem=none")
-        + options.frame_flags(net.frame)
+        + ("" if isinstance(found, HyperPath) else options.frame_flags(net))
     )
 
 
@@ -215,7 +231,7 @@ def search_in(workdir, values: flags.FlagValues, method: Method, data, start: Ge
     return search, run_search(search, workdir, train, valid, **choices)
 
 
-def draw(search, found: Genotype, workdir, stopped: bool, order: str) -> None:
+def draw(search, found: Found, workdir, stopped: bool, order: str) -> None:
     """The pictures of a finished search, which found a genotype.
 
     `stopped` says if its distance to the start ended it; `order` is that of a heat map's edges.
@@ -228,6 +244,12 @@ def draw(search, found: Genotype, workdir, stopped: bool, order: str) -> None:
     from kdarts.views.drawing import draw_genotype
     from kdarts.views.heatmap import draw_alphas
 
+    if isinstance(found, HyperPath):
+        from kdarts.views.trellis import draw_path, draw_stages
+
+        draw_stages(found.cuboid, search.supernet.path_weights(), workdir / "alphas.png")
+        draw_path(found, workdir / "path.svg", weights=search.supernet.path_weights())
+        return
     titles = {"normal": "normal cell", "reduce": "reduction cell"}
     weights = alphas_by_name(search, mixed=True)
     edges = [f"{source}→{to}" for to, source in search.supernet.edges]

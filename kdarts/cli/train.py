@@ -4,12 +4,12 @@ import time
 
 from absl import flags
 
-from kdarts.cli import options
+from kdarts.cli import networks, options
 from kdarts.cli.command import Command
 from kdarts.cli.notes import note_gaps
 from kdarts.cli.quiet import start_tensorflow
 from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.genotype import Genotype
+from kdarts.genotypes.found import load_found
 
 PAPER = {"epochs": 600, "channels": 36, "cells": 20, "batch_size": 96}
 """DARTS' recipe for CIFAR-10."""
@@ -68,11 +68,9 @@ def run(values: flags.FlagValues) -> None:
         raise KdartsError("--genotype is missing: a path, or a name of the zoo such as DARTS_V2")
     if not values.label_smoothing < 1:
         raise KdartsError(f"--label_smoothing={values.label_smoothing}: allowed is 0 to below 1")
-    genotype = Genotype.load(values.genotype)
-    sizes = SMALL if values.dataset == "digits" else PAPER
-    epochs = values.epochs or sizes["epochs"]
-    batch_size = values.batch_size or sizes["batch_size"]
-    channels, cells = options.network_size(values, genotype, sizes)
+    genotype = load_found(values.genotype)
+    networks.check(values, genotype)
+    sizes = dict(SMALL if values.dataset == "digits" else PAPER)
     name = values.dataset.removeprefix("folder:").rstrip("/").rsplit("/", 1)[-1] or "folder"
     workdir = Workdir(values.workdir or f"runs/{name}-{genotype.name or 'found'}-train")
     remembered = options.remembered(values, genotype=genotype)
@@ -81,7 +79,7 @@ def run(values: flags.FlagValues) -> None:
     from kdarts.run.seeds import run_seeds
 
     data = options.load(values, "train"), options.load(values, "test")
-    sizes = {"epochs": epochs, "batch_size": batch_size, "channels": channels, "cells": cells}
+    sizes |= {name: values[name].value for name in ("epochs", "batch_size") if values[name].value}
     note_gaps(genotype)
 
     def train_with(seed: int, folder: Workdir) -> dict:
@@ -106,8 +104,6 @@ def _train(values, genotype, sizes, data, seed, workdir, claim, began) -> dict:
     """Trains a genotype's network with one seed in a folder; `claim` is called before anything is written there."""
     import keras
 
-    from kdarts.nets.cost import network_cost
-    from kdarts.nets.network import build_network
     from kdarts.nets.smoothed_loss import training_loss
     from kdarts.run import datasets
     from kdarts.run.train_run import run_training
@@ -125,22 +121,16 @@ def _train(values, genotype, sizes, data, seed, workdir, claim, began) -> dict:
     keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy(values.precision)
     shape, classes = train.image_shape, train.num_classes
-    channels, cells = sizes["channels"], sizes["cells"]
-    size, frame = (genotype, shape, classes, channels, cells), options.frame(values)
-    network = build_network(*size, values.auxiliary, values.drop_path, values.stem, seed, frame, values.c_mid)
-    if values.auxiliary:
-        network.auxiliary_weight = values.auxiliary_weight
+    network = networks.build(values, genotype, shape, classes, sizes, seed)
     network.compile(
         SGD(values.learning_rate, values.momentum, values.l2, global_clipnorm=values.clip or None),
         training_loss(values.label_smoothing),
         metrics=["accuracy"],
         jit_compile=values.jit_compile,
     )
-    cost = network_cost(*size, values.stem, frame, values.c_mid)
+    size = networks.sizes(values, genotype, shape, classes, sizes)
     print(
-        f"{values.dataset} · {len(genotype.at_depth(cells)[0])} cells, {channels} channels: "
-        f"{cost.params / 1e6:.2f} M weights, {cost.macs / 1e6:.1f} M MACs an image, "
-        f"{len(train) // batch_size} steps an epoch",
+        f"{values.dataset} · {networks.in_words(size)}, {len(train) // batch_size} steps an epoch",
         flush=True,
     )
     claim()
@@ -161,10 +151,7 @@ def _train(values, genotype, sizes, data, seed, workdir, claim, began) -> dict:
             "genotype": genotype.name or values.genotype,
             "dataset": values.dataset,
             "seed": seed,
-            "channels": channels,
-            "cells": len(genotype.at_depth(cells)[0]),
-            "params": cost.params,
-            "macs": cost.macs,
+            **size,
         },
         began=began,
     )

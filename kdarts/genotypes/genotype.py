@@ -100,6 +100,10 @@ class Genotype:
         """Skip connections in its distinct cells."""
         return sum(op in SKIPS for cell in self.cells for op, _, _ in cell)
 
+    def measures(self) -> dict[str, float]:
+        """What a search notes of it after each epoch."""
+        return {"skip_connects": self.skip_connects()}
+
     def live(self, index: int) -> tuple[tuple[Edge, ...], tuple[int, ...]]:
         """What the network builds of a distinct cell, by (a) to (c) above.
 

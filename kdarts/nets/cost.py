@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 
 from kdarts.genotypes.genotype import Genotype
-from kdarts.nets.operations import Conv, Norm, Operation, Reduce, adapter, get_operation
+from kdarts.nets.operations import Conv, Norm, Operation, Pool, Reduce, adapter, get_operation
 from kdarts.nets.plan import Frame, auxiliary_position, check_input_shape, check_reductions, choose_stem, plan_cells
 
 
@@ -50,9 +50,11 @@ def operation_cost(
                 size = tuple(-(-n // 2) for n in size)
                 params, macs = params + channels * filters, macs + channels * filters * math.prod(size)
                 channels = filters
+            case Pool():
+                size = tuple(-(-n // stride) for n in size)
             case Norm():
                 params += 2 * channels * affine
-    if not any(isinstance(step, Conv | Reduce) for step in operation.layers(stride)) and stride == 2:
+    if not any(isinstance(step, Conv | Reduce | Pool) for step in operation.layers(stride)) and stride == 2:
         size = tuple(-(-n // 2) for n in size)
     return Cost(params, macs), size
 

@@ -20,7 +20,7 @@ def head_inputs(hidden, channels: int, size, stem, plan) -> int:
 
 
 def make_head(hidden, num_classes: int, inputs: int, dtype) -> list[layers.Dense]:
-    """The layers, each behind the one before; they start as in the papers' framework.
+    """The layers, built, each behind the one before; they start as in the papers' framework.
 
     Args:
         hidden: widths of those with a ReLU, as of `Frame`.
@@ -34,10 +34,20 @@ def make_head(hidden, num_classes: int, inputs: int, dtype) -> list[layers.Dense
         name = f"classifier.{2 * position + 1}" if hidden else "classifier"  # as in the reference code
         options = {"kernel_initializer": start, "bias_initializer": start, "name": name, "dtype": dtype}
         made.append(layers.Dense(width, None if last else "relu", **options))
+        made[-1].build((None, inputs))
         inputs = width
     return made
 
 
-def flattened(x):
-    """All of a map `[batch, height, width, channels]`, channel by channel, as the papers' framework lays it out."""
-    return ops.reshape(ops.transpose(x, (0, 3, 1, 2)), (-1, math.prod(x.shape[1:])))
+def run_head(made, x):
+    """What the layers of `make_head` make of a map `[batch, height, width, channels]`.
+
+    Hidden layers read it channel by channel, as the papers' framework lays it out.
+    """
+    if len(made) > 1:
+        x = ops.reshape(ops.transpose(x, (0, 3, 1, 2)), (-1, math.prod(x.shape[1:])))
+    else:
+        x = ops.mean(x, axis=(1, 2))
+    for layer in made:
+        x = layer(x)
+    return x

@@ -12,9 +12,6 @@ import contextvars
 
 import tensorflow as tf
 
-EPSILON = 1e-5
-"""Batch normalisation's epsilon, as in the papers' framework."""
-
 DECAY = 0.1
 """Share of the new batch in the running statistics, as in the papers' framework."""
 
@@ -204,7 +201,7 @@ def _wide_depthwise(x, kernel, stride, padding):
     return apply(x, kernel)
 
 
-def normalize(x, scale, offset, mean, variance, training, epsilon=EPSILON):
+def normalize(x, scale, offset, mean, variance, training, epsilon=1e-5):
     """Batch normalisation.
 
     Args:

@@ -145,6 +145,9 @@ def bottleneck(name: str, size: int) -> Operation:
     return Operation(name, (Relu(), *widened, Relu(), Conv(), Norm()))
 
 
+RESIZABLE_POOL = Operation("resizable_pool", (Pool("max"), Conv(), Norm(1e-3)))
+"""A maximum that changes the channels (sharpDARTS' program, whose epsilon is another here)."""
+
 FACTORIZED_REDUCE = Operation("factorized_reduce", (), (Relu(), Reduce(), Norm()))
 """Halves the image: the first of the two ways a cell adapts its inputs."""
 

@@ -87,7 +87,6 @@ class PathNetwork(keras.Model):
     def build(self):
         """Makes the variables; nothing is computed."""
         build_chain(self.stems, self.cells, self.image_shape[-1])
-        self.classifier.build((None, self.cells[-1].outputs))
         if self.drop_path is not None:
             self.drop_path.build(None)
         self.built = True

@@ -7,6 +7,7 @@ import numpy as np
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.nets.fan_out import FanOut
+from kdarts.nets.hypercuboid import HyperCuboid
 from kdarts.nets.stack import Stack
 from kdarts.nets.supernet import Supernet
 
@@ -55,7 +56,7 @@ def load_reference_state(model, state) -> None:
     """Copies a PyTorch state dict in the reference naming and layout into `model`.
 
     Args:
-        model: a `Supernet`, or a network made by `build_network`.
+        model: a `Supernet`, a `HyperCuboid` of placed operations, or the network of a genotype or a path.
         state: `{name: array}` with the reference code's names (`cells.0._ops.3._ops.4.op.1.weight`, ...) and layouts.
             Running statistics are optional: where they are missing, the model keeps its own. P-DARTS' supernets have
             `cells.0.cell_ops.3.m_ops.2`, the number among the operations that the edge has. In a network, DARTS
@@ -67,7 +68,9 @@ def load_reference_state(model, state) -> None:
         KdartsError: if an array is missing, left over, or of the wrong shape; the model is then left as it was.
     """
     source = _State(state)
-    pending = _supernet_values(model, source) if isinstance(model, Supernet) else _network_values(model, source)
+    kinds = {Supernet: _supernet_values, HyperCuboid: _cuboid_values}
+    read = next((read for kind, read in kinds.items() if isinstance(model, kind)), _network_values)
+    pending = read(model, source)
     source.finish()
     for variable, value in pending:
         variable.assign(value)
@@ -86,6 +89,17 @@ def _supernet_values(model: Supernet, state: _State) -> list:
             pending += _fan_out_values(fan_out, names, state)
     for layer in (*model.hidden, model.classifier):
         pending += _dense_values(layer, layer.name, state)
+    return pending
+
+
+def _cuboid_values(model: HyperCuboid, state: _State) -> list:
+    pending = []
+    for name, strand in model.strands.items():
+        for layer in strand.layers:
+            if isinstance(layer, Stack):
+                pending += _stack_values(layer, [name], state)
+            elif isinstance(layer, keras.layers.Dense):
+                pending += _dense_values(layer, layer.name, state)
     return pending
 
 

@@ -8,10 +8,11 @@ import numpy as np
 import tensorflow as tf
 
 from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.genotype import Genotype
 from kdarts.genotypes.topology import check_topology, parse_topology
-from kdarts.nets.cost import Cost, supernet_cost
+from kdarts.nets.cost import Cost, network_cost, supernet_cost
 from kdarts.nets.frame import build_chain, make_stems, run_stems
-from kdarts.nets.head import flattened, head_inputs, make_head
+from kdarts.nets.head import head_inputs, make_head, run_head
 from kdarts.nets.mixture import Mixture
 from kdarts.nets.operations import FACTORIZED_REDUCE, Operation
 from kdarts.nets.partial import check_partial_channels
@@ -161,11 +162,9 @@ class Supernet(keras.Model):
             )
             for index, cell in enumerate(self.plan)
         ]
-        self.pool = keras.layers.GlobalAveragePooling2D(dtype=dtype.variable_dtype)
         head = self.frame.head
         inputs = head_inputs(head, self.cells[-1].outputs, self.image_shape[:2], self._stem, self.plan)
         *self.hidden, self.classifier = make_head(head, num_classes, inputs, dtype.variable_dtype)
-        self._widths = [inputs, *head]
         if skip_dropout:
             self.skip_dropout_rate = self.add_weight(
                 name="skip_dropout_rate",
@@ -180,8 +179,6 @@ class Supernet(keras.Model):
     def build(self):
         """Makes the variables; nothing is computed."""
         build_chain(self.stems, self.cells, self.image_shape[-1])
-        for layer, width in zip((*self.hidden, self.classifier), self._widths, strict=True):
-            layer.build((None, width))
         self.built = True
 
     def _candidates_of(self, index: int):
@@ -212,26 +209,33 @@ class Supernet(keras.Model):
         architecture = {id(variable) for variable in self.architecture}
         return [v for v in self.trainable_variables if id(v) not in architecture]
 
+    @property
+    def alpha_names(self) -> tuple[str, ...]:
+        """Names of the α: "normal" and "reduce" where two are shared so, else "cell_0" and on."""
+        if self.sharing == "shared" and len(self.alphas) == 2:
+            return "normal", "reduce"
+        return tuple(f"cell_{index}" for index in range(len(self.alphas)))
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What a summary says of its size."""
+        return {"cells": len(self.plan), "channels": self.channels}
+
+    def cost_of(self, genotype: Genotype) -> Cost:
+        """Cost of a genotype's network at the sizes of this supernet."""
+        size = self.image_shape, self.num_classes, self.channels, len(self.plan)
+        return network_cost(genotype, *size, self._stem_name, self.frame)
+
     def mixing_weights(self) -> list:
         """α after mixing, `[edges, operations]` each, in the order of `alphas`."""
         return self.mixture.weights_of_operations()
 
     def cost(self) -> Cost:
         """Trainable weights without α, and MACs of a forward pass for one image."""
-        return supernet_cost(
-            self._operations,
-            self.plan,
-            self.edges,
-            self.multiplier,
-            self._stem,
-            self.image_shape,
-            self.num_classes,
-            self.channels,
-            self.mixture.candidates and [self._candidates_of(index) for index in range(len(self.cells))],
-            self.partial_channels,
-            self.space.affine,
-            self.frame.head,
-        )
+        outside = self._stem, self.image_shape, self.num_classes, self.channels
+        left = self.mixture.candidates and [self._candidates_of(index) for index in range(len(self.cells))]
+        more = left, self.partial_channels, self.space.affine, self.frame.head
+        return supernet_cost(self._operations, self.plan, self.edges, self.multiplier, *outside, *more)
 
     def call(self, x, training=False):
         if training:
@@ -280,10 +284,7 @@ class Supernet(keras.Model):
 
     def classify(self, x):
         """Logits from the last cell's output."""
-        x = flattened(tf.cast(x, self.variable_dtype)) if self.hidden else self.pool(x)
-        for layer in self.hidden:
-            x = layer(x)
-        return self.classifier(x)
+        return run_head([*self.hidden, self.classifier], tf.cast(x, self.variable_dtype))
 
     def get_config(self):
         config = super().get_config()

@@ -7,6 +7,7 @@ import numpy as np
 
 from kdarts.genotypes.distance import distance
 from kdarts.genotypes.files import write_text
+from kdarts.genotypes.found import Found, found_from_json
 from kdarts.genotypes.genotype import Genotype
 from kdarts.run.checkpoint import Checkpoint
 from kdarts.run.files import write_arrays, write_table
@@ -16,13 +17,6 @@ from kdarts.search.search import Search
 from kdarts.search.stopping import SoFar, get_stop
 
 _BETA = "beta_"
-
-
-def alpha_names(search: Search) -> list[str]:
-    """Names of the α sets: "normal" and "reduce" where two are shared so, else "cell_0" and on."""
-    if search.supernet.sharing == "shared" and len(search.supernet.alphas) == 2:
-        return ["normal", "reduce"]
-    return [f"cell_{index}" for index in range(len(search.supernet.alphas))]
 
 
 def alphas_by_name(search: Search, mixed: bool = False) -> dict[str, np.ndarray]:
@@ -37,7 +31,7 @@ def alphas_by_name(search: Search, mixed: bool = False) -> dict[str, np.ndarray]
     left = net.mixture.candidates
     if left is not None:
         values = [np.where(there, v, np.nan).astype(v.dtype) for v, there in zip(values, left, strict=True)]
-    return dict(zip(alpha_names(search), values, strict=True))
+    return dict(zip(net.alpha_names, values, strict=True))
 
 
 class SearchRecord(keras.callbacks.Callback):
@@ -63,15 +57,15 @@ class SearchRecord(keras.callbacks.Callback):
         self.checkpoint.records.setdefault("genotypes", []).append(genotype.to_json())
         for name, alpha in alphas_by_name(search).items():
             self.checkpoint.arrays.setdefault(name, []).append(alpha)
-        for name, beta in zip(alpha_names(search), search.supernet.betas, strict=False):
+        for name, beta in zip(search.supernet.alpha_names, search.supernet.betas, strict=False):
             self.checkpoint.arrays.setdefault(_BETA + name, []).append(beta.numpy())
         if logs is not None:
-            logs["skip_connects"] = genotype.skip_connects()
+            logs.update(genotype.measures())
             if search.start is not None:
                 logs["distance"] = distance(genotype, search.start)
 
-    def write(self) -> Genotype | None:
-        """Writes the files of all epochs so far; returns the latest genotype, None before the first epoch."""
+    def write(self) -> Found | None:
+        """Writes the files of all epochs so far; returns the latest genotype or path, None before the first epoch."""
         records = self.checkpoint.records
         if not records["history"]:
             return None
@@ -84,7 +78,7 @@ class SearchRecord(keras.callbacks.Callback):
         found = records["genotypes"]
         lines = "".join(json.dumps({"epoch": e, "genotype": json.loads(text)}) + "\n" for e, text in enumerate(found))
         write_text(self.workdir / "genotypes.jsonl", lines)
-        genotype = Genotype.from_json(found[-1])
+        genotype = found_from_json(found[-1])
         genotype.save(self.workdir / "genotype.json")
         return genotype
 
@@ -109,7 +103,7 @@ class StopRule(keras.callbacks.Callback):
         so_far = SoFar(
             [*records["history"], {"epoch": epoch, **(logs or {})}],
             Genotype.from_json(records["genotypes"][-1]),
-            [np.stack(self.checkpoint.arrays[name]) for name in alpha_names(self.model)],
+            [np.stack(self.checkpoint.arrays[name]) for name in self.model.supernet.alpha_names],
             self.model.supernet.space.operations,
         )
         if self._rule(so_far, self.method):

@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 import keras
 
-from kdarts.nets.cost import network_cost
 from kdarts.run import pipeline
 from kdarts.run.checkpoint import Checkpoint
 from kdarts.run.files import read_json, write_json
@@ -95,7 +94,7 @@ def run_search(
                 RandomSearch(method.samples, evaluation, epochs, seed),
                 record,
                 *more,
-                StopRule(method, checkpoint),
+                *([StopRule(method, checkpoint)] if method.stop != "epochs" else []),
                 checkpoint,
                 WriteFiles(record.write),
                 *loggers(workdir / "events"),
@@ -109,18 +108,16 @@ def run_search(
     accuracy = history[-1].get("val_accuracy")
     if accuracy is None:
         accuracy = search.evaluate(evaluation, verbose=0, return_dict=True)["accuracy"]
-    net, genotype = search.supernet, record.write()
-    size = net.image_shape, net.num_classes, net.channels, len(net.plan)
-    cost = network_cost(genotype, *size, net.space.stem, net.frame)
+    net, found = search.supernet, record.write()
+    cost = net.cost_of(found)
     summary = {
         **about,
         "epochs": len(history),
         "valid_accuracy": float(accuracy),
         "params": cost.params,
         "macs": cost.macs,
-        "cells": len(net.plan),
-        "channels": net.channels,
-        "skip_connects": genotype.skip_connects(),
+        **net.sizes,
+        **found.measures(),
         **({"distance": history[-1]["distance"]} if "distance" in history[-1] else {}),
         "step_ms": step_time.median_ms,
         "wall_seconds": checkpoint.records["seconds"],

@@ -9,7 +9,9 @@ from keras.optimizers import LossScaleOptimizer
 
 from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.genotypes.genotype import Genotype, thirds
+from kdarts.genotypes.hyper_path import HyperPath
 from kdarts.nets.attention import MODES, attention_row
+from kdarts.nets.hypercuboid import HyperCuboid
 from kdarts.nets.supernet import Supernet
 from kdarts.search.ablation import AblationLoss
 from kdarts.search.beta_decay import beta_decay
@@ -18,6 +20,7 @@ from kdarts.search.gradients import get_order
 from kdarts.search.method import Method, get_method
 from kdarts.search.objective import Objective, cross_entropy
 from kdarts.search.optimizers import SGD, Adam
+from kdarts.search.path_rules import check_for_cuboid, found_path
 from kdarts.search.schedules import LastStep, get_schedule
 from kdarts.search.start import start_from
 from kdarts.search.zero_one import FORMS, zero_one_loss
@@ -60,18 +63,29 @@ class Search(keras.Model):
     as with any model. α are trainable variables, so `save_weights` keeps them, and the state of both optimizers.
 
     Args:
-        supernet: what to search in.
+        supernet: what to search in: a `Supernet` of cells or a `HyperCuboid`.
         method: a `Method` or the name of one.
         start: a genotype that α starts from (see `start`), or None; its cells are the supernet's.
         **overrides: other choices on the method's axes, by their names (`order="second"`, `l2=1e-4`, ...).
     """
 
-    def __init__(self, supernet: Supernet, method: str | Method = "darts", start: Genotype | None = None, **overrides):
+    def __init__(
+        self,
+        supernet: Supernet | HyperCuboid,
+        method: str | Method = "darts",
+        start: Genotype | None = None,
+        **overrides,
+    ):
         super().__init__(name="search", dtype=supernet.dtype_policy)
         self.supernet = supernet
         self.method = (get_method(method) if isinstance(method, str) else method).override(**overrides)
         self._architecture_gradient = get_order(self.method.order)
-        choice("discretization", self.method.discretization, RULES)
+        if isinstance(supernet, HyperCuboid):
+            check_for_cuboid(supernet, self.method)
+            if start is not None:
+                raise KdartsError("start: a HyperCuboid's α begins without one")
+        else:
+            choice("discretization", self.method.discretization, RULES)
         choice("zero_one", self.method.zero_one, FORMS)
         get_schedule(self.method.schedule, 1.0, 0.0, 1, power=self.method.power)
         self._gradients_of = None
@@ -81,9 +95,12 @@ class Search(keras.Model):
             self.steps_left = self.add_weight(
                 name="steps_left", shape=(), dtype="int64", initializer="zeros", trainable=False, autocast=False
             )
-        self._attention = attention_row(self.method.attention, supernet.space.operations)
         choice("attention_mode", self.method.attention_mode, MODES)
-        if self.method.attention_mode == "offset" and supernet.offsets != dict(self.method.attention):
+        if (
+            self.method.attention
+            and self.method.attention_mode == "offset"
+            and supernet.offsets != dict(self.method.attention)
+        ):
             raise KdartsError(
                 f"attention_mode 'offset': the supernet needs offsets={dict(self.method.attention)}, "
                 f"it has {supernet.offsets}"
@@ -206,11 +223,12 @@ class Search(keras.Model):
 
     def _attend(self) -> None:
         """Adds the attention's constants to α, where an edge has the operation."""
-        if not self._attention.any():
+        if not self.method.attention:
             return
+        row = attention_row(self.method.attention, self.supernet.space.operations)
         left = self.supernet.mixture.candidates or [True] * len(self.supernet.alphas)
         for alpha, present in zip(self.supernet.alphas, left, strict=True):
-            alpha.assign_add(tf.cast(present * np.broadcast_to(self._attention, alpha.shape), alpha.dtype))
+            alpha.assign_add(tf.cast(present * np.broadcast_to(row, alpha.shape), alpha.dtype))
 
     def test_step(self, data):
         results = super().test_step(data)
@@ -263,9 +281,11 @@ class Search(keras.Model):
             gradients = self._gradients_of(*batches)[0]
         return gradients if betas else gradients[: len(self.supernet.alphas)]
 
-    def genotype(self) -> Genotype:
-        """What α (and β) stand for now, by the method's rule."""
+    def genotype(self) -> Genotype | HyperPath:
+        """What α (and β) stand for now, by the method's rule; a path where the supernet is a HyperCuboid."""
         net = self.supernet
+        if isinstance(net, HyperCuboid):
+            return found_path(net, self.method.discretization)
         usual = net.reductions == thirds(len(net.plan))
         shared = net.sharing == "shared" and len(net.alphas) == 2
         return discretize(

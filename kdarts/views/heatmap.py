@@ -108,15 +108,16 @@ def _figure(panels, operations, edges, label, title):
     rows, most = len(operations), max(values.shape[0] for values in panels.values())
     wide, high = most * _CELL[0], rows * _CELL[1]
     left = 0.3 + max(house.text_width(name, house.SMALL_SIZE) for name in operations)
-    right, gap, below, above = 0.95, 0.35, 0.5, 0.3
+    values = np.concatenate([v[np.isfinite(v)] for v in panels.values()] or [[0.0]])
+    low, top = (values.min(), values.max()) if values.size else (0.0, 1.0)
+    digits = 2 if top - low >= 0.02 else 3
+    right, gap, below, above = 0.65 + 0.1 * digits, 0.35, 0.5 + _upright(edges or []), 0.3
     columns = len(panels) if len(panels) <= 2 else house.columns_for(len(panels), wide + gap, high + below + above)
     lines = -(-len(panels) // columns)
     header = 0.3 if title else 0.0
     width = left + columns * wide + (columns - 1) * gap + right
     height = header + lines * (high + above + below)
     figure = house.new_figure(width, height)
-    values = np.concatenate([v[np.isfinite(v)] for v in panels.values()] or [[0.0]])
-    low, top = (values.min(), values.max()) if values.size else (0.0, 1.0)
     norm = Normalize(low, top if top > low else low + 1.0)
     for k, (name, panel) in enumerate(panels.items()):
         line, column = divmod(k, columns)
@@ -125,7 +126,7 @@ def _figure(panels, operations, edges, label, title):
         own = panel.shape[0] * _CELL[0]
         axes = figure.add_axes((x / width, y / height, own / width, high / height))
         labels = [house.plain(str(e)) for e in edges] if edges is not None else edge_labels(panel.shape[0])
-        image = _panel(axes, panel, operations if column == 0 else None, labels, norm)
+        image = _panel(axes, panel, operations if column == 0 else None, labels, norm, digits)
         axes.set_title(house.plain(str(name), 80), pad=5, parse_math=False)
     tall = high if lines == 1 else 2 * high + below + above
     colour_bar(figure, image, (width - right + 0.2, height - header - above - tall, tall), label)
@@ -135,13 +136,19 @@ def _figure(panels, operations, edges, label, title):
     return figure
 
 
-def _panel(axes: Axes, values, operations, edges, norm) -> AxesImage:
-    image = value_grid(axes, values.T, norm)
-    axes.set_xticks(range(len(edges)), edges)
+def _panel(axes: Axes, values, operations, edges, norm, digits) -> AxesImage:
+    image = value_grid(axes, values.T, norm, digits)
+    axes.set_xticks(range(len(edges)), edges, rotation=90 if _upright(edges) else 0)
     axes.set_yticks(range(values.shape[1]), operations or [], parse_math=False) if operations else axes.set_yticks([])
     form = next((f" (from{sign}to)" for sign in ("→", ", ") if all(sign in edge for edge in edges)), "")
     axes.set_xlabel(f"edge{form}", labelpad=3)
     return image
+
+
+def _upright(labels) -> float:
+    """How many inches the labels of edges need below when they are set upright; 0 where they fit as they are."""
+    widest = max((house.text_width(house.plain(str(name)), house.SMALL_SIZE) for name in labels), default=0.0)
+    return widest - 0.1 if widest > _CELL[0] - 0.04 else 0.0
 
 
 def value_grid(axes: Axes, values: np.ndarray, norm: Normalize, digits: int = 2) -> AxesImage:

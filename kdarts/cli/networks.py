@@ -1,0 +1,67 @@
+"""The network that the flags ask for, of a genotype or of a path."""
+
+from absl import flags
+
+from kdarts.cli import options
+from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.found import Found
+from kdarts.genotypes.hyper_path import HyperPath
+
+_OF_CELLS = ("channels", "cells", "auxiliary", "drop_path", "stem", "head", "widen", "adapter_epsilon", "c_mid")
+"""Flags that a path has no use for: its sizes are its own."""
+
+
+def check(values: flags.FlagValues, found: Found) -> None:
+    """Raises `KdartsError` for a flag of cells where there are none."""
+    given = [name for name in _OF_CELLS if name in values and values[name].value != values[name].default]
+    if isinstance(found, HyperPath) and given:
+        raise KdartsError(f"--{given[0]}={values[given[0]].value}: a path has sizes of its own and no cells")
+
+
+def sizes(values: flags.FlagValues, found: Found, shape, classes: int, defaults: dict[str, int]) -> dict:
+    """What tells the size of a network: `params`, `macs`, and `stages`, or `channels` and `cells`.
+
+    Args:
+        values: the flags.
+        found: the genotype or path.
+        shape, classes: of the images.
+        defaults: `channels` and `cells` where flags and genotype are silent.
+    """
+    if isinstance(found, HyperPath):
+        from kdarts.nets.cuboids import build_path_network
+        from kdarts.nets.model_cost import model_cost
+
+        cost = model_cost(build_path_network(found, shape, classes))
+        return {"stages": len(found.choices), "params": cost.params, "macs": cost.macs}
+    from kdarts.nets.cost import network_cost
+
+    channels, cells = options.network_size(values, found, defaults)
+    cost = network_cost(found, shape, classes, channels, cells, values.stem, options.frame(values), values.c_mid)
+    return {
+        "channels": channels,
+        "cells": len(found.at_depth(cells)[0]),
+        "params": cost.params,
+        "macs": cost.macs,
+    }
+
+
+def build(values: flags.FlagValues, found: Found, shape, classes: int, defaults: dict[str, int], seed: int):
+    """The network itself, whose masks are drawn by `seed`; else as of `sizes`, with the flags of `kdarts train`."""
+    if isinstance(found, HyperPath):
+        from kdarts.nets.cuboids import build_path_network
+
+        return build_path_network(found, shape, classes)
+    from kdarts.nets.network import build_network
+
+    channels, cells = options.network_size(values, found, defaults)
+    outer = values.auxiliary, values.drop_path, values.stem, seed, options.frame(values), values.c_mid
+    network = build_network(found, shape, classes, channels, cells, *outer)
+    if values.auxiliary:
+        network.auxiliary_weight = values.auxiliary_weight
+    return network
+
+
+def in_words(size: dict) -> str:
+    """`8 cells, 16 channels: 0.61 M weights, 41.0 M MACs an image`."""
+    first = f"{size['stages']} steps" if "stages" in size else f"{size['cells']} cells, {size['channels']} channels"
+    return f"{first}: {size['params'] / 1e6:.2f} M weights, {size['macs'] / 1e6:.1f} M MACs an image"
