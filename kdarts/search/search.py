@@ -86,6 +86,11 @@ class Search(keras.Model):
                 raise KdartsError("start: a HyperCuboid's α begins without one")
         else:
             choice("discretization", self.method.discretization, RULES)
+            given = dict(self.method.attention)
+            if self.method.attention_mode == "offset" and supernet.offsets != given:
+                raise KdartsError(
+                    f"attention_mode 'offset': the supernet needs offsets={given}, it has {supernet.offsets}"
+                )
         choice("zero_one", self.method.zero_one, FORMS)
         get_schedule(self.method.schedule, 1.0, 0.0, 1, power=self.method.power)
         self._gradients_of = None
@@ -96,15 +101,6 @@ class Search(keras.Model):
                 name="steps_left", shape=(), dtype="int64", initializer="zeros", trainable=False, autocast=False
             )
         choice("attention_mode", self.method.attention_mode, MODES)
-        if (
-            self.method.attention
-            and self.method.attention_mode == "offset"
-            and supernet.offsets != dict(self.method.attention)
-        ):
-            raise KdartsError(
-                f"attention_mode 'offset': the supernet needs offsets={dict(self.method.attention)}, "
-                f"it has {supernet.offsets}"
-            )
         self.start = start
         if start is not None:
             start_from(supernet, start)
