@@ -1,5 +1,6 @@
 """What the tests share: quiet TensorFlow, the step's threads, and the reference arrays where they are present."""
 
+import importlib
 import json
 import pathlib
 
@@ -42,6 +43,13 @@ def eagerly():
     tf.config.run_functions_eagerly(True)
     yield
     tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
+def tool(monkeypatch):
+    """Imports a program of tools/ by its name."""
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    return importlib.import_module
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """`tools/edarts_study.py` and the grid of trials under it: what resumes, what is refused, the tables, the pictures."""
 
 import csv
-import importlib
 import json
 import pathlib
 
@@ -16,16 +15,8 @@ from kdarts.run.files import write_json
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:keras_tuner")  # It asks for its thread as of old.
 
-TOOLS = pathlib.Path(__file__).parent.parent / "tools"
 TINY = ["--dataset=digits", "--limit=200", "--epochs=1", "--cells=2", "--channels=2", "--batch_size=64"]
 TINY += ["--search_epochs=1", "--search_batch_size=32", "--subset_examples=32", "--order=first"]
-
-
-@pytest.fixture
-def tool(monkeypatch):
-    """Imports a module of tools/ by its name."""
-    monkeypatch.syspath_prepend(str(TOOLS))
-    return importlib.import_module
 
 
 @pytest.fixture

@@ -2,14 +2,12 @@
 
 import csv
 import json
-import signal
-import time
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_resume import finish, same_state, start
+from test_resume import finish, kill_at, same_state
 
 from kdarts.cli.main import main
 from kdarts.genotypes.errors import KdartsError
@@ -256,14 +254,7 @@ def test_a_run_killed_in_any_stage_comes_to_the_same_family(tmp_path):
     finish(arguments, whole)
     marks = ["backup/epoch-000001.npz", "path_backup/epoch-000001.npz", "path_backup/epoch-000003.npz"]
     for mark in [*marks, "evolution/trial_02/trial.json", "evolution/trial_13/trial.json"]:
-        process = start(arguments, killed)
-        limit = time.monotonic() + 200
-        while not (killed / mark).exists():
-            assert process.poll() is None, process.communicate()[0]
-            assert time.monotonic() < limit, f"{mark} was not written"
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        kill_at(mark, arguments, killed)
         assert not (killed / "candidates.csv").exists()
     assert "going on after candidate" in finish(arguments, killed)
     again = finish(arguments, killed)

@@ -39,16 +39,19 @@ def finish(arguments, workdir) -> str:
 
 def kill_after(arguments, workdir, epoch: int, folder: str = "backup") -> None:
     """Starts the command and kills it as soon as the state of `epoch` epochs is there."""
-    process = start(arguments, workdir)
-    state = workdir / folder / f"epoch-{epoch:06d}.npz"
-    limit = time.monotonic() + 200
-    while not state.exists():
+    kill_at(f"{folder}/epoch-{epoch:06d}.npz", arguments, workdir)
+    assert not (workdir / "summary.json").exists()
+
+
+def kill_at(mark: str, arguments, workdir) -> None:
+    """Starts the command and kills it as soon as the file `mark` is there."""
+    process, limit = start(arguments, workdir), time.monotonic() + 200
+    while not (workdir / mark).exists():
         assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < limit, "no state was written"
+        assert time.monotonic() < limit, f"{mark} was not written"
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert not (workdir / "summary.json").exists()
 
 
 def same_state(one: pathlib.Path, other: pathlib.Path) -> None:

@@ -2,11 +2,9 @@
 
 import csv
 import json
-import signal
-import time
 
 import pytest
-from test_resume import finish, same_state, start
+from test_resume import finish, kill_at, same_state
 
 from kdarts.cli.main import main
 from kdarts.genotypes.errors import KdartsError
@@ -82,13 +80,7 @@ def test_a_run_of_several_seeds_killed_in_the_second_comes_to_the_same_result(tm
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     finish(arguments, whole)
     for mark in ("seeds/0/backup/epoch-000002.npz", "seeds/1/backup/epoch-000001.npz"):
-        process, limit = start(arguments, killed), time.monotonic() + 200
-        while not (killed / mark).exists():
-            assert process.poll() is None, process.communicate()[0]
-            assert time.monotonic() < limit, f"{mark} was not written"
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        kill_at(mark, arguments, killed)
         assert not (killed / "summary.json").exists()
     assert "going on after epoch" in finish(arguments, killed)
     assert (whole / "history.csv").read_bytes() == (killed / "history.csv").read_bytes()

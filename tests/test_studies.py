@@ -1,9 +1,7 @@
 """`tools/ddarts_study.py`: what it refuses, what it reads out of finished searches, and two tiny real studies."""
 
 import csv
-import importlib
 import json
-import pathlib
 
 import numpy as np
 import pytest
@@ -13,15 +11,7 @@ from kdarts.run.files import write_arrays, write_json, write_table
 from kdarts.run.workdir import Workdir
 from kdarts.search.method import get_method
 
-TOOLS = pathlib.Path(__file__).parent.parent / "tools"
 TINY = ["--cells=2", "--channels=4", "--nodes=2", "--epochs=1", "--batch_size=64"]
-
-
-@pytest.fixture
-def tool(monkeypatch):
-    """Imports a module of tools/ by its name."""
-    monkeypatch.syspath_prepend(str(TOOLS))
-    return importlib.import_module
 
 
 @pytest.fixture

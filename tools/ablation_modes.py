@@ -9,7 +9,6 @@ from kdarts.cli import options
 from kdarts.cli.axes import chosen_method
 from kdarts.cli.search import halves, search_in
 from kdarts.run.checkpoint import Checkpoint
-from kdarts.run.search_record import alpha_names
 from kdarts.run.workdir import Workdir
 from kdarts.search.ablation import SIGNS, AblationLoss
 from kdarts.search.gradients import first
@@ -90,7 +89,7 @@ class GradientRecord(keras.callbacks.Callback):
             found = self._gradients(*self.batch)
         own, exact, contributions = tf.nest.map_structure(np.asarray, found)
         rows = compared(own, exact, contributions, self.search.method)
-        labels = [{"epoch": epoch, "cell": name} for name in alpha_names(self.search)]
+        labels = [{"epoch": epoch, "cell": name} for name in self.search.supernet.alpha_names]
         notes = self.checkpoint.records.setdefault("modes", [])
         notes += [{**label, **row} for label, row in zip(labels, rows, strict=True)]
 

@@ -40,6 +40,7 @@ from kdarts_command import run_kdarts
 
 from kdarts.cli import options
 from kdarts.cli.axes import chosen_method
+from kdarts.cli.exit_code import exit_code
 from kdarts.cli.quiet import start_tensorflow
 from kdarts.cli.search import COMMAND
 from kdarts.genotypes.errors import KdartsError, choice
@@ -246,6 +247,28 @@ def size_of(runs: list[Run]) -> str:
     return " · ".join(parts) + (f" · mean and SD of {seeds} seeds" if seeds > 1 else "")
 
 
+def run(arguments: list[str]) -> int:
+    """Runs a study; returns 0, or the code of a search that ended badly."""
+    chosen, rest = parse(arguments)
+    name, study = chosen.study, STUDIES[chosen.study]
+    runs = plan(name, chosen, rest)
+    if study.flag:
+        if code := search_all(runs):
+            return code
+        rows = [{**run.label, **row} for run in runs for row in study.figure.read(run.folder)]
+    else:
+        start_tensorflow()
+        from ablation_modes import search_and_compare
+
+        rows = search_and_compare(runs[0].values, Workdir(runs[0].folder))
+    write_table(chosen.workdir / f"{name}.csv", rows)
+    figures.save(study.figure, rows, size_of(runs), chosen.workdir / name)
+    print(f"\n{study.figure.title}\n{size_of(runs)}\n")
+    print("\n".join(study.figure.table(rows)))
+    print(f"\nWritten: {chosen.workdir / name}.csv, .png, .svg")
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs a study.
 
@@ -253,34 +276,9 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: without the program's name; None: those of this process.
 
     Returns:
-        Exit code: 0; 2 for anything the user got wrong, with one line on standard error; 1 if a search was killed;
-        130 after an interruption.
+        As of `exit_code`, and 1 if a search was killed.
     """
-    try:
-        chosen, rest = parse(list(sys.argv[1:] if arguments is None else arguments))
-        name, study = chosen.study, STUDIES[chosen.study]
-        runs = plan(name, chosen, rest)
-        if study.flag:
-            if code := search_all(runs):
-                return code
-            rows = [{**run.label, **row} for run in runs for row in study.figure.read(run.folder)]
-        else:
-            start_tensorflow()
-            from ablation_modes import search_and_compare
-
-            rows = search_and_compare(runs[0].values, Workdir(runs[0].folder))
-        write_table(chosen.workdir / f"{name}.csv", rows)
-        figures.save(study.figure, rows, size_of(runs), chosen.workdir / name)
-        print(f"\n{study.figure.title}\n{size_of(runs)}\n")
-        print("\n".join(study.figure.table(rows)))
-        print(f"\nWritten: {chosen.workdir / name}.csv, .png, .svg")
-        return 0
-    except (KdartsError, flags.Error) as error:
-        print(f"ddarts_study: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("ddarts_study: interrupted; the same command goes on from the last finished epoch", file=sys.stderr)
-        return 130
+    return exit_code("ddarts_study", lambda: run(list(sys.argv[1:] if arguments is None else arguments)))
 
 
 if __name__ == "__main__":

@@ -32,10 +32,10 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # Runs where kdarts is not installed, too.
 
-from absl import flags
 from edarts_studies import STUDIES, size_of
 from edarts_trials import Measurement
 
+from kdarts.cli.exit_code import exit_code
 from kdarts.cli.quiet import start_tensorflow
 from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.genotypes.files import write_text
@@ -161,17 +161,9 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: without the program's name; None: those of this process.
 
     Returns:
-        Exit code: 0; 2 for anything the user got wrong, with one line on standard error; 1 if a trial was killed;
-        130 after an interruption.
+        As of `exit_code`, and 1 if a trial was killed.
     """
-    try:
-        return run(parse(list(sys.argv[1:] if arguments is None else arguments)))
-    except (KdartsError, flags.Error) as error:
-        print(f"edarts_study: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("edarts_study: interrupted; the same command goes on from the last finished epoch", file=sys.stderr)
-        return 130
+    return exit_code("edarts_study", lambda: run(parse(list(sys.argv[1:] if arguments is None else arguments))))
 
 
 if __name__ == "__main__":

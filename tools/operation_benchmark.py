@@ -38,10 +38,10 @@ from datetime import timedelta
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # Runs where kdarts is not installed, too.
 
-from absl import flags
 from kdarts_command import run_kdarts
 
 from kdarts.cli import options
+from kdarts.cli.exit_code import exit_code
 from kdarts.cli.train import COMMAND
 from kdarts.genotypes.distance import OPERATIONS
 from kdarts.genotypes.errors import KdartsError, choice
@@ -261,6 +261,20 @@ def table(found: dict[str, dict[str, float]]) -> list[str]:
     return lines
 
 
+def run(arguments: list[str]) -> int:
+    """Runs the benchmark; returns 0, or the code of a training that ended badly."""
+    benchmark = parse(arguments)
+    benchmark.workdir.claim(benchmark.remembered())
+    if code := train_all(benchmark):
+        return code
+    found = scores(read_results(benchmark.workdir / "results.jsonl"), benchmark)
+    write_json(benchmark.workdir / "scores.json", found)
+    write_json(benchmark.workdir / "weights.json", found["median"])
+    print("\n" + "\n".join(table(found)))
+    print(f"\nWritten: {benchmark.workdir / 'weights.json'}")
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs the benchmark.
 
@@ -268,28 +282,9 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: without the program's name; None: those of this process.
 
     Returns:
-        Exit code: 0; 2 for anything the user got wrong, with one line on standard error; 1 if a training was killed;
-        130 after an interruption.
+        As of `exit_code`, and 1 if a training was killed.
     """
-    try:
-        benchmark = parse(list(sys.argv[1:] if arguments is None else arguments))
-        benchmark.workdir.claim(benchmark.remembered())
-        if code := train_all(benchmark):
-            return code
-        found = scores(read_results(benchmark.workdir / "results.jsonl"), benchmark)
-        write_json(benchmark.workdir / "scores.json", found)
-        write_json(benchmark.workdir / "weights.json", found["median"])
-        print("\n" + "\n".join(table(found)))
-        print(f"\nWritten: {benchmark.workdir / 'weights.json'}")
-        return 0
-    except (KdartsError, flags.Error) as error:
-        print(f"operation_benchmark: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(
-            "operation_benchmark: interrupted; the same command goes on from the last finished epoch", file=sys.stderr
-        )
-        return 130
+    return exit_code("operation_benchmark", lambda: run(list(sys.argv[1:] if arguments is None else arguments)))
 
 
 if __name__ == "__main__":

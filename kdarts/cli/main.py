@@ -4,11 +4,10 @@ import importlib
 import os
 import sys
 
-from absl import flags
-
 from kdarts import __version__
 from kdarts.cli.command import Command, help_text
-from kdarts.genotypes.errors import KdartsError, choice
+from kdarts.cli.exit_code import exit_code
+from kdarts.genotypes.errors import choice
 
 VERBS = (
     *("search", "train", "evaluate", "export", "info", "deepen", "distance", "draw", "toy"),
@@ -27,6 +26,21 @@ def _overview() -> str:
     return "\n".join(lines)
 
 
+def _run(arguments: list[str]) -> int | None:
+    if not arguments or arguments[0] in ("help", "--help", "-h"):
+        print(_overview())
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        print(__version__)
+        return 0
+    command = _command(arguments[0])
+    values = command.parse(arguments)
+    if values.help:
+        print(help_text(arguments[0], command))
+        return 0
+    return command.run(values)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command.
 
@@ -34,29 +48,10 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: without the program's name; None: those of this process.
 
     Returns:
-        Exit code: 0, or 2 for anything the user got wrong, with one line on standard error.
+        As of `exit_code`.
     """
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        if not arguments or arguments[0] in ("help", "--help", "-h"):
-            print(_overview())
-            return 0 if arguments else 2
-        if arguments[0] == "--version":
-            print(__version__)
-            return 0
-        command = _command(arguments[0])
-        values = command.parse(arguments)
-        if values.help:
-            print(help_text(arguments[0], command))
-            return 0
-        command.run(values)
-        return 0
-    except (KdartsError, flags.Error) as error:
-        print(f"kdarts: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("kdarts: interrupted; the same command goes on from the last finished epoch", file=sys.stderr)
-        return 130
+        return exit_code("kdarts", lambda: _run(list(sys.argv[1:] if arguments is None else arguments)))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
