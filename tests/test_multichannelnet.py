@@ -46,6 +46,9 @@ def test_commands_take_published_paths(tmp_path, capsys):
     told = json.loads(capsys.readouterr().out)
     assert told["params"] == 862_890
     assert told["filters"] == [32, 32, 128, 128, 32, 256, 256, 256, 256]
+    assert main(["info", "MULTI_CHANNEL_GREEDY_SCALAR_TOP_DOWN", "--drop_last_step"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["params"], told["stages"], len(told["filters"])) == (753_578, 7, 8)
     assert main(["draw", "MULTI_CHANNEL_SCALAR_PATH", f"--to={tmp_path / 'path.svg'}"]) == 0
     text = (tmp_path / "path.svg").read_text()
     assert text.count("ResizablePool") >= 6
@@ -56,6 +59,7 @@ def test_commands_take_published_paths(tmp_path, capsys):
     ("arguments", "said"),
     [
         (["train", "--genotype=MULTI_CHANNEL_SCALAR_PATH", "--cells=3"], "--cells=3: a path has sizes of its own"),
+        (["train", "--genotype=DARTS_V2", "--drop_last_step"], "cells have no steps"),
         (["search", "--method=multichannelnet", "--cells=3"], "even number of cells"),
         (["search", "--method=multichannelnet", "--recompute"], "a HyperCuboid has none"),
         (["search", "--method=multichannelnet", "--stop=ranking"], "is about cells"),

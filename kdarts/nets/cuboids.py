@@ -84,13 +84,15 @@ def make_hypercuboid(
     return HyperCuboid(shape, **axes, **made, mixing=mixing, space=name, dtype=dtype)
 
 
-def build_path_network(path: HyperPath, input_shape, num_classes: int) -> keras.Model:
+def build_path_network(path: HyperPath, input_shape, num_classes: int, drop_last_step: bool = False) -> keras.Model:
     """The network of a path of a published HyperCuboid, as a functional Keras model.
 
     Args:
         path: what was found.
         input_shape: `(height, width, channels)` of an image, at least `(8, 8, 1)`.
         num_classes: number of classes, at least 2.
+        drop_last_step: whether the head follows the last step but one. sharpDARTS' program builds 7 of a path's 8
+            steps so, and the sizes in the paper's Table 4 are of these networks.
 
     Raises:
         KdartsError: if the path is of a program's own HyperCuboid, or names what is none of its axes.
@@ -102,4 +104,4 @@ def build_path_network(path: HyperPath, input_shape, num_classes: int) -> keras.
     if num_classes < 2:
         raise KdartsError(f"num_classes {num_classes}: needs at least 2")
     parts = get_cuboid(path.space).parts(path.cuboid, num_classes)
-    return path_network(path, check_input_shape(input_shape), parts)
+    return path_network(path, check_input_shape(input_shape), parts, drop_last_step)
