@@ -12,11 +12,12 @@ import kdarts
 from kdarts.genotypes.best_path import best_path
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.path_zoo import get_path, path_names
+from kdarts.nets.cuboid_spaces import multichannelnet_axes
 from kdarts.nets.cuboids import build_path_network, make_hypercuboid
 from kdarts.nets.hyper_network import path_network
 from kdarts.nets.hypercuboid import HyperCuboid
 from kdarts.nets.model_cost import model_cost
-from kdarts.nets.multichannelnet import multichannelnet_axes, multichannelnet_parts
+from kdarts.nets.multichannelnet import multichannelnet_parts
 from kdarts.nets.reference import load_reference_state
 from kdarts.search.path_rules import found_path
 
