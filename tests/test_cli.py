@@ -57,10 +57,13 @@ def test_help_and_lists(capsys):
     names = [json.loads(line)["name"] for line in capsys.readouterr().out.splitlines()]
     assert "darts" in names and names == sorted(names)
     assert main(["spaces", "--json"]) == 0
-    first = json.loads(capsys.readouterr().out.splitlines()[0])
+    first, *_, last = map(json.loads, capsys.readouterr().out.splitlines())
     assert first["name"] == "darts"
     assert len(first["operations"]) == 8
     assert first["sizes"]["one_cell"] == 1_037_664_180
+    assert last["name"] == "multichannelnet"
+    assert last["states"] == {"filters": [32, 64, 128, 256]}
+    assert last["sizes"] == {"paths": 4 * 8**8}
 
 
 def test_spaces_say_how_large_they_are(capsys):
@@ -70,6 +73,8 @@ def test_spaces_say_how_large_they_are(capsys):
     assert all(column in lines[0] for column in ("one cell", "two shared cells", "8 individual cells"))
     assert lines[1].split() == ["darts", "8", "4", "1.04e9", "1.08e18", "1.34e72"]
     assert any("sep_conv_5x5" in line for line in lines)
+    assert ["multichannelnet", "8", "4", "2", "6.71e7"] in [line.split() for line in lines]
+    assert any("primitive ResizablePool, SharpSepConv" in line for line in lines)
 
 
 def test_nothing_asked_shows_the_help_and_counts_as_a_mistake(capsys):

@@ -36,6 +36,7 @@ def scored(weights, states, choices):
 
 def test_axes_are_combined_with_the_last_fastest():
     assert CUBOID.shape == (4, 4, 4, 4)
+    assert Cuboid({"layer": (0, 1)}, {"width": (4, 8)}, {"kernel": (3, 5, 7)}).paths == 2**3 * 3**2
     assert [label(p, True) for p in CUBOID.positions[:3]] == [
         "layer 0, stride 1",
         "layer 0, stride 2",

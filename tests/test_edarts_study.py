@@ -37,8 +37,9 @@ def pretended(tool, monkeypatch):
             return -9
         folder.mkdir(parents=True)
         seconds = 100.0 if "update" not in given else 10.0
-        summary = {"wall_seconds": seconds, "params": 110_000, "step_ms": 1.0}
+        summary = {"wall_seconds": seconds, "params": 110_000, "macs": 2_500_000, "step_ms": 1.0}
         if verb == "search":
+            summary["valid_accuracy"] = 0.4 + int(given["seed"]) / 50
             skip = "skip_connect" if "update" not in given else "sep_conv_3x3"
             cell = [(skip, 2, 0), ("skip_connect", 2, 1)]
             Genotype([cell, cell[:1]], [(2,), (2,)]).save(folder / "genotype.json")
@@ -245,6 +246,38 @@ def test_spaces_by_depth(study, pretended, tmp_path):
     assert (tmp_path / "spaces.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_mixings_on_the_same_seeds_and_budget(study, pretended, tmp_path, capsys):
+    commands, killed = pretended
+    arguments = ["mixings", f"--workdir={tmp_path}", "--seeds=2", "--search_examples=512", "--nodes=3"]
+    killed.add("max_w-seed1")
+    assert study.main(arguments) == 1
+    killed.clear()
+    assert study.main(arguments) == 0
+    searches = [(folder.parent.name, given) for verb, folder, given in commands if verb == "search"]
+    order = ["softmax-seed0", "max_w-seed0", "softmax-seed1", "max_w-seed1"]
+    assert [name for name, _ in searches] == [*order, order[-1]]
+    for name, given in searches:
+        assert name == f"{given.pop('mixing')}-seed{given['seed']}"
+        given.pop("workdir")
+    assert searches[0][1] == searches[1][1]
+    assert searches[2][1] == searches[3][1] == {**searches[0][1], "seed": "1"}
+    assert searches[0][1].items() >= {("method", "sharpdarts"), ("train_examples", "512"), ("nodes", "3")}
+    trains = [given for verb, _, given in commands if verb == "train"]
+    assert [given["seed"] for given in trains] == ["0", "0", "1", "1"]
+    rows = table(tmp_path / "mixings.csv")
+    assert [(row["mixing"], row["seed"]) for row in rows] == [
+        *(("softmax", "0"), ("max_w", "0"), ("softmax", "1"), ("max_w", "1"))
+    ]
+    lines = (tmp_path / "mixings.md").read_text()
+    assert "| softmax | 2 | 0.1100 ± 0.0000 | 2.50 ± 0.00 | 2.0 ± 0.0 | 1.0 ± 0.0 | 41.00 ± 1.41 | " in lines
+    assert "searched with sharpdarts, 8 cells, 512 + 512 images, 60 epochs" in lines
+    count = len(commands)
+    assert study.main([*arguments, "--mixings=softmax,max_w,max_w_stopped"]) == 0
+    assert len(commands) == count + 4
+    assert study.main([*arguments, "--method=darts"]) == 2
+    assert "belongs to another run" in capsys.readouterr().err
+
+
 def test_the_commands_are_the_papers(study, tool):
     studies = tool("edarts_studies")
     trial = studies.STUDIES["skips"].trial("both-seed4", study.parse(["skips"]))
@@ -265,6 +298,9 @@ def test_the_commands_are_the_papers(study, tool):
         (["skips", "--methods=darts,darts"], "one is there twice"),
         (["skips", "--order=third"], "order"),
         (["spaces", "--spaces=ss9"], "ss9"),
+        (["mixings", "--mixings=softmax,maxw"], "did you mean 'max_w'"),
+        (["mixings", "--method=ddarts"], "needs one that finds a normal and a reduction cell"),
+        (["mixings", "--method=multichannelnet"], "needs one that finds a normal and a reduction cell"),
         (["spaces", "--depths=0"], "--depths=0"),
         (["topologies", "--numbers=180"], "allowed are 0 to 179"),
         (["topologies", "--numbers=a"], "'a' is neither"),
@@ -291,11 +327,12 @@ def test_refused_in_one_line_and_nothing_is_written(study, pretended, tmp_path, 
         ["topologies", "--numbers=0,7", "--best=1"],
         ["spaces", "--spaces=ss1", "--depths=2", "--seeds=1"],
         ["skips", "--methods=darts,both", "--search_examples=64", "--search_cells=2", "--seeds=1"],
+        ["mixings", "--search_examples=64", "--search_cells=2", "--nodes=1", "--seeds=1"],
     ],
     ids=lambda arguments: arguments[0],
 )
 def test_a_real_study(study, tmp_path, arguments):
     assert study.main([*arguments, *TINY, f"--workdir={tmp_path}"]) == 0
     rows = table(tmp_path / f"{arguments[0]}.csv")
-    assert len(rows) == {"topologies": 3, "spaces": 1, "skips": 2}[arguments[0]]
+    assert len(rows) == {"topologies": 3, "spaces": 1, "skips": 2, "mixings": 2}[arguments[0]]
     assert all(0 <= float(row["test_accuracy"]) <= 1 for row in rows)

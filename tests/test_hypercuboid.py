@@ -11,12 +11,13 @@ from conftest import ROOT, state_dict
 import kdarts
 from kdarts.genotypes.best_path import best_path
 from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.path_zoo import get_path
+from kdarts.genotypes.path_zoo import get_path, path_names
+from kdarts.nets.cuboid_spaces import multichannelnet_axes
 from kdarts.nets.cuboids import build_path_network, make_hypercuboid
 from kdarts.nets.hyper_network import path_network
 from kdarts.nets.hypercuboid import HyperCuboid
 from kdarts.nets.model_cost import model_cost
-from kdarts.nets.multichannelnet import multichannelnet_axes, multichannelnet_parts
+from kdarts.nets.multichannelnet import multichannelnet_parts
 from kdarts.nets.reference import load_reference_state
 from kdarts.search.path_rules import found_path
 
@@ -65,17 +66,18 @@ def test_multichannelnet_is_the_reference(golden, eagerly, mixing, algorithm):
     np.testing.assert_allclose(weights, by_stage(arrays["B/weights"]), atol=1e-6)
 
 
-def test_the_network_of_the_longest_path_is_the_reference(golden, eagerly):
+@pytest.mark.parametrize(("dropped", "wanted"), [(False, "final_fixed"), (True, "final_code")])
+def test_the_network_of_the_longest_path_is_the_reference(golden, eagerly, dropped, wanted):
     arrays = golden("multichannelnet.npz")
     cuboid = of_reference(arrays, "softmax", arrays["alphas_A"])
     path = cuboid.path(*best_path(cuboid.path_weights())[:2])
     ops = [[s["layer"], s["stride"], s.source["filters"], s["filters"], s["primitive"]] for s in path.steps]
     assert ops == json.loads(str(arrays["path"]))["ops"]
-    network = path_network(path, (16, 16, 3), multichannelnet_parts(AXES, 10, 16))
-    prefix = "final_fixed/param:"
+    network = path_network(path, (16, 16, 3), multichannelnet_parts(AXES, 10, 16), dropped)
+    prefix = f"{wanted}/param:"
     load_reference_state(network, {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)})
     logits = network(images(arrays["x"]), training=True)
-    np.testing.assert_allclose(logits, arrays["final_fixed/logits"], atol=1e-4)
+    np.testing.assert_allclose(logits, arrays[f"{wanted}/logits"], atol=1e-4)
 
 
 def test_sizes_are_those_of_the_reference(golden):
@@ -91,11 +93,16 @@ def test_sizes_are_those_of_the_reference(golden):
     assert total == wanted["supernet"]["params"] == 8_930_122
     small = make_hypercuboid("multichannelnet", (8, 8, 3), 10, 2, 2, 2)
     assert small.cost().params == sum(np.prod(w.shape) for w in small.operation_weights)
-    for name in ("MULTI_CHANNEL_HANDMADE_PATH", "MULTI_CHANNEL_MAX_W_PATH"):
-        network = build_path_network(get_path(name), (32, 32, 3), 10)
+
+
+@pytest.mark.parametrize("name", path_names())
+def test_every_published_path_has_the_size_of_the_reference_whole_and_without_its_last_step(golden, name):
+    wanted = golden("sharp_params.json")["multichannelnet"][name]
+    for dropped, row in ((False, "all_8_ops"), (True, "reference_class")):
+        network = build_path_network(get_path(name), (32, 32, 3), 10, drop_last_step=dropped)
         cost = model_cost(network)
-        assert cost.params == wanted[name]["all_8_ops_params"]
-        assert cost.macs + other_operations(network) == wanted[name]["all_8_ops_flops"]
+        assert cost.params == wanted[f"{row}_params"]
+        assert cost.macs + other_operations(network) == wanted[f"{row}_flops"]
 
 
 def other_operations(network):

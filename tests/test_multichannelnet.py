@@ -11,8 +11,9 @@ from kdarts.cli.main import main
 from kdarts.genotypes.cuboid import Cuboid
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.hyper_path import HyperPath
-from kdarts.nets.cuboids import build_path_network, cuboid_names, get_cuboid
-from kdarts.nets.multichannelnet import multichannelnet_axes, multichannelnet_parts
+from kdarts.nets.cuboid_spaces import cuboid_names, get_cuboid, multichannelnet_axes
+from kdarts.nets.cuboids import build_path_network
+from kdarts.nets.multichannelnet import multichannelnet_parts
 from kdarts.views.trellis import draw_path, draw_stages
 
 SMALL = ["--channels=2", "--cells=2", "--nodes=2", "--epochs=1", "--train_examples=128", "--valid_examples=64"]
@@ -46,6 +47,9 @@ def test_commands_take_published_paths(tmp_path, capsys):
     told = json.loads(capsys.readouterr().out)
     assert told["params"] == 862_890
     assert told["filters"] == [32, 32, 128, 128, 32, 256, 256, 256, 256]
+    assert main(["info", "MULTI_CHANNEL_GREEDY_SCALAR_TOP_DOWN", "--drop_last_step"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["params"], told["stages"], len(told["filters"])) == (753_578, 7, 8)
     assert main(["draw", "MULTI_CHANNEL_SCALAR_PATH", f"--to={tmp_path / 'path.svg'}"]) == 0
     text = (tmp_path / "path.svg").read_text()
     assert text.count("ResizablePool") >= 6
@@ -56,6 +60,7 @@ def test_commands_take_published_paths(tmp_path, capsys):
     ("arguments", "said"),
     [
         (["train", "--genotype=MULTI_CHANNEL_SCALAR_PATH", "--cells=3"], "--cells=3: a path has sizes of its own"),
+        (["train", "--genotype=DARTS_V2", "--drop_last_step"], "cells have no steps"),
         (["search", "--method=multichannelnet", "--cells=3"], "even number of cells"),
         (["search", "--method=multichannelnet", "--recompute"], "a HyperCuboid has none"),
         (["search", "--method=multichannelnet", "--stop=ranking"], "is about cells"),

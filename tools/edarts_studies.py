@@ -1,18 +1,20 @@
 """The studies of `edarts_study.py`: for each its trials, by name, as commands of kdarts, and what comes of them."""
 
-import pathlib
-
 import edarts_figures as figures
 import edarts_tables as tables
 from edarts_trials import Study, Trial
 from kdarts_command import ROOT
 
+from kdarts.cli.axes import chosen_method
+from kdarts.cli.quiet import start_tensorflow
 from kdarts.cli.search import COMMAND as SEARCH
 from kdarts.cli.train import COMMAND as TRAIN
 from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.genotypes.genotype import Genotype
 from kdarts.genotypes.topology import topologies
+from kdarts.nets.cuboid_spaces import cuboid_names
 from kdarts.nets.spaces import get_space
+from kdarts.search.method import get_method
 
 SHALLOW = ROOT / "flags" / "train_shallow_cifar10.flags"
 DARTS = ROOT / "flags" / "darts_v2_cifar10.flags"
@@ -28,17 +30,17 @@ METHODS = {
 
 def size_of(chosen) -> str:
     """One line on what all trials share."""
-    search, train = (
-        command.parse([verb, *_sized(file, given, chosen)])
-        for command, verb, file, given in ((SEARCH, "search", DARTS, _SEARCH), (TRAIN, "train", SHALLOW, _TRAIN))
-    )
+    train = TRAIN.parse(["train", *_sized(f"--flagfile={SHALLOW}", _TRAIN, chosen)])
+    search = chosen_method(SEARCH.parse(["search", *_sized(_recipe(chosen), _SEARCH, chosen)]))
     shallow = f"{train.cells} cells, {train.channels} channels, {train.epochs} epochs"
     parts = [chosen.dataset, f"trained on {chosen.examples or chosen.limit or 'all'} images: {shallow}"]
     if chosen.verb != "topologies":
         halves = f"{chosen.subset_examples} + {chosen.subset_examples} images"
-        if chosen.verb == "skips":
+        if chosen.verb != "spaces":
             full = f"{chosen.search_examples} + {chosen.search_examples}" if chosen.search_examples else "all"
-            halves = f"{search.cells} cells, {full} images, subset {halves}"
+            subset = f", subset {halves}" if chosen.verb == "skips" else ""
+            method = f"{chosen.method}, " if chosen.verb == "mixings" else ""
+            halves = f"{method}{search.cells} cells, {full} images{subset}"
         parts.append(f"searched with {halves}, {search.epochs} epochs")
     return " · ".join([*parts, f"{chosen.seeds} seed{'s' if chosen.seeds > 1 else ''}"])
 
@@ -46,13 +48,17 @@ def size_of(chosen) -> str:
 _TRAIN = {name: name for name in ("epochs", "cells", "channels", "batch_size")} | {"train_examples": "examples"}
 _SEARCH = {
     **{"epochs": "search_epochs", "cells": "search_cells", "batch_size": "search_batch_size", "channels": "channels"},
-    **{"order": "order", "arch_learning_rate": "arch_learning_rate"},
+    **{name: name for name in ("order", "arch_learning_rate", "nodes")},
 }
 """Flags of the two commands, and the options that they are given by."""
 
 
-def _sized(file: pathlib.Path, given: dict[str, str], chosen) -> list[str]:
-    words = [f"--flagfile={file}", f"--dataset={chosen.dataset}"]
+def _recipe(chosen) -> str:
+    return f"--method={chosen.method}" if chosen.verb == "mixings" else f"--flagfile={DARTS}"
+
+
+def _sized(recipe: str, given: dict[str, str], chosen) -> list[str]:
+    words = [recipe, f"--dataset={chosen.dataset}"]
     for flag, option in {"data_dir": "data_dir", "limit": "limit", **given}.items():
         value = getattr(chosen, option)
         words += [] if value is None else [f"--{flag}={value}"]
@@ -60,14 +66,14 @@ def _sized(file: pathlib.Path, given: dict[str, str], chosen) -> list[str]:
 
 
 def _train(chosen, seed: int) -> list[str]:
-    return ["train", *_sized(SHALLOW, _TRAIN, chosen), f"--seed={seed}"]
+    return ["train", *_sized(f"--flagfile={SHALLOW}", _TRAIN, chosen), f"--seed={seed}"]
 
 
 def _search(chosen, seed: int, subset: bool, *words: str) -> list[str]:
     examples = chosen.subset_examples if subset else chosen.search_examples
     halves = [f"--{half}_examples={examples}" for half in ("train", "valid")] if examples else []
     more = [f"--seed={seed}", "--validate_every=0", *words]
-    return ["search", *_sized(DARTS, _SEARCH, chosen), *halves, *more]
+    return ["search", *_sized(_recipe(chosen), _SEARCH, chosen), *halves, *more]
 
 
 def _listed(option: str, text: str, allowed) -> list[str]:
@@ -139,7 +145,7 @@ def _topology_rows(measured, chosen, folder) -> list[dict]:
     return tables.ranking(rows)
 
 
-# Spaces and skip connections
+# Spaces, skip connections and mixings
 
 
 def _space_names(chosen) -> list[str]:
@@ -172,6 +178,23 @@ def _skip_trial(name: str, chosen) -> Trial:
     return Trial({"method": METHODS[method], "seed": int(seed)}, None, search, _train(chosen, int(seed)))
 
 
+def _mixing_names(chosen) -> list[str]:
+    start_tensorflow()
+    from kdarts.nets.mixing import MIXINGS
+
+    method = get_method(chosen.method)
+    if method.sharing != "shared" or method.space in cuboid_names():
+        raise KdartsError(f"--method={method.name}: needs one that finds a normal and a reduction cell, such as darts")
+    mixings = _listed("mixings", chosen.mixings, MIXINGS)
+    return [f"{mixing}-seed{seed}" for seed in _seeds(chosen) for mixing in mixings]
+
+
+def _mixing_trial(name: str, chosen) -> Trial:
+    mixing, _, seed = name.partition("-seed")
+    search = _search(chosen, int(seed), False, f"--mixing={mixing}")
+    return Trial({"mixing": mixing, "seed": int(seed)}, None, search, _train(chosen, int(seed)))
+
+
 def _found_rows(trial_of):
     def rows(measured, chosen, folder) -> list[dict]:
         found = []
@@ -183,8 +206,10 @@ def _found_rows(trial_of):
                 {
                     **trial.label,
                     **tables.skips(genotype),
+                    "search_accuracy": search["valid_accuracy"],
                     "test_accuracy": accuracy,
                     "params": train["params"],
+                    "macs": train["macs"],
                     "search_seconds": search["wall_seconds"],
                     "search_step_ms": search["step_ms"],
                 }
@@ -197,8 +222,7 @@ def _found_rows(trial_of):
 STUDIES = {
     "topologies": Study(
         "Test accuracy of the topologies, all sep_conv_3x3 in the normal cell, the best also in both",
-        1,
-        0,
+        {"seeds": 1, "seed": 0, "order": "second"},
         lambda chosen: [f"normal-{number:03d}" for number in numbers(chosen.numbers)],
         _topology_trial,
         _best,
@@ -208,8 +232,7 @@ STUDIES = {
     ),
     "spaces": Study(
         "Test accuracy of the cells found in each sub-space, by the depth of the supernet",
-        10,
-        20,
+        {"seeds": 10, "seed": 20, "order": "second"},
         _space_names,
         _space_trial,
         lambda chosen: None,
@@ -219,13 +242,22 @@ STUDIES = {
     ),
     "skips": Study(
         "Skip connections and test accuracy of what DARTS finds, with fewer images and with fewer updates of alpha",
-        5,
-        0,
+        {"seeds": 5, "seed": 0, "order": "second"},
         _skip_names,
         _skip_trial,
         lambda chosen: None,
         _found_rows(_skip_trial),
         tables.skips_table,
+        None,
+    ),
+    "mixings": Study(
+        "What a method finds with each mixing: size, skip connections and accuracy",
+        {"seeds": 3, "seed": 0, "method": "sharpdarts", "mixings": "softmax,max_w"},
+        _mixing_names,
+        _mixing_trial,
+        lambda chosen: None,
+        _found_rows(_mixing_trial),
+        tables.mixings_table,
         None,
     ),
 }

@@ -9,19 +9,28 @@
                  cells; on the subset of the images, with one update of alpha an epoch
     skips        Table II: skip connections, test accuracy, size and search time of DARTS, and of DARTS on a subset of
                  the images, with one update of alpha an epoch, and with both
+    mixings      not eDARTS': skip connections, size, search and test accuracy of what one method finds with each of
+                 several mixings, first of all sharpDARTS' scalar weights (softmax) against Max-W (max_w)
 
 The test accuracy is that of the paper's shallow network, flags/train_shallow_cifar10.flags, and the search is DARTS'
-second-order one, flags/darts_v2_cifar10.flags; each option replaces a size of these. All of Table II with three seeds
-in less than an hour on 2 cores, first-order, with larger steps of alpha since there are so few:
+second-order one, flags/darts_v2_cifar10.flags, or for `mixings` that of --method; each option replaces a size of
+these. All of Table II with three seeds in less than an hour on 2 cores, first-order, with larger steps of alpha since
+there are so few:
 
     python tools/edarts_study.py skips --data_dir=DIR --limit=4000 --seeds=3 --order=first --arch_learning_rate=0.01 \
         --search_examples=1000 --subset_examples=200 --search_epochs=12 --search_batch_size=32 --search_cells=5 \
         --channels=4 --examples=2000 --epochs=6 --cells=5 --batch_size=64
 
+Scalar against Max-W in a quarter of an hour:
+
+    python tools/edarts_study.py mixings --data_dir=DIR --limit=4000 --arch_learning_rate=0.02 --search_examples=512 \
+        --search_epochs=10 --search_batch_size=32 --search_cells=3 --nodes=3 --channels=4 --examples=2000 --epochs=6 \
+        --cells=5 --batch_size=64
+
 keras-tuner keeps the trials. Each is the search and the training of one cell in WORKDIR/VERB/trials/NAME, and so the
-same command goes on where a killed study was, and more seeds, spaces, depths or methods add to it. With
+same command goes on where a killed study was, and more seeds, spaces, depths, methods or mixings add to it. With
 KERASTUNER_TUNER_ID, KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT set, it is keras-tuner's chief or a worker, on a
-folder that all of them see. The results are WORKDIR/VERB.csv and .md, and but for `skips` .png and .svg.
+folder that all of them see. The results are WORKDIR/VERB.csv and .md, and of `topologies` and `spaces` .png and .svg.
 """
 
 import argparse
@@ -50,12 +59,13 @@ SIZES = {
     "batch_size": "of the shallow training",
     "search_epochs": "length of a search",
     "search_examples": "images for the weights of a search, and as many for alpha; default: all, in halves",
-    "search_cells": "of the supernet; default: 8 (skips)",
+    "search_cells": "of the supernet; default: 8 (skips), the method's (mixings)",
+    "nodes": "intermediate nodes of a searched cell; default: those of the space",
     "search_batch_size": "of a search",
 }
 """Options that replace a size of the flagfiles."""
 
-GROWING = {"verb", "workdir", "data_dir", "seeds", "numbers", "best", "spaces", "depths", "methods"}
+GROWING = {"verb", "workdir", "data_dir", "seeds", "numbers", "best", "spaces", "depths", "methods", "mixings"}
 """Options that a later command on the same folder may change: what was measured stays true."""
 
 
@@ -73,19 +83,22 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--dataset", default="cifar10", help="as of kdarts search; default: cifar10")
     add("--data_dir", help="as of kdarts search")
     add("--limit", type=int, help="read no more than so many images of a split, the test images too")
-    add("--seeds", type=int, help="of each cell or search; default: 1 (topologies), 10 (spaces), 5 (skips)")
+    text = "; ".join(f"{study.defaults['seeds']} ({name})" for name, study in STUDIES.items())
+    add("--seeds", type=int, help=f"of each cell or search; default: {text}")
     add("--seed", type=int, help="the first; default: 20 (spaces), else 0")
     for name, text in SIZES.items():
         add(f"--{name}", type=int, help=text)
     add("--subset_examples", type=int, default=2500, help="the same for a search on a subset; default: 2500")
-    orders = ["first", "second", "exact"]
-    add("--order", default="second", choices=orders, help="architecture gradient of the searches; default: second")
+    orders, text = ["first", "second", "exact"], "architecture gradient; default: second, the method's (mixings)"
+    add("--order", choices=orders, help=text)
     add("--arch_learning_rate", type=float, help="of alpha; searches of few steps need more than the paper's 0.0003")
     add("--numbers", default="", help="of the topologies to measure, such as 0,7,30-39; default: all (topologies)")
     add("--best", type=int, default=20, help="topologies that are measured in both cells (topologies)")
     add("--spaces", default=",".join(f"ss{k}" for k in range(1, 9)), help="default: all 8 (spaces)")
     add("--depths", default="5,16", help="cells of the supernet (spaces)")
     add("--methods", default="darts,subset,update,both", help="lines of the table (skips)")
+    add("--method", help="of kdarts search; default: sharpdarts (mixings)")
+    add("--mixings", help="lines of the table; default: softmax,max_w (mixings)")
     if {"-h", "--help"} & set(arguments):
         parser.parse_args(["--help"])
     chosen = parser.parse_args(arguments)
@@ -94,8 +107,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         value = getattr(chosen, name)
         if value is not None and value < least:
             raise KdartsError(f"--{name}={value}: allowed is {least} and more")
-    chosen.seeds = study.seeds if chosen.seeds is None else chosen.seeds
-    chosen.seed = study.first_seed if chosen.seed is None else chosen.seed
+    for name, value in study.defaults.items():
+        if getattr(chosen, name) is None:
+            setattr(chosen, name, value)
     return chosen
 
 

@@ -113,3 +113,20 @@ def skips_table(rows: list[dict]) -> list[str]:
     ]
     header = ["method", "searches", "skips, normal cell", "skips, reduction cell"]
     return markdown([*header, "test accuracy (%)", "parameters (M)", "search time (s)"], lines)
+
+
+def mixings_table(rows: list[dict]) -> list[str]:
+    """A line for each mixing: means over its seeds, with the standard deviation of the sample."""
+    columns = {
+        "parameters (M)": ("params", 4, 1e-6),
+        "MACs (M)": ("macs", 2, 1e-6),
+        "skips, normal cell": ("skips_normal", 1, 1.0),
+        "skips, reduction cell": ("skips_reduce", 1, 1.0),
+        "search accuracy (%)": ("search_accuracy", 2, 100.0),
+        "test accuracy (%)": ("test_accuracy", 2, 100.0),
+    }
+    lines = [
+        [mixing, str(len(own)), *(spread(_column(own, name), *form) for name, *form in columns.values())]
+        for (mixing,), own in grouped(rows, "mixing").items()
+    ]
+    return markdown(["mixing", "searches", *columns], lines)

@@ -49,7 +49,7 @@ class Study:
 
     Attributes:
         title: one line.
-        seeds, first_seed: by default.
+        defaults: of its options, where they are not the same for every study.
         names: of its trials, from the options.
         trial: from a name and the options.
         then: from the options to what follows the trials (see `GridOracle`), or None.
@@ -59,8 +59,7 @@ class Study:
     """
 
     title: str
-    seeds: int
-    first_seed: int
+    defaults: dict[str, str | int]
     names: Callable
     trial: Callable
     then: Callable

@@ -38,17 +38,18 @@ def run(values: flags.FlagValues) -> None:
         start_tensorflow()
     size = networks.sizes(values, found, shape, values.num_classes, PAPER)
     result = {"name": found.name, "params": size.pop("params"), "macs": size.pop("macs"), **size}
-    result |= _of_path(found) if isinstance(found, HyperPath) else _of_cells(values, found, shape, result)
+    result |= _of_path(found, result) if isinstance(found, HyperPath) else _of_cells(values, found, shape, result)
     if name in genotype_names() or name in path_names():
         result["source"] = describe(name) if name in genotype_names() else describe_path(name)
     note_gaps(found)
     print(json.dumps(result))
 
 
-def _of_path(path: HyperPath) -> dict:
-    choices = [{name: step[name] for name, _ in path.cuboid.choices} for step in path.steps]
+def _of_path(path: HyperPath, result: dict) -> dict:
+    steps = path.steps[: result["stages"]]
+    choices = [{name: step[name] for name, _ in path.cuboid.choices} for step in steps]
     used = {name: Counter(choice[name] for choice in choices) for name, _ in path.cuboid.choices}
-    states = {name: [path.start[name], *(step[name] for step in path.steps)] for name, _ in path.cuboid.states}
+    states = {name: [path.start[name], *(step[name] for step in steps)] for name, _ in path.cuboid.states}
     return {"space": path.space, **states, **{name: dict(sorted(counts.items())) for name, counts in used.items()}}
 
 

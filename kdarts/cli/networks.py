@@ -12,10 +12,12 @@ _OF_CELLS = ("channels", "cells", "auxiliary", "drop_path", "stem", "head", "wid
 
 
 def check(values: flags.FlagValues, found: Found) -> None:
-    """Raises `KdartsError` for a flag of cells where there are none."""
+    """Raises `KdartsError` for a flag of cells where there are none, and of steps where there are cells."""
     given = [name for name in _OF_CELLS if name in values and values[name].value != values[name].default]
     if isinstance(found, HyperPath) and given:
         raise KdartsError(f"--{given[0]}={values[given[0]].value}: a path has sizes of its own and no cells")
+    if values.drop_last_step and not isinstance(found, HyperPath):
+        raise KdartsError("--drop_last_step: cells have no steps; it is about a path")
 
 
 def sizes(values: flags.FlagValues, found: Found, shape, classes: int, defaults: dict[str, int]) -> dict:
@@ -31,8 +33,8 @@ def sizes(values: flags.FlagValues, found: Found, shape, classes: int, defaults:
         from kdarts.nets.cuboids import build_path_network
         from kdarts.nets.model_cost import model_cost
 
-        cost = model_cost(build_path_network(found, shape, classes))
-        return {"stages": len(found.choices), "params": cost.params, "macs": cost.macs}
+        cost = model_cost(build_path_network(found, shape, classes, values.drop_last_step))
+        return {"stages": len(found.choices) - values.drop_last_step, "params": cost.params, "macs": cost.macs}
     from kdarts.nets.cost import network_cost
 
     channels, cells = options.network_size(values, found, defaults)
@@ -50,7 +52,7 @@ def build(values: flags.FlagValues, found: Found, shape, classes: int, defaults:
     if isinstance(found, HyperPath):
         from kdarts.nets.cuboids import build_path_network
 
-        return build_path_network(found, shape, classes)
+        return build_path_network(found, shape, classes, values.drop_last_step)
     from kdarts.nets.network import build_network
 
     channels, cells = options.network_size(values, found, defaults)

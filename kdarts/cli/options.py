@@ -127,6 +127,8 @@ def define_network(values: flags.FlagValues) -> None:
     positive("cells", None, "number of cells; default: the genotype's own, if it has a depth", values)
     positive("c_mid", None, "channels in the middle of choke convolutions; default: 32 (for ImageNet: 96)", values)
     flags.DEFINE_bool("auxiliary", False, "with the auxiliary classifier", flag_values=values)
+    text = "leave out a path's last step, as sharpDARTS' program does"
+    flags.DEFINE_bool("drop_last_step", False, text, flag_values=values)
     define_frame(values)
 
 

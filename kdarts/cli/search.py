@@ -84,7 +84,7 @@ def build(
     """The compiled search of a method on images of a shape, from a genotype or with the candidates left, if given."""
     import keras
 
-    from kdarts.nets.cuboids import cuboid_names
+    from kdarts.nets.cuboid_spaces import cuboid_names
     from kdarts.nets.spaces import get_space
     from kdarts.nets.supernet import Supernet
     from kdarts.search.search import Search

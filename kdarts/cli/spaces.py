@@ -7,6 +7,7 @@ from decimal import Decimal
 from absl import flags
 
 from kdarts.cli.command import Command
+from kdarts.nets.cuboid_spaces import cuboid_names, get_cuboid
 from kdarts.nets.spaces import get_space, space_names
 
 SIZES = {"one cell": 1, "two shared cells": 2, "8 individual cells": 8}
@@ -19,22 +20,40 @@ def define(values: flags.FlagValues) -> None:
 
 
 def run(values: flags.FlagValues) -> None:
-    """Lists the spaces and how many genotypes each holds (D-DARTS Eq. 6)."""
+    """Lists the spaces and how many genotypes each holds (D-DARTS Eq. 6); the HyperCuboids and their paths."""
     spaces = [get_space(name) for name in space_names()]
+    cuboids = [(space, space.axes()) for space in map(get_cuboid, cuboid_names())]
     if values.json:
         for space in spaces:
             sizes = {column.replace(" ", "_"): space.size(cells) for column, cells in SIZES.items()}
             print(json.dumps({**asdict(space), "sizes": sizes}))
+        for space, axes in cuboids:
+            about = {"name": space.name, **axes.to_json(), "source": space.source}
+            print(json.dumps({**about, "sizes": {"paths": axes.paths}}))
         return
     rows = [["name", "operations", "nodes", *SIZES]]
     for space in spaces:
         sizes = [_rounded(space.size(cells)) for cells in SIZES.values()]
         rows.append([space.name, str(len(space.operations)), str(space.nodes), *sizes])
+    _print_table(rows)
+    rows = [["HyperCuboid", "stages", "states", "choices", "paths"]]
+    for space, axes in cuboids:
+        stages, states, _, choices = axes.shape
+        rows.append([space.name, str(stages), str(states), str(choices), _rounded(axes.paths)])
+    print()
+    _print_table(rows)
+    for space in spaces:
+        print(f"\n{space.name}: {space.source}\n  {', '.join(space.operations)}")
+    for space, axes in cuboids:
+        pairs = (*axes.sequence, *axes.states, *axes.choices)
+        listed = "; ".join(f"{name} {', '.join(map(str, choices))}" for name, choices in pairs)
+        print(f"\n{space.name}: {space.source}\n  {listed}")
+
+
+def _print_table(rows: list[list[str]]) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]))
-    for space in spaces:
-        print(f"\n{space.name}: {space.source}\n  {', '.join(space.operations)}")
 
 
 def _rounded(number: int) -> str:

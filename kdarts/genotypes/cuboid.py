@@ -103,6 +103,12 @@ class Cuboid:
         )
         return stages, states, states, choices
 
+    @property
+    def paths(self) -> int:
+        """Number of paths where every transition is allowed."""
+        stages, states, _, choices = self.shape
+        return states * (states * choices) ** stages
+
     def step(self, stage: int, source: int, target: int, choice: int) -> Step:
         """The transition at an index of `shape`."""
         states = self.state_values

@@ -1,58 +1,13 @@
-"""Published HyperCuboids by name."""
-
-import importlib
-from collections.abc import Callable
-from dataclasses import dataclass
+"""Published HyperCuboids: their supernets, and the networks of their paths."""
 
 import keras
 
-from kdarts.genotypes.cuboid import Cuboid
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.hyper_path import HyperPath
-from kdarts.genotypes.registry import Registry
+from kdarts.nets.cuboid_spaces import get_cuboid
 from kdarts.nets.hyper_network import path_network
 from kdarts.nets.hypercuboid import HyperCuboid
-from kdarts.nets.parts import Parts
 from kdarts.nets.plan import check_input_shape
-
-
-@dataclass(frozen=True)
-class CuboidSpace:
-    """What `--space` calls a HyperCuboid of images.
-
-    Attributes:
-        name: as `--space` spells it.
-        axes: the axes from `channels` (of the narrowest state), `cells` (stages) and `nodes` (states).
-        parts: the functions that make its layers, from the axes and the number of classes.
-        nodes: default number of states.
-        source: paper it comes from.
-    """
-
-    name: str
-    axes: Callable[[int, int, int], Cuboid]
-    parts: Callable[[Cuboid, int], Parts]
-    nodes: int
-    source: str
-
-
-_CUBOIDS = Registry("HyperCuboid")
-
-
-def register_cuboid(space: CuboidSpace) -> CuboidSpace:
-    """Makes `space` known by its name; a name is given once."""
-    return _CUBOIDS.add(space)
-
-
-def get_cuboid(name: str) -> CuboidSpace:
-    """The HyperCuboid called `name`; raises `KdartsError` with the known names otherwise."""
-    importlib.import_module("kdarts.nets.multichannelnet")
-    return _CUBOIDS.get(name)
-
-
-def cuboid_names() -> list[str]:
-    """Every known name."""
-    importlib.import_module("kdarts.nets.multichannelnet")
-    return _CUBOIDS.names()
 
 
 def make_hypercuboid(
@@ -78,19 +33,21 @@ def make_hypercuboid(
     if num_classes < 2:
         raise KdartsError(f"num_classes {num_classes}: needs at least 2")
     space, shape = get_cuboid(name), check_input_shape(input_shape)
-    axes = space.axes(channels, cells, nodes or space.nodes)
+    axes = space.axes(channels, cells, **({"nodes": nodes} if nodes else {}))
     made = vars(space.parts(axes, num_classes))
     axes = {"sequence": axes.sequence, "states": axes.states, "choices": axes.choices}
     return HyperCuboid(shape, **axes, **made, mixing=mixing, space=name, dtype=dtype)
 
 
-def build_path_network(path: HyperPath, input_shape, num_classes: int) -> keras.Model:
+def build_path_network(path: HyperPath, input_shape, num_classes: int, drop_last_step: bool = False) -> keras.Model:
     """The network of a path of a published HyperCuboid, as a functional Keras model.
 
     Args:
         path: what was found.
         input_shape: `(height, width, channels)` of an image, at least `(8, 8, 1)`.
         num_classes: number of classes, at least 2.
+        drop_last_step: whether the head follows the last step but one. sharpDARTS' program builds 7 of a path's 8
+            steps so, and the sizes in the paper's Table 4 are of these networks.
 
     Raises:
         KdartsError: if the path is of a program's own HyperCuboid, or names what is none of its axes.
@@ -102,4 +59,4 @@ def build_path_network(path: HyperPath, input_shape, num_classes: int) -> keras.
     if num_classes < 2:
         raise KdartsError(f"num_classes {num_classes}: needs at least 2")
     parts = get_cuboid(path.space).parts(path.cuboid, num_classes)
-    return path_network(path, check_input_shape(input_shape), parts)
+    return path_network(path, check_input_shape(input_shape), parts, drop_last_step)

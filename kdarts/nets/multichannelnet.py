@@ -1,39 +1,18 @@
-"""MultiChannelNet: a HyperCuboid of channels, layers, strides and operations (sharpDARTS, section 4.1)."""
-
-import math
+"""The layers of MultiChannelNet, a HyperCuboid of filters, layers, strides and operations (sharpDARTS, section 4.1)."""
 
 import keras
 
 from kdarts.genotypes.cuboid import Cuboid
 from kdarts.genotypes.errors import KdartsError
-from kdarts.nets.cuboids import CuboidSpace, register_cuboid
+from kdarts.nets.cuboid_spaces import PRIMITIVES
 from kdarts.nets.initializers import uniform
 from kdarts.nets.operations import RESIZABLE_POOL, Operation, get_operation
 from kdarts.nets.parts import Parts
 from kdarts.nets.placed import Placed
 from kdarts.nets.plan import STEMS
 
-PRIMITIVES = ("ResizablePool", "SharpSepConv")
 _AXES = {"sequence": ("layer", "stride"), "states": ("filters",), "choices": ("primitive",)}
 _KEPT = Operation("kept_pool", RESIZABLE_POOL.steps[:1])
-
-
-def multichannelnet_axes(channels: int = 32, cells: int = 8, nodes: int = 4) -> Cuboid:
-    """Layers of a step of stride 1 and one of stride 2 each, over scales of filters.
-
-    Args:
-        channels: filters of the narrowest scale, rounded down to a power of two, at least 2.
-        cells: steps in all, even.
-        nodes: scales, each twice as wide as the one before.
-    """
-    if cells < 2 or cells % 2 or channels < 2 or nodes < 1:
-        raise KdartsError(
-            f"channels {channels}, cells {cells}, nodes {nodes}: MultiChannelNet needs 2 or more channels, an even "
-            "number of cells and 1 or more nodes"
-        )
-    first = int(math.log2(channels))
-    filters = tuple(2 ** (first + k) for k in range(nodes))
-    return Cuboid({"layer": range(cells // 2), "stride": (1, 2)}, {"filters": filters}, {"primitive": PRIMITIVES})
 
 
 def multichannelnet_parts(axes: Cuboid, num_classes: int, features: int | None = None) -> Parts:
@@ -77,14 +56,3 @@ def multichannelnet_parts(axes: Cuboid, num_classes: int, features: int | None =
         stem=lambda state: Placed(stem, state["filters"]),
         tail=tail,
     )
-
-
-MULTICHANNELNET = register_cuboid(
-    CuboidSpace(
-        "multichannelnet",
-        multichannelnet_axes,
-        multichannelnet_parts,
-        nodes=4,
-        source="MultiChannelNet: sharpDARTS, Hundt et al. 2019, section 4.1",
-    )
-)
