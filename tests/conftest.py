@@ -37,6 +37,14 @@ def golden():
     return read
 
 
+@pytest.fixture(autouse=True)
+def dtype_policy():
+    """Every test begins in float32, Keras' default, which `kdarts train --precision` changes for its process."""
+    keras.config.set_dtype_policy("float32")
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
 @pytest.fixture
 def eagerly():
     """Without tracing: a test runs each function once."""

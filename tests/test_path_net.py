@@ -42,11 +42,9 @@ THREE = PathSpace(
 
 
 @pytest.fixture
-def doubly():
+def doubly(dtype_policy):
     """In float64, so that rounding hides nothing."""
     keras.config.set_dtype_policy("float64")
-    yield
-    keras.config.set_dtype_policy("float32")
 
 
 def _network(space=TWO, cells=3, **options) -> PathNetwork:
