@@ -14,14 +14,16 @@ from kdarts.run import pipeline
 from kdarts.run.checkpoint import Checkpoint
 from kdarts.run.family import family_of, ranked, write_family
 from kdarts.run.files import read_json, write_json, write_table
-from kdarts.run.logs import loggers, verbosity
+from kdarts.run.logs import loggers
+from kdarts.run.loop import run_epochs
 from kdarts.run.search_record import WriteFiles
-from kdarts.run.timing import Progress
+from kdarts.run.timing import Progress, StepTime
 from kdarts.run.workdir import Workdir
 from kdarts.search.fair_paths import FairPaths
 from kdarts.search.fair_training import FairTraining
 from kdarts.search.method import Method
 from kdarts.search.schedules import Cosine
+from kdarts.search.search import without_graph_rewriting
 
 
 def run_paths(
@@ -61,21 +63,23 @@ def run_paths(
             print(f"going on after epoch {first_epoch} of {epochs} of the paths", flush=True)
         groups = FairPaths(space.edges, space.kept, seed).groups(first_epoch * steps, epochs * steps)
         checkpoint.records["seconds"] += time.monotonic() - began
-        training.fit(
-            tf.data.Dataset.zip(batches(cutout, first_epoch * steps), tf.data.Dataset.from_tensor_slices(groups)),
-            steps_per_epoch=steps,
-            epochs=epochs,
-            initial_epoch=first_epoch,
-            verbose=verbosity(),
-            callbacks=[
-                keras.callbacks.LearningRateScheduler(Cosine(method.path_learning_rate, 0.0, epochs)),
-                DropPathSchedule(epochs),
-                checkpoint,
-                WriteFiles(write_history),
-                *loggers(workdir / "path_events"),
-                Progress(),
-            ],
-        )
+        with without_graph_rewriting():
+            run_epochs(
+                training,
+                tf.data.Dataset.zip(batches(cutout, first_epoch * steps), tf.data.Dataset.from_tensor_slices(groups)),
+                steps=steps,
+                epochs=epochs,
+                first_step=first_epoch * steps,
+                clock=StepTime(),
+                callbacks=[
+                    keras.callbacks.LearningRateScheduler(Cosine(method.path_learning_rate, 0.0, epochs)),
+                    DropPathSchedule(epochs),
+                    checkpoint,
+                    WriteFiles(write_history),
+                    *loggers(workdir / "path_events"),
+                    Progress(),
+                ],
+            )
     write_history()
     measured_on = pipeline.eval_dataset(valid, method.path_batch_size, mean, std)
     found = _evolve(training, workdir, batches(augmentation, 0), measured_on, seed, stem)

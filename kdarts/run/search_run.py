@@ -8,16 +8,18 @@ import keras
 from kdarts.run import pipeline
 from kdarts.run.checkpoint import Checkpoint
 from kdarts.run.files import read_json, write_json
-from kdarts.run.logs import loggers, verbosity
+from kdarts.run.logs import loggers
+from kdarts.run.loop import run_epochs
 from kdarts.run.search_record import SearchRecord, StopRule, WriteFiles
 from kdarts.run.timing import Progress, StepTime, peak_memory_mb
 from kdarts.run.workdir import Workdir
 from kdarts.search.random_search import RandomSearch
 from kdarts.search.schedules import ArchitectureRate, Cosine, Pretraining, SearchProgress, get_schedule
-from kdarts.search.search import Search
+from kdarts.search.search import Search, without_graph_rewriting
 from kdarts.search.skip_dropout import SkipDropout, SkipDropoutRate
 
 
+@without_graph_rewriting()
 def run_search(
     search: Search,
     workdir: Workdir,
@@ -59,7 +61,7 @@ def run_search(
     record.write()
     evaluation = pipeline.eval_dataset(valid, method.batch_size, mean, std)
     more = callbacks(checkpoint, evaluation)
-    step_time, epochs = StepTime(), method.pretrain_epochs + method.epochs
+    clock, epochs = StepTime(), method.pretrain_epochs + method.epochs
     if first_epoch < epochs and "stopped_by" not in checkpoint.records:
         steps = pipeline.steps_per_epoch(train, method.batch_size)
         start = first_epoch * steps
@@ -76,21 +78,22 @@ def run_search(
         arch_final = method.arch_final_learning_rate
         arch_final = method.arch_learning_rate if arch_final is None else arch_final
         checkpoint.records["seconds"] += time.monotonic() - began
-        search.fit(
+        run_epochs(
+            search,
             batches,
-            steps_per_epoch=steps,
+            steps=steps,
             epochs=epochs,
-            initial_epoch=first_epoch,
+            first_step=start,
             validation_data=evaluation if validate_every else None,
             validation_freq=validate_every or 1,
-            verbose=verbosity(),
+            clock=clock,
             callbacks=[
+                *search.own_callbacks(),
                 keras.callbacks.LearningRateScheduler(rate),
                 ArchitectureRate(Cosine(method.arch_learning_rate, arch_final, *length)),
                 Pretraining(method.pretrain_epochs + method.warmup_epochs),
                 SkipDropoutRate(dropout),
                 SearchProgress(*length),
-                step_time,
                 RandomSearch(method.samples, evaluation, epochs, seed),
                 record,
                 *more,
@@ -119,7 +122,7 @@ def run_search(
         **net.sizes,
         **found.measures(),
         **({"distance": history[-1]["distance"]} if "distance" in history[-1] else {}),
-        "step_ms": step_time.median_ms,
+        "step_ms": clock.median_ms,
         "wall_seconds": checkpoint.records["seconds"],
         "peak_memory_mb": peak_memory_mb(),
         "stopped_by": checkpoint.records.get("stopped_by", "epochs"),

@@ -21,30 +21,29 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
-class StepTime(keras.callbacks.Callback):
-    """Measures the time of each step, without the first, which also builds the graph.
+class StepTime:
+    """Takes down the time of each step, without the first, which also builds the graph.
 
     Attributes:
-        steps: milliseconds of each step so far.
+        steps: milliseconds of computing of each step so far.
+        waits: milliseconds that each of them waited for its batch.
     """
 
     def __init__(self):
-        super().__init__()
         self.steps: list[float] = []
-        self._began = 0.0
+        self.waits: list[float] = []
         self._first = True
 
-    def on_train_batch_begin(self, batch, logs=None):
-        self._began = time.perf_counter()
-
-    def on_train_batch_end(self, batch, logs=None):
+    def add(self, waited: float, computed: float) -> None:
+        """Takes down a step that waited and computed for so many seconds."""
         if not self._first:
-            self.steps.append(1000 * (time.perf_counter() - self._began))
+            self.waits.append(1000 * waited)
+            self.steps.append(1000 * computed)
         self._first = False
 
     @property
     def median_ms(self) -> float | None:
-        """Median time of a step in milliseconds; None before the second step."""
+        """Median time of a step's computing in milliseconds; None before the second step."""
         return statistics.median(self.steps) if self.steps else None
 
 

@@ -10,7 +10,8 @@ from kdarts.nets.smoothed_loss import training_loss
 from kdarts.run import pipeline
 from kdarts.run.checkpoint import Checkpoint
 from kdarts.run.files import write_json, write_table
-from kdarts.run.logs import loggers, verbosity
+from kdarts.run.logs import loggers
+from kdarts.run.loop import run_epochs
 from kdarts.run.search_record import WriteFiles
 from kdarts.run.timing import Progress, StepTime, peak_memory_mb
 from kdarts.run.workdir import Workdir
@@ -52,7 +53,7 @@ def run_training(
     began = time.monotonic() if began is None else began
     checkpoint = Checkpoint(workdir / "backup", network)
     first_epoch = checkpoint.restore()
-    step_time = StepTime()
+    clock = StepTime()
 
     def write_history():
         write_table(workdir / "history.csv", checkpoint.records["history"])
@@ -64,17 +65,16 @@ def run_training(
         if first_epoch:
             print(f"going on after epoch {first_epoch} of {epochs}", flush=True)
         checkpoint.records["seconds"] += time.monotonic() - began
-        network.fit(
+        run_epochs(
+            network,
             batches,
-            steps_per_epoch=steps,
+            steps=steps,
             epochs=epochs,
-            initial_epoch=first_epoch,
-            verbose=verbosity(),
-            shuffle=False,
+            first_step=start,
+            clock=clock,
             callbacks=[
                 keras.callbacks.LearningRateScheduler(schedule),
                 DropPathSchedule(epochs),
-                step_time,
                 checkpoint,
                 WriteFiles(write_history),
                 *loggers(workdir / "events"),
@@ -96,7 +96,7 @@ def run_training(
         "std": [float(s) for s in std],
         "class_names": list(train.class_names),
         "input_shape": list(train.image_shape),
-        "step_ms": step_time.median_ms,
+        "step_ms": clock.median_ms,
         "wall_seconds": checkpoint.records["seconds"],
         "peak_memory_mb": peak_memory_mb(),
     }

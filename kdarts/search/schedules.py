@@ -134,13 +134,21 @@ class Pretraining(keras.callbacks.Callback):
 
 
 class LastStep(keras.callbacks.Callback):
-    """Tells a search whose α moves once an epoch how many steps an epoch has."""
+    """Tells a search whose α moves once an epoch how many steps are left of an epoch, when it begins or goes on."""
+
+    def __init__(self):
+        super().__init__()
+        self._told = False
 
     def on_epoch_begin(self, epoch, logs=None):
-        steps = self.params.get("steps")
-        if steps is None:
+        if self.params.get("steps") is None:
             raise KdartsError("update 'epoch' needs to know an epoch's steps: give fit steps_per_epoch")
-        self.model.steps_left.assign(steps)
+        self._told = False
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if not self._told:
+            self.model.steps_left.assign(self.params["steps"] - batch)
+            self._told = True
 
 
 class SearchProgress(keras.callbacks.Callback):

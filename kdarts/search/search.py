@@ -167,13 +167,17 @@ class Search(keras.Model):
         """Compiles as `get_compile_config` says."""
         self.compile(**keras.saving.deserialize_keras_object(config))
 
+    def own_callbacks(self) -> list:
+        """What must be among the callbacks of every loop that trains it; `fit` adds them by itself."""
+        return [LastStep()] if self.method.update == "epoch" else []
+
     def call(self, x, training=False):
         return self.supernet(x, training=training)
 
     def fit(self, x, **kwargs):
         """As of `keras.Model`, from a dataset of `((x, y), (x_valid, y_valid))`, which shuffles by itself."""
-        if self.method.update == "epoch":
-            kwargs["callbacks"] = [LastStep(), *([kwargs["callbacks"]] if kwargs.get("callbacks") else [])]
+        given = kwargs.get("callbacks")
+        kwargs["callbacks"] = [*self.own_callbacks(), *([given] if given else [])]
         with without_graph_rewriting():
             return super().fit(x, **{"shuffle": False, **kwargs})
 
