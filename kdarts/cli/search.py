@@ -39,6 +39,7 @@ def define(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     define_step(values)
+    options.define_checkpoint(values)
     text = "of the edges in the picture of α: by the node that they lead to, or by the one that they leave"
     flags.DEFINE_enum("edge_order", "target", ["target", "source"], text, flag_values=values)
     flags.DEFINE_string("workdir", None, "folder of the run; default: runs/DATASET-METHOD", flag_values=values)
@@ -223,6 +224,7 @@ def search_in(workdir, values: flags.FlagValues, method: Method, data, start: Ge
         "augmentation": options.augmentation(values, train.image_shape),
         "seed": values.seed,
         "validate_every": values.validate_every,
+        "checkpoint_every": values.checkpoint_every,
         "about": {"method": method.name, "dataset": values.dataset, "seed": values.seed},
     }
     if method.stages:

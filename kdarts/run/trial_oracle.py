@@ -4,21 +4,26 @@ keras-tuner is slow to import: this module is imported only where candidates are
 """
 
 import json
-import os
 import pathlib
+import shutil
 from collections.abc import Hashable
 
 import keras_tuner
 from keras_tuner.engine.trial import Trial, TrialStatus
 
-from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.files import write_text
+from kdarts.genotypes.errors import DamageError, KdartsError
+from kdarts.genotypes.files import write_sealed
 from kdarts.run.files import read_json
+from kdarts.run.lock import measures_for_chief
 
 
 def reports() -> bool:
     """Whether this process knows the results: not if it only measures for keras-tuner's chief."""
-    return not os.environ.get("KERASTUNER_ORACLE_IP") or "chief" in os.environ.get("KERASTUNER_TUNER_ID", "")
+    return not measures_for_chief()
+
+
+class TrialError(KdartsError, keras_tuner.errors.FatalRuntimeError):
+    """Ends the measuring: keras-tuner would go on after any other error, without the candidate."""
 
 
 class TrialOracle(keras_tuner.Oracle):
@@ -83,7 +88,10 @@ class TrialOracle(keras_tuner.Oracle):
 
     def _save_trial(self, trial):
         # keras-tuner's own way leaves half a file behind when it is killed.
-        write_text(self._file(trial.trial_id), json.dumps(trial.get_state()))
+        try:
+            write_sealed(self._file(trial.trial_id), json.dumps(trial.get_state()))
+        except KdartsError as error:
+            raise TrialError(str(error)) from error
 
     def _file(self, trial_id) -> pathlib.Path:
         return pathlib.Path(self._project_dir, f"trial_{trial_id}", "trial.json")
@@ -91,11 +99,21 @@ class TrialOracle(keras_tuner.Oracle):
     def reload(self):
         """Takes up the trials that were measured, and measures again what was not finished.
 
+        A damaged one is named; it and all after it, which may depend on it, are measured again.
+
         Raises:
-            KdartsError: if a trial's file is damaged.
+            KdartsError: if a trial is not one of this oracle's.
         """
-        for file in sorted(pathlib.Path(self._project_dir).glob("trial_*/trial.json")):
-            trial = self._read(file)
+        files = sorted(pathlib.Path(self._project_dir).glob("trial_*/trial.json"))
+        for index, file in enumerate(files):
+            try:
+                trial = self._read(file)
+            except DamageError:
+                if reports():
+                    print(f"{file}: damaged (checksum); measured again, as is what came after it", flush=True)
+                    for later in reversed(files[index:]):
+                        shutil.rmtree(later.parent, ignore_errors=True)
+                break
             self.trials[trial.trial_id] = trial
             self.start_order.append(trial.trial_id)
             self._record_values(trial)
@@ -112,7 +130,9 @@ class TrialOracle(keras_tuner.Oracle):
             hyperparameters.values = self.values(self.candidate(values))
             score = float(data["score"]) if done else None
         except (KeyError, TypeError, ValueError) as error:
-            raise KdartsError(f"{file}: damaged ({error!r}); remove its folder and those after it") from None
+            raise KdartsError(
+                f"{file}: no trial of this run ({error!r}); remove its folder and those after it"
+            ) from None
         trial = Trial(hyperparameters, file.parent.name.removeprefix("trial_"), TrialStatus.RUNNING)
         if done:
             trial.status, trial.score = TrialStatus.COMPLETED, score
@@ -137,6 +157,8 @@ class TrialTuner(keras_tuner.Tuner):
         """The accuracy of a trial's candidate."""
         try:
             return {"accuracy": self._measure(self._local.candidate(trial.hyperparameters.values))}
+        except KdartsError as error:
+            raise TrialError(f"a candidate could not be measured: {error}") from error
         except Exception as error:
             # keras-tuner would go on with the next candidate, without this one.
             raise keras_tuner.errors.FatalRuntimeError(f"a candidate could not be measured: {error}") from error
