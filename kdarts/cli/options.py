@@ -7,7 +7,7 @@ from absl import flags
 
 from kdarts.genotypes.errors import KdartsError
 
-NEUTRAL = ("help", "workdir", "data_dir", "download", "checkpoint_every")
+NEUTRAL = ("help", "workdir", "data_dir", "download", "checkpoint_every", "data_service", "memory_limit")
 """Flags that do not change what a run comes to; a workdir does not remember them."""
 
 

@@ -4,7 +4,7 @@ import time
 
 from absl import flags
 
-from kdarts.cli import axes, options, paths
+from kdarts.cli import axes, limits, options, paths
 from kdarts.cli.command import Command
 from kdarts.cli.notes import note_gaps
 from kdarts.cli.quiet import start_tensorflow
@@ -40,6 +40,8 @@ def define(values: flags.FlagValues) -> None:
     )
     define_step(values)
     options.define_checkpoint(values)
+    limits.define_data_service(values)
+    limits.define_memory_limit(values)
     text = "of the edges in the picture of α: by the node that they lead to, or by the one that they leave"
     flags.DEFINE_enum("edge_order", "target", ["target", "source"], text, flag_values=values)
     flags.DEFINE_string("workdir", None, "folder of the run; default: runs/DATASET-METHOD", flag_values=values)
@@ -206,17 +208,18 @@ def search_in(workdir, values: flags.FlagValues, method: Method, data, start: Ge
 
     def make(method: Method, candidates=None, seed: int | None = None):
         search = build(values, method, train.image_shape, train.num_classes, start, candidates, seed)
-        cost = search.supernet.cost()
-        print(
-            f"{values.dataset} · {method.name} · {method.cells} cells, {method.channels} channels: "
-            f"{cost.params / 1e6:.2f} M weights, {cost.macs / 1e6:.1f} M MACs an image, "
-            f"{len(train) // method.batch_size} steps an epoch",
-            flush=True,
-        )
         if method.warmup_epochs >= method.epochs:
             print(f"note: the warm-up lasts all {method.epochs} epochs, α rests; see --warmup_epochs", flush=True)
         workdir.claim(options.remembered(values, start=start))
         return search
+
+    def alternatives(search) -> dict:
+        def instead(values, method):
+            return build(
+                values, method, train.image_shape, train.num_classes, start, search.supernet.mixture.candidates
+            )
+
+        return limits.thriftier(values, search, instead)
 
     choices |= {
         "mean": mean,
@@ -225,6 +228,9 @@ def search_in(workdir, values: flags.FlagValues, method: Method, data, start: Ge
         "seed": values.seed,
         "validate_every": values.validate_every,
         "checkpoint_every": values.checkpoint_every,
+        "data_service": values.data_service,
+        "memory_limit": limits.megabytes(values),
+        "alternatives": alternatives,
         "about": {"method": method.name, "dataset": values.dataset, "seed": values.seed},
     }
     if method.stages:

@@ -4,7 +4,7 @@ import time
 
 from absl import flags
 
-from kdarts.cli import networks, options
+from kdarts.cli import limits, networks, options
 from kdarts.cli.command import Command
 from kdarts.cli.notes import note_gaps
 from kdarts.cli.quiet import start_tensorflow
@@ -56,6 +56,7 @@ def define(values: flags.FlagValues) -> None:
     )
     options.define_precision(values)
     options.define_checkpoint(values)
+    limits.define_data_service(values)
     flags.DEFINE_bool("jit_compile", False, "compile the step with XLA (for GPUs)", flag_values=values)
     flags.DEFINE_string("workdir", None, "folder of the run; default: runs/DATASET-GENOTYPE-train", flag_values=values)
 
@@ -156,6 +157,7 @@ def _train(values, genotype, sizes, data, seed, workdir, claim, began) -> dict:
         },
         began=began,
         checkpoint_every=values.checkpoint_every,
+        data_service=values.data_service,
     )
 
 

@@ -85,8 +85,12 @@ class Checkpoint(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         done = batch + 1
         if self.every and done % self.every == 0 and done < self.steps:
-            self.records["step"] = done
-            self._save(f"epoch-{len(self.records['history']):06d}-step-{done:06d}.npz")
+            self.save_inside(done)
+
+    def save_inside(self, done: int) -> None:
+        """Saves the state after `done` of an epoch's steps, from 1 and fewer than all."""
+        self.records["step"] = done
+        self._save(f"epoch-{len(self.records['history']):06d}-step-{done:06d}.npz")
 
     def on_epoch_end(self, epoch, logs=None):
         self.records["history"].append({"epoch": epoch, **{key: float(value) for key, value in (logs or {}).items()}})

@@ -85,22 +85,27 @@ class Forecast:
     """What a search will take.
 
     Attributes:
+        size: the supernet's, in words.
         macs: of a step, for each image of its batch.
-        memory: at its peak.
+        memory: at its peak; None where functions run eagerly, which have no graph.
+        steps: of an epoch.
         epoch_seconds: of an epoch of each kind that is to come, and how many there are: `(α rests, α moves)`.
     """
 
+    size: str
     macs: float
-    memory: Memory
+    memory: Memory | None
+    steps: int
     epochs: tuple[tuple[float, int], ...]
 
     def __str__(self) -> str:
         """One line."""
         each = ", then ".join(_seconds(seconds) for seconds, count in self.epochs if count)
         total = clock(sum(seconds * count for seconds, count in self.epochs))
+        memory = f"about {self.memory.peak:.0f} MB, " if self.memory else ""
         return (
-            f"{self.macs / 1e6:.1f} M MACs a step for each image, about {self.memory.peak:.0f} MB at the peak, "
-            f"about {each} an epoch ({total} in all)"
+            f"{self.size}, {self.macs / 1e6:.1f} M MACs a step/image, {memory}"
+            f"{self.steps} steps an epoch, about {each} ({total} in all)"
         )
 
 
@@ -120,13 +125,13 @@ def forecast(search: Search, step: Step, batches, steps: int, resting: int, movi
         KdartsError: if the peak would pass `limit`; it names what would not.
     """
     method, net = search.method, search.supernet
-    searching, kinds = search.searching, {}
+    searching, found, memory = search.searching, [], None
     for moves, count in ((False, resting), (True, moving)):
-        if count:
+        if count and not tf.config.functions_run_eagerly():
             search.searching = moves
-            kinds[moves] = estimate(step, batches.element_spec, method.batch_size)
-    memory = max(kinds.values(), key=lambda found: found.peak)
-    if limit is not None and memory.peak > limit:
+            found.append(estimate(step, batches.element_spec, method.batch_size))
+            memory = max(found, key=lambda each: each.peak)
+    if memory is not None and limit is not None and memory.peak > limit:
         raise KdartsError(refusal(memory, limit, batches.element_spec, others))
     epochs = []
     for moves, count in ((False, resting), (True, moving)):
@@ -135,7 +140,9 @@ def forecast(search: Search, step: Step, batches, steps: int, resting: int, movi
             epochs.append((steps * measure(step, batches), count))
     search.searching = searching
     passes = passes_of_step(method, len(net.alphas), moving > 0, getattr(net, "recompute", False))
-    return Forecast(passes * net.cost().macs, memory, tuple(epochs))
+    cost = net.cost()
+    size = f"{method.cells} cells, {method.channels} channels: {cost.params / 1e6:.2f} M weights"
+    return Forecast(size, passes * cost.macs, memory, steps, tuple(epochs))
 
 
 def refusal(memory: Memory, limit: float, spec, others: dict[str, Callable[[], Search]]) -> str:

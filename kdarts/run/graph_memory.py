@@ -120,7 +120,7 @@ def _simulated(flat: _Flat, needed: list[int], made_by: dict, kept: set[int]) ->
         kind, inputs, outputs, _, inside = flat.operations[place]
         for position, n in enumerate(outputs if kind not in STANDING else ()):
             held = reused(kind, inputs, n) if position == 0 else None
-            if held is None and not (kind in ALIASES):
+            if held is None and kind not in ALIASES:
                 held = n
                 size[n] = flat.sizes[n]
                 live += size[n]

@@ -12,11 +12,13 @@ from kdarts.nets.cost import network_cost
 from kdarts.nets.drop_path import DropPathSchedule
 from kdarts.run import pipeline
 from kdarts.run.checkpoint import Checkpoint
+from kdarts.run.divergence import Watch
 from kdarts.run.family import family_of, ranked, write_family
 from kdarts.run.files import read_json, write_json, write_table
 from kdarts.run.logs import loggers
 from kdarts.run.loop import run_epochs
 from kdarts.run.search_record import WriteFiles
+from kdarts.run.step import Step
 from kdarts.run.timing import Progress, StepTime
 from kdarts.run.workdir import Workdir
 from kdarts.search.fair_paths import FairPaths
@@ -75,6 +77,7 @@ def run_paths(
             print(f"the paths: {checkpoint.said(epochs)}", flush=True)
         groups = FairPaths(space.edges, space.kept, seed).groups(first_step, epochs * steps)
         checkpoint.records["seconds"] += time.monotonic() - began
+        step = Step(training)
         with without_graph_rewriting():
             run_epochs(
                 training,
@@ -83,9 +86,11 @@ def run_paths(
                 epochs=epochs,
                 first_step=first_step,
                 clock=StepTime(),
+                step=step,
                 callbacks=[
                     keras.callbacks.LearningRateScheduler(Cosine(method.path_learning_rate, 0.0, epochs)),
                     DropPathSchedule(epochs),
+                    Watch(step, checkpoint, workdir, "--path_learning_rate"),
                     checkpoint,
                     WriteFiles(write_history),
                     *loggers(workdir / "path_events"),

@@ -5,11 +5,14 @@ import numpy as np
 import tensorflow as tf
 from keras.optimizers import LossScaleOptimizer
 
-from kdarts.run.divergence import NotFinite
 from kdarts.search.finite import noting
 
 LEAST_SCALE = 1.0
 """A loss scale below it has collapsed: float16 then needs gradients smaller than they are, not greater."""
+
+
+class NotFinite(ArithmeticError):
+    """A step came to something that is not finite; the message says what."""
 
 
 class Step:
@@ -22,6 +25,7 @@ class Step:
         model: built and compiled.
 
     Attributes:
+        scaled: the optimizers that scale the loss.
         skipped: steps that a `LossScaleOptimizer` has left out so far in this process.
     """
 
@@ -30,7 +34,7 @@ class Step:
         self._optimizers = [o for o in (model.optimizer, getattr(model, "arch_optimizer", None)) if o is not None]
         found = [*model.variables, *model.metrics_variables, *(v for o in self._optimizers for v in o.variables)]
         self.variables = list({id(variable): variable for variable in found}.values())
-        self._scaled = [o for o in self._optimizers if isinstance(o, LossScaleOptimizer)]
+        self.scaled = [o for o in self._optimizers if isinstance(o, LossScaleOptimizer)]
         self._scales = None
         self._before: list = []
         self._functions: dict = {}
@@ -65,7 +69,7 @@ class Step:
                 noted.add("value", supernet.architecture, [tf.convert_to_tensor(v) for v in supernet.architecture])
             signs = noted.signs()
         self._names[kind] = noted.names
-        scales = [tf.identity(tf.convert_to_tensor(o.dynamic_scale)) for o in self._scaled]
+        scales = [tf.identity(tf.convert_to_tensor(o.dynamic_scale)) for o in self.scaled]
         return logs, signs, scales, before
 
     def __call__(self, batch) -> dict:
@@ -76,7 +80,7 @@ class Step:
                 what it was before the step.
         """
         if self._scales is None:
-            self._scales = [float(o.dynamic_scale.numpy()) for o in self._scaled]
+            self._scales = [float(o.dynamic_scale.numpy()) for o in self.scaled]
         self._before = []  # gives up the values of the step before last, which would take room
         logs, signs, scales, self._before = self.function(batch)
         wrong = self._wrong(logs, signs.numpy(), [float(scale) for scale in scales])

@@ -8,11 +8,14 @@ from kdarts.nets.drop_path import DropPathSchedule
 from kdarts.nets.smoothed_loss import training_loss
 from kdarts.run import pipeline
 from kdarts.run.checkpoint import Checkpoint
+from kdarts.run.data_service import served
+from kdarts.run.divergence import Watch, skipped_steps
 from kdarts.run.files import write_json, write_table
 from kdarts.run.logs import loggers
 from kdarts.run.loop import run_epochs
 from kdarts.run.models import save_model
 from kdarts.run.search_record import WriteFiles
+from kdarts.run.step import Step
 from kdarts.run.timing import Progress, StepTime, peak_memory_mb
 from kdarts.run.workdir import Workdir
 
@@ -33,6 +36,7 @@ def run_training(
     about: dict,
     began: float | None = None,
     checkpoint_every: int | None = None,
+    data_service: str | None = None,
 ) -> dict:
     """Trains a compiled network in a workdir, going on from its latest state, and measures it on the test images.
 
@@ -48,6 +52,7 @@ def run_training(
         about: opens the summary.
         began: `time.monotonic()` when the run began; None: now.
         checkpoint_every: as `every` of `Checkpoint`.
+        data_service: address of a tf.data service that prepares the batches, or None (see `served`).
 
     Returns:
         The summary, as in `summary.json`; `test_loss` is the plain cross-entropy, whatever the network was trained on.
@@ -56,13 +61,14 @@ def run_training(
     steps = pipeline.steps_per_epoch(train, batch_size)
     checkpoint = Checkpoint(workdir / "backup", network, steps, checkpoint_every)
     first_step = checkpoint.restore()
-    clock = StepTime()
+    step, clock = Step(network), StepTime()
 
     def write_history():
         write_table(workdir / "history.csv", checkpoint.records["history"])
 
     if first_step < epochs * steps:
         batches = pipeline.train_dataset(train, batch_size, seed, augmentation, mean, std, start_step=first_step)
+        batches = served(batches, data_service) if data_service else batches
         if first_step:
             print(checkpoint.said(epochs), flush=True)
         checkpoint.records["seconds"] += time.monotonic() - began
@@ -73,9 +79,11 @@ def run_training(
             epochs=epochs,
             first_step=first_step,
             clock=clock,
+            step=step,
             callbacks=[
                 keras.callbacks.LearningRateScheduler(schedule),
                 DropPathSchedule(epochs),
+                Watch(step, checkpoint, workdir),
                 checkpoint,
                 WriteFiles(write_history),
                 *loggers(workdir / "events"),
@@ -98,6 +106,8 @@ def run_training(
         "class_names": list(train.class_names),
         "input_shape": list(train.image_shape),
         "step_ms": clock.median_ms,
+        "data_wait_share": clock.wait_share,
+        **skipped_steps(checkpoint.records["history"]),
         "wall_seconds": checkpoint.records["seconds"],
         "peak_memory_mb": peak_memory_mb(),
     }
