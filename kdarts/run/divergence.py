@@ -73,7 +73,7 @@ class Watch(keras.callbacks.Callback):
         if "float16" in what:
             return f"Try --precision=mixed_bfloat16 or float32, or a lower {self.rate}"
         if "α" in what or "β" in what:
-            return f"Try a lower --arch_learning_rate, --arch_clip=5, or a lower {self.rate}"
+            return f"Try a lower {self.rate} or --arch_learning_rate, or --arch_clip=5"
         return f"Try a lower {self.rate} or --clip"
 
 

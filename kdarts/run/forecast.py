@@ -161,7 +161,8 @@ def refusal(memory: Memory, limit: float, spec, others: dict[str, Callable[[], S
         peak = replace(estimate(Step(search), spec, memory.batch_size), standing=memory.standing).peak
         if peak <= limit:
             fitting.append(f"{flag} ({peak:.0f} MB)")
-    found = f"would fit: {', '.join(fitting)}" if fitting else f"nothing that was tried fits: {', '.join(others)}"
+    tried = ", ".join(["a smaller --batch_size", *others])
+    found = f"would fit: {', '.join(fitting)}" if fitting else f"nothing that was tried fits: {tried}"
     least = f"{memory.standing + memory.nodes:.0f} MB are taken before the first image"
     return (
         f"--memory_limit={limit:.0f}MB: this search needs about {memory.peak:.0f} MB at batch size "

@@ -31,6 +31,8 @@ class Step:
 
     def __init__(self, model: keras.Model):
         self.model, self.skipped = model, 0
+        if not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
         self._optimizers = [o for o in (model.optimizer, getattr(model, "arch_optimizer", None)) if o is not None]
         found = [*model.variables, *model.metrics_variables, *(v for o in self._optimizers for v in o.variables)]
         self.variables = list({id(variable): variable for variable in found}.values())
@@ -61,7 +63,15 @@ class Step:
         return self.function.get_concrete_function(spec).graph
 
     def _run(self, kind, batch):
-        before = self.values()
+        before, strategy = self.values(), self.model.distribute_strategy
+        found = strategy.run(lambda batch: self._take(kind, batch), (batch,))
+        if strategy.num_replicas_in_sync > 1:
+            # A mean of what is not finite is not finite either.
+            found = tf.nest.map_structure(lambda value: strategy.reduce("MEAN", value, axis=None), found)
+        return *found, before
+
+    def _take(self, kind, batch):
+        """The step on one replica."""
         with noting() as noted:
             logs = self.model.train_step(batch)
             supernet = getattr(self.model, "supernet", None)
@@ -69,8 +79,7 @@ class Step:
                 noted.add("value", supernet.architecture, [tf.convert_to_tensor(v) for v in supernet.architecture])
             signs = noted.signs()
         self._names[kind] = noted.names
-        scales = [tf.identity(tf.convert_to_tensor(o.dynamic_scale)) for o in self.scaled]
-        return logs, signs, scales, before
+        return logs, signs, [tf.identity(tf.convert_to_tensor(o.dynamic_scale)) for o in self.scaled]
 
     def __call__(self, batch) -> dict:
         """Takes the step; returns its logs.
@@ -102,12 +111,11 @@ class Step:
         """What is not finite, in words; None if all is well. Counts a step that was skipped."""
         bad = [(*self._names[self.kind][n], signs[n]) for n in np.flatnonzero(~np.isfinite(signs))]
         loss = float(logs.get("loss", 0.0))
-        # The gradient of α comes first in a step, and spoils the rest; that of the weights comes of the loss.
+        # α comes first in a step, and spoils the rest; the gradient of the weights comes of the loss.
         for kind, path, sign in sorted(bad, key=lambda found: (found[1] not in self._said, found[0])):
-            if kind == "gradient" and (path in self._said or np.isfinite(loss)):
-                return f"the gradient of {self._said.get(path, f'the weights {path}')} is {_value(sign)}"
-            if np.isfinite(loss):
-                return f"{self._said[path]} is {_value(sign)}"
+            if path in self._said or np.isfinite(loss):
+                what = self._said.get(path, f"the weights {path}")
+                return f"{'the gradient of ' if kind == 'gradient' else ''}{what} is {_value(sign)}"
         if not np.isfinite(loss):
             return f"the training loss is {_value(loss)}"
         for scale in scales:
