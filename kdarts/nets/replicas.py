@@ -23,11 +23,14 @@ def mean_over_replicas(tensors):
     if replicas() == 1:
         return tensors
     flat = [tf.convert_to_tensor(tensor) for tensor in tf.nest.flatten(tensors)]
-    floating = [place for place, tensor in enumerate(flat) if tensor.dtype.is_floating]
-    context = tf.distribute.get_replica_context()
-    means = context.all_reduce(tf.distribute.ReduceOp.MEAN, [flat[place] for place in floating])
-    for place, mean in zip(floating, means, strict=True):
-        flat[place] = mean
+    for dtype in sorted({tensor.dtype for tensor in flat if tensor.dtype.is_floating}, key=str):
+        places = [place for place, tensor in enumerate(flat) if tensor.dtype == dtype]
+        # As one tensor: a supernet has hundreds of small weights.
+        joined = tf.concat([tf.reshape(flat[place], [-1]) for place in places], 0)
+        joined = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, joined)
+        parts = tf.split(joined, [flat[place].shape.num_elements() for place in places])
+        for place, part in zip(places, parts, strict=True):
+            flat[place] = tf.reshape(part, flat[place].shape)
     return tf.nest.pack_sequence_as(tensors, flat)
 
 
