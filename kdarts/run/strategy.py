@@ -59,13 +59,6 @@ def is_spread(model: keras.Model) -> bool:
     return model.distribute_strategy.num_replicas_in_sync > 1
 
 
-def check_batch_size(strategy: tf.distribute.Strategy, batch_size: int, name: str = "batch_size") -> None:
-    """Raises `KdartsError` for a batch that does not divide among the replicas."""
-    count = strategy.num_replicas_in_sync
-    if batch_size % count:
-        raise KdartsError(f"{name} {batch_size}: needs a multiple of {count}, the replicas that share a batch")
-
-
 def spread(batches: tf.data.Dataset, strategy: tf.distribute.Strategy, whole=lambda batch: ()):
     """Divides each batch among the replicas, in order: the first gets its first examples.
 
