@@ -1,5 +1,6 @@
 """What a search will take, told before it begins: size, work, memory, time."""
 
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ import tensorflow as tf
 from kdarts.genotypes.errors import KdartsError
 from kdarts.run.graph_memory import live_bytes
 from kdarts.run.step import Step
+from kdarts.run.strategy import is_spread, spread
 from kdarts.run.timing import clock, resident_memory_mb
 from kdarts.search.passes import passes_of_step
 from kdarts.search.search import Search
@@ -69,10 +71,10 @@ def measure(step: Step, batches) -> float:
 
     Args:
         step: traced or not.
-        batches: dataset; two of them are taken, by an iterator of their own.
+        batches: a dataset, of which two are taken by an iterator of their own.
     """
     before, seconds = step.values(), 0.0
-    for batch in batches.take(2):
+    for batch in itertools.islice(batches, 2):
         began = time.perf_counter()
         step.function(batch)
         seconds = time.perf_counter() - began
@@ -125,6 +127,7 @@ def forecast(search: Search, step: Step, batches, steps: int, resting: int, movi
         KdartsError: if the peak would pass `limit`; it names what would not.
     """
     method, net = search.method, search.supernet
+    batches = spread(batches, search.distribute_strategy) if is_spread(search) else batches
     searching, found, memory = search.searching, [], None
     for moves, count in ((False, resting), (True, moving)):
         if count and not tf.config.functions_run_eagerly():

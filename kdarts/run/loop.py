@@ -10,6 +10,7 @@ from kdarts.genotypes.errors import KdartsError
 from kdarts.run.divergence import Watch
 from kdarts.run.logs import verbosity
 from kdarts.run.step import Step
+from kdarts.run.strategy import evaluate, is_spread, spread
 from kdarts.run.timing import StepTime
 
 
@@ -25,6 +26,7 @@ def run_epochs(
     step: Step | None = None,
     validation_data=None,
     validation_freq: int = 1,
+    whole=lambda batch: (),
 ) -> None:
     """Trains a compiled model, calling callbacks as `fit` does.
 
@@ -39,11 +41,12 @@ def run_epochs(
         step: of the model; None: made here.
         validation_data: dataset `(x, y)` to measure on at the end of an epoch, or None.
         validation_freq: epochs between two measurements.
+        whole: as of `spread`, where the model was made in a strategy's scope.
     """
     hooks = keras.callbacks.CallbackList(
         callbacks, add_history=True, model=model, verbose=verbosity(), epochs=epochs, steps=steps
     )
-    iterator = iter(batches)
+    iterator = iter(spread(batches, model.distribute_strategy, whole) if is_spread(model) else batches)
     model.stop_training = False
     taken = step or Step(model)
     watch = next((callback for callback in callbacks if isinstance(callback, Watch)), None)
@@ -67,7 +70,7 @@ def run_epochs(
         results = model.get_metrics_result()
         logs = {name: results.get(name, value) for name, value in logs.items()}
         if validation_data is not None and (epoch + 1) % validation_freq == 0:
-            measured = model.evaluate(validation_data, callbacks=hooks, return_dict=True)
+            measured = evaluate(model, validation_data, callbacks=hooks)
             logs |= {f"val_{name}": value for name, value in measured.items()}
         hooks.on_epoch_end(epoch, logs)
         if model.stop_training:

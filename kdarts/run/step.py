@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 from keras.optimizers import LossScaleOptimizer
 
+from kdarts.run.strategy import is_spread, replica_step, run_on_replicas
 from kdarts.search.finite import noting
 
 LEAST_SCALE = 1.0
@@ -63,23 +64,23 @@ class Step:
         return self.function.get_concrete_function(spec).graph
 
     def _run(self, kind, batch):
-        before, strategy = self.values(), self.model.distribute_strategy
-        found = strategy.run(lambda batch: self._take(kind, batch), (batch,))
-        if strategy.num_replicas_in_sync > 1:
-            # A mean of what is not finite is not finite either.
-            found = tf.nest.map_structure(lambda value: strategy.reduce("MEAN", value, axis=None), found)
-        return *found, before
+        before = self.values()
+        if is_spread(self.model):
+            logs, rest = run_on_replicas(self.model, lambda part: self._take(kind, part), batch)
+        else:
+            logs, rest = self._take(kind, batch)
+        return logs, *rest, before
 
     def _take(self, kind, batch):
-        """The step on one replica."""
+        """The step on one replica; what is not finite on one is so on all."""
         with noting() as noted:
-            logs = self.model.train_step(batch)
+            logs = replica_step(self.model)(batch)
             supernet = getattr(self.model, "supernet", None)
             if supernet is not None:
                 noted.add("value", supernet.architecture, [tf.convert_to_tensor(v) for v in supernet.architecture])
             signs = noted.signs()
         self._names[kind] = noted.names
-        return logs, signs, [tf.identity(tf.convert_to_tensor(o.dynamic_scale)) for o in self.scaled]
+        return logs, (signs, [tf.identity(tf.convert_to_tensor(o.dynamic_scale)) for o in self.scaled])
 
     def __call__(self, batch) -> dict:
         """Takes the step; returns its logs.
