@@ -57,7 +57,7 @@ def test_several_workers_are_refused(dispatcher):
     work()
     work()
     with pytest.raises((KdartsError, tf.errors.InvalidArgumentError), match="needs one worker, not several"):
-        list(itertools.islice(served(_batches(), address), 30))
+        list(itertools.islice(served(_batches(size=8), address), 300))
 
 
 def test_a_service_that_does_not_answer_is_named(dispatcher):

@@ -100,7 +100,7 @@ def test_the_record_goes_once_the_run_is_through(searches, tmp_path):
 def test_alpha_itself_is_watched(searches):
     step, _ = searches()
     step.model.arch_optimizer.learning_rate = np.inf
-    with pytest.raises(NotFinite, match="^α of cell_0 is"):
+    with pytest.raises(NotFinite, match=r"^α of cell_0 is"):
         step(next(iter(_batches())))
 
 

@@ -231,9 +231,9 @@ def search_in(workdir, values: flags.FlagValues, method: Method, data, start: Ge
 
     def alternatives(search) -> dict:
         def instead(values, method):
-            return build(
-                values, method, train.image_shape, train.num_classes, start, search.supernet.mixture.candidates
-            )
+            left = search.supernet.mixture.candidates
+            with replicas.strategy(values).scope():
+                return build(values, method, train.image_shape, train.num_classes, start, left)
 
         return limits.thriftier(values, search, instead)
 

@@ -45,7 +45,8 @@ class Watch(keras.callbacks.Callback):
                 logs["skipped_steps"] = records["skipped_steps"]
 
     def on_epoch_end(self, epoch, logs=None):
-        self.checkpoint.records.pop("skipped_steps", None)
+        if self.step.scaled and logs is not None:
+            logs["skipped_steps"] = self.checkpoint.records.pop("skipped_steps", 0)
 
     def on_train_end(self, logs=None):
         (self.workdir / RECORD).unlink(missing_ok=True)
