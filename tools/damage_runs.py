@@ -154,6 +154,9 @@ def main(arguments: list[str] | None = None) -> int:
     start_tensorflow()
     import tensorflow as tf
 
+    from kdarts.run.threads import configure_threads
+
+    configure_threads()
     before = tf.config.functions_run_eagerly()
     tf.config.run_functions_eagerly(True)
     runs, outcomes = Runs(chosen.workdir), Counter()
