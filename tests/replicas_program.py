@@ -43,8 +43,8 @@ def make(strategy, sync: bool, sharing="shared", dtype="float32", net=(), **choi
     """A compiled search of a small supernet on `strategy`, or on none."""
     with strategy.scope() if strategy else contextlib.nullcontext():
         keras.utils.set_random_seed(0)
-        space = listed_space("none,skip_connect,max_pool_3x3,sep_conv_3x3")
-        supernet = Supernet(space, SHAPE, CLASSES, 4, 2, sharing=sharing, nodes=1, dtype=dtype, **dict(net))
+        space = listed_space("none,skip_connect,sep_conv_3x3")
+        supernet = Supernet(space, SHAPE, CLASSES, 4, 3, [1], sharing, nodes=1, dtype=dtype, **dict(net))
         search = Search(supernet, sync_batch_norm=sync, learning_rate=0.1, arch_learning_rate=3e-3, **choices)
         search.compile()
     return search
