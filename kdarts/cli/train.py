@@ -117,6 +117,7 @@ def _train(values, genotype, sizes, data, seed, workdir, claim, began) -> dict:
     from kdarts.nets.replicas import synchronize
     from kdarts.nets.smoothed_loss import training_loss
     from kdarts.run import datasets
+    from kdarts.run.strategy import build_rest
     from kdarts.run.train_run import run_training
     from kdarts.search.optimizers import SGD
     from kdarts.search.schedules import get_schedule
@@ -142,6 +143,7 @@ def _train(values, genotype, sizes, data, seed, workdir, claim, began) -> dict:
             metrics=["accuracy"],
             jit_compile=values.jit_compile,
         )
+        build_rest(network, classes)
     size = networks.sizes(values, genotype, shape, classes, sizes)
     print(
         f"{values.dataset} · {networks.in_words(size)}, {len(train) // batch_size} steps an epoch",
