@@ -18,6 +18,8 @@ import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
+from kdarts.nets.drop_path import DropPath  # noqa: E402
+from kdarts.nets.replicas import own_seed  # noqa: E402
 from kdarts.nets.spaces import listed_space  # noqa: E402
 from kdarts.nets.supernet import Supernet  # noqa: E402
 from kdarts.run.loop import run_epochs  # noqa: E402
@@ -43,8 +45,8 @@ def make(strategy, sync: bool, sharing="shared", dtype="float32", net=(), **choi
     """A compiled search of a small supernet on `strategy`, or on none."""
     with strategy.scope() if strategy else contextlib.nullcontext():
         keras.utils.set_random_seed(0)
-        space = listed_space("none,skip_connect,max_pool_3x3,sep_conv_3x3")
-        supernet = Supernet(space, SHAPE, CLASSES, 4, 2, sharing=sharing, nodes=1, dtype=dtype, **dict(net))
+        space = listed_space("none,skip_connect,sep_conv_3x3")
+        supernet = Supernet(space, SHAPE, CLASSES, 4, 3, [1], sharing, nodes=1, dtype=dtype, **dict(net))
         search = Search(supernet, sync_batch_norm=sync, learning_rate=0.1, arch_learning_rate=3e-3, **choices)
         search.compile()
     return search
@@ -75,21 +77,73 @@ CASES = {
 }
 
 
+def infinity(strategy) -> dict:
+    """A step whose loss is infinite on the second replica alone, and then a good one, in mixed_float16."""
+
+    def loss(y, logits):
+        plain = keras.losses.sparse_categorical_crossentropy(y, logits, from_logits=True)
+        return tf.reduce_mean(plain * tf.where(y == CLASSES - 1, np.inf, 1.0))
+
+    search = make(strategy, False, dtype="mixed_float16", order="first")
+    with strategy.scope():
+        search.compile(loss=loss)
+    optimizers = search.optimizer, search.arch_optimizer
+    images, labels = np.ones((SIZE, *SHAPE), "float32"), np.arange(SIZE, dtype="int32") % 2
+    found = {}
+    for name, label in (("bad", CLASSES - 1), ("good", 0)):
+        labels[-1] = label
+        before = [v.numpy() for v in search.supernet.trainable_variables]
+        data = tf.data.Dataset.from_tensors(((images, labels), (images, labels))).repeat()
+        run_epochs(search, data, steps=1, epochs=1, callbacks=[], clock=StepTime())
+        for replica in range(2):
+            variables = search.supernet.trainable_variables
+            after = [strategy.experimental_local_results(v.value)[replica].numpy() for v in variables]
+            moved = [float(np.abs(x - y).max()) for x, y in zip(before, after, strict=True)]
+            scales = [strategy.experimental_local_results(o.dynamic_scale.value)[replica].numpy() for o in optimizers]
+            found |= {f"{name}:moved:{replica}": moved, f"{name}:scales:{replica}": scales}
+    return found
+
+
+def draws(strategy) -> dict:
+    """What replicas draw on their own: masks of a drop-path and of a dropout on skips; and what they draw alike."""
+    with strategy.scope():
+        layer = DropPath(0.5, seed=0)
+        layer.build(None)
+        mixture = make(strategy, False, net={"sampling": "gumbel"}).supernet.mixture
+
+    @tf.function(autograph=False)
+    def draw():
+        kept = tf.random.stateless_uniform((64,), own_seed(tf.constant([1, 2], tf.int64)))
+        return layer.mask(64), kept, mixture.drawn(training=True)[0][0]
+
+    found = strategy.run(draw)
+    parts = [strategy.experimental_local_results(value) for value in found]
+    names = ("path", "skip", "alpha")
+    return {f"{name}:{i}": part.numpy() for name, both in zip(names, parts, strict=True) for i, part in enumerate(both)}
+
+
 def main(target: str, *names: str) -> None:
     """Runs cases and writes what is left of them."""
     worker = "TF_CONFIG" in os.environ
     if not worker:
         cpu = tf.config.list_physical_devices("CPU")[0]
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    strategies = {"two": make_strategy("multi_worker" if worker else "mirrored")} | ({} if worker else {"one": None})
+    strategy = make_strategy("multi_worker" if worker else "mirrored")
     found = {}
     with without_graph_rewriting():
         for name in names:
-            for number, strategy in strategies.items():
-                search = make(strategy, True, **CASES[name])
-                train(search)
-                found |= {f"{name}:{number}:{key}": value for key, value in left(search).items()}
+            if name in SINGLE:
+                found |= {f"{name}:{key}": value for key, value in SINGLE[name](strategy).items()}
+                continue
+            for number, on in {"two": strategy, "one": None}.items():
+                if on or not worker:
+                    search = make(on, True, **CASES[name])
+                    train(search)
+                    found |= {f"{name}:{number}:{key}": value for key, value in left(search).items()}
     np.savez(target, **found)
+
+
+SINGLE = {"infinity": infinity, "draws": draws}
 
 
 if __name__ == "__main__":

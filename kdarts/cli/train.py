@@ -90,6 +90,7 @@ def run(values: flags.FlagValues) -> None:
 def _run(values, genotype, sizes, data, workdir, remembered, began) -> None:
     """All that follows once the images are there."""
     from kdarts.run.seeds import run_seeds
+    from kdarts.run.workdir import Workdir
 
     def train_with(seed: int, folder) -> dict:
         since = began if values.seeds is None else time.monotonic()
@@ -118,6 +119,7 @@ def _train(values, genotype, sizes, data, seed, workdir, claim, began) -> dict:
     from kdarts.nets.replicas import synchronize
     from kdarts.nets.smoothed_loss import training_loss
     from kdarts.run import datasets
+    from kdarts.run.strategy import build_rest
     from kdarts.run.train_run import run_training
     from kdarts.search.optimizers import SGD
     from kdarts.search.schedules import get_schedule
@@ -143,6 +145,7 @@ def _train(values, genotype, sizes, data, seed, workdir, claim, began) -> dict:
             metrics=["accuracy"],
             jit_compile=values.jit_compile,
         )
+        build_rest(network, classes)
     size = networks.sizes(values, genotype, shape, classes, sizes)
     print(
         f"{values.dataset} · {networks.in_words(size)}, {len(train) // batch_size} steps an epoch",

@@ -77,7 +77,7 @@ def counted_once(gradients: list) -> list:
 
 
 def if_true(condition, step, *arguments) -> None:
-    """Calls `step(*arguments)` if a scalar is true, which is the same on all replicas; `step` may take means of them."""
+    """Calls `step(*arguments)`, which may take means over replicas, if a scalar is true, the same on all of them."""
 
     def nothing():
         return tf.constant(False)

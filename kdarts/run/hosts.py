@@ -25,11 +25,7 @@ def run_together(strategy: tf.distribute.Strategy, workdir: Workdir):
         strategy: as of `make_strategy`.
         workdir: of the run; processes need not see the same disk.
     """
-    if (
-        strategy.num_replicas_in_sync == 1
-        or strategy.cluster_resolver is None
-        or not strategy.cluster_resolver.task_type
-    ):
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) or strategy.num_replicas_in_sync == 1:
         yield workdir
         return
     with contextlib.ExitStack() as stack:

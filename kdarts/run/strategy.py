@@ -59,6 +59,16 @@ def is_spread(model: keras.Model) -> bool:
     return model.distribute_strategy.num_replicas_in_sync > 1
 
 
+def build_rest(model: keras.Model, num_classes: int) -> None:
+    """Makes the variables of a compiled classifier's optimizer and metrics, which would come only with the first step.
+
+    They belong to the strategy in whose scope they are made.
+    """
+    model.optimizer.build(model.trainable_variables)
+    model.compute_metrics(None, tf.zeros((1,), tf.int32), tf.zeros((1, num_classes)))
+    model.reset_metrics()
+
+
 def spread(batches: tf.data.Dataset, strategy: tf.distribute.Strategy, whole=lambda batch: ()):
     """Divides each batch among the replicas, in order: the first gets its first examples.
 

@@ -51,6 +51,7 @@ class FairTraining(keras.Model):
             optimizer = SGD(m.path_learning_rate, m.momentum, m.l2, global_clipnorm=m.clip)
         loss = keras.losses.get(cross_entropy(net.variable_dtype) if loss is None else loss)
         super().compile(optimizer=optimizer, loss=loss, metrics=list(metrics), **kwargs)
+        self.optimizer.build(net.trainable_variables)
         self._loss_of = whole_loss(loss)
         # Metrics make their variables when they first see data; inside the step that would cost a second trace of it.
         self.compute_metrics(None, tf.zeros((1,), tf.int32), tf.zeros((1, net.num_classes)))
