@@ -1,5 +1,6 @@
 """`--memory_limit` and `--data_service`: what a run may take, and who prepares its data."""
 
+import contextlib
 import re
 from collections.abc import Callable
 
@@ -31,11 +32,26 @@ def megabytes(values: flags.FlagValues) -> float | None:
     return float(found[1]) * (1000 if found[2].upper() == "GB" else 1)
 
 
+@contextlib.contextmanager
+def refusing(workdir):
+    """Around a search: if it is refused for its memory, the folder is left to the smaller one that may follow."""
+    from kdarts.run.forecast import TooLarge
+
+    try:
+        yield
+    except TooLarge:
+        workdir.disclaim()
+        raise
+
+
 class _With:
     """Flags of which some have another value."""
 
     def __init__(self, values: flags.FlagValues, **changed):
         self.__dict__.update(changed, _values=values)
+
+    def __contains__(self, name):
+        return name in self._values
 
     def __getattr__(self, name):
         return getattr(self._values, name)

@@ -249,10 +249,11 @@ def search_in(workdir, values: flags.FlagValues, method: Method, data, start: Ge
         "alternatives": alternatives,
         "about": {"method": method.name, "dataset": values.dataset, "seed": values.seed},
     }
-    if method.stages:
-        return run_stages(make, method, workdir, train, valid, **choices)
-    search = make(method)
-    return search, run_search(search, workdir, train, valid, **choices)
+    with limits.refusing(workdir):
+        if method.stages:
+            return run_stages(make, method, workdir, train, valid, **choices)
+        search = make(method)
+        return search, run_search(search, workdir, train, valid, **choices)
 
 
 def draw(search, found: Found, workdir, stopped: bool, order: str) -> None:

@@ -90,7 +90,6 @@ def run(values: flags.FlagValues) -> None:
 def _run(values, genotype, sizes, data, workdir, remembered, began) -> None:
     """All that follows once the images are there."""
     from kdarts.run.seeds import run_seeds
-    from kdarts.run.workdir import Workdir
 
     def train_with(seed: int, folder) -> dict:
         since = began if values.seeds is None else time.monotonic()

@@ -24,13 +24,21 @@ of 12 processes on 2 cores: 8 and 16 channels, 4 and 8 cells, batch 8 to 64, fir
 partial channels and bfloat16.)"""
 
 
+LATER_MB = 120
+"""What comes after a step: the graph of the measurements, the pictures."""
+
+
+class TooLarge(KdartsError):
+    """A search would take more memory than it may."""
+
+
 @dataclass(frozen=True)
 class Memory:
     """An estimate of a process's peak, in 10^6 bytes.
 
     Attributes:
         standing: what it holds before the first step: TensorFlow, images, variables, graph.
-        nodes: what the graph takes once it runs, and the variables' values before a step.
+        nodes: what the graph takes once it runs, the variables' values before a step, and what comes later.
         living: tensors of a step, in proportion to its batch.
         batch_size: of the step.
     """
@@ -62,7 +70,7 @@ def estimate(step: Step, spec, batch_size: int) -> Memory:
     """
     living, operations = live_bytes(step.graph(spec))
     variables = sum(tf.size(v).numpy() * tf.as_dtype(v.dtype).size for v in step.variables)
-    extra = NODE_MB * operations + variables / 1e6
+    extra = NODE_MB * operations + variables / 1e6 + LATER_MB
     return Memory(resident_memory_mb(), extra, KERNELS * living / 1e6, batch_size)
 
 
@@ -124,7 +132,7 @@ def forecast(search: Search, step: Step, batches, steps: int, resting: int, movi
         others: by a flag such as `--recompute`, what makes the same search with it; they are tried on refusal.
 
     Raises:
-        KdartsError: if the peak would pass `limit`; it names what would not.
+        TooLarge: if the peak would pass `limit`; it names what would not.
     """
     method, net = search.method, search.supernet
     batches = spread(batches, search.distribute_strategy) if is_spread(search) else batches
@@ -135,7 +143,7 @@ def forecast(search: Search, step: Step, batches, steps: int, resting: int, movi
             found.append(estimate(step, batches.element_spec, method.batch_size))
             memory = max(found, key=lambda each: each.peak)
     if memory is not None and limit is not None and memory.peak > limit:
-        raise KdartsError(refusal(memory, limit, batches.element_spec, others))
+        raise TooLarge(refusal(memory, limit, batches.element_spec, others))
     epochs = []
     for moves, count in ((False, resting), (True, moving)):
         if count:

@@ -74,6 +74,15 @@ class Workdir:
                 print(f"{record}: damaged (checksum); made again from its copy", flush=True)
             write_text(record, text)
 
+    def disclaim(self) -> None:
+        """Forgets the flags of a run that has not begun, so that the folder may be another's."""
+        if any((self / "backup").glob("epoch-*")) or (self / "stages").exists():
+            return
+        for record in (self / _FLAGS, self / _COPY):
+            record.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            (self / "backup").rmdir()
+
     def _flags(self) -> dict[str, str] | None:
         """The flags that were written down; None if none were."""
         records = [record for record in (self / _FLAGS, self / _COPY) if record.exists()]
