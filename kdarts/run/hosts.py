@@ -64,4 +64,5 @@ def _sum(strategy, numbers: np.ndarray) -> np.ndarray:
         first = context.replica_id_in_sync_group % len(strategy.extended.worker_devices) == 0
         return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.where(first, numbers, tf.zeros_like(numbers)))
 
-    return strategy.experimental_local_results(strategy.run(of_replica))[0].numpy()
+    summed = tf.function(lambda: strategy.run(of_replica), autograph=False)()
+    return strategy.experimental_local_results(summed)[0].numpy()
