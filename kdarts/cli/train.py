@@ -94,7 +94,8 @@ def run(values: flags.FlagValues) -> None:
         summary = run_seeds(train_with, workdir, range(values.seed, values.seed + values.seeds))
         spread = "" if values.seeds == 1 else f" ± {summary['test_accuracy_sd']:.3f}"
         said = f"test accuracy {summary['test_accuracy']:.3f}{spread} ({len(summary['seeds'])} seeds)\n"
-        genotype.save(workdir / "genotype.json")
+        for folder in (workdir.path, *workdir.path.glob("seeds/*")):
+            genotype.save(folder / "genotype.json")
     model = workdir / "model.keras"
     print(
         f"{said}{model}\nNext: kdarts export --model={model} --format=saved_model --to=saved_models/{workdir.path.name}"
