@@ -11,7 +11,7 @@ def _damaged(tool, tmp_path, capsys, *arguments):
 
 
 def test_a_damaged_training_comes_to_the_same_or_is_refused(tool, tmp_path, capsys):
-    said = _damaged(tool, tmp_path, capsys, "--runs=train", "--damages=10")
+    said = _damaged(tool, tmp_path, capsys, "--runs=train", "--damages=8")
     assert "named, and made again |" in said
     assert "refused, named |" in said
 
