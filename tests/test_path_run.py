@@ -1,7 +1,9 @@
 """The training of shared paths, their evolution and the family, each on its own; test_resume.py runs them all."""
 
 import csv
+import errno
 import json
+import os
 
 import keras
 import numpy as np
@@ -168,6 +170,28 @@ def test_a_damaged_trial_is_told_and_measured_again(tmp_path, capsys):
         file.write_text(json.dumps({**data, **change}))
         with pytest.raises(KdartsError, match=r"trial\.json"):
             _oracle(tmp_path / "a")
+
+
+def test_on_a_full_disk_measuring_ends_and_goes_on_later(tmp_path, monkeypatch):
+    from keras_tuner.errors import FatalError
+
+    whole = _oracle(tmp_path / "whole")
+    _run(whole)
+    oracle = _oracle(tmp_path / "full")
+    _run(oracle, 3)
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        # Of any other error keras-tuner would make a failed trial, and go on without it.
+        with pytest.raises(FatalError, match=r"trial\.json: cannot be written \(No space") as caught:
+            _run(oracle)
+    assert isinstance(caught.value, KdartsError)
+    again = _oracle(tmp_path / "full")
+    _run(again)
+    assert again.measured() == whole.measured()
 
 
 def test_generations_keep_to_the_budget_and_end_with_the_space(tmp_path):

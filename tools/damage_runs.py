@@ -23,6 +23,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import tiny_runs
 
+from kdarts.genotypes.errors import KdartsError
+
 OUTCOMES = ("named, and made again", "made again", "refused, named", "of no influence")
 """What may come of a damage; anything else is a fault."""
 
@@ -112,7 +114,8 @@ class Runs:
             before = call(words)[1]
             named = {"model.keras", "summary.json"} if words[0] == "evaluate" else {"genotype.json"}
             files = [file for file in files if file.parent == workdir and file.name in named]
-        file = draw.choice(sorted(files))
+        kind_of_file = draw.choice(sorted({file.suffix for file in files}))
+        file = draw.choice(sorted(file for file in files if file.suffix == kind_of_file))
         done = f"{name} ({kind}), {file.relative_to(workdir)}: {damage(file, draw)}; kdarts {words[0]}"
         code, out, err = call(words)
         errors = [line for line in err.splitlines() if line.startswith("kdarts: ")]
@@ -156,7 +159,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     from kdarts.run.threads import configure_threads
 
-    configure_threads()
+    with contextlib.suppress(KdartsError):  # Set before.
+        configure_threads()
     before = tf.config.functions_run_eagerly()
     tf.config.run_functions_eagerly(True)
     runs, outcomes = Runs(chosen.workdir), Counter()

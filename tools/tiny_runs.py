@@ -5,7 +5,9 @@ import pathlib
 
 import numpy as np
 
+from kdarts.genotypes.errors import DamageError
 from kdarts.genotypes.genotype import Genotype
+from kdarts.run.files import read_json
 
 _SIZE = ["--nodes=1", "--train_examples=96", "--valid_examples=96", "--batch_size=16"]
 
@@ -82,7 +84,7 @@ def difference(one: pathlib.Path, other: pathlib.Path) -> str | None:
             if found:
                 return f"{name}: {found}"
         elif path.suffix == ".json":
-            if _lasting(json.loads(path.read_text())) != _lasting(json.loads(twin.read_text())):
+            if _object(path) != _object(twin):
                 return str(name)
         elif path.suffix == ".keras":
             if _weights(path) != _weights(twin):
@@ -107,6 +109,13 @@ def _of_arrays(one: pathlib.Path, other: pathlib.Path) -> str | None:
             elif a[name].dtype != b[name].dtype or a[name].tobytes() != b[name].tobytes():
                 return name
     return None
+
+
+def _object(path: pathlib.Path):
+    try:
+        return _lasting(read_json(path))
+    except DamageError as error:
+        return str(error)
 
 
 def _lasting(value):

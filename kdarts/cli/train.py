@@ -102,7 +102,8 @@ def _run(values, genotype, sizes, data, workdir, remembered, began) -> None:
         summary = run_seeds(train_with, workdir, range(values.seed, values.seed + values.seeds))
         spread = "" if values.seeds == 1 else f" ± {summary['test_accuracy_sd']:.3f}"
         said = f"test accuracy {summary['test_accuracy']:.3f}{spread} ({len(summary['seeds'])} seeds)\n"
-        genotype.save(workdir / "genotype.json")
+        for folder in (workdir.path, *workdir.path.glob("seeds/*")):
+            genotype.save(folder / "genotype.json")
     if not replicas.is_first(values):
         return
     model = workdir / "model.keras"

@@ -67,21 +67,33 @@ class SearchRecord(keras.callbacks.Callback):
 
     def write(self) -> Found | None:
         """Writes the files of all epochs so far; returns the latest genotype or path, None before the first epoch."""
-        records = self.checkpoint.records
-        if not records["history"]:
-            return None
-        write_table(self.workdir / "history.csv", records["history"])
         noted = {name: np.stack(rows) for name, rows in self.checkpoint.arrays.items()}
-        betas = {name.removeprefix(BETA): rows for name, rows in noted.items() if name.startswith(BETA)}
-        write_arrays(self.workdir / "alphas.npz", {n: rows for n, rows in noted.items() if not n.startswith(BETA)})
-        if betas:
-            write_arrays(self.workdir / "betas.npz", betas)
-        found = records["genotypes"]
-        lines = "".join(json.dumps({"epoch": e, "genotype": json.loads(text)}) + "\n" for e, text in enumerate(found))
-        write_text(self.workdir / "genotypes.jsonl", lines)
-        genotype = found_from_json(found[-1])
-        genotype.save(self.workdir / "genotype.json")
-        return genotype
+        return write_record(self.workdir, self.checkpoint.records, noted)
+
+
+def write_record(workdir: Workdir, records: dict, noted: dict[str, np.ndarray]) -> Found | None:
+    """Writes what a `SearchRecord` noted.
+
+    Args:
+        workdir: where the files go.
+        records, noted: of a checkpoint, arrays `[epochs, ...]`.
+
+    Returns:
+        The latest genotype or path, None before the first epoch.
+    """
+    if not records["history"]:
+        return None
+    write_table(workdir / "history.csv", records["history"])
+    betas = {name.removeprefix(BETA): rows for name, rows in noted.items() if name.startswith(BETA)}
+    write_arrays(workdir / "alphas.npz", {n: rows for n, rows in noted.items() if not n.startswith(BETA)})
+    if betas:
+        write_arrays(workdir / "betas.npz", betas)
+    found = records["genotypes"]
+    lines = "".join(json.dumps({"epoch": e, "genotype": json.loads(text)}) + "\n" for e, text in enumerate(found))
+    write_text(workdir / "genotypes.jsonl", lines)
+    genotype = found_from_json(found[-1])
+    genotype.save(workdir / "genotype.json")
+    return genotype
 
 
 class StopRule(keras.callbacks.Callback):

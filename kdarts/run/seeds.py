@@ -44,8 +44,11 @@ def run_seeds(train: Callable[[int, Workdir], dict], workdir: Workdir, seeds: Se
             train(seed, part)
             gc.collect()
     summaries = [read_json(part / "summary.json") for part in parts]
-    histories = [notes(part / "backup")[0]["history"] for part in parts]
-    history = [{"seed": seed, **row} for seed, rows in zip(seeds, histories, strict=True) for row in rows]
+    history = []
+    for seed, part in zip(seeds, parts, strict=True):
+        rows = notes(part / "backup")[0]["history"]
+        write_table(part / "history.csv", rows)
+        history += [{"seed": seed, **row} for row in rows]
     write_table(workdir / "history.csv", history)
     write_with(workdir / "model.keras", lambda temporary: shutil.copyfile(parts[0] / "model.keras", temporary))
     summary = combined(summaries)

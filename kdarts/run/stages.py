@@ -9,11 +9,10 @@ import numpy as np
 
 from kdarts.genotypes.errors import DamageError, KdartsError
 from kdarts.genotypes.files import write_text
-from kdarts.genotypes.genotype import Genotype
 from kdarts.nets.spaces import get_space
 from kdarts.run.checkpoint import last_is_whole, notes
 from kdarts.run.files import read_arrays, read_json, read_summary, write_arrays, write_json, write_table
-from kdarts.run.search_record import BETA
+from kdarts.run.search_record import BETA, write_record
 from kdarts.run.search_run import run_search
 from kdarts.run.workdir import Workdir
 from kdarts.search.method import Method
@@ -119,17 +118,19 @@ def _done(part: Workdir) -> list[np.ndarray] | None:
 
 
 def _collect(workdir: Workdir, last: int) -> None:
-    """Writes the files of the whole search from the states of its stages up to `last`."""
+    """Writes the files of the whole search, and again those of its stages, from the states of these up to `last`."""
     history, lines = [], []
     for number in range(1, last + 1):
-        records, arrays = notes(_folder(workdir, number) / "backup")
+        part = Workdir(_folder(workdir, number))
+        records, arrays = notes(part / "backup")
+        genotype = write_record(part, records, arrays)
         history += [{"stage": number, **row} for row in records["history"]]
         found = enumerate(records["genotypes"])
         lines += [json.dumps({"stage": number, "epoch": e, "genotype": json.loads(text)}) + "\n" for e, text in found]
     write_table(workdir / "history.csv", history)
     write_text(workdir / "genotypes.jsonl", "".join(lines))
     write_arrays(workdir / "alphas.npz", {n: rows for n, rows in arrays.items() if not n.startswith(BETA)})
-    Genotype.from_json(records["genotypes"][-1]).save(workdir / "genotype.json")
+    genotype.save(workdir / "genotype.json")
 
 
 def _summarize(workdir: Workdir, method: Method, about: dict) -> dict:
