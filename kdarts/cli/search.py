@@ -4,7 +4,7 @@ import time
 
 from absl import flags
 
-from kdarts.cli import axes, options, paths
+from kdarts.cli import axes, options, paths, seeds
 from kdarts.cli.command import Command
 from kdarts.cli.notes import note_gaps
 from kdarts.cli.quiet import start_tensorflow
@@ -16,7 +16,14 @@ from kdarts.search.method import Method
 
 
 def define(values: flags.FlagValues) -> None:
-    """Its flags: those of the data, one for each of the method's axes, and a few of the run."""
+    """Its flags: those of one search, and of several seeds."""
+    define_one(values)
+    seeds.define(values)
+    flags.DEFINE_string("workdir", None, "folder of the run; default: runs/DATASET-METHOD", flag_values=values)
+
+
+def define_one(values: flags.FlagValues) -> None:
+    """Flags of one search: those of the data, one for each of the method's axes, and a few of the run."""
     flags.DEFINE_string("method", "darts", "how α moves; `kdarts methods` lists them", flag_values=values)
     options.define_dataset(values)
     options.define_augmentation(values)
@@ -41,7 +48,6 @@ def define(values: flags.FlagValues) -> None:
     define_step(values)
     text = "of the edges in the picture of α: by the node that they lead to, or by the one that they leave"
     flags.DEFINE_enum("edge_order", "target", ["target", "source"], text, flag_values=values)
-    flags.DEFINE_string("workdir", None, "folder of the run; default: runs/DATASET-METHOD", flag_values=values)
 
 
 def define_step(values: flags.FlagValues) -> None:
@@ -149,6 +155,8 @@ def run(values: flags.FlagValues) -> None:
     name = values.dataset.removeprefix("folder:").rstrip("/").rsplit("/", 1)[-1] or "folder"
     workdir = Workdir(values.workdir or f"runs/{name}-{method.name}")
     workdir.check(options.remembered(values, start=start))
+    if values.seeds is not None:
+        return seeds.run(values, method, workdir, options.remembered(values, start=start))
     start_tensorflow()
     data = halves(values)
     search, summary = search_in(workdir, values, method, data, start, began=began)
@@ -175,6 +183,8 @@ def halves(values: flags.FlagValues) -> tuple:
 
     configure_threads()
     data = options.load(values, "train")
+    if values.hold_back:
+        data, _ = datasets.hold_back(data, values.hold_back)
     sizes = values.train_examples, values.valid_examples
     train, valid = datasets.halves(data, *sizes, values.seed, values.stratified)
     return train, valid, *datasets.statistics(data.images)

@@ -32,6 +32,7 @@ def run_training(
     seed: int,
     about: dict,
     began: float | None = None,
+    measured_on: str = "test",
 ) -> dict:
     """Trains a compiled network in a workdir, going on from its latest state, and measures it on the test images.
 
@@ -46,6 +47,7 @@ def run_training(
         seed: of the order and the augmentation.
         about: opens the summary.
         began: `time.monotonic()` when the run began; None: now.
+        measured_on: what `test` is, as the summary's names begin.
 
     Returns:
         The summary, as in `summary.json`; `test_loss` is the plain cross-entropy, whatever the network was trained on.
@@ -89,9 +91,9 @@ def run_training(
     summary = {
         **about,
         "epochs": len(checkpoint.records["history"]),
-        "test_accuracy": float(result["accuracy"]),
-        "test_loss": float(result["loss"]),
-        "test_examples": len(test),
+        f"{measured_on}_accuracy": float(result["accuracy"]),
+        f"{measured_on}_loss": float(result["loss"]),
+        f"{measured_on}_examples": len(test),
         "mean": [float(m) for m in mean],
         "std": [float(s) for s in std],
         "class_names": list(train.class_names),
