@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import time
 
 from absl import flags
 
@@ -65,11 +66,11 @@ def _choices(values: flags.FlagValues, method: Method) -> list[Choice]:
     """What the flags choose from; raises `KdartsError` for anything that makes no sense."""
     allowed = flags.FlagValues()
     search.define_one(allowed)
-    for name in _FIXED & set(allowed):
-        del allowed[name]
     choices = [parse_choice(text, allowed) for text in values.choose] or default_choices(method)
     names = [choice.name for choice in choices]
     for name in names:
+        if name in _FIXED:
+            raise KdartsError(f"--choose={name}: all trials share one; choose what α and the weights are searched with")
         if names.count(name) > 1:
             raise KdartsError(f"--choose: {name} is there twice")
         if values.choose and values[name].present:
@@ -112,13 +113,24 @@ class _Tuning:
         progress = Progress(self._workdir.path, self._seeds, part == "alone")
         about = {"trials": self._values.trials or 20, "epochs": self._method.epochs, "seed": self._values.seed}
         progress.oracle = make_oracle(self._values.tuner, parameters, said=progress, **about)
-        if part != "worker":
+        if part == "worker":
+            self._await_chief(remembered)
+        else:
             self._check()
             self._workdir.claim(remembered)
         tuner = TuningTuner(progress.oracle, self._measure, self._workdir / "oracle", finished.exists)
         tuner.search()
         if part != "worker":
             self._report(progress.oracle)
+
+    def _await_chief(self, remembered: dict[str, str]) -> None:
+        """Waits until the chief, which may begin later, has made the folder that all of them see."""
+        record = self._workdir / "flags.flags"
+        if not record.exists():
+            print(f"waiting for the chief to make {self._workdir.path}", flush=True)
+        while not record.exists():
+            time.sleep(1)
+        self._workdir.check(remembered)
 
     def _parsed(self, chosen: dict, epochs: int | None = None) -> tuple[list[str], flags.FlagValues, Method]:
         """The command of a search with what is chosen, its flags, and what they choose."""
@@ -200,7 +212,7 @@ class _Tuning:
         beside = "".join(
             f"; random architectures: {repeats.in_words(b['accuracy'], b['accuracy_sd'])}" for b in against
         )
-        how = f"{len(self._seeds)} seeds, after shallow trainings, on {images} images held back from the train split"
+        how = f"{len(self._seeds)} seed{'s' * (len(self._seeds) > 1)}, after shallow trainings, on {images} images held back from the train split"
         write_text(folder / "best.flags", self._best_flags(best, f"{score} ({how}){beside}"))
         print("\n" + "\n".join(tuning.table([*rows, *baselines])))
         print(f"\nBest: trial {int(best['trial']) + 1}, {score}\n{how}")

@@ -146,7 +146,10 @@ class BayesianTuning(TuningOracle, BayesianOptimizationOracle):
 
     def populate_space(self, trial_id):
         """The values of a trial: tried ones would give the result that is known."""
-        found = super().populate_space(trial_id)
+        import threadpoolctl  # scikit-learn's.
+
+        with threadpoolctl.threadpool_limits(1):  # Matrices of a few trials: threads would only wait for each other.
+            found = super().populate_space(trial_id)
         return self._random_populate_space() if self._duplicate(found["values"] or {}) else found
 
 
