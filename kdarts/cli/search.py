@@ -46,6 +46,7 @@ def define_one(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     define_step(values)
+    options.define_checkpoint(values)
     text = "of the edges in the picture of α: by the node that they lead to, or by the one that they leave"
     flags.DEFINE_enum("edge_order", "target", ["target", "source"], text, flag_values=values)
 
@@ -233,6 +234,7 @@ def search_in(workdir, values: flags.FlagValues, method: Method, data, start: Ge
         "augmentation": options.augmentation(values, train.image_shape),
         "seed": values.seed,
         "validate_every": values.validate_every,
+        "checkpoint_every": values.checkpoint_every,
         "about": {"method": method.name, "dataset": values.dataset, "seed": values.seed},
     }
     if method.stages:

@@ -2,6 +2,7 @@
 
 import pathlib
 import shutil
+import time
 
 from absl import flags
 
@@ -39,6 +40,10 @@ def search_words(values: flags.FlagValues, own: tuple[str, ...] = ()) -> list[st
     return ["search", *shallow.given(values, names), f"--hold_back={shallow.part(values)}"]
 
 
+_ASK_AGAIN = 10.0
+"""Seconds."""
+
+
 class Commands:
     """A search and the shallow training of what it finds, as processes.
 
@@ -59,18 +64,24 @@ class Commands:
         self._run([*self._train, f"--genotype={genotype}", f"--seed={seed}", f"--workdir={workdir}"], workdir)
 
     def _run(self, words: list[str], workdir: pathlib.Path) -> None:
-        if not self._quiet:
-            code, said = run_kdarts(words), ""
-        else:
-            log = workdir.parent / "log.txt"
-            log.parent.mkdir(parents=True, exist_ok=True)
-            with log.open("ab") as file:
-                code = run_kdarts(words, stdout=file, stderr=file)
-            said = _last_line(log)
+        code, said = self._once(words, workdir)
+        while code == 2 and "is in use by" in said:  # By a worker that was taken for dead: what it finds is the same.
+            time.sleep(_ASK_AGAIN)
+            code, said = self._once(words, workdir)
         if code:
             raise KdartsError(
                 f"{workdir} ended with {code}{': ' if said else ''}{said}; the same command goes on there"
             )
+
+    def _once(self, words: list[str], workdir: pathlib.Path) -> tuple[int, str]:
+        """The exit code of a command and, of a quiet one, its last line."""
+        if not self._quiet:
+            return run_kdarts(words), ""
+        log = workdir.parent / "log.txt"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as file:
+            code = run_kdarts(words, stdout=file, stderr=file)
+        return code, _last_line(log)
 
 
 def _last_line(log: pathlib.Path) -> str:
@@ -96,9 +107,11 @@ def run(values: flags.FlagValues, method: Method, workdir: Workdir, remembered: 
         done = (part / "train" / "summary.json").exists()
         print(f"seed {seed}, {number} of {values.seeds}" + (": finished before" if done else ""), flush=True)
         rows.append(repeats.measured(commands.search, commands.train, part, seed))
-    best = max(range(len(rows)), key=lambda number: rows[number]["accuracy"])
-    _keep(parts[best] / "search", workdir)
     write_table(workdir / "seeds.csv", rows)
+    best = max(range(len(rows)), key=lambda number: ("params" in rows[number], rows[number]["accuracy"]))
+    if "diverged" in rows[best]:
+        raise KdartsError(f"all {len(rows)} searches diverged; try a lower --learning_rate in a new --workdir")
+    _keep(parts[best] / "search", workdir)
     mean, deviation = repeats.spread(rows)
     images = read_json(parts[best] / "train" / "summary.json")["held_back_examples"]
     about = {"accuracy": mean, "accuracy_sd": deviation, "held_back_examples": images, "best_seed": seeds[best]}
@@ -106,7 +119,8 @@ def run(values: flags.FlagValues, method: Method, workdir: Workdir, remembered: 
     print(f"\n{'seed':>6}  {'accuracy':>8}  {'M weights':>9}")
     for row in rows:
         mark = " *" if row["seed"] == seeds[best] else ""
-        print(f"{row['seed']:6}  {row['accuracy']:8.4f}  {row['params'] / 1e6:9.3f}{mark}")
+        size = "diverged" if "diverged" in row else f"{row['params'] / 1e6:.3f}"
+        print(f"{row['seed']:6}  {row['accuracy']:8.4f}  {size:>9}{mark}")
     print(
         f"{repeats.in_words(mean, deviation)} after shallow trainings, on {images} held-back images of the train split"
     )

@@ -59,6 +59,7 @@ def define(values: flags.FlagValues) -> None:
         values,
     )
     options.define_precision(values)
+    options.define_checkpoint(values)
     flags.DEFINE_bool("jit_compile", False, "compile the step with XLA (for GPUs)", flag_values=values)
     flags.DEFINE_string("workdir", None, "folder of the run; default: runs/DATASET-GENOTYPE-train", flag_values=values)
 
@@ -171,6 +172,7 @@ def _train(values, genotype, sizes, data, seed, workdir, claim, began) -> dict:
         },
         began=began,
         measured_on=_measured_on(values),
+        checkpoint_every=values.checkpoint_every,
     )
 
 

@@ -116,7 +116,8 @@ class _Tuning:
         if part == "worker":
             self._await_chief(remembered)
         else:
-            self._check()
+            if not (self._workdir / "flags.flags").exists():
+                self._check()
             self._workdir.claim(remembered)
         tuner = TuningTuner(progress.oracle, self._measure, self._workdir / "oracle", finished.exists)
         tuner.search()
@@ -147,13 +148,20 @@ class _Tuning:
 
     def _measure(self, trial_id: str, chosen: dict, epochs: int | None) -> float:
         from kdarts.run import repeats
-        from kdarts.run.tuning import part_of
 
+        return repeats.spread(self._figures(trial_id, chosen, epochs))[0]
+
+    def _figures(self, trial_id: str, chosen: dict, epochs: int | None) -> list[dict]:
+        """The figures of a trial's seeds, which are carried out as far as they are not finished."""
+        from kdarts.run import repeats
+        from kdarts.run.tuning import part_of, prepare
+
+        prepare(self._workdir / "trials" / trial_id, chosen, epochs)
         commands, rows = self._commands(chosen, epochs), []
         for seed in self._seeds:
             part = part_of(self._workdir.path, trial_id, seed)
             rows.append(repeats.measured(commands.search, commands.train, part, seed))
-        return repeats.spread(rows)[0]
+        return rows
 
     def _check(self) -> None:
         """Tries every value of every flag, with each method that may be chosen, as far as that needs no images."""
@@ -192,7 +200,7 @@ class _Tuning:
         from kdarts.run import repeats, tuning
         from kdarts.run.files import write_table
 
-        rows, folder = tuning.trial_rows(oracle, self._workdir.path, self._seeds), self._workdir.path
+        rows, folder = tuning.trial_rows(oracle, self._figures), self._workdir.path
         if not rows:
             raise KdartsError("no trial was finished")
         write_table(folder / "trials.csv", rows)  # From now on no worker is needed.
@@ -202,17 +210,19 @@ class _Tuning:
         for row in rows:
             label = self._label(row)
             groups += [] if label in groups else [label]
-        count = self._values.seeds if self._values.random is None else self._values.random
-        baselines = [self._random(label, count) for label in groups] if count else []
+        drawn = self._values.seeds if self._values.random is None else self._values.random
+        baselines = [self._random(label, drawn) for label in groups] if drawn else []
         write_table(folder / "trials.csv", [*rows, *baselines])
         best = tuning.best_of(rows)
-        images = tuning.held_back_examples(tuning.part_of(folder, best["trial"], self._seeds[0]))
+        if "params" not in best:
+            raise KdartsError(f"no trial came to a network, all diverged: {folder / 'trials.csv'}")
+        images = tuning.held_back_examples(folder / "trials" / best["trial"])
         score = repeats.in_words(best["accuracy"], best["accuracy_sd"])
         against = [b for b in baselines if all(best.get(n) == v for n, v in self._label(b).items())]
-        beside = "".join(
-            f"; random architectures: {repeats.in_words(b['accuracy'], b['accuracy_sd'])}" for b in against
-        )
-        how = f"{len(self._seeds)} seed{'s' * (len(self._seeds) > 1)}, after shallow trainings, on {images} images held back from the train split"
+        told = [repeats.in_words(b["accuracy"], b["accuracy_sd"]) for b in against]
+        beside = "".join(f"; random architectures: {words}" for words in told)
+        count = "1 seed" if len(self._seeds) == 1 else f"{len(self._seeds)} seeds"
+        how = f"{count}, after shallow trainings, on {images} held-back images of the train split"
         write_text(folder / "best.flags", self._best_flags(best, f"{score} ({how}){beside}"))
         print("\n" + "\n".join(tuning.table([*rows, *baselines])))
         print(f"\nBest: trial {int(best['trial']) + 1}, {score}\n{how}")

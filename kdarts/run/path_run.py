@@ -27,7 +27,18 @@ from kdarts.search.search import without_graph_rewriting
 
 
 def run_paths(
-    training: FairTraining, workdir: Workdir, train, valid, *, mean, std, augmentation, cutout, seed: int, stem: str
+    training: FairTraining,
+    workdir: Workdir,
+    train,
+    valid,
+    *,
+    mean,
+    std,
+    augmentation,
+    cutout,
+    seed: int,
+    stem: str,
+    checkpoint_every: int | None = None,
 ) -> list[dict]:
     """Trains the shared paths and evolves them, going on from where either was left.
 
@@ -41,15 +52,16 @@ def run_paths(
         augmentation, cutout: of the training, and the same with cutout; running statistics are taken without it.
         seed: of the order, the augmentation, the groups and the evolution.
         stem: of the stand-alone networks.
+        checkpoint_every: as `every` of `Checkpoint`.
 
     Returns:
         The family, as of `family_of`; [] in a process that only measures for keras-tuner's chief.
     """
     method, space = training.method, training.network.space
     began = time.monotonic()
-    checkpoint = Checkpoint(workdir / "path_backup", training)
-    first_epoch = checkpoint.restore()
     steps, epochs = training_length(method, space, pipeline.steps_per_epoch(train, method.path_batch_size))
+    checkpoint = Checkpoint(workdir / "path_backup", training, steps, checkpoint_every)
+    first_step = checkpoint.restore()
 
     def write_history():
         write_table(workdir / "path_history.csv", checkpoint.records["history"])
@@ -58,18 +70,18 @@ def run_paths(
         return pipeline.train_dataset(train, method.path_batch_size, seed, augmentation, mean, std, start_step)
 
     print(f"{space.kept} operations on each of {space.edges} edges: {space.paths:,} paths, trained fairly", flush=True)
-    if first_epoch < epochs:
-        if first_epoch:
-            print(f"going on after epoch {first_epoch} of {epochs} of the paths", flush=True)
-        groups = FairPaths(space.edges, space.kept, seed).groups(first_epoch * steps, epochs * steps)
+    if first_step < epochs * steps:
+        if first_step:
+            print(f"the paths: {checkpoint.said(epochs)}", flush=True)
+        groups = FairPaths(space.edges, space.kept, seed).groups(first_step, epochs * steps)
         checkpoint.records["seconds"] += time.monotonic() - began
         with without_graph_rewriting():
             run_epochs(
                 training,
-                tf.data.Dataset.zip(batches(cutout, first_epoch * steps), tf.data.Dataset.from_tensor_slices(groups)),
+                tf.data.Dataset.zip(batches(cutout, first_step), tf.data.Dataset.from_tensor_slices(groups)),
                 steps=steps,
                 epochs=epochs,
-                first_step=first_epoch * steps,
+                first_step=first_step,
                 clock=StepTime(),
                 callbacks=[
                     keras.callbacks.LearningRateScheduler(Cosine(method.path_learning_rate, 0.0, epochs)),
@@ -136,7 +148,7 @@ def _cost(training, stem, path):
 def _evolve(training, workdir, batches, measured_on, seed, stem):
     """Every path looked at and its accuracy, in order; None for one of keras-tuner's workers, which does not know."""
     from kdarts.run.path_oracle import PathOracle, PathTuner
-    from kdarts.run.trial_oracle import reports
+    from kdarts.run.trial_files import reports
 
     method, space = training.method, training.network.space
 

@@ -5,10 +5,13 @@ import statistics
 from collections.abc import Callable, Sequence
 
 from kdarts.genotypes.errors import KdartsError
-from kdarts.run.files import read_json
+from kdarts.run.files import read_json, read_summary
 
 ACCURACY = "held_back_accuracy"
 """What a shallow training is measured by, in its summary."""
+
+STOPPED = "stopped.json"
+"""What a run that diverged leaves in its folder."""
 
 
 def measured(
@@ -29,12 +32,24 @@ def measured(
     Returns:
         The figures of the seed, see `figures`.
     """
-    found = folder / "search"
-    if search is not None and not (found / "summary.json").exists():
-        search(seed, found)
-    if not (folder / "train" / "summary.json").exists():
-        train(found / "genotype.json", seed, folder / "train")
+    found, trained = folder / "search", folder / "train"
+    if diverged(folder):
+        return figures(folder, seed)
+    try:
+        if search is not None and read_summary(found) is None:
+            search(seed, found)
+        if read_summary(trained) is None:
+            train(found / "genotype.json", seed, trained)
+    except KdartsError:
+        if not diverged(folder):
+            raise
     return figures(folder, seed)
+
+
+def diverged(folder: pathlib.Path) -> bool:
+    """Whether the search or the training of a seed has come to nothing but infinities, in its folder."""
+    records = [folder / part / STOPPED for part in ("search", "train")]
+    return any(read_json(record).get("stopped_by") == "divergence" for record in records if record.exists())
 
 
 def figures(folder: pathlib.Path, seed: int) -> dict:
@@ -46,11 +61,14 @@ def figures(folder: pathlib.Path, seed: int) -> dict:
 
     Returns:
         `seed`; `accuracy` of the shallow training on what was held back, 0 to 1; `valid_accuracy` and `skip_connects`
-        of the search, where there was one; `params` of the shallow network; and `seconds` of both.
+        of the search, where there was one; `params` of the shallow network; and `seconds` of both. A seed that
+        diverged has `seed`, `diverged` and an accuracy of 0: what gives no network must not win.
 
     Raises:
         KdartsError: if a summary is missing or damaged.
     """
+    if diverged(folder):
+        return {"seed": seed, "accuracy": 0.0, "diverged": True}
     file = folder / "train" / "summary.json"
     train, searched = read_json(file), folder / "search" / "summary.json"
     search = read_json(searched) if searched.exists() else {}

@@ -16,7 +16,8 @@ from kdarts.search.method import Method
 from kdarts.search.search import Search
 from kdarts.search.stopping import SoFar, get_stop
 
-_BETA = "beta_"
+BETA = "beta_"
+"""Before the name of an α set: the name of its β among a checkpoint's arrays."""
 
 
 def alphas_by_name(search: Search, mixed: bool = False) -> dict[str, np.ndarray]:
@@ -58,7 +59,7 @@ class SearchRecord(keras.callbacks.Callback):
         for name, alpha in alphas_by_name(search).items():
             self.checkpoint.arrays.setdefault(name, []).append(alpha)
         for name, beta in zip(search.supernet.alpha_names, search.supernet.betas, strict=False):
-            self.checkpoint.arrays.setdefault(_BETA + name, []).append(beta.numpy())
+            self.checkpoint.arrays.setdefault(BETA + name, []).append(beta.numpy())
         if logs is not None:
             logs.update(genotype.measures())
             if search.start is not None:
@@ -71,8 +72,8 @@ class SearchRecord(keras.callbacks.Callback):
             return None
         write_table(self.workdir / "history.csv", records["history"])
         noted = {name: np.stack(rows) for name, rows in self.checkpoint.arrays.items()}
-        betas = {name.removeprefix(_BETA): rows for name, rows in noted.items() if name.startswith(_BETA)}
-        write_arrays(self.workdir / "alphas.npz", {n: rows for n, rows in noted.items() if not n.startswith(_BETA)})
+        betas = {name.removeprefix(BETA): rows for name, rows in noted.items() if name.startswith(BETA)}
+        write_arrays(self.workdir / "alphas.npz", {n: rows for n, rows in noted.items() if not n.startswith(BETA)})
         if betas:
             write_arrays(self.workdir / "betas.npz", betas)
         found = records["genotypes"]

@@ -7,7 +7,7 @@ import keras
 
 from kdarts.run import pipeline
 from kdarts.run.checkpoint import Checkpoint
-from kdarts.run.files import read_json, write_json
+from kdarts.run.files import read_summary, write_json
 from kdarts.run.logs import loggers
 from kdarts.run.loop import run_epochs
 from kdarts.run.search_record import SearchRecord, StopRule, WriteFiles
@@ -34,6 +34,7 @@ def run_search(
     about: dict,
     began: float | None = None,
     callbacks: Callable[[Checkpoint, object], list] = lambda checkpoint, evaluation: [],
+    checkpoint_every: int | None = None,
 ) -> dict:
     """Runs a compiled search in a workdir, going on from its latest state.
 
@@ -49,27 +50,27 @@ def run_search(
         began: `time.monotonic()` when the run began; None: now.
         callbacks: makes more callbacks, of the run's checkpoint, which they come before and may keep notes in, and of
             the batches of `valid` in order.
+        checkpoint_every: as `every` of `Checkpoint`.
 
     Returns:
         The summary, as in `summary.json`.
     """
     began = time.monotonic() if began is None else began
     method = search.method
-    checkpoint = Checkpoint(workdir / "backup", search)
+    steps = pipeline.steps_per_epoch(train, method.batch_size)
+    checkpoint = Checkpoint(workdir / "backup", search, steps, checkpoint_every)
     record = SearchRecord(workdir, checkpoint)
-    first_epoch = checkpoint.restore()
+    first_step = checkpoint.restore()
     record.write()
     evaluation = pipeline.eval_dataset(valid, method.batch_size, mean, std)
     more = callbacks(checkpoint, evaluation)
     clock, epochs = StepTime(), method.pretrain_epochs + method.epochs
-    if first_epoch < epochs and "stopped_by" not in checkpoint.records:
-        steps = pipeline.steps_per_epoch(train, method.batch_size)
-        start = first_epoch * steps
+    if first_step < epochs * steps and "stopped_by" not in checkpoint.records:
         batches = pipeline.search_dataset_from(
-            train, valid, method.batch_size, seed, augmentation, mean, std, start_step=start
+            train, valid, method.batch_size, seed, augmentation, mean, std, start_step=first_step
         )
-        if first_epoch:
-            print(f"going on after epoch {first_epoch} of {epochs}", flush=True)
+        if first_step:
+            print(checkpoint.said(epochs), flush=True)
         print("building the search step …", flush=True)
         length = method.epochs, method.pretrain_epochs
         rates = method.learning_rate, method.final_learning_rate
@@ -83,7 +84,7 @@ def run_search(
             batches,
             steps=steps,
             epochs=epochs,
-            first_step=start,
+            first_step=first_step,
             validation_data=evaluation if validate_every else None,
             validation_freq=validate_every or 1,
             clock=clock,
@@ -104,9 +105,9 @@ def run_search(
                 Progress(),
             ],
         )
-    elif (workdir / "summary.json").exists():
-        print(f"finished before, after {first_epoch} epochs", flush=True)
-        return read_json(workdir / "summary.json")
+    elif (summary := read_summary(workdir)) is not None:
+        print(f"finished before, after {first_step // steps} epochs", flush=True)
+        return summary
     history = checkpoint.records["history"]
     accuracy = history[-1].get("val_accuracy")
     if accuracy is None:

@@ -4,7 +4,6 @@ import time
 
 import keras
 
-from kdarts.genotypes.files import write_with
 from kdarts.nets.drop_path import DropPathSchedule
 from kdarts.nets.smoothed_loss import training_loss
 from kdarts.run import pipeline
@@ -12,6 +11,7 @@ from kdarts.run.checkpoint import Checkpoint
 from kdarts.run.files import write_json, write_table
 from kdarts.run.logs import loggers
 from kdarts.run.loop import run_epochs
+from kdarts.run.models import save_model
 from kdarts.run.search_record import WriteFiles
 from kdarts.run.timing import Progress, StepTime, peak_memory_mb
 from kdarts.run.workdir import Workdir
@@ -33,6 +33,7 @@ def run_training(
     about: dict,
     began: float | None = None,
     measured_on: str = "test",
+    checkpoint_every: int | None = None,
 ) -> dict:
     """Trains a compiled network in a workdir, going on from its latest state, and measures it on the test images.
 
@@ -48,31 +49,31 @@ def run_training(
         about: opens the summary.
         began: `time.monotonic()` when the run began; None: now.
         measured_on: what `test` is, as the summary's names begin.
+        checkpoint_every: as `every` of `Checkpoint`.
 
     Returns:
         The summary, as in `summary.json`; `test_loss` is the plain cross-entropy, whatever the network was trained on.
     """
     began = time.monotonic() if began is None else began
-    checkpoint = Checkpoint(workdir / "backup", network)
-    first_epoch = checkpoint.restore()
+    steps = pipeline.steps_per_epoch(train, batch_size)
+    checkpoint = Checkpoint(workdir / "backup", network, steps, checkpoint_every)
+    first_step = checkpoint.restore()
     clock = StepTime()
 
     def write_history():
         write_table(workdir / "history.csv", checkpoint.records["history"])
 
-    if first_epoch < epochs:
-        steps = pipeline.steps_per_epoch(train, batch_size)
-        start = first_epoch * steps
-        batches = pipeline.train_dataset(train, batch_size, seed, augmentation, mean, std, start_step=start)
-        if first_epoch:
-            print(f"going on after epoch {first_epoch} of {epochs}", flush=True)
+    if first_step < epochs * steps:
+        batches = pipeline.train_dataset(train, batch_size, seed, augmentation, mean, std, start_step=first_step)
+        if first_step:
+            print(checkpoint.said(epochs), flush=True)
         checkpoint.records["seconds"] += time.monotonic() - began
         run_epochs(
             network,
             batches,
             steps=steps,
             epochs=epochs,
-            first_step=start,
+            first_step=first_step,
             clock=clock,
             callbacks=[
                 keras.callbacks.LearningRateScheduler(schedule),
@@ -84,7 +85,7 @@ def run_training(
             ],
         )
     write_history()
-    write_with(workdir / "model.keras", lambda temporary: network.save(temporary))
+    save_model(network, workdir / "model.keras")
     # Without what only the training has: smoothed labels, and the metrics' state.
     network.compile(loss=training_loss(), metrics=["accuracy"])
     result = network.evaluate(pipeline.eval_dataset(test, batch_size, mean, std), verbose=0, return_dict=True)

@@ -5,12 +5,24 @@ keras-tuner is slow to import: this module is imported only where it is used.
 
 import json
 import pathlib
+import shutil
 
+import keras_tuner
 from keras_tuner.engine.trial import Trial, TrialStatus
 
-from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.files import write_text
+from kdarts.genotypes.errors import DamageError, KdartsError
+from kdarts.genotypes.files import write_sealed
 from kdarts.run.files import read_json
+from kdarts.run.lock import measures_for_chief
+
+
+def reports() -> bool:
+    """Whether this process knows the results: not if it only measures for keras-tuner's chief."""
+    return not measures_for_chief()
+
+
+class TrialError(KdartsError, keras_tuner.errors.FatalRuntimeError):
+    """Ends the measuring: keras-tuner would go on after any other error, without the candidate."""
 
 
 class TrialFiles:
@@ -31,7 +43,10 @@ class TrialFiles:
 
     def _save_trial(self, trial):
         # keras-tuner's own way leaves half a file behind when it is killed.
-        write_text(self._file(trial.trial_id), json.dumps(trial.get_state()))
+        try:
+            write_sealed(self._file(trial.trial_id), json.dumps(trial.get_state()))
+        except KdartsError as error:
+            raise TrialError(str(error)) from error
 
     def _file(self, trial_id) -> pathlib.Path:
         return pathlib.Path(self._project_dir, f"trial_{trial_id}", "trial.json")
@@ -39,11 +54,21 @@ class TrialFiles:
     def reload(self):
         """Takes up the trials that were measured, and measures again what was not finished.
 
+        A damaged one is named; it and all after it, which may depend on it, are measured again.
+
         Raises:
-            KdartsError: if a trial's file is damaged.
+            KdartsError: if a trial is not one of this oracle's.
         """
-        for file in sorted(pathlib.Path(self._project_dir).glob("trial_*/trial.json")):
-            trial = self._read(file)
+        files = sorted(pathlib.Path(self._project_dir).glob("trial_*/trial.json"))
+        for index, file in enumerate(files):
+            try:
+                trial = self._read(file)
+            except DamageError:
+                if reports():
+                    print(f"{file}: damaged (checksum); measured again, as is what came after it", flush=True)
+                    for later in reversed(files[index:]):
+                        shutil.rmtree(later.parent, ignore_errors=True)
+                break
             self.trials[trial.trial_id] = trial
             self.start_order.append(trial.trial_id)
             self._record_values(trial)
@@ -60,7 +85,9 @@ class TrialFiles:
             hyperparameters.values = self.known(values)
             score = float(data["score"]) if done else None
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise KdartsError(f"{file}: damaged ({error!r}); remove its folder and those after it") from None
+            raise KdartsError(
+                f"{file}: no trial of this run ({error!r}); remove its folder and those after it"
+            ) from None
         trial = Trial(hyperparameters, file.parent.name.removeprefix("trial_"), TrialStatus.RUNNING)
         if done:
             trial.status, trial.score = TrialStatus.COMPLETED, score

@@ -3,19 +3,14 @@
 keras-tuner is slow to import: this module is imported only where candidates are measured.
 """
 
-import os
 import pathlib
 from collections.abc import Hashable
 
 import keras_tuner
 from keras_tuner.engine.trial import TrialStatus
 
-from kdarts.run.trial_files import TrialFiles
-
-
-def reports() -> bool:
-    """Whether this process knows the results: not if it only measures for keras-tuner's chief."""
-    return not os.environ.get("KERASTUNER_ORACLE_IP") or "chief" in os.environ.get("KERASTUNER_TUNER_ID", "")
+from kdarts.genotypes.errors import KdartsError
+from kdarts.run.trial_files import TrialError, TrialFiles
 
 
 class TrialOracle(TrialFiles, keras_tuner.Oracle):
@@ -98,6 +93,8 @@ class TrialTuner(keras_tuner.Tuner):
         """The accuracy of a trial's candidate."""
         try:
             return {"accuracy": self._measure(self._local.candidate(trial.hyperparameters.values))}
+        except KdartsError as error:
+            raise TrialError(f"a candidate could not be measured: {error}") from error
         except Exception as error:
             # keras-tuner would go on with the next candidate, without this one.
             raise keras_tuner.errors.FatalRuntimeError(f"a candidate could not be measured: {error}") from error

@@ -1,13 +1,15 @@
 """A tuning of a search's hyperparameters: its trials, its baseline of random architectures, and its table."""
 
 import pathlib
+import shutil
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
+from kdarts.genotypes.errors import DamageError, KdartsError
 from kdarts.run import repeats
-from kdarts.run.files import read_json
+from kdarts.run.files import read_json, write_json
 from kdarts.run.tuning_oracle import EPOCHS, TuningOracle, values_of, work_of
 
 
@@ -40,8 +42,14 @@ class Progress:
             print(f"{head}{whose} has fallen silent; another goes on with it", flush=True)
         else:
             self._done += work_of(trial)
+            print(f"{head}{whose}: {self._result(trial)}{self._left()}", flush=True)
+
+    def _result(self, trial) -> str:
+        try:
             rows = [repeats.figures(part_of(self._folder, trial.trial_id, seed), seed) for seed in self._seeds]
-            print(f"{head}{whose}: {repeats.in_words(*repeats.spread(rows))}{self._left()}", flush=True)
+        except KdartsError:  # A worker's files may be seen later than its message comes.
+            return repeats.in_words(trial.score, None)
+        return repeats.in_words(*repeats.spread(rows))
 
     def _left(self) -> str:
         ended = [trial for trial in self.oracle.trials.values() if trial.status == "COMPLETED"]
@@ -64,13 +72,12 @@ def _short(value) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def trial_rows(oracle: TuningOracle, folder: pathlib.Path, seeds: Sequence[int]) -> list[dict]:
+def trial_rows(oracle: TuningOracle, measure: Callable[[str, dict, int | None], list[dict]]) -> list[dict]:
     """A row of the table for every finished trial, in their order.
 
     Args:
         oracle: knows them.
-        folder: of the tuning.
-        seeds: of each trial.
+        measure: from a trial's number, values and budget to the figures of its seeds; what is damaged is made again.
 
     Returns:
         `trial`, each chosen value under its own name, with Hyperband `budget` (epochs); then as of `row_of`.
@@ -78,20 +85,44 @@ def trial_rows(oracle: TuningOracle, folder: pathlib.Path, seeds: Sequence[int])
     rows = []
     for trial_id, trial in sorted(oracle.trials.items()):
         if trial.status == "COMPLETED":
-            parts = [repeats.figures(part_of(folder, trial_id, seed), seed) for seed in seeds]
+            parts = measure(trial_id, values_of(trial), trial.hyperparameters.values.get(EPOCHS))
             rows.append({"trial": trial_id, **_values(trial), **row_of(parts)})
     return rows
 
 
+def prepare(folder: pathlib.Path, values: dict, epochs: int | None) -> None:
+    """Makes the folder of a trial, and clears it where a trial of other values had this number before.
+
+    Trials are numbered anew behind a damaged one, and with a Gaussian process what they are depends on those before.
+    """
+    record, wanted = folder / "values.json", {"values": values, "epochs": epochs}
+    try:
+        if record.exists() and read_json(record) == wanted:
+            return
+    except DamageError as error:
+        print(f"{error}; its trial is measured again", flush=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    write_json(record, wanted)
+
+
 def row_of(parts: Sequence[dict]) -> dict:
-    """What seeds came to together: `accuracy` (mean), `accuracy_sd`, each `seed_K`; mean `params`; `seconds` in all."""
+    """What seeds came to together, a part of a row.
+
+    Args:
+        parts: the figures of each, 1 or more.
+
+    Returns:
+        `accuracy` (their mean), `accuracy_sd`, each `seed_K`; mean `params`; `seconds` in all; how many `diverged`.
+    """
     mean, deviation = repeats.spread(parts)
+    sizes, lost = [part["params"] for part in parts if "params" in part], sum("diverged" in part for part in parts)
     return {
         "accuracy": mean,
         "accuracy_sd": deviation,
         **{f"seed_{part['seed']}": part["accuracy"] for part in parts},
-        "params": round(statistics.mean(part["params"] for part in parts)),
-        "seconds": round(sum(part["seconds"] for part in parts), 1),
+        **({"params": round(statistics.mean(sizes))} if sizes else {}),
+        "seconds": round(sum(part.get("seconds", 0) for part in parts), 1),
+        **({"diverged": lost} if lost else {}),
     }
 
 
@@ -124,7 +155,8 @@ def best_of(rows: Sequence[dict]) -> dict:
         rows: of trials, 1 or more.
     """
     longest = max(row.get("budget", 0) for row in rows)
-    return max((row for row in rows if row.get("budget", 0) == longest), key=lambda row: row["accuracy"])
+    found = [row for row in rows if row.get("budget", 0) == longest]
+    return max(found, key=lambda row: ("params" in row, row["accuracy"]))  # One that diverged has none.
 
 
 def table(rows: Sequence[dict], most: int = 10) -> list[str]:
@@ -145,7 +177,7 @@ def table(rows: Sequence[dict], most: int = 10) -> list[str]:
         [
             *(_short(row.get(name, "")) for name in names),
             repeats.in_words(row["accuracy"], row["accuracy_sd"]),
-            f"{row['params'] / 1e6:.3f}",
+            f"{row['params'] / 1e6:.3f}" if "params" in row else "",
         ]
         for row in shown
     ]
@@ -153,6 +185,6 @@ def table(rows: Sequence[dict], most: int = 10) -> list[str]:
     return ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in cells]
 
 
-def held_back_examples(part: pathlib.Path) -> int:
-    """The number of images that a finished seed was measured on."""
-    return read_json(part / "train" / "summary.json")["held_back_examples"]
+def held_back_examples(trial: pathlib.Path) -> int:
+    """The number of images that the finished seeds in a trial's folder were measured on."""
+    return read_json(next(trial.glob("seed-*/train/summary.json")))["held_back_examples"]
