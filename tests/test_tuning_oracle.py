@@ -138,11 +138,18 @@ def test_a_worker_outlives_its_chief(tmp_path):
     assert second.finished() and not second.ongoing_trials
 
 
-@pytest.mark.parametrize("change", [{"score": "high"}, {"hyperparameters": {"values": {"method": "x"}}}, "{", []])
-def test_a_damaged_trial_is_told(tmp_path, change):
-    _run(_oracle(tmp_path / "a"), 2)
-    file = tmp_path / "a" / "trial_1" / "trial.json"
+def test_a_damaged_trial_is_measured_again_and_a_foreign_one_is_told(tmp_path, capsys):
+    whole, file = _oracle(tmp_path / "whole"), tmp_path / "a" / "trial_1" / "trial.json"
+    _run(whole)
+    _run(_oracle(tmp_path / "a"), 3)
     data = json.loads(file.read_text())
-    file.write_text(json.dumps({**data, **change}) if isinstance(change, dict) else str(change))
-    with pytest.raises(KdartsError, match=r"trial\.json"):
-        _oracle(tmp_path / "a")
+    file.write_text(file.read_text().replace("COMPLETED", "COMPLETES"))
+    again = _oracle(tmp_path / "a")
+    assert list(again.trials) == ["0"] and "damaged" in capsys.readouterr().out
+    _run(again)
+    assert _all(again) == _all(whole)
+    del data["sha256"]
+    for change in ({"score": "high"}, {"hyperparameters": {"values": {"method": "x"}}}, {"hyperparameters": []}):
+        file.write_text(json.dumps({**data, **change}))
+        with pytest.raises(KdartsError, match=r"trial\.json"):
+            _oracle(tmp_path / "a")
