@@ -79,7 +79,14 @@ def finish(words: list[str], output: pathlib.Path) -> str:
 
 def unfinished(workdir: pathlib.Path) -> list[pathlib.Path]:
     """Checkpoints that are being written, or were when their process died."""
-    return list(workdir.glob("**/.epoch-*.writing"))
+    folders = [folder / name for folder in (workdir, *workdir.glob("stages/*")) for name in ("backup", "path_backup")]
+    return [
+        folder / name
+        for folder in folders
+        if folder.is_dir()
+        for name in os.listdir(folder)
+        if name.startswith(".epoch-")
+    ]
 
 
 def kill(words: list[str], workdir: pathlib.Path, after: float, writes: int) -> tuple[float, bool] | None:

@@ -39,8 +39,12 @@ def lock(folder: pathlib.Path, keep: bool = True) -> None:
         KdartsError: if another process has locked it.
     """
     folder = pathlib.Path(folder).absolute()
-    if shares() or (folder in _held and os.path.samestat(os.fstat(_held[folder]), folder.stat())):
+    if shares():
         return
+    if folder in _held:
+        if os.path.samestat(os.fstat(_held[folder]), folder.stat()):
+            return
+        os.close(_held.pop(folder))  # Of one that was removed.
     try:
         # The folder itself: a file for the purpose could be damaged, lost or left.
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -86,7 +86,10 @@ class TrialTuner(keras_tuner.Tuner):
 
     def __init__(self, oracle: TrialOracle, measure, folder: pathlib.Path):
         self._local, self._measure = oracle, measure
-        super().__init__(oracle, directory=str(folder.parent), project_name=folder.name)
+        try:
+            super().__init__(oracle, directory=str(folder.parent), project_name=folder.name)
+        except OSError as error:
+            raise KdartsError(f"{folder}: cannot be written ({error.strerror or error})") from None
         oracle.reload()
 
     def run_trial(self, trial):
