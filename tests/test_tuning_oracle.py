@@ -1,6 +1,7 @@
 """Trials of a tuning: which come next, after a kill too, and which worker has them."""
 
 import json
+import threading
 import time
 
 import keras_tuner
@@ -91,6 +92,19 @@ def test_hyperband_repeats_the_better_part_longer(tmp_path):
     assert {t.trial_id for t in best} == {t.hyperparameters.values["tuner/trial_id"] for t in rounds[2, 1]}
     with pytest.raises(KdartsError, match=r"17 different trials, and the choices have 2"):
         _oracle(tmp_path / "b", "hyperband", few=True)
+
+
+def test_a_chief_whose_disk_is_full_says_so(tmp_path, monkeypatch):
+    oracle, told, over = _oracle(tmp_path / "a", patience=0.2), [], threading.Event()
+
+    def full(*_):
+        raise KdartsError("no space left")
+
+    monkeypatch.setattr("kdarts.run.trial_files.write_sealed", full)
+    with pytest.raises(KdartsError, match="no space left"):
+        oracle.create_trial("one")
+    oracle.watch(over, lambda error: told.append(str(error)))  # It does not wait for the lock that is held.
+    assert told == ["no space left"]
 
 
 def test_choices_may_be_exhausted_and_are_never_tried_twice(tmp_path):

@@ -24,7 +24,18 @@ SMALL = {**PAPER, "epochs": 10, "drop_path": 0.0}
 """For the built-in digits."""
 
 _SIZES = ("channels", "cells")
-_SHARED = ("dataset", "data_dir", "download", "limit", "image_size", "pad", "flip", "precision", "jit_compile")
+_SHARED = (
+    "dataset",
+    "data_dir",
+    "download",
+    "limit",
+    "image_size",
+    "pad",
+    "flip",
+    "precision",
+    "jit_compile",
+    "checkpoint_every",
+)
 
 
 def define_hold_back(values: flags.FlagValues, text: str) -> None:

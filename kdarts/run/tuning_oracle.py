@@ -40,8 +40,10 @@ class TuningOracle(TrialFiles):
         work: of all of them, in units of `work_of`.
         said: is told of every event: `begun`, `ended` or `silent`, the trial, and whose it is.
         patience: seconds, see `PATIENCE`.
+        broken: why it cannot go on: a trial could not be written. keras-tuner then answers nobody any more.
     """
 
+    broken: KdartsError | None = None
     total: int
     work: int
     said: Said
@@ -131,9 +133,18 @@ class TuningOracle(TrialFiles):
                 self._retry_queue.append(trial.trial_id)
                 self.said("silent", trial, tuner_id)
 
-    def watch(self, over: threading.Event) -> None:
-        """Gives back what silent workers hold until `over`, also while nobody asks."""
-        while not over.wait(self.patience / 4):
+    def _save_trial(self, trial):
+        try:
+            super()._save_trial(trial)
+        except KdartsError as error:
+            self.broken = error
+            raise
+
+    def watch(self, over: threading.Event, fail: Callable[[KdartsError], None]) -> None:
+        """Gives back what silent workers hold until `over`, also while nobody asks; calls `fail` once it is broken."""
+        while not over.wait(min(1.0, self.patience / 4)):
+            if self.broken is not None:
+                return fail(self.broken)
             self.give_back()
 
 

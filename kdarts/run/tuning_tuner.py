@@ -6,6 +6,7 @@ keras-tuner is slow to import: this module is imported only where hyperparameter
 import contextlib
 import os
 import pathlib
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -69,7 +70,7 @@ class TuningTuner(keras_tuner.Tuner):
             return  # There may be no worker left to say so to.
         over = threading.Event()
         if role() == "chief":
-            threading.Thread(target=self._local.watch, args=(over,), daemon=True).start()
+            threading.Thread(target=self._local.watch, args=(over, _leave), daemon=True).start()
         try:
             super().search()
         except Over:
@@ -114,6 +115,12 @@ class TuningTuner(keras_tuner.Tuner):
         """Nothing: the trials say it all."""
 
 
+def _leave(error: KdartsError) -> None:
+    # The threads that serve workers wait for a lock that none gives back, and an exit in order waits for them.
+    print(f"kdarts: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+    os._exit(2)
+
+
 class _Patient:
     """A worker's line to its chief, which asks again where the chief is gone: it may be started anew."""
 
@@ -130,7 +137,8 @@ class _Patient:
                 return call(*args, **kwargs)
             except grpc.RpcError as error:
                 if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-                    raise
+                    told = KdartsError(f"the chief failed: {error.details()}")
+                    raise keras_tuner.errors.FatalError("chief") from told
                 if self._over():
                     raise Over from None
                 if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
