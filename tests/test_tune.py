@@ -9,7 +9,6 @@ import sys
 
 import numpy as np
 import pytest
-from test_resume import finish, kill_at
 
 from kdarts.cli.main import main
 from kdarts.cli.search import COMMAND as SEARCH
@@ -208,23 +207,6 @@ def test_several_searches_keep_the_best(tmp_path, commands, capsys):
     assert all(f"--workdir={tmp_path / 'seeds'}" in " ".join(words) for words in begun)
     train = TRAIN.parse(begun[1])
     assert (train.channels, train.cells, train.epochs, train.hold_back, train.seed) == (4, 5, 10, 0.2, 4)
-
-
-@pytest.mark.slow
-def test_several_real_searches_killed_at_any_place_come_to_the_same_result(tmp_path):
-    arguments = ["search", "--cells=2", "--nodes=2", "--channels=4", "--epochs=2", "--seeds=2", "--shallow_epochs=2"]
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    finish(arguments, whole)
-    for mark in ("0/search/backup/epoch-000001.npz", "0/train/backup/epoch-000001.npz", "1/search/summary.json"):
-        kill_at(f"seeds/{mark}", arguments, killed)
-        assert not (killed / "summary.json").exists()
-    assert "seed 0, 1 of 2: finished before" in finish(arguments, killed)
-    one, other = (json.loads((folder / "summary.json").read_text()) for folder in (whole, killed))
-    names = ("seed", "accuracy", "valid_accuracy", "params")
-    assert [[part[n] for n in names] for part in one["seeds"]] == [[part[n] for n in names] for part in other["seeds"]]
-    for name in ("genotype.json", "history.csv", "genotypes.jsonl"):
-        assert (whole / name).read_bytes() == (killed / name).read_bytes(), name
-    assert not list(killed.rglob(".*")), "a temporary file was left"
 
 
 def test_what_is_held_back_is_the_same_for_all_and_in_no_half():
