@@ -35,6 +35,9 @@ _SHARED = (
     "precision",
     "jit_compile",
     "checkpoint_every",
+    "data_service",
+    "strategy",
+    "sync_batch_norm",
 )
 
 
