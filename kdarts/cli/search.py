@@ -4,7 +4,7 @@ import time
 
 from absl import flags
 
-from kdarts.cli import axes, options, paths, seeds
+from kdarts.cli import axes, options, paths, replicas, seeds
 from kdarts.cli.command import Command
 from kdarts.cli.notes import note_gaps
 from kdarts.cli.quiet import start_tensorflow
@@ -47,6 +47,7 @@ def define_one(values: flags.FlagValues) -> None:
     )
     define_step(values)
     options.define_checkpoint(values)
+    replicas.define(values)
     text = "of the edges in the picture of α: by the node that they lead to, or by the one that they leave"
     flags.DEFINE_enum("edge_order", "target", ["target", "source"], text, flag_values=values)
 
@@ -98,7 +99,9 @@ def build(
 
     keras.utils.set_random_seed(values.seed if seed is None else seed)
     if method.space in cuboid_names():
-        search = Search(_hypercuboid(values, method, image_shape, num_classes), method, start)
+        search = Search(
+            _hypercuboid(values, method, image_shape, num_classes), method, start, replicas.together(values)
+        )
         search.compile(jit_compile=values.jit_compile)
         return search
     sharing, cells, space = method.sharing, {}, get_space(method.space)
@@ -131,7 +134,7 @@ def build(
         dtype=values.precision,
         **{"nodes": values.nodes, **cells},
     )
-    search = Search(supernet, method, start)
+    search = Search(supernet, method, start, replicas.together(values))
     search.compile(jit_compile=values.jit_compile)
     return search
 
@@ -160,11 +163,20 @@ def run(values: flags.FlagValues) -> None:
         return seeds.run(values, method, workdir, options.remembered(values, start=start))
     start_tensorflow()
     data = halves(values)
+    with replicas.run_on(values, workdir) as folder:
+        _run(values, method, folder, data, start, began)
+
+
+def _run(values: flags.FlagValues, method: Method, workdir, data, start: Genotype | None, began: float) -> None:
+    """All that follows once the images are there."""
     search, summary = search_in(workdir, values, method, data, start, began=began)
-    found = load_found(workdir / "genotype.json")
-    draw(search, found, workdir, summary["stopped_by"] == "distance", values.edge_order)
+    first = replicas.is_first(values)
+    if first:
+        found = load_found(workdir / "genotype.json")
+        draw(search, found, workdir, summary["stopped_by"] == "distance", values.edge_order)
     if method.paths:
         paths.derive(values, method, search, workdir, data)
+    if method.paths or not first:
         return
     note_gaps(found)
     accuracy, net = summary["valid_accuracy"], search.supernet
@@ -183,9 +195,9 @@ def halves(values: flags.FlagValues) -> tuple:
     from kdarts.run.threads import configure_threads
 
     configure_threads()
+    replicas.strategy(values)  # Several hosts must find one another before anything is computed.
     data = options.load(values, "train")
-    if values.hold_back:
-        data, _ = datasets.hold_back(data, values.hold_back)
+    data = datasets.hold_back(data, values.hold_back)[0] if values.hold_back else data
     sizes = values.train_examples, values.valid_examples
     train, valid = datasets.halves(data, *sizes, values.seed, values.stratified)
     return train, valid, *datasets.statistics(data.images)
@@ -214,8 +226,11 @@ def search_in(workdir, values: flags.FlagValues, method: Method, data, start: Ge
             f"--batch_size={method.batch_size}: allowed is 1 to {min(len(train), len(valid))}, the images of a half"
         )
 
+    replicas.check(values, "--batch_size", method.batch_size)
+
     def make(method: Method, candidates=None, seed: int | None = None):
-        search = build(values, method, train.image_shape, train.num_classes, start, candidates, seed)
+        with replicas.strategy(values).scope():
+            search = build(values, method, train.image_shape, train.num_classes, start, candidates, seed)
         cost = search.supernet.cost()
         print(
             f"{values.dataset} · {method.name} · {method.cells} cells, {method.channels} channels: "
