@@ -158,7 +158,7 @@ def _cost(training, stem, path):
 def _evolve(training, workdir, batches, measured_on, seed, stem):
     """Every path looked at and its accuracy, in order; None for one of keras-tuner's workers, which does not know."""
     from kdarts.run.path_oracle import PathOracle, PathTuner
-    from kdarts.run.trial_oracle import reports
+    from kdarts.run.trial_files import reports
 
     method, space = training.method, training.network.space
 

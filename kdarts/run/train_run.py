@@ -36,6 +36,7 @@ def run_training(
     seed: int,
     about: dict,
     began: float | None = None,
+    measured_on: str = "test",
     checkpoint_every: int | None = None,
     data_service: str | None = None,
 ) -> dict:
@@ -52,6 +53,7 @@ def run_training(
         seed: of the order and the augmentation.
         about: opens the summary.
         began: `time.monotonic()` when the run began; None: now.
+        measured_on: what `test` is, as the summary's names begin.
         checkpoint_every: as `every` of `Checkpoint`.
         data_service: address of a tf.data service that prepares the batches, or None (see `served`).
 
@@ -99,9 +101,9 @@ def run_training(
     summary = {
         **about,
         "epochs": len(checkpoint.records["history"]),
-        "test_accuracy": float(result["accuracy"]),
-        "test_loss": float(result["loss"]),
-        "test_examples": len(test),
+        f"{measured_on}_accuracy": float(result["accuracy"]),
+        f"{measured_on}_loss": float(result["loss"]),
+        f"{measured_on}_examples": len(test),
         "mean": [float(m) for m in mean],
         "std": [float(s) for s in std],
         "class_names": list(train.class_names),
