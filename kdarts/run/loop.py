@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from kdarts.run.logs import verbosity
-from kdarts.run.strategy import evaluate, is_spread, spread, train_on_replicas
+from kdarts.run.strategy import draw_apart, evaluate, is_spread, spread, train_on_replicas
 from kdarts.run.timing import StepTime
 
 
@@ -40,7 +40,10 @@ def run_epochs(
     hooks = keras.callbacks.CallbackList(
         callbacks, add_history=True, model=model, verbose=verbosity(), epochs=epochs, steps=steps
     )
-    iterator = iter(spread(batches, model.distribute_strategy, whole) if is_spread(model) else batches)
+    if is_spread(model):
+        draw_apart(model)
+        batches = spread(batches, model.distribute_strategy, whole)
+    iterator = iter(batches)
     model.stop_training = False
     model.make_train_function()
     take = _Step(model)
