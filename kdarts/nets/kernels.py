@@ -232,7 +232,7 @@ def normalize(x, scale, offset, mean, variance, training, epsilon=1e-5):
 
 
 def _plain_normalize(x, scale, offset, mean, variance, training, epsilon):
-    dtype, x = x.dtype, tf.cast(x, mean.dtype)
+    dtype, x = x.dtype, tf.cast(x, tf.convert_to_tensor(mean).dtype) if is_synchronized() else x
     if training:
         axes = [0, 1, 2]
         count = tf.cast(tf.size(x) // x.shape[-1], x.dtype)
