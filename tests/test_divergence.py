@@ -131,6 +131,22 @@ def test_skipped_steps_are_no_divergence_and_are_counted(tmp_path):
     assert float(model.optimizer.dynamic_scale.numpy()) == 2.0 ** (15 - step.skipped)
 
 
+def test_a_batch_whose_loss_overflows_in_float16_leaves_nothing_behind_but_a_lower_scale():
+    keras.utils.set_random_seed(0)
+    layers = [keras.Input((2,)), keras.layers.BatchNormalization(), keras.layers.Dense(1, dtype="mixed_float16")]
+    model = keras.Sequential(layers)
+    model.compile(keras.optimizers.LossScaleOptimizer(SGD(0.1)), "mse")
+    step, good = Step(model), (tf.ones((4, 2)), tf.ones((4, 1)))
+    step(good)
+    before, skipped = [v.numpy() for v in (*model.variables, *model.metrics_variables)], step.skipped
+    scale = float(model.optimizer.dynamic_scale.numpy())
+    logs = step((good[0] * np.inf, good[1]))
+    assert np.isfinite(float(logs["loss"]))
+    for variable, value in zip((*model.variables, *model.metrics_variables), before, strict=True):
+        np.testing.assert_array_equal(variable, value)
+    assert (step.skipped, float(model.optimizer.dynamic_scale.numpy())) == (skipped + 1, scale / 2)
+
+
 def test_a_loss_scale_that_collapses_is_a_divergence():
     model, batches = _scaled(1e30)
     step = Step(model)
