@@ -11,6 +11,7 @@ from kdarts.run.files import read_json, write_json
 from kdarts.run.logs import loggers
 from kdarts.run.loop import run_epochs
 from kdarts.run.search_record import SearchRecord, StopRule, WriteFiles
+from kdarts.run.setting import setting_of
 from kdarts.run.timing import Progress, StepTime, peak_memory_mb
 from kdarts.run.workdir import Workdir
 from kdarts.search.random_search import RandomSearch
@@ -59,6 +60,7 @@ def run_search(
     record = SearchRecord(workdir, checkpoint)
     first_epoch = checkpoint.restore()
     record.write()
+    write_json(workdir / "setting.json", setting_of(search))
     evaluation = pipeline.eval_dataset(valid, method.batch_size, mean, std)
     more = callbacks(checkpoint, evaluation)
     clock, epochs = StepTime(), method.pretrain_epochs + method.epochs

@@ -22,6 +22,10 @@ class Workdir:
     def __truediv__(self, name: str) -> pathlib.Path:
         return self.path / name
 
+    def flags(self) -> dict[str, str]:
+        """The flags that its run was started with; none before it was."""
+        return _read(self / _FLAGS) if (self / _FLAGS).exists() else {}
+
     def check(self, flags: dict[str, str]) -> None:
         """Refuses a folder that belongs to another run, before anything in it is changed.
 
