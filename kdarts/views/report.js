@@ -28,10 +28,11 @@ function slider(run, clock) {
     input.value = String(clock.now + 1);
     input.setAttribute("aria-valuetext", `epoch ${text}${stage && `, ${stage}`}`);
     output.textContent = text;
-    const lines = run.curves.flatMap((chart) => chart.lines.filter((line) => !run.trained || chart.key !== "learning_rate")
-      .map((line) => [chart.key === "accuracy" ? `${line.name} ${short(upTo(line.values, clock.now))} %` : "", chart, line]));
-    const told = lines.map(([text, chart, line]) => text || (["params", "macs"].includes(chart.key)
-      ? `${short(upTo(line.values, clock.now))} million ${line.name}` : chart.key === "skip_connects" ? `${short(upTo(line.values, clock.now))} skip connections` : ""));
+    const lines = run.curves.flatMap((chart) => chart.lines.map((line) => [chart.key, line.name, short(upTo(line.values, clock.now)), chart.unit]));
+    const told = lines.map(([key, name, figure, unit]) => {
+      if (key === "accuracy") return `${name} ${figure} %`;
+      return { params: `${figure} ${unit.slice(0, -1)} weights`, macs: `${figure} ${unit.slice(0, -1)} MACs`, skip_connects: `${figure} skip connections` }[key];
+    });
     digest.textContent = [stage, ...told].filter((text) => text).join(" · ");
   };
   input.addEventListener("input", () => clock.set(Number(input.value) - 1));
@@ -67,7 +68,7 @@ function body(run) {
   }
   if (run.drawings) {
     heading(run.trained ? "Cells" : "Cells found");
-    found.push(make("div", { class: "charts" }, ...cells(run.drawings, clock)));
+    found.push(make("div", { class: "charts drawings" }, ...cells(run.drawings, clock)));
   }
   if (run.path) {
     heading("Path");

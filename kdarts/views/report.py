@@ -34,13 +34,16 @@ _CURVES = {
     "skip_connects": ("Skip connections", "in the distinct cells", {"skip_connects": "skip connections"}),
     "distance": ("Distance M to the start", "", {"distance": "distance"}),
     "contribution": ("Mean contribution of the cells", "cross-entropy, nats", {"contribution": "contribution"}),
-    "params": ("Weights of the network found", "millions", {"params": "weights"}),
-    "macs": ("MACs of the network found", "millions an image", {"macs": "MACs"}),
+    "params": ("Weights of the network found", "", {"params": "weights"}),
+    "macs": ("MACs of the network found, for an image", "", {"macs": "MACs"}),
     "learning_rate": ("Learning rate of the weights", "", {"learning_rate": "learning rate"}),
 }
 """Title, unit and lines of a chart, by its columns of the history; any other column is a chart by itself."""
 
-_FACTORS = {"accuracy": 100, "val_accuracy": 100, "params": 1e-6, "macs": 1e-6}
+_FACTORS = {"accuracy": 100, "val_accuracy": 100}
+
+_COUNTS = ("params", "macs")
+"""Charts of large numbers, told in thousands or millions."""
 
 
 def write_report(workdirs: Sequence[str | os.PathLike], path: str | os.PathLike) -> None:
@@ -71,7 +74,9 @@ def page(runs: Sequence[Run]) -> str:
     program = "".join(files.joinpath(name).read_text("utf-8") for name in _PROGRAM)
     program = f'(function () {{\n"use strict";\n{program}}})();\n'
     colours = [to_hex(colormaps[COLOUR_MAP](k / 32)) for k in range(33)]
-    data = {"runs": [run_data(run) for run in runs], "colours": colours, "scale": SCALE}
+    told = [run_data(run) for run in runs]
+    _shrink([chart for one in told for chart in one["curves"]])
+    data = {"runs": told, "colours": colours, "scale": SCALE}
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     # So that no text in it can end the element that it stands in.
     text = text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
@@ -163,6 +168,18 @@ def _curves(run: Run, cost: list | None, epochs: int) -> list[dict]:
         if lines:
             charts.append({"key": key, "title": title, "unit": unit, "lines": lines})
     return charts
+
+
+def _shrink(charts: list[dict]) -> None:
+    """Brings counts to thousands or millions, the same for all runs."""
+    for key in _COUNTS:
+        same = [chart for chart in charts if chart["key"] == key]
+        lines = [line for chart in same for line in chart["lines"]]
+        million = max((value or 0 for line in lines for value in line["values"]), default=0) >= 1e6
+        for chart in same:
+            chart["unit"] = "millions" if million else "thousands"
+        for line in lines:
+            line["values"] = [_rounded(value, 1e-6 if million else 1e-3) for value in line["values"]]
 
 
 def _rounded(value: float | None, factor: float) -> float | None:

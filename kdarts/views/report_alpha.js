@@ -66,8 +66,8 @@ function alphaSection(given, run, clock) {
       const shares = rows.map((edge) => ({ name: set.edges[edge], values: along((place) => set.shares[place][edge]) }));
       charts.push(card("shares of the edges", "β", lineChart({ title: "shares of the edges", unit: "β", lines: shares, epochs, stages }, clock)));
     }
-    charts.push(card("The lines above", "operations", legend(given.operations).node));
-    lines.replaceChildren(...charts);
+    const key = card(`Edges into ${set.nodes[state.node][0]}`, "weight by epoch", legend(given.operations).node);
+    lines.replaceChildren(key, ...charts);
   };
 
   const nodes = choice("Node", given.sets[0].nodes.map(([name]) => name), (n) => { state.node = n; build(); trace(); });
@@ -76,6 +76,7 @@ function alphaSection(given, run, clock) {
   trace();
   clock.on(paint);
   const chosen = make("div", { class: "choose" }, ...(given.sets.length > 1 ? [sets.node] : []), nodes.node);
-  const about = make("p", { class: "unit" }, `Weight of each candidate after mixing (${given.mixing}); the strongest of an edge is underlined. The lines below are of the chosen node.`);
-  return [card("α at the chosen epoch", "", chosen, about, scale(given.low, given.high, short), sheet), lines];
+  const about = make("p", { class: "unit" }, `Weight of each candidate after mixing (${given.mixing}); the strongest of an edge is underlined. The lines are of the chosen node.`);
+  const whole = card("α at the chosen epoch", "", chosen, about, scale(given.low, given.high, short), sheet);
+  return [make("div", { class: "pair" }, whole, lines)];
 }

@@ -1,5 +1,6 @@
 """α of a run over its epochs, as the report's page wants it."""
 
+import math
 from itertools import groupby
 
 import numpy as np
@@ -42,10 +43,9 @@ def alpha_data(run: Run) -> dict | None:
         total = sum(array.size for arrays, _ in weights for array in arrays)
         starts = np.cumsum([0, *(len(part.rows) for part in run.parts)]).tolist()
         begin = {id(part): start for part, start in zip(run.parts, starts, strict=False)}
-        places = [
-            begin[id(p)] + k for p, (arrays, _) in zip(parts, weights, strict=True) for k in range(len(arrays[0]))
-        ]
-        kept = list(range(len(places) - 1, -1, -(-(-total // MOST_VALUES))))[::-1]
+        lengths = [(begin[id(part)], len(arrays[0])) for part, (arrays, _) in zip(parts, weights, strict=True)]
+        places = [start + epoch for start, length in lengths for epoch in range(length)]
+        kept = range(len(places))[:: -max(1, math.ceil(total / MOST_VALUES))][::-1]  # the last one for certain
         operations, sets = forms[-1]
         if any(form[0] != operations or len(form[1]) != len(sets) for form in forms):
             raise ValueError("its stages have different candidates")

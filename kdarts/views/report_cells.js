@@ -35,8 +35,10 @@ function nodeName(node) {
 function cellPicture(cell, title, looks, nodeLooks) {
   const [width, height] = cell.size, room = 6;
   const inWords = cell.edges.map(([name, , to, from]) => `${name} from ${from} to ${to}`).join(", ");
-  const svg = draw("svg", { viewBox: `${-room} ${-room} ${width + 2 * room} ${height + 2 * room}`, width: 1.15 * (width + 2 * room), role: "img",
+  const svg = draw("svg", { viewBox: `${-room} ${-room} ${width + 2 * room} ${height + 2 * room}`, role: "img",
     "aria-label": `${title}: ${inWords}` });
+  svg.style.width = `${1.15 * (width + 2 * room)}px`;
+  svg.style.minWidth = `${0.85 * (width + 2 * room)}px`;
   for (const route of cell.routes) svg.append(wire(route, "#6b6b6b", true, false));
   for (const [, family, , , , , , route] of cell.edges) svg.append(wire(route, looks[family][3], false, family !== "skip"));
   for (const [name, family, , , x, y, wide] of cell.edges) svg.append(plate(x, y, wide, 19, 8.6, looks[family][2], looks[family][3], [name]));
@@ -76,7 +78,7 @@ function cells(given, clock) {
   };
   tell();
   clock.on(tell);
-  return [...places.map((place, k) => card(given.titles[k] || `cell ${k}`, "", place)), make("div", { class: "card" }, cellLegend(given))];
+  return [...places.map((place, k) => card(given.titles[k] || `cell ${k}`, "", place)), make("div", { class: "card whole" }, cellLegend(given))];
 }
 
 // A column of states between any two stages; the path is the thick line, its choices the labels on it.

@@ -40,7 +40,7 @@ def drawings(found: Sequence[Found], at: Sequence[int]) -> dict | None:
     step, shown = 1, pairs
     while len({f.live(index) for _, f in shown for index in range(len(f.cells))}) > MOST_DRAWINGS and len(shown) > 1:
         step += 1
-        shown = pairs[::-1][::step][::-1]
+        shown = pairs[::-step][::-1]
     numbers: dict = {}
     frames = [
         [numbers.setdefault(genotype.live(index), len(numbers)) for index in range(len(genotype.cells))]

@@ -108,7 +108,7 @@ function countGrid(title, names, counts, at, epochs, clock) {
       for (let n = 0, end; n < at.length; n = end) {
         for (end = n + 1; end < at.length && counts[k][end] === counts[k][n];) end++;
         const stop = end < at.length ? at[end] : at[at.length - 1] + 1;
-        const field = { x: across(at[n]), y: k * row + 2, width: (stop - at[n]) * step, height: row - 3, fill: colourOf(counts[k][n] / most) };
+        const field = { x: across(at[n]), y: k * row + 2, width: (stop - at[n]) * step, height: row - 3, fill: colourOf(most > 1 ? (counts[k][n] - 1) / (most - 1) : 1) };
         if (counts[k][n]) svg.append(draw("rect", field, draw("title", {}, `${name}: ${counts[k][n]}, epochs ${at[n] + 1} to ${stop}`)));
       }
       const text = draw("text", { x: across(epochs) + 8, y: k * row + 15, "font-weight": "bold" });
@@ -125,7 +125,7 @@ function countGrid(title, names, counts, at, epochs, clock) {
     move();
   });
   clock.on(move);
-  return make("div", {}, host, scale(0, most, (v) => String(Math.round(v))));
+  return make("div", {}, host, make("p", { class: "scale" }, "blank: none"), most > 1 ? scale(1, most, String) : "");
 }
 
 function scale(low, high, form) {

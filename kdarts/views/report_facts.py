@@ -12,7 +12,13 @@ STOPS = {
 """What ended a search, by the name of its stop rule."""
 
 _PERCENT = "{:.2%}".format
-_MILLIONS = {"params": "weights", "macs": "MACs for an image"}
+
+
+def large(number: float) -> str:
+    """A count in full, or from a million on in millions."""
+    return f"{number / 1e6:,.3f} million" if number >= 1e6 else f"{number:,.0f}"
+
+
 _FIGURES = {
     "method": ("method", str),
     "genotype": ("genotype", str),
@@ -23,7 +29,8 @@ _FIGURES = {
     "test_accuracy": ("test accuracy", _PERCENT),
     "test_accuracy_sd": ("its standard deviation", _PERCENT),
     "test_loss": ("test loss", "{:.4g}".format),
-    **{name: (title, lambda n: f"{n / 1e6:,.3f} million") for name, title in _MILLIONS.items()},
+    "params": ("weights", large),
+    "macs": ("MACs for an image", large),
     "skip_connects": ("skip connections", str),
     "distance": ("distance M to the start", "{:.4f}".format),
     "wall_seconds": ("time", clock),
