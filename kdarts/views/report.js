@@ -85,6 +85,7 @@ function body(run) {
   if (run.family) {
     heading("Family of networks");
     found.push(make("div", { class: "charts" }, card("Accuracy by size", "%, shared weights", scatter(run.family)), card("Networks of the family", "", table(run.family.head, run.family.rows))));
+    if (run.best) found.push(make("h3", {}, "The best of them"), make("div", { class: "charts drawings" }, ...cells(run.best, newClock(1))));
   }
   return found;
 }

@@ -126,6 +126,7 @@ def run_data(run: Run) -> dict:
         "skips": {"counts": skips(found), "at": at},
         "parts": parts_table(run),
         "family": family_data(run),
+        "best": drawings([run.final], [0]) if run.family and run.final else None,
     }
 
 

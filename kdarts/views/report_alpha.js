@@ -6,8 +6,8 @@ function choice(text, options, change) {
   return { node: make("label", {}, `${text} `, select), select };
 }
 
-function weight(value) {
-  return value === null ? "" : (value / DATA.scale).toFixed(2);
+function weight(value, spread) {
+  return value === null ? "" : (value / DATA.scale).toFixed(spread < 0.02 ? 3 : 2);
 }
 
 function alphaSection(given, run, clock) {
@@ -23,9 +23,9 @@ function alphaSection(given, run, clock) {
       const weights = values.slice(edge * columns, (edge + 1) * columns);
       const best = Math.max(...weights.map((v) => (v === null ? -1 : v)));
       row.forEach((field, k) => {
-        if (k === columns) return void (field.textContent = weight(set.shares[place][edge]));
+        if (k === columns) return void (field.textContent = weight(set.shares[place][edge], 1));
         const value = weights[k], colour = value === null ? "" : colourOf((value / DATA.scale - given.low) / spread);
-        field.textContent = weight(value);
+        field.textContent = weight(value, spread);
         field.style.backgroundColor = colour;
         field.style.color = colour && inkOn(colour);
         field.className = value !== null && value === best ? "best" : "";
@@ -70,7 +70,7 @@ function alphaSection(given, run, clock) {
     lines.replaceChildren(key, ...charts);
   };
 
-  const nodes = choice("Node", given.sets[0].nodes.map(([name]) => name), (n) => { state.node = n; build(); trace(); });
+  const nodes = choice(run.path ? "Into" : "Node", given.sets[0].nodes.map(([name]) => name), (n) => { state.node = n; build(); trace(); });
   const sets = choice(run.path ? "Stage" : "Cell", given.sets.map((set) => set.title), (n) => { state.set = n; build(); trace(); });
   build();
   trace();

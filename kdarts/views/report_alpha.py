@@ -73,7 +73,9 @@ def _form(part: Part) -> tuple[list[str], list[dict]]:
     if isinstance(last, HyperPath):
         cuboid, states = last.cuboid, [label(state) or "·" for state in last.cuboid.state_values]
         edges = [f"{source} → {target}" for target in states for source in states]
-        nodes = [[f"to {name}", list(range(k * len(states), (k + 1) * len(states)))] for k, name in enumerate(states)]
+        nodes = [
+            [f"state {name}", list(range(k * len(states), (k + 1) * len(states)))] for k, name in enumerate(states)
+        ]
         titles = [label(position, True) for position in cuboid.positions]
         sets = [{"title": title, "edges": edges, "nodes": nodes} for title in titles]
         return [label(choice) or "weight" for choice in cuboid.choice_values], sets

@@ -38,7 +38,7 @@ function cellPicture(cell, title, looks, nodeLooks) {
   const svg = draw("svg", { viewBox: `${-room} ${-room} ${width + 2 * room} ${height + 2 * room}`, role: "img",
     "aria-label": `${title}: ${inWords}` });
   svg.style.width = `${1.15 * (width + 2 * room)}px`;
-  svg.style.minWidth = `${0.85 * (width + 2 * room)}px`;
+  svg.style.minWidth = `${0.8 * (width + 2 * room)}px`;
   for (const route of cell.routes) svg.append(wire(route, "#6b6b6b", true, false));
   for (const [, family, , , , , , route] of cell.edges) svg.append(wire(route, looks[family][3], false, family !== "skip"));
   for (const [name, family, , , x, y, wide] of cell.edges) svg.append(plate(x, y, wide, 19, 8.6, looks[family][2], looks[family][3], [name]));
@@ -66,8 +66,10 @@ function cells(given, clock) {
   const count = Math.max(...given.frames.map((frame) => frame.length));
   const places = Array.from({ length: count }, () => make("div", { class: "wide cell", tabindex: "0", role: "group" }));
   const shown = places.map(() => null);
+  const notes = make("div", { class: "muted" });
   const tell = () => {
     const frame = given.frames[placeOf(given.at, clock.now)];
+    notes.replaceChildren(...given.gaps[placeOf(given.at, clock.now)].map((line) => make("p", {}, line)));
     places.forEach((place, k) => {
       const title = given.titles[k] || `cell ${k}`;
       if (shown[k] === frame[k]) return;
@@ -78,7 +80,7 @@ function cells(given, clock) {
   };
   tell();
   clock.on(tell);
-  return [...places.map((place, k) => card(given.titles[k] || `cell ${k}`, "", place)), make("div", { class: "card whole" }, cellLegend(given))];
+  return [...places.map((place, k) => card(given.titles[k] || `cell ${k}`, "", place)), make("div", { class: "card whole" }, cellLegend(given), notes)];
 }
 
 // A column of states between any two stages; the path is the thick line, its choices the labels on it.

@@ -32,7 +32,8 @@ def drawings(found: Sequence[Found], at: Sequence[int]) -> dict | None:
         None if there is no genotype among them. Else `titles` of the cells of the last; `families`, as `[name, title,
         fill, line]`, and `nodes` likewise; `cells`, the different ones, in hundredths of an inch: `size`, `nodes` as
         `[name, x, y, width, height]`, `edges` as `[operation, family, to, from, x, y, width, route]`, and the `routes`
-        to the output; `frames`: for each epoch of `at` shown the number of each cell's drawing.
+        to the output; `frames`: for each epoch of `at` shown the number of each cell's drawing; and `gaps`, what each
+        one cannot build as found, in lines.
     """
     pairs = [(epoch, f) for epoch, f in zip(at, found, strict=True) if isinstance(f, Genotype)]
     if not pairs:
@@ -54,6 +55,7 @@ def drawings(found: Sequence[Found], at: Sequence[int]) -> dict | None:
         "cells": [_drawing(*live) for live in numbers],
         "at": [epoch for epoch, _ in shown],
         "frames": frames,
+        "gaps": [genotype.gaps() for _, genotype in shown],
     }
 
 
@@ -92,7 +94,7 @@ def path_data(found: Sequence[Found], at: Sequence[int]) -> dict | None:
 
 
 def counts(found: Sequence[Found], operations: Sequence[str]) -> tuple[list[str], list[list[int]]]:
-    """How often each operation was found, in the distinct cells as the network builds them or along the path.
+    """How often each operation was found, in the distinct cells or along the path.
 
     Args:
         found: for each epoch.
@@ -110,7 +112,7 @@ def counts(found: Sequence[Found], operations: Sequence[str]) -> tuple[list[str]
 def _operations(found: Found) -> list[str]:
     if isinstance(found, HyperPath):
         return [label(step.choice) for step in found.steps]
-    return [operation for index in range(len(found.cells)) for operation, _, _ in found.live(index)[0]]
+    return [operation for cell in found.cells for operation, _, _ in cell]
 
 
 def skips(found: Sequence[Found]) -> list[list[int]]:
@@ -119,7 +121,7 @@ def skips(found: Sequence[Found]) -> list[list[int]]:
         return []
     if isinstance(found[0], HyperPath):
         return []
-    return [[sum(op in SKIPS for op, _, _ in f.live(index)[0]) for f in found] for index in range(len(found[0].cells))]
+    return [[sum(op in SKIPS for op, _, _ in f.cells[index]) for f in found] for index in range(len(found[0].cells))]
 
 
 def costs(found: Sequence[Found], setting: dict) -> list[Cost] | None:

@@ -12,7 +12,7 @@ function range(lines) {
   let low = Math.min(...values), high = Math.max(...values);
   if (!values.length) return [0, 1];
   if (low >= 0 && low < 0.4 * high) low = 0;
-  if (high === low) [low, high] = [low - (Math.abs(low) * 0.1 || 0.5), high + (Math.abs(high) * 0.1 || 0.5)];
+  if (high === low) [low, high] = low >= 0 ? [0, high * 1.3 || 1] : [low * 1.3, 0];
   const room = (high - low) * 0.04;
   return [low === 0 ? 0 : low - room, high + room];
 }
@@ -125,7 +125,9 @@ function countGrid(title, names, counts, at, epochs, clock) {
     move();
   });
   clock.on(move);
-  return make("div", {}, host, make("p", { class: "scale" }, "blank: none"), most > 1 ? scale(1, most, String) : "");
+  const key = most > 1 ? scale(1, most, String) : make("p", { class: "scale" }, "colour: 1");
+  key.append(make("span", { class: "muted" }, "· blank: none"));
+  return make("div", {}, host, key);
 }
 
 function scale(low, high, form) {

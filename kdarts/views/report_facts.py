@@ -4,10 +4,10 @@ from kdarts.run.timing import clock
 from kdarts.views.report_run import Run, finite
 
 STOPS = {
-    "epochs": "its last epoch was reached",
-    "distance": "the distance to the start stood still",
-    "skips": "a cell had too many skip connections",
-    "ranking": "α's ranking stood still",
+    "epochs": "its last epoch",
+    "distance": "a stable distance to the start",
+    "skips": "a cell's skip connections",
+    "ranking": "a stable ranking of α",
 }
 """What ended a search, by the name of its stop rule."""
 
@@ -25,7 +25,7 @@ _FIGURES = {
     "dataset": ("data set", str),
     "seed": ("seed", str),
     "epochs": ("epochs", str),
-    "valid_accuracy": ("validation accuracy (images of α)", _PERCENT),
+    "valid_accuracy": ("validation accuracy", _PERCENT),
     "test_accuracy": ("test accuracy", _PERCENT),
     "test_accuracy_sd": ("its standard deviation", _PERCENT),
     "test_loss": ("test loss", "{:.4g}".format),
@@ -36,7 +36,7 @@ _FIGURES = {
     "wall_seconds": ("time", clock),
     "step_ms": ("time of a step", "{:,.0f} ms".format),
     "peak_memory_mb": ("most memory", "{:,.0f} MB".format),
-    "stopped_by": ("ended because", lambda rule: STOPS.get(rule, str(rule))),
+    "stopped_by": ("ended by", lambda rule: STOPS.get(rule, str(rule))),
     "path_steps": ("steps of the shared paths", "{:,}".format),
     "path_seconds": ("time of the shared paths", clock),
     "path_accuracy": ("best accuracy along a path", _PERCENT),
