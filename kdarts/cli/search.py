@@ -196,6 +196,7 @@ def search_in(workdir, values: flags.FlagValues, method: Method, data, start: Ge
     """
     from kdarts.run.search_run import run_search
     from kdarts.run.stages import run_stages
+    from kdarts.views.events import cell_events
 
     train, valid, mean, std = data
     if method.batch_size > min(len(train), len(valid)):
@@ -225,6 +226,7 @@ def search_in(workdir, values: flags.FlagValues, method: Method, data, start: Ge
         "validate_every": values.validate_every,
         "about": {"method": method.name, "dataset": values.dataset, "seed": values.seed},
     }
+    choices.setdefault("callbacks", lambda checkpoint, evaluation: cell_events(checkpoint.folder.parent / "events"))
     if method.stages:
         return run_stages(make, method, workdir, train, valid, **choices)
     search = make(method)
