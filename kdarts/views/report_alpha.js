@@ -14,11 +14,13 @@ function alphaSection(given, run, clock) {
   const state = { set: 0, node: 0 };
   const spread = given.high - given.low || 1;
   const sheet = make("div", { class: "wide", tabindex: "0", role: "group", "aria-label": "table of weights" }), lines = make("div", { class: "charts" });
+  const note = make("p", { class: "unit" });
   let fields = [];
 
   const paint = () => {
     const place = placeOf(given.at, clock.now), set = given.sets[state.set], columns = given.operations.length;
     const values = set.values[place];
+    note.textContent = asOf(given.at[place], clock.now);
     fields.forEach((row, edge) => {
       const weights = values.slice(edge * columns, (edge + 1) * columns);
       const best = Math.max(...weights.map((v) => (v === null ? -1 : v)));
@@ -77,6 +79,6 @@ function alphaSection(given, run, clock) {
   clock.on(paint);
   const chosen = make("div", { class: "choose" }, ...(given.sets.length > 1 ? [sets.node] : []), nodes.node);
   const about = make("p", { class: "unit" }, `Weight of each candidate after mixing (${given.mixing}); the strongest of an edge is underlined. The lines are of the chosen node.`);
-  const whole = card("α at the chosen epoch", "", chosen, about, scale(given.low, given.high, short), sheet);
+  const whole = card("α at the chosen epoch", "", chosen, about, scale(given.low, given.high, short), note, sheet);
   return [make("div", { class: "pair" }, whole, lines)];
 }

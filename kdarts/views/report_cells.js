@@ -68,8 +68,8 @@ function cells(given, clock) {
   const shown = places.map(() => null);
   const notes = make("div", { class: "muted" });
   const tell = () => {
-    const frame = given.frames[placeOf(given.at, clock.now)];
-    notes.replaceChildren(...given.gaps[placeOf(given.at, clock.now)].map((line) => make("p", {}, line)));
+    const place = placeOf(given.at, clock.now), frame = given.frames[place];
+    notes.replaceChildren(...[asOf(given.at[place], clock.now), ...given.gaps[place]].map((line) => make("p", {}, line)));
     places.forEach((place, k) => {
       const title = given.titles[k] || `cell ${k}`;
       if (shown[k] === frame[k]) return;

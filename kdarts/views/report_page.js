@@ -48,6 +48,11 @@ function placeOf(at, epoch) {
   return place;
 }
 
+// Of long runs not every epoch is kept.
+function asOf(epoch, now) {
+  return epoch < now ? `as of epoch ${epoch + 1}, the last one before that is shown` : "";
+}
+
 function ticks(low, high, count) {
   const raw = (high - low) / count || 1;
   const power = 10 ** Math.floor(Math.log10(raw));
