@@ -47,8 +47,8 @@ class CellEvents(keras.callbacks.Callback):
                     tf.summary.histogram(f"{kind}/{name}", values[np.isfinite(values)])
             if isinstance(found := self.model.genotype(), Genotype):
                 cost = self.model.supernet.cost_of(found)
-                tf.summary.scalar("found/params", cost.params)
-                tf.summary.scalar("found/macs", cost.macs)
+                tf.summary.scalar("found/params", float(cost.params))
+                tf.summary.scalar("found/macs", float(cost.macs))
         self._draw(_SHARE)
         self._writer.flush()
 

@@ -63,7 +63,9 @@ def write_report(workdirs: Sequence[str | os.PathLike], path: str | os.PathLike)
     runs = [read_run(workdir) for workdir in workdirs]
     names = [run.name for run in runs]
     for run, workdir in zip(runs, workdirs, strict=True):
-        run.name = plain(run.name if names.count(run.name) == 1 else os.fspath(workdir), 60)
+        whole = os.fspath(workdir)
+        told = run.name if names.count(run.name) == 1 else whole if len(whole) <= 60 else f"…{whole[-59:]}"
+        run.name = plain(told, 60)
     write_text(path, page(runs))
 
 
