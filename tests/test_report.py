@@ -109,7 +109,7 @@ def test_a_search(tmp_path):
     assert curves["accuracy"]["lines"][0]["values"] == [10.0, 50.0, 90.0]
     assert curves["loss"]["lines"][0]["values"] == [None, 2.0, 1.0]
     costs = [network_cost(g, (8, 8, 1), 10, 4, 3) for g in FOUND]
-    assert curves["macs"]["lines"][0]["values"] == [cost.macs for cost in costs]
+    assert curves["macs"]["lines"][0]["values"] == [pytest.approx(cost.macs, rel=1e-4) for cost in costs]
     assert data["wins"]["names"] == OPERATIONS and data["wins"]["counts"] == [[0, 0, 0], [6, 4, 6], [2, 4, 2]]
     assert data["skips"]["counts"] == [[3, 2, 3]] * 2
     drawn = data["drawings"]
@@ -217,21 +217,25 @@ def test_long_runs_are_thinned_to_their_end(tmp_path, monkeypatch):
 
 
 class Elements(HTMLParser):
-    """Every element of a page with its attributes, and the text of scripts and styles."""
+    """Every element of a page with its attributes, and the texts of its title, its style and its scripts in order."""
 
     def __init__(self, text):
         super().__init__()
-        self.found, self.inside, self.title = [], [], ""
+        self.found, self.texts, self._inside = [], [], False
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
         self.found.append((tag, dict(attrs)))
+        self._inside = tag in ("title", "style", "script")
+        if self._inside:
+            self.texts.append("")
+
+    def handle_endtag(self, tag):
+        self._inside = False
 
     def handle_data(self, data):
-        if self.found and self.found[-1][0] in ("script", "style") and data.strip():
-            self.inside.append((self.found[-1][0], data))
-        elif self.found[-1][0] == "title":
-            self.title += data
+        if self._inside:
+            self.texts[-1] += data
 
 
 def hostile_run(tmp_path):
@@ -251,8 +255,8 @@ def test_text_from_files_stays_text(tmp_path):
     assert [tag for tag, _ in elements.found if tag not in ("html", "head", "meta", "title", "style", "body")] == [
         *("main", "noscript", "p", "script", "script")
     ]
-    assert elements.title == "kdarts: <b>run"
-    (_, style), (_, data), (_, program) = elements.inside
+    title, style, data, program = elements.texts
+    assert title == "kdarts: <b>run"
     assert json.loads(data)["runs"][0]["wins"]["names"][0] == HOSTILE  # it is there, as data
     policy = next(a["content"] for _, a in elements.found if a.get("http-equiv") == "Content-Security-Policy")
     for kind, content in (("style", style), ("script", program)):
@@ -321,7 +325,7 @@ def test_command(tmp_path, capsys):
     assert not list(tmp_path.glob("a.*"))
     assert main(["report", str(first), str(second), f"--to={tmp_path}/a.html"]) == 0
     assert capsys.readouterr().out == f"{tmp_path}/a.html\n"
-    data = json.loads(Elements((tmp_path / "a.html").read_text()).inside[1][1])
+    data = json.loads(Elements((tmp_path / "a.html").read_text()).texts[2])
     names = [run["name"] for run in data["runs"]]
     assert [name[-5:] for name in names] == ["x/run", "y/run"]  # of one name: told apart by their folders
     assert {c["unit"] for run in data["runs"] for c in run["curves"] if c["key"] == "macs"} == {"thousands"}
