@@ -18,9 +18,11 @@ from kdarts.genotypes.cuboid import Cuboid
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.genotypes.hyper_path import HyperPath
+from kdarts.genotypes.seals import sealed_lines
 from kdarts.nets.cost import network_cost
 from kdarts.nets.plan import Frame
 from kdarts.nets.supernet import Supernet
+from kdarts.run.files import write_arrays, write_json
 from kdarts.run.setting import setting_of
 from kdarts.search.search import Search
 from kdarts.views import report_alpha, report_cells
@@ -63,6 +65,11 @@ FOUND = [
 ]
 
 
+def write_flags(folder, flags):
+    """The record of a run's flags."""
+    (folder / "flags.flags").write_text(sealed_lines("".join(f"--{name}={value}\n" for name, value in flags)))
+
+
 def write_run(folder, genotypes=FOUND, alphas=None, setting=SETTING, summary=None, flags=(), **columns):
     """A search's files, as `SearchRecord` writes them."""
     folder.mkdir(parents=True)
@@ -71,7 +78,7 @@ def write_run(folder, genotypes=FOUND, alphas=None, setting=SETTING, summary=Non
     rows = zip(*columns.values(), strict=True)
     lines = [",".join(columns), *(",".join(map(str, row)) for row in rows)]
     (folder / "history.csv").write_text("\n".join(lines) + "\n")
-    (folder / "flags.flags").write_text("".join(f"--{name}={value}\n" for name, value in flags))
+    write_flags(folder, flags)
     lines = [json.dumps({"epoch": e, "genotype": json.loads(g.to_json())}) + "\n" for e, g in enumerate(genotypes)]
     (folder / "genotypes.jsonl").write_text("".join(lines))
     if genotypes:
@@ -80,7 +87,7 @@ def write_run(folder, genotypes=FOUND, alphas=None, setting=SETTING, summary=Non
         random = np.random.default_rng(0).normal(size=(2, epochs, len(PAIRS), len(OPERATIONS)))
         alphas = {"normal": random[0], "reduce": random[1]}
     if epochs:
-        np.savez(folder / "alphas.npz", **alphas)
+        write_arrays(folder / "alphas.npz", alphas)
     for name, value in (("setting", setting), ("summary", summary)):
         if value is not None:
             (folder / f"{name}.json").write_text(json.dumps(value))
@@ -132,7 +139,7 @@ def test_stages_follow_one_another_and_their_dropped_candidates_are_blank(tmp_pa
         write_run(
             tmp_path / "run" / "stages" / str(number), FOUND[: len(values)], part, skip_dropout=[0.5] * len(values)
         )
-    (tmp_path / "run" / "flags.flags").write_text("--method=pdarts\n")
+    write_flags(tmp_path / "run", [("method", "pdarts")])
     data = run_data(read_run(tmp_path / "run"))
     assert data["epochs"] == 5 and data["stages"] == [[0, "stage 1"], [3, "stage 2"]]
     assert facts_of(data)["state"] == "unfinished, stage 2: 2 epochs of it so far"
@@ -145,7 +152,7 @@ def test_stages_follow_one_another_and_their_dropped_candidates_are_blank(tmp_pa
 def test_shares_of_edges(tmp_path):
     folder = write_run(tmp_path / "run")
     betas = np.random.default_rng(1).normal(size=(3, len(PAIRS)))
-    np.savez(folder / "betas.npz", normal=betas, reduce=betas)
+    write_arrays(folder / "betas.npz", {"normal": betas, "reduce": betas})
     shares = run_data(read_run(folder))["alpha"]["sets"][0]["shares"]
     expected = np.concatenate([softmax(betas[:, :2]), softmax(betas[:, 2:])], 1)
     np.testing.assert_allclose(np.array(shares) / report_alpha.SCALE, expected, atol=6e-5)
@@ -173,6 +180,9 @@ def test_a_path(tmp_path):
 def test_unfinished_and_unusual_runs(tmp_path):
     running = run_data(read_run(write_run(tmp_path / "running", flags=[("method", "darts")])))
     assert facts_of(running)["state"] == "unfinished: 3 of 9 epochs so far"
+    write_json(tmp_path / "running" / "stopped.json", {"stopped_by": "divergence", "epoch": 4})
+    stopped = run_data(read_run(tmp_path / "running"))
+    assert facts_of(stopped)["state"] == "stopped: stopped by divergence, epoch 4"
     nothing = run_data(read_run(write_run(tmp_path / "nothing", [])))
     assert nothing["epochs"] == 0 and nothing["drawings"] is nothing["alpha"] is None
     older = run_data(read_run(write_run(tmp_path / "older", setting=None)))  # before settings were written down
@@ -191,11 +201,22 @@ def test_seeds_of_a_training(tmp_path):
         folder = write_run(tmp_path / "run" / "seeds" / str(seed), FOUND[:2], setting=None)
         (folder / "genotypes.jsonl").unlink()
     FOUND[0].save(tmp_path / "run" / "genotype.json")
-    (tmp_path / "run" / "flags.flags").write_text("--genotype=abc\n")
+    write_flags(tmp_path / "run", [("genotype", "abc")])
     data = run_data(read_run(tmp_path / "run"))
     assert data["trained"] and data["epochs"] == 2
     assert [line["name"] for line in data["curves"][0]["lines"]] == ["training, seed 0", "training, seed 1"]
     assert data["drawings"]["frames"] == [[0, 0]] and not data["wins"]["at"]
+
+
+def test_seeds_of_a_search(tmp_path):
+    root = write_run(tmp_path / "run", summary={"seeds": [{"seed": 5, "accuracy": 0.5}, {"seed": 6, "diverged": 2}]})
+    for seed in range(2):
+        write_run(root / "seeds" / str(seed) / "search", FOUND[: 1 + seed])
+    data = run_data(read_run(root))
+    lines = {chart["key"]: [line["name"] for line in chart["lines"]] for chart in data["curves"]}
+    assert lines["accuracy"] == ["training, seed 0", "training, seed 1"] and lines["macs"] == ["MACs, kept"]
+    assert data["wins"]["at"] == [0, 1, 2] and data["alpha"]["at"] == [0, 1, 2]  # of the kept one, in the folder itself
+    assert data["parts"]["rows"] == [["5", "50.00%", "–"], ["6", "–", "2"]] and data["epochs"] == 3
 
 
 def test_a_family(tmp_path):

@@ -27,8 +27,8 @@ class Workdir:
         return self.path / name
 
     def flags(self) -> dict[str, str]:
-        """The flags that its run was started with; none before it was."""
-        return _read(self / _FLAGS) if (self / _FLAGS).exists() else {}
+        """The flags that its run was started with; none before it was. Raises `KdartsError` if they are damaged."""
+        return self._flags() or {}
 
     def check(self, flags: dict[str, str]) -> None:
         """Refuses a folder that belongs to another run, before anything in it is changed.

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from kdarts.genotypes.genotype import Genotype
+from kdarts.run.logs import telling
 from kdarts.run.search_record import alphas_by_name
 from kdarts.views.drawing import draw_genotype
 from kdarts.views.trellis import draw_path
@@ -36,12 +37,13 @@ class CellEvents(keras.callbacks.Callback):
         self._since, self._cost = 0.0, 1.0  # When it last drew, and how long that took, in seconds.
 
     def on_train_begin(self, logs=None):
-        self._writer = tf.summary.create_file_writer(str(self.folder / "search"))
+        with telling(self.folder):
+            self._writer = tf.summary.create_file_writer(str(self.folder / "search"))
         self._since = time.monotonic()
 
     def on_epoch_end(self, epoch, logs=None):
         self._epoch = epoch
-        with self._writer.as_default(step=epoch):
+        with telling(self.folder), self._writer.as_default(step=epoch):
             for kind, mixed in (("alpha", False), ("weight", True)):
                 for name, values in alphas_by_name(self.model, mixed).items():
                     tf.summary.histogram(f"{kind}/{name}", values[np.isfinite(values)])
@@ -49,12 +51,14 @@ class CellEvents(keras.callbacks.Callback):
                 cost = self.model.supernet.cost_of(found)
                 tf.summary.scalar("found/params", float(cost.params))
                 tf.summary.scalar("found/macs", float(cost.macs))
-        self._draw(_SHARE)
-        self._writer.flush()
+        with telling(self.folder):
+            self._draw(_SHARE)
+            self._writer.flush()
 
     def on_train_end(self, logs=None):
-        self._draw(_SHARE / 2)
-        self._writer.close()
+        with telling(self.folder):
+            self._draw(_SHARE / 2)
+            self._writer.close()
 
     def _draw(self, share: float) -> None:
         began, found = time.monotonic(), self.model.genotype()

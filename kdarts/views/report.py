@@ -13,6 +13,7 @@ import json
 import os
 import pathlib
 from collections.abc import Sequence
+from itertools import zip_longest
 
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
@@ -101,14 +102,14 @@ def _hash(text: str) -> str:
 def run_data(run: Run) -> dict:
     """What the page knows of a run."""
     offset, at, found, spans = 0, [], [], []
-    for part in () if run.parallel else run.parts:
+    for part in run.shown:
         noted = part.found if part.rows and not run.trained else []
         at += [offset + epoch for epoch in range(len(noted))]
         found += noted
         spans.append([offset, part.label])
         offset += len(part.rows)
-    epochs = max((len(part.rows) for part in run.parts), default=0) if run.parallel else offset
-    cost = None if run.parallel else _costs(run)
+    epochs = max(offset, *(len(part.rows) for part in run.parts))
+    cost = _costs(run)
     alpha = alpha_data(run)
     first = alpha["operations"] if alpha and not isinstance(run.final, HyperPath) else []
     names, wins = counts(found, first)
@@ -133,9 +134,9 @@ def run_data(run: Run) -> dict:
 
 
 def _costs(run: Run) -> list | None:
-    """Cost of what was found by epoch, for all parts one after another."""
+    """Cost of what was found by epoch, for all parts that are shown, one after another."""
     each = []
-    for part in run.parts:
+    for part in run.shown:
         cost = costs(part.found[: len(part.rows)], part.setting)
         if cost is None:
             return None
@@ -146,10 +147,12 @@ def _costs(run: Run) -> list | None:
 def _curves(run: Run, cost: list | None, epochs: int) -> list[dict]:
     """The charts: each a key, a title, a unit, and lines of a value or None for each epoch."""
     tables = [(part.label, part.rows) for part in run.parts]
-    if not run.parallel:
-        tables = [("", [dict(row) for part in run.parts for row in part.rows])]
-        for row, one in zip(tables[0][1], cost or [], strict=False):
-            row |= {"params": one and one.params, "macs": one and one.macs}
+    sizes = [{"params": one and one.params, "macs": one and one.macs} for one in cost or []]
+    if run.parallel:
+        tables += [("kept", sizes)] if sizes else []
+    else:
+        rows = [row for part in run.parts for row in part.rows]
+        tables = [("", [row | size for row, size in zip_longest(rows, sizes, fillvalue={})])]
     present = dict.fromkeys(name for _, rows in tables for row in rows for name in row)
     known = {column for _, _, lines in _CURVES.values() for column in lines} | {"epoch", "stage", "seed"}
     more = {name: (name.replace("_", " "), "", {name: name.replace("_", " ")}) for name in present if name not in known}

@@ -23,7 +23,7 @@ def alpha_data(run: Run) -> dict | None:
     """The weights after mixing of each cell, or of each stage of a HyperCuboid.
 
     Args:
-        run: a search; of stages one after another.
+        run: a search.
 
     Returns:
         None without α or without a record of what it stands for. Else `operations`, the names of the columns; `at`, the
@@ -34,15 +34,15 @@ def alpha_data(run: Run) -> dict | None:
     Raises:
         KdartsError: if the record does not fit the arrays.
     """
-    parts = [part for part in run.parts if part.alphas and part.setting and part.found]
-    if not parts or run.parallel:
+    parts = [part for part in run.shown if part.alphas and part.setting and part.found]
+    if not parts:
         return None
     try:
         forms = [_form(part) for part in parts]
         weights = [_weights(part) for part in parts]
         total = sum(array.size for arrays, _ in weights for array in arrays)
-        starts = np.cumsum([0, *(len(part.rows) for part in run.parts)]).tolist()
-        begin = {id(part): start for part, start in zip(run.parts, starts, strict=False)}
+        starts = np.cumsum([0, *(len(part.rows) for part in run.shown)]).tolist()
+        begin = {id(part): start for part, start in zip(run.shown, starts, strict=False)}
         lengths = [(begin[id(part)], len(arrays[0])) for part, (arrays, _) in zip(parts, weights, strict=True)]
         places = [start + epoch for start, length in lengths for epoch in range(length)]
         kept = range(len(places))[:: -max(1, math.ceil(total / MOST_VALUES))][::-1]  # the last one for certain

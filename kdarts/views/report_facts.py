@@ -35,6 +35,9 @@ _FIGURES = {
     "distance": ("distance M to the start", "{:.4f}".format),
     "wall_seconds": ("time", clock),
     "step_ms": ("time of a step", "{:,.0f} ms".format),
+    "data_wait_share": ("part of it spent waiting for images", _PERCENT),
+    "accuracy": ("accuracy of shallow trainings", _PERCENT),
+    "accuracy_sd": ("its standard deviation", _PERCENT),
     "peak_memory_mb": ("most memory", "{:,.0f} MB".format),
     "stopped_by": ("ended by", lambda rule: STOPS.get(rule, str(rule))),
     "path_steps": ("steps of the shared paths", "{:,}".format),
@@ -61,6 +64,8 @@ def state(run: Run) -> str:
     """Whether the run is finished."""
     if run.summary:
         return "finished"
+    if run.stopped:
+        return "stopped: " + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in run.stopped.items())
     done, whole = sum(len(part.rows) for part in run.parts), run.parts[-1].setting.get("epochs")
     if len(run.parts) > 1 or run.parts[0].label:
         return f"unfinished, {run.parts[-1].label}: {len(run.parts[-1].rows)} epochs of it so far"

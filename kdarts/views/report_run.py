@@ -5,14 +5,14 @@ import json
 import math
 import os
 import pathlib
-import zipfile
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.found import Found, found_from_json, load_found
-from kdarts.run.files import read_json
+from kdarts.run.divergence import RECORD
+from kdarts.run.files import read_arrays, read_json
 from kdarts.run.workdir import Workdir
 
 Row = dict[str, float | None]
@@ -48,8 +48,10 @@ class Run:
     Attributes:
         name: for the reader; of several runs each has another.
         parts: one or more; in `parallel` seeds beside one another, else stages one after another.
+        shown: those whose α and genotypes are: the stages, or of several seeds the kept one, if there is one yet.
         flags: how it was started.
         summary: of the whole; empty while it is unfinished.
+        stopped: why it was stopped; empty where it was not.
         final: the genotype or path of the whole; None before the first epoch.
         candidates, family: of DARTS-PD, rows as text.
     """
@@ -57,8 +59,10 @@ class Run:
     name: str
     parts: list[Part]
     parallel: bool
+    shown: list[Part]
     flags: dict[str, str]
     summary: dict
+    stopped: dict
     final: Found | None
     candidates: list[dict[str, str]]
     family: list[dict[str, str]]
@@ -80,16 +84,20 @@ def read_run(path: str | os.PathLike) -> Run:
         raise KdartsError(f"workdir {str(path)!r} {'is a file' if folder.exists() else 'does not exist'}")
     kind = next((kind for kind in ("stages", "seeds") if (folder / kind).is_dir()), "")
     inner = [p for p in (folder / kind).iterdir() if p.name.isdecimal() and p.is_dir()] if kind else []
-    parts = [_part(p, f"{kind[:-1]} {p.name}") for p in sorted(inner, key=lambda p: int(p.name))]
+    inner = [(p / "search" if (p / "search").is_dir() else p) for p in sorted(inner, key=lambda p: int(p.name))]
+    parts = [_part(p, f"{kind[:-1]} {p.parent.name if p.name == 'search' else p.name}") for p in inner]
     if not parts and not any((folder / name).exists() for name in ("flags.flags", "history.csv")):
         raise KdartsError(f"workdir {str(path)!r} holds no run: neither flags.flags nor history.csv")
-    last = folder / "genotype.json"
+    last, parts, parallel = folder / "genotype.json", parts or [_part(folder)], bool(parts) and kind == "seeds"
+    kept = [_part(folder)] if parallel and (folder / "genotypes.jsonl").exists() else []
     return Run(
         folder.resolve().name or str(folder),
-        parts or [_part(folder)],
-        kind == "seeds",
+        parts,
+        parallel,
+        kept if parallel else parts,
         Workdir(folder).flags(),
         _object(folder / "summary.json"),
+        _object(folder / RECORD),
         load_found(last) if last.exists() else None,
         _table(folder / "candidates.csv"),
         _table(folder / "family" / "family.csv"),
@@ -151,12 +159,8 @@ def _genotypes(path: pathlib.Path) -> list[Found]:
 def _arrays(path: pathlib.Path, axes: int) -> dict[str, np.ndarray]:
     if not path.exists():
         return {}
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            arrays = {name: np.asarray(data[name], np.float64) for name in data.files}
-    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise KdartsError(f"{path}: damaged ({error})") from None
-    wrong = [name for name, array in arrays.items() if array.ndim != axes or not array.size]
+    arrays = read_arrays(path)
+    wrong = [n for n, array in arrays.items() if array.dtype.kind != "f" or array.ndim != axes or not array.size]
     if wrong:
         raise KdartsError(f"{path}: damaged; {wrong[0]!r} has the shape {arrays[wrong[0]].shape}")
-    return arrays
+    return {name: array.astype(np.float64) for name, array in arrays.items()}
