@@ -298,6 +298,20 @@ def test_search_leaves_what_the_readme_says(runs):
         assert {name: alphas[name].shape for name in alphas.files} == {"normal": (1, 5, 8), "reduce": (1, 5, 8)}
 
 
+def test_report_of_a_search_and_a_training(runs, capsys):
+    root, _ = runs
+    page = root / "report.html"
+    assert main(["report", f"--workdir={root}/search", f"{root}/train", f"--to={page}"]) == 0
+    assert capsys.readouterr().out == f"{page}\n"
+    data = json.loads(page.read_text().split('<script type="application/json" id="data">')[1].split("</script>")[0])
+    search, training = data["runs"]
+    assert {"normal cell", "reduction cell"} == {one["title"] for one in search["alpha"]["sets"]}
+    summary = json.loads((root / "search" / "summary.json").read_text())
+    (macs,) = (chart["lines"][0]["values"] for chart in search["curves"] if chart["key"] == "macs")
+    assert macs == [pytest.approx(summary["macs"] / 1e3, rel=1e-4)]
+    assert training["trained"] and training["epochs"] == 2 and training["drawings"]
+
+
 def test_evaluate_prints_the_accuracy_of_training(runs, capsys):
     root, data = runs
     assert main(["evaluate", f"--model={root}/train/model.keras", data]) == 0

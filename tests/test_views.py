@@ -219,7 +219,7 @@ def inside(x, y, box, slack=0.0):
 def test_nothing_overlaps(name, individual):
     genotype = individual if name == "individual" else get_genotype(name)
     for cell, concat in map(genotype.live, range(len(genotype.cells))):
-        layout = drawing._layout(cell, concat)
+        layout = drawing.cell_layout(cell, concat)
         labels = layout.labels[: len(cell)]
         assert None not in labels and not any(layout.labels[len(cell) :])
         boxes = [*layout.nodes.values(), *labels]

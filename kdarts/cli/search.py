@@ -222,6 +222,7 @@ def search_in(workdir, values: flags.FlagValues, method: Method, data, start: Ge
     """
     from kdarts.run.search_run import run_search
     from kdarts.run.stages import run_stages
+    from kdarts.views.events import cell_events
 
     train, valid, mean, std = data
     if method.batch_size > min(len(train), len(valid)):
@@ -259,6 +260,7 @@ def search_in(workdir, values: flags.FlagValues, method: Method, data, start: Ge
         "alternatives": alternatives,
         "about": {"method": method.name, "dataset": values.dataset, "seed": values.seed},
     }
+    choices.setdefault("callbacks", lambda checkpoint, evaluation: cell_events(checkpoint.folder.parent / "events"))
     with limits.refusing(workdir):
         if method.stages:
             return run_stages(make, method, workdir, train, valid, **choices)

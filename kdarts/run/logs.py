@@ -22,28 +22,30 @@ def loggers(folder) -> list[keras.callbacks.Callback]:
     return [Events(str(folder), write_graph=False)]
 
 
+@contextlib.contextmanager
+def telling(folder):
+    """Around what writes events: raises `KdartsError` naming their folder where the system refuses."""
+    try:
+        yield
+    except (OSError, tf.errors.OpError) as error:
+        raise KdartsError(f"{folder}: cannot be written ({error})") from None
+
+
 class Events(keras.callbacks.TensorBoard):
     """TensorBoard's, which names its folder where the system refuses to write, as on a full disk."""
 
-    @contextlib.contextmanager
-    def _told(self):
-        try:
-            yield
-        except (OSError, tf.errors.OpError) as error:
-            raise KdartsError(f"{self.log_dir}: cannot be written ({error})") from None
-
     def set_model(self, model):
-        with self._told():
+        with telling(self.log_dir):
             super().set_model(model)
 
     def on_epoch_end(self, epoch, logs=None):
-        with self._told():
+        with telling(self.log_dir):
             super().on_epoch_end(epoch, logs)
 
     def on_test_end(self, logs=None):
-        with self._told():
+        with telling(self.log_dir):
             super().on_test_end(logs)
 
     def on_train_end(self, logs=None):
-        with self._told():
+        with telling(self.log_dir):
             super().on_train_end(logs)

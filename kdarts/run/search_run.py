@@ -14,6 +14,7 @@ from kdarts.run.forecast import forecast
 from kdarts.run.logs import loggers
 from kdarts.run.loop import run_epochs
 from kdarts.run.search_record import SearchRecord, StopRule, WriteFiles
+from kdarts.run.setting import setting_of
 from kdarts.run.step import Step
 from kdarts.run.strategy import evaluate
 from kdarts.run.timing import Progress, StepTime, peak_memory_mb
@@ -73,6 +74,7 @@ def run_search(
     record = SearchRecord(workdir, checkpoint)
     first_step = checkpoint.restore()
     record.write()
+    write_json(workdir / "setting.json", setting_of(search))
     evaluation = pipeline.eval_dataset(valid, method.batch_size, mean, std)
     more = callbacks(checkpoint, evaluation)
     step, clock, epochs = Step(search), StepTime(), method.pretrain_epochs + method.epochs

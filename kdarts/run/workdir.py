@@ -29,6 +29,10 @@ class Workdir:
     def __truediv__(self, name: str) -> pathlib.Path:
         return self.path / name
 
+    def flags(self) -> dict[str, str]:
+        """The flags that its run was started with; none before it was. Raises `KdartsError` if they are damaged."""
+        return self._flags() or {}
+
     def check(self, flags: dict[str, str]) -> None:
         """Refuses a folder that belongs to another run, before anything in it is changed.
 

@@ -19,7 +19,7 @@ FORMATS = (*house.FORMATS, "dot")
 
 
 @dataclass(frozen=True)
-class _Look:
+class Look:
     """How something is drawn: the label's or node's fill, its line, and the line's width in points."""
 
     name: str
@@ -28,21 +28,24 @@ class _Look:
     width: float = 1.3
 
 
-# The fills differ in lightness, so that they do in greyscale too.
-_FAMILIES = {
-    "separable": _Look("separable convolution", "#173f6e", "#173f6e"),
-    "dilated": _Look("dilated convolution", "#d9752b", "#c25f16"),
-    "convolution": _Look("other convolution", "#8d63ad", "#8d63ad"),
-    "pooling": _Look("pooling", "#a9dcb4", "#4c9a63"),
-    "skip": _Look("skip connection", "#ffffff", "#7d7d7d", 0.9),
-    "other": _Look("other operation", "#e3e3e3", "#9a9a9a"),
+FAMILIES = {
+    "separable": Look("separable convolution", "#173f6e", "#173f6e"),
+    "dilated": Look("dilated convolution", "#d9752b", "#c25f16"),
+    "convolution": Look("other convolution", "#8d63ad", "#8d63ad"),
+    "pooling": Look("pooling", "#a9dcb4", "#4c9a63"),
+    "skip": Look("skip connection", "#ffffff", "#7d7d7d", 0.9),
+    "other": Look("other operation", "#e3e3e3", "#9a9a9a"),
 }
-_NODES = {
-    "input": _Look("input", "#ffe08a", "#8a6d14", 0.9),
-    "node": _Look("node (sum)", "#a3b8d0", "#3d5573", 0.9),
-    "output": _Look("output", "#3c3c3c", "#3c3c3c", 0.9),
+"""How an operation is drawn, by its `family`; the fills differ in lightness, so that they do in greyscale too."""
+
+NODES = {
+    "input": Look("input", "#ffe08a", "#8a6d14", 0.9),
+    "node": Look("node (sum)", "#a3b8d0", "#3d5573", 0.9),
+    "output": Look("output", "#3c3c3c", "#3c3c3c", 0.9),
 }
-_CONCAT = _Look("concatenation", "", "#6b6b6b", 0.9)
+"""How a node is drawn."""
+
+_CONCAT = Look("concatenation", "", "#6b6b6b", 0.9)
 _INPUT_NAMES = ("c_{k-2}", "c_{k-1}")
 _OUTPUT_NAME = "c_k"
 _OUTPUT = "output"
@@ -89,7 +92,7 @@ def to_dot(genotype: Genotype) -> str:
             label = _quoted(_node_name(node))
             lines.append(f'    "{index}/{node}" [label={label}, fillcolor="{look.fill}"{font}];')
         for operation, target, source in cell:
-            colour = _FAMILIES[family(operation)].line
+            colour = FAMILIES[family(operation)].line
             label = _quoted(operation)
             lines.append(f'    "{index}/{source}" -> "{index}/{target}" [label={label}, color="{colour}"];')
         lines += [f'    "{index}/{node}" -> "{index}/{_OUTPUT}" [style=dashed];' for node in concat]
@@ -151,19 +154,22 @@ def _node_kinds(cell) -> list:
     return [0, 1, *sorted({target for _, target, _ in cell}), _OUTPUT]
 
 
-def _look_of(node) -> _Look:
-    return _NODES["output" if node == _OUTPUT else "input" if node < 2 else "node"]
+def _look_of(node) -> Look:
+    return NODES["output" if node == _OUTPUT else "input" if node < 2 else "node"]
 
 
 def _node_name(node) -> str:
     return _OUTPUT_NAME if node == _OUTPUT else _INPUT_NAMES[node] if node < 2 else str(node)
 
 
-def _layout(cell, concat) -> Layout:
-    """The layout of one cell; its wires are the cell's edges, then one for each node of `concat`."""
+def cell_layout(cell, concat, starts: int = 24) -> Layout:
+    """The layout of one cell, as of `Genotype.live`; its wires are the cell's edges, then one for each of `concat`.
+
+    `starts` is as of `arrange`.
+    """
     nodes = {node: 0.5 if node in (0, 1) else 0.4 if node == _OUTPUT else _NODE_WIDTH for node in _node_kinds(cell)}
     wires = [Wire(source, target, _label_width(operation)) for operation, target, source in cell]
-    return arrange(nodes, wires + [Wire(node, _OUTPUT) for node in concat], _OUTPUT)
+    return arrange(nodes, wires + [Wire(node, _OUTPUT) for node in concat], _OUTPUT, starts)
 
 
 def _label_width(operation: str) -> float:
@@ -172,7 +178,7 @@ def _label_width(operation: str) -> float:
 
 def _figure(genotype: Genotype, title: str):
     cells = _live_cells(genotype)
-    layouts = [_layout(edges, outputs) for edges, outputs in cells]
+    layouts = [cell_layout(edges, outputs) for edges, outputs in cells]
     gap = 2 * _MARGIN
     tallest = max(layout.height for layout in layouts)
     columns = house.columns_for(len(layouts), max(layout.width for layout in layouts) + gap, tallest + _TITLE + gap)
@@ -207,7 +213,7 @@ def _figure(genotype: Genotype, title: str):
 
 def _draw_cell(axes: Axes, layout: Layout, cell, corner) -> None:
     x, y = corner
-    looks = [_FAMILIES[family(operation)] for operation, _, _ in cell]
+    looks = [FAMILIES[family(operation)] for operation, _, _ in cell]
     looks += [_CONCAT] * (len(layout.routes) - len(cell))
     for route, look in zip(layout.routes, looks, strict=True):
         _line(axes, [(x + a, x + b, y + level) for a, b, level in route], look)
@@ -220,7 +226,7 @@ def _draw_cell(axes: Axes, layout: Layout, cell, corner) -> None:
         _write(axes, x + box.x, y + box.y, text, house.TEXT_SIZE, house.contrast(look.fill), formula=text != name)
 
 
-def _line(axes: Axes, pieces, look: _Look) -> None:
+def _line(axes: Axes, pieces, look: Look) -> None:
     """A smooth line through level `pieces`, with an arrow head at its end."""
     end, level = pieces[-1][1:]
     points, codes = [(pieces[0][0], pieces[0][2])], [Path.MOVETO]
@@ -236,12 +242,12 @@ def _line(axes: Axes, pieces, look: _Look) -> None:
     axes.add_patch(Polygon(tip, closed=True, facecolor=look.line, linewidth=0, zorder=3))
 
 
-def _label(axes: Axes, box: Box, text: str, look: _Look) -> None:
+def _label(axes: Axes, box: Box, text: str, look: Look) -> None:
     _box(axes, box, look, LABEL_HEIGHT / 2.2)
     _write(axes, box.x, box.y, text, house.SMALL_SIZE, house.contrast(look.fill))
 
 
-def _box(axes: Axes, box: Box, look: _Look, rounding: float) -> None:
+def _box(axes: Axes, box: Box, look: Look, rounding: float) -> None:
     corner = (box.x - box.width / 2, box.y - box.height / 2)
     shape = FancyBboxPatch(corner, box.width, box.height, boxstyle=f"round,pad=0,rounding_size={rounding}")
     shape.set(facecolor=look.fill, edgecolor=look.line, linewidth=min(look.width, 0.9), zorder=4)
@@ -253,10 +259,10 @@ def _write(axes: Axes, x, y, text, size, colour=house.INK, weight="normal", form
     axes.text(x, y, text, ha=align, va="center_baseline", parse_math=formula, **look)
 
 
-def _legend_rows(genotype: Genotype, width: float) -> list[list[_Look]]:
+def _legend_rows(genotype: Genotype, width: float) -> list[list[Look]]:
     """What the legend explains, broken into lines of at most `width` inches."""
     used = {family(operation) for edges, _ in _live_cells(genotype) for operation, _, _ in edges}
-    entries = [*_NODES.values(), *(look for name, look in _FAMILIES.items() if name in used), _CONCAT]
+    entries = [*NODES.values(), *(look for name, look in FAMILIES.items() if name in used), _CONCAT]
     count = math.ceil(sum(map(_entry_width, entries)) / width)
     while True:
         size = math.ceil(len(entries) / count)
@@ -266,14 +272,14 @@ def _legend_rows(genotype: Genotype, width: float) -> list[list[_Look]]:
         count += 1
 
 
-def _entry_width(look: _Look) -> float:
-    return (0.45 if look in _NODES.values() else 0.65) + house.text_width(look.name, house.SMALL_SIZE)
+def _entry_width(look: Look) -> float:
+    return (0.45 if look in NODES.values() else 0.65) + house.text_width(look.name, house.SMALL_SIZE)
 
 
 def _draw_legend(axes: Axes, row, width: float, y: float) -> None:
     x = (width - sum(map(_entry_width, row))) / 2 + 0.1
     for look in row:
-        if look in _NODES.values():
+        if look in NODES.values():
             _box(axes, Box(x + 0.09, y, 0.18, NODE_HEIGHT / 2), look, 0.04)
         else:
             _line(axes, [(x, x + 0.19, y), (x + 0.19, x + 0.38, y)], look)

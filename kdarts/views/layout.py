@@ -82,13 +82,14 @@ class _Item:
         return self.ports[id(other)]
 
 
-def arrange(nodes: Mapping[Hashable, float], wires: Sequence[Wire], last: Hashable) -> Layout:
+def arrange(nodes: Mapping[Hashable, float], wires: Sequence[Wire], last: Hashable, starts: int = 24) -> Layout:
     """Lays out a graph without cycles.
 
     Args:
         nodes: the nodes and their widths in inches, sources before the nodes they lead to.
         wires: the edges; several may join the same two nodes.
         last: the node to stand to the right of all others; none of its wires has a label.
+        starts: beginnings tried for few crossings, at least 1; time grows with them.
 
     Returns:
         The layout; of two nodes without sources the first of `nodes` is on top.
@@ -113,7 +114,7 @@ def arrange(nodes: Mapping[Hashable, float], wires: Sequence[Wire], last: Hashab
         chains.append(chain)
     for item in items.values():
         item.height = max(NODE_HEIGHT, _PORT * max(len(item.before), len(item.after)) + 0.06)
-    columns = _ordered(columns)
+    columns = _ordered(columns, starts)
     if columns[0][0] is not next(iter(items.values())):
         columns = [column[::-1] for column in columns]
     _sort_ports(columns)
@@ -152,10 +153,10 @@ def _crossings(columns) -> int:
     return total
 
 
-def _ordered(columns) -> list[list[_Item]]:
+def _ordered(columns, starts: int) -> list[list[_Item]]:
     """The columns in an order of few crossings: sweeps by the mean of the neighbours, from several beginnings."""
     chance, best, fewest = random.Random(0), columns, (_crossings(columns), float("inf"))
-    for start in range(24):
+    for start in range(starts):
         trial = [column[:] for column in columns]
         if start:
             for column in trial:

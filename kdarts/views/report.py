@@ -1,0 +1,192 @@
+"""One self-contained HTML file about a run, or about several side by side.
+
+The page is `report.html` with `report.css`, the programs `report_*.js` and the data, all inline. Its policy forbids
+whatever is not in the file, by the hashes of the style and the program: nothing is loaded, and no text from a run's
+files can run.
+"""
+
+import base64
+import hashlib
+import html
+import importlib.resources
+import json
+import os
+import pathlib
+from collections.abc import Sequence
+from itertools import zip_longest
+
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
+
+from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.files import write_text
+from kdarts.genotypes.hyper_path import HyperPath
+from kdarts.views.figure import COLOUR_MAP, plain
+from kdarts.views.report_alpha import SCALE, alpha_data
+from kdarts.views.report_cells import costs, counts, drawings, path_data, skips
+from kdarts.views.report_facts import facts, family_data, parts_table
+from kdarts.views.report_run import Run, read_run
+
+_PROGRAM = ("report_page.js", "report_charts.js", "report_cells.js", "report_alpha.js", "report.js")
+
+_CURVES = {
+    "accuracy": ("Accuracy", "%", {"accuracy": "training", "val_accuracy": "validation"}),
+    "loss": ("Loss", "cross-entropy, nats", {"loss": "training", "val_loss": "validation"}),
+    "skip_connects": ("Skip connections", "in the distinct cells", {"skip_connects": "skip connections"}),
+    "distance": ("Distance M to the start", "", {"distance": "distance"}),
+    "contribution": ("Mean contribution of the cells", "cross-entropy, nats", {"contribution": "contribution"}),
+    "params": ("Weights of the network found", "", {"params": "weights"}),
+    "macs": ("MACs of the network found, for an image", "", {"macs": "MACs"}),
+    "learning_rate": ("Learning rate of the weights", "", {"learning_rate": "learning rate"}),
+}
+"""Title, unit and lines of a chart, by its columns of the history; any other column is a chart by itself."""
+
+_FACTORS = {"accuracy": 100, "val_accuracy": 100}
+
+_COUNTS = ("params", "macs")
+"""Charts of large numbers, told in thousands or millions."""
+
+
+def write_report(workdirs: Sequence[str | os.PathLike], path: str | os.PathLike) -> None:
+    """Reads runs and writes a page about them.
+
+    Args:
+        workdirs: one or more, of searches or trainings, finished or not.
+        path: file to write, ending in .html.
+
+    Raises:
+        KdartsError: if there is no workdir, `path` ends otherwise or cannot be written, or as of `read_run`.
+    """
+    if pathlib.Path(path).suffix.lower() not in (".html", ".htm"):
+        raise KdartsError(f"{os.fspath(path)}: a report's file ends in .html")
+    if not workdirs:
+        raise KdartsError("report: needs a workdir")
+    runs = [read_run(workdir) for workdir in workdirs]
+    names = [run.name for run in runs]
+    for run, workdir in zip(runs, workdirs, strict=True):
+        whole = os.fspath(workdir)
+        told = run.name if names.count(run.name) == 1 else whole if len(whole) <= 60 else f"…{whole[-59:]}"
+        run.name = plain(told, 60)
+    write_text(path, page(runs))
+
+
+def page(runs: Sequence[Run]) -> str:
+    """The page about runs, as HTML."""
+    files = importlib.resources.files("kdarts.views")
+    style = files.joinpath("report.css").read_text("utf-8")
+    program = "".join(files.joinpath(name).read_text("utf-8") for name in _PROGRAM)
+    program = f'(function () {{\n"use strict";\n{program}}})();\n'
+    colours = [to_hex(colormaps[COLOUR_MAP](k / 32)) for k in range(33)]
+    told = [run_data(run) for run in runs]
+    _shrink([chart for one in told for chart in one["curves"]])
+    data = {"runs": told, "colours": colours, "scale": SCALE}
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    # So that no text in it can end the element that it stands in.
+    text = text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    title = plain("kdarts: " + ", ".join(run.name for run in runs), 200)
+    parts = {"title": html.escape(title), "style": style, "program": program, "data": text}
+    parts |= {"style_hash": _hash(style), "program_hash": _hash(program)}
+    pieces = files.joinpath("report.html").read_text("utf-8").split("{{")
+    filled = [pieces[0]]
+    for piece in pieces[1:]:
+        name, _, rest = piece.partition("}}")
+        filled += [parts[name], rest]
+    # A lone surrogate, which JSON may hold, has no UTF-8.
+    return "".join(filled).encode("utf-8", "replace").decode("utf-8")
+
+
+def _hash(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
+
+
+def run_data(run: Run) -> dict:
+    """What the page knows of a run."""
+    offset, at, found, spans = 0, [], [], []
+    for part in run.shown:
+        noted = part.found if part.rows and not run.trained else []
+        at += [offset + epoch for epoch in range(len(noted))]
+        found += noted
+        spans.append([offset, part.label])
+        offset += len(part.rows)
+    epochs = max(offset, *(len(part.rows) for part in run.parts))
+    cost = _costs(run)
+    alpha = alpha_data(run)
+    first = alpha["operations"] if alpha and not isinstance(run.final, HyperPath) else []
+    names, wins = counts(found, first)
+    drawn = (found, at) if found else ([run.final], [max(epochs - 1, 0)]) if run.final else ([], [])
+    return {
+        "name": run.name,
+        "trained": run.trained,
+        "facts": facts(run),
+        "flags": sorted(run.flags.items()),
+        "epochs": epochs,
+        "stages": spans if len(spans) > 1 else [],
+        "curves": _curves(run, cost, epochs),
+        "alpha": alpha,
+        "drawings": drawings(*drawn),
+        "path": path_data(*drawn),
+        "wins": {"names": names, "counts": wins, "at": at},
+        "skips": {"counts": skips(found), "at": at},
+        "parts": parts_table(run),
+        "family": family_data(run),
+        "best": drawings([run.final], [0]) if run.family and run.final else None,
+    }
+
+
+def _costs(run: Run) -> list | None:
+    """Cost of what was found by epoch, for all parts that are shown, one after another."""
+    each = []
+    for part in run.shown:
+        cost = costs(part.found[: len(part.rows)], part.setting)
+        if cost is None:
+            return None
+        each += cost + [None] * (len(part.rows) - len(cost))
+    return each
+
+
+def _curves(run: Run, cost: list | None, epochs: int) -> list[dict]:
+    """The charts: each a key, a title, a unit, and lines of a value or None for each epoch."""
+    tables = [(part.label, part.rows) for part in run.parts]
+    sizes = [{"params": one and one.params, "macs": one and one.macs} for one in cost or []]
+    if run.parallel:
+        tables += [("kept", sizes)] if sizes else []
+    else:
+        rows = [row for part in run.parts for row in part.rows]
+        tables = [("", [row | size for row, size in zip_longest(rows, sizes, fillvalue={})])]
+    present = dict.fromkeys(name for _, rows in tables for row in rows for name in row)
+    known = {column for _, _, lines in _CURVES.values() for column in lines} | {"epoch", "stage", "seed"}
+    more = {name: (name.replace("_", " "), "", {name: name.replace("_", " ")}) for name in present if name not in known}
+    charts = []
+    for key, (title, unit, columns) in (_CURVES | more).items():
+        lines = [
+            {
+                "name": f"{name}, {label}" if label else name,
+                "column": column,
+                "kind": name,
+                "part": label,
+                "values": [_rounded(row.get(column), _FACTORS.get(column, 1)) for row in rows],
+            }
+            for column, name in columns.items()
+            if column in present
+            for label, rows in tables
+        ]
+        lines = [line for line in lines if any(value is not None for value in line["values"])]
+        if lines:
+            charts.append({"key": key, "title": title, "unit": unit, "lines": lines})
+    return charts
+
+
+def _shrink(charts: list[dict]) -> None:
+    """Brings counts to thousands or millions, the same for all runs."""
+    for key in _COUNTS:
+        same = [chart for chart in charts if chart["key"] == key]
+        lines = [line for chart in same for line in chart["lines"]]
+        million = max((value or 0 for line in lines for value in line["values"]), default=0) >= 1e6
+        for chart in same:
+            chart["unit"] = "millions" if million else "thousands"
+        for line in lines:
+            line["values"] = [_rounded(value, 1e-6 if million else 1e-3) for value in line["values"]]
+
+
+def _rounded(value: float | None, factor: float) -> float | None:
+    return None if value is None else float(f"{value * factor:.5g}")
