@@ -46,10 +46,11 @@ _SAVED = (
     "kdarts.nets.auxiliary",
     "kdarts.nets.drop_path",
     "kdarts.nets.smoothed_loss",
+    "kdarts.nets.torch_names",
     "kdarts.search.cosine_power",
     "kdarts.search.optimizers",
 )
-"""Modules with classes that a saved network may name; Keras knows a class only once its module is imported."""
+"""Modules that saved networks need: Keras knows a class that a file names only once its module is imported."""
 
 
 class _WithKeras(importlib.abc.MetaPathFinder):

@@ -1,7 +1,6 @@
 """The papers' optimizers: Keras' own differ from them in ways that change a search."""
 
 import keras
-import tensorflow as tf
 from keras import ops
 
 
@@ -33,6 +32,14 @@ class SGD(keras.optimizers.Optimizer):
 
     def update_step(self, gradient, variable, learning_rate):
         buffer = self.buffers[self._get_variable_index(variable)]
+        if keras.backend.backend() != "tensorflow":
+            gradient = ops.cast(gradient, variable.dtype) + self.l2 * variable
+            self.assign(buffer, self.momentum * buffer + gradient)
+            direction = gradient + self.momentum * buffer if self.nesterov else buffer
+            self.assign_sub(variable, ops.cast(learning_rate, variable.dtype) * direction)
+            return
+        import tensorflow as tf  # A trained network goes on under Keras' other backends without it.
+
         # One kernel for buffer and weight: a supernet has hundreds of small weights.
         tf.raw_ops.ResourceApplyMomentum(
             var=variable.handle,
@@ -65,7 +72,7 @@ class SGD(keras.optimizers.Optimizer):
         rate = self.learning_rate
         buffers = self.buffers or [0.0] * len(weights)
         return [
-            w - ops.cast(rate, w.dtype) * self._direction(g, w, tf.cast(b, w.dtype))
+            w - ops.cast(rate, w.dtype) * self._direction(g, w, ops.cast(b, w.dtype))
             for g, w, b in zip(gradients, weights, buffers, strict=True)
         ]
 
