@@ -1,9 +1,11 @@
 """Backbones: levels and strides, weights of a trained network, and what KerasHub makes of them."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
-from conftest import state_dict  # noqa: F401  (starts TensorFlow quietly, first)
+from conftest import ROOT, state_dict  # noqa: F401  (starts TensorFlow quietly, first)
 
 import kdarts
 from kdarts.genotypes.errors import KdartsError
@@ -21,7 +23,7 @@ def _sides(backbone, side=64):
     ("name", "cells", "stem", "levels"),
     [
         ("DARTS_V2", 3, "auto", (2, 3, 4, 5)),
-        ("resnet18", None, "auto", (1, 2, 3, 4, 5)),
+        ("DO-2-ResNet18", None, "auto", (1, 2, 3, 4, 5)),
         ("DARTS_V2", 3, "cifar", (0, 1, 2)),
     ],
 )
@@ -58,14 +60,15 @@ def test_sizes_that_do_not_fit_are_refused():
         kdarts.build_backbone(genotype, (64, 64, 3), 2, 3, stem="imagnet")
 
 
-def test_keras_hub_takes_it():
+def test_keras_hub_takes_it_as_the_page_says():
     models = pytest.importorskip("keras_hub").models
-    encoder = kdarts.build_backbone(kdarts.Genotype.load("DARTS_V1"), channels=2, cells=3)
-    backbone = models.RetinaNetBackbone(encoder, min_level=3, max_level=6, use_p5=True, image_shape=(64, 64, 3))
-    detector = models.RetinaNetObjectDetector(backbone, num_classes=2, pre_logits_num_conv_layers=1)
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "backbone.md").read_text(), re.DOTALL):
+        exec(block, names)
     anchors = 9 * (8 * 8 + 4 * 4 + 2 * 2 + 1)
-    assert detector(_images())["cls_logits"].shape == (2, anchors, 2)
-    again = models.RetinaNetBackbone.from_config(backbone.get_config())
+    assert names["detector"](_images())["cls_logits"].shape == (2, anchors, 3)
+    detector = names["detector"].backbone
+    again = models.RetinaNetBackbone.from_config(detector.get_config())
     assert list(again.pyramid_outputs) == ["P3", "P4", "P5", "P6"]
-    segmenter = models.DeepLabV3Backbone(encoder, "P4", 4, [1, 2], "P2", 8, image_shape=(64, 64, 3))
+    segmenter = models.DeepLabV3Backbone(names["backbone"], "P4", 4, [1, 2], "P2", 8, image_shape=(64, 64, 3))
     assert segmenter(_images()).shape == (2, 64, 64, 256)
