@@ -4,7 +4,7 @@ import time
 
 from absl import flags
 
-from kdarts.cli import axes, options, paths
+from kdarts.cli import axes, options, paths, replicas
 from kdarts.cli.command import Command
 from kdarts.cli.notes import note_gaps
 from kdarts.cli.quiet import start_tensorflow
@@ -39,6 +39,7 @@ def define(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     define_step(values)
+    replicas.define(values)
     text = "of the edges in the picture of α: by the node that they lead to, or by the one that they leave"
     flags.DEFINE_enum("edge_order", "target", ["target", "source"], text, flag_values=values)
     flags.DEFINE_string("workdir", None, "folder of the run; default: runs/DATASET-METHOD", flag_values=values)
@@ -91,7 +92,9 @@ def build(
 
     keras.utils.set_random_seed(values.seed if seed is None else seed)
     if method.space in cuboid_names():
-        search = Search(_hypercuboid(values, method, image_shape, num_classes), method, start)
+        search = Search(
+            _hypercuboid(values, method, image_shape, num_classes), method, start, replicas.together(values)
+        )
         search.compile(jit_compile=values.jit_compile)
         return search
     sharing, cells, space = method.sharing, {}, get_space(method.space)
@@ -124,7 +127,7 @@ def build(
         dtype=values.precision,
         **{"nodes": values.nodes, **cells},
     )
-    search = Search(supernet, method, start)
+    search = Search(supernet, method, start, replicas.together(values))
     search.compile(jit_compile=values.jit_compile)
     return search
 
@@ -151,11 +154,20 @@ def run(values: flags.FlagValues) -> None:
     workdir.check(options.remembered(values, start=start))
     start_tensorflow()
     data = halves(values)
+    with replicas.run_on(values, workdir) as folder:
+        _run(values, method, folder, data, start, began)
+
+
+def _run(values: flags.FlagValues, method: Method, workdir, data, start: Genotype | None, began: float) -> None:
+    """All that follows once the images are there."""
     search, summary = search_in(workdir, values, method, data, start, began=began)
-    found = load_found(workdir / "genotype.json")
-    draw(search, found, workdir, summary["stopped_by"] == "distance", values.edge_order)
+    first = replicas.is_first(values)
+    if first:
+        found = load_found(workdir / "genotype.json")
+        draw(search, found, workdir, summary["stopped_by"] == "distance", values.edge_order)
     if method.paths:
         paths.derive(values, method, search, workdir, data)
+    if method.paths or not first:
         return
     note_gaps(found)
     accuracy, net = summary["valid_accuracy"], search.supernet
@@ -174,6 +186,7 @@ def halves(values: flags.FlagValues) -> tuple:
     from kdarts.run.threads import configure_threads
 
     configure_threads()
+    replicas.strategy(values)  # Several hosts must find one another before anything is computed.
     data = options.load(values, "train")
     sizes = values.train_examples, values.valid_examples
     train, valid = datasets.halves(data, *sizes, values.seed, values.stratified)
@@ -203,8 +216,11 @@ def search_in(workdir, values: flags.FlagValues, method: Method, data, start: Ge
             f"--batch_size={method.batch_size}: allowed is 1 to {min(len(train), len(valid))}, the images of a half"
         )
 
+    replicas.check(values, "--batch_size", method.batch_size)
+
     def make(method: Method, candidates=None, seed: int | None = None):
-        search = build(values, method, train.image_shape, train.num_classes, start, candidates, seed)
+        with replicas.strategy(values).scope():
+            search = build(values, method, train.image_shape, train.num_classes, start, candidates, seed)
         cost = search.supernet.cost()
         print(
             f"{values.dataset} · {method.name} · {method.cells} cells, {method.channels} channels: "

@@ -4,7 +4,7 @@ import time
 
 from absl import flags
 
-from kdarts.cli import networks, options
+from kdarts.cli import networks, options, replicas
 from kdarts.cli.command import Command
 from kdarts.cli.notes import note_gaps
 from kdarts.cli.quiet import start_tensorflow
@@ -56,6 +56,7 @@ def define(values: flags.FlagValues) -> None:
     )
     options.define_precision(values)
     flags.DEFINE_bool("jit_compile", False, "compile the step with XLA (for GPUs)", flag_values=values)
+    replicas.define(values)
     flags.DEFINE_string("workdir", None, "folder of the run; default: runs/DATASET-GENOTYPE-train", flag_values=values)
 
 
@@ -71,16 +72,23 @@ def run(values: flags.FlagValues) -> None:
     genotype = load_found(values.genotype)
     networks.check(values, genotype)
     sizes = dict(SMALL if values.dataset == "digits" else PAPER)
+    sizes |= {name: values[name].value for name in ("epochs", "batch_size") if values[name].value}
     name = values.dataset.removeprefix("folder:").rstrip("/").rsplit("/", 1)[-1] or "folder"
     workdir = Workdir(values.workdir or f"runs/{name}-{genotype.name or 'found'}-train")
     remembered = options.remembered(values, genotype=genotype)
     workdir.check(remembered)
     start_tensorflow()
-    from kdarts.run.seeds import run_seeds
-
+    replicas.check(values, "--batch_size", sizes["batch_size"])
     data = options.load(values, "train"), options.load(values, "test")
-    sizes |= {name: values[name].value for name in ("epochs", "batch_size") if values[name].value}
     note_gaps(genotype)
+    with replicas.run_on(values, workdir) as folder:
+        _run(values, genotype, sizes, data, folder, remembered, began)
+
+
+def _run(values, genotype, sizes, data, workdir, remembered, began) -> None:
+    """All that follows once the images are there."""
+    from kdarts.run.seeds import run_seeds
+    from kdarts.run.workdir import Workdir
 
     def train_with(seed: int, folder: Workdir) -> dict:
         since = began if values.seeds is None else time.monotonic()
@@ -94,6 +102,8 @@ def run(values: flags.FlagValues) -> None:
         spread = "" if values.seeds == 1 else f" ± {summary['test_accuracy_sd']:.3f}"
         said = f"test accuracy {summary['test_accuracy']:.3f}{spread} ({len(summary['seeds'])} seeds)\n"
         genotype.save(workdir / "genotype.json")
+    if not replicas.is_first(values):
+        return
     model = workdir / "model.keras"
     print(
         f"{said}{model}\nNext: kdarts export --model={model} --format=saved_model --to=saved_models/{workdir.path.name}"
@@ -104,8 +114,10 @@ def _train(values, genotype, sizes, data, seed, workdir, claim, began) -> dict:
     """Trains a genotype's network with one seed in a folder; `claim` is called before anything is written there."""
     import keras
 
+    from kdarts.nets.replicas import synchronize
     from kdarts.nets.smoothed_loss import training_loss
     from kdarts.run import datasets
+    from kdarts.run.strategy import build_rest
     from kdarts.run.train_run import run_training
     from kdarts.search.optimizers import SGD
     from kdarts.search.schedules import get_schedule
@@ -121,13 +133,17 @@ def _train(values, genotype, sizes, data, seed, workdir, claim, began) -> dict:
     keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy(values.precision)
     shape, classes = train.image_shape, train.num_classes
-    network = networks.build(values, genotype, shape, classes, sizes, seed)
-    network.compile(
-        SGD(values.learning_rate, values.momentum, values.l2, global_clipnorm=values.clip or None),
-        training_loss(values.label_smoothing),
-        metrics=["accuracy"],
-        jit_compile=values.jit_compile,
-    )
+    with replicas.strategy(values).scope():
+        network = networks.build(values, genotype, shape, classes, sizes, seed)
+        if replicas.together(values):
+            synchronize(network)
+        network.compile(
+            SGD(values.learning_rate, values.momentum, values.l2, global_clipnorm=values.clip or None),
+            training_loss(values.label_smoothing),
+            metrics=["accuracy"],
+            jit_compile=values.jit_compile,
+        )
+        build_rest(network, classes)
     size = networks.sizes(values, genotype, shape, classes, sizes)
     print(
         f"{values.dataset} · {networks.in_words(size)}, {len(train) // batch_size} steps an epoch",

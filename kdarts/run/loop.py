@@ -3,8 +3,10 @@
 import time
 
 import keras
+import tensorflow as tf
 
 from kdarts.run.logs import verbosity
+from kdarts.run.strategy import evaluate, is_spread, spread, train_on_replicas
 from kdarts.run.timing import StepTime
 
 
@@ -19,6 +21,7 @@ def run_epochs(
     first_step: int = 0,
     validation_data=None,
     validation_freq: int = 1,
+    whole=lambda batch: (),
 ) -> None:
     """Trains a compiled model, calling callbacks as `fit` does.
 
@@ -32,13 +35,15 @@ def run_epochs(
         first_step: counted from the start of the run. Inside an epoch the metrics go on from the state they have.
         validation_data: dataset `(x, y)` to measure on at the end of an epoch, or None.
         validation_freq: epochs between two measurements.
+        whole: as of `spread`, where the model was made in a strategy's scope.
     """
     hooks = keras.callbacks.CallbackList(
         callbacks, add_history=True, model=model, verbose=verbosity(), epochs=epochs, steps=steps
     )
-    iterator = iter(batches)
+    iterator = iter(spread(batches, model.distribute_strategy, whole) if is_spread(model) else batches)
     model.stop_training = False
     model.make_train_function()
+    take = _Step(model)
     hooks.on_train_begin()
     first_epoch, start = divmod(first_step, steps)
     logs: dict = {}
@@ -51,16 +56,31 @@ def run_epochs(
             began = time.perf_counter()
             batch = next(iterator)
             fetched = time.perf_counter()
-            logs = model.train_function([batch])
+            logs = take(batch)
             clock.add(fetched - began, time.perf_counter() - fetched)
             hooks.on_train_batch_end(step, logs)
         start = 0
         results = model.get_metrics_result()
         logs = {name: results.get(name, value) for name, value in logs.items()}
         if validation_data is not None and (epoch + 1) % validation_freq == 0:
-            measured = model.evaluate(validation_data, callbacks=hooks, return_dict=True)
+            measured = evaluate(model, validation_data, callbacks=hooks)
             logs |= {f"val_{name}": value for name, value in measured.items()}
         hooks.on_epoch_end(epoch, logs)
         if model.stop_training:
             break
     hooks.on_train_end(logs)
+
+
+class _Step:
+    """The traced step of a model, made anew when the model's own is."""
+
+    def __init__(self, model: keras.Model):
+        self.model, self._of, self._traced = model, None, None
+
+    def __call__(self, batch) -> dict:
+        if not is_spread(self.model):
+            return self.model.train_function([batch])
+        if self._of is not self.model.train_function:
+            self._of = self.model.train_function
+            self._traced = tf.function(lambda batch: train_on_replicas(self.model, batch), autograph=False)
+        return self._traced(batch)

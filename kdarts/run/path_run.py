@@ -17,6 +17,7 @@ from kdarts.run.files import read_json, write_json, write_table
 from kdarts.run.logs import loggers
 from kdarts.run.loop import run_epochs
 from kdarts.run.search_record import WriteFiles
+from kdarts.run.strategy import is_chief
 from kdarts.run.timing import Progress, StepTime
 from kdarts.run.workdir import Workdir
 from kdarts.search.fair_paths import FairPaths
@@ -43,7 +44,8 @@ def run_paths(
         stem: of the stand-alone networks.
 
     Returns:
-        The family, as of `family_of`; [] in a process that only measures for keras-tuner's chief.
+        The family, as of `family_of`; [] in a process that only measures for keras-tuner's chief, or is not the chief
+        of several hosts.
     """
     method, space = training.method, training.network.space
     began = time.monotonic()
@@ -71,6 +73,7 @@ def run_paths(
                 epochs=epochs,
                 first_step=first_epoch * steps,
                 clock=StepTime(),
+                whole=lambda batch: batch[1],
                 callbacks=[
                     keras.callbacks.LearningRateScheduler(Cosine(method.path_learning_rate, 0.0, epochs)),
                     DropPathSchedule(epochs),
@@ -81,6 +84,8 @@ def run_paths(
                 ],
             )
     write_history()
+    if not is_chief(training.distribute_strategy):
+        return []
     measured_on = pipeline.eval_dataset(valid, method.path_batch_size, mean, std)
     found = _evolve(training, workdir, batches(augmentation, 0), measured_on, seed, stem)
     if found is None:

@@ -11,6 +11,7 @@ from kdarts.run.files import read_json, write_json
 from kdarts.run.logs import loggers
 from kdarts.run.loop import run_epochs
 from kdarts.run.search_record import SearchRecord, StopRule, WriteFiles
+from kdarts.run.strategy import evaluate
 from kdarts.run.timing import Progress, StepTime, peak_memory_mb
 from kdarts.run.workdir import Workdir
 from kdarts.search.random_search import RandomSearch
@@ -110,7 +111,7 @@ def run_search(
     history = checkpoint.records["history"]
     accuracy = history[-1].get("val_accuracy")
     if accuracy is None:
-        accuracy = search.evaluate(evaluation, verbose=0, return_dict=True)["accuracy"]
+        accuracy = evaluate(search, evaluation, verbose=0)["accuracy"]
     net, found = search.supernet, record.write()
     cost = net.cost_of(found)
     summary = {

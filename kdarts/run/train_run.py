@@ -13,6 +13,7 @@ from kdarts.run.files import write_json, write_table
 from kdarts.run.logs import loggers
 from kdarts.run.loop import run_epochs
 from kdarts.run.search_record import WriteFiles
+from kdarts.run.strategy import evaluate
 from kdarts.run.timing import Progress, StepTime, peak_memory_mb
 from kdarts.run.workdir import Workdir
 
@@ -85,7 +86,7 @@ def run_training(
     write_with(workdir / "model.keras", lambda temporary: network.save(temporary))
     # Without what only the training has: smoothed labels, and the metrics' state.
     network.compile(loss=training_loss(), metrics=["accuracy"])
-    result = network.evaluate(pipeline.eval_dataset(test, batch_size, mean, std), verbose=0, return_dict=True)
+    result = evaluate(network, pipeline.eval_dataset(test, batch_size, mean, std), verbose=0)
     summary = {
         **about,
         "epochs": len(checkpoint.records["history"]),
