@@ -91,6 +91,7 @@ def derive(values: flags.FlagValues, method: Method, search, workdir, data: tupl
         cutout=dataclasses.replace(augmentation, cutout=method.path_cutout),
         seed=values.seed,
         stem=values.stem,
+        checkpoint_every=values.checkpoint_every,
     )
     if not family:
         return

@@ -8,6 +8,7 @@ import tempfile
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.run.artifacts import ARTIFACTS
@@ -85,8 +86,8 @@ def export(
         Of each format `path` and `bytes`, and with `images` what `check_served` tells.
 
     Raises:
-        KdartsError: if a format needs a package that is not installed or images that are not given, or if what it
-            answers is not what the network does; what the folder held then stays.
+        KdartsError: if a format needs a package that is not installed or images that are not given, if what it answers
+            is not what the network does, or the system refuses to write; what the folder held then stays.
     """
     folder = pathlib.Path(folder)
     raw = mean is not None if raw is None else raw
@@ -108,6 +109,14 @@ def export(
         normal = np.asarray(images, "float32")
         normal = normal if mean is None else ((normal / 255 - mean) / std).astype("float32")
         expected = serving_model(network).predict(normal, verbose=0)
+    try:
+        return _written(model, formats, folder, about, taken, calibration, images, expected)
+    except (OSError, tf.errors.OpError) as error:
+        raise KdartsError(f"{folder}: cannot be written ({error})") from None
+
+
+def _written(model, formats, folder, about, taken, calibration, images, expected) -> dict[str, dict]:
+    """Writes and compares, as of `export`; `taken` makes of raw images what the model takes, `expected` are logits."""
     folder.mkdir(parents=True, exist_ok=True)
     written = {}
     with tempfile.TemporaryDirectory(dir=folder, prefix=".export.") as temporary:

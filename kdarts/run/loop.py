@@ -1,12 +1,16 @@
 """The training loop of a run: as Keras' `fit`, but it may begin inside an epoch, and it knows what it waits for."""
 
+import contextlib
 import time
 
 import keras
 import tensorflow as tf
 
+from kdarts.genotypes.errors import KdartsError
+from kdarts.run.divergence import Watch
 from kdarts.run.logs import verbosity
-from kdarts.run.strategy import evaluate, is_spread, spread, train_on_replicas
+from kdarts.run.step import Step
+from kdarts.run.strategy import evaluate, is_spread, spread
 from kdarts.run.timing import StepTime
 
 
@@ -19,6 +23,7 @@ def run_epochs(
     callbacks: list,
     clock: StepTime,
     first_step: int = 0,
+    step: Step | None = None,
     validation_data=None,
     validation_freq: int = 1,
     whole=lambda batch: (),
@@ -33,6 +38,7 @@ def run_epochs(
         callbacks: as of `fit`.
         clock: takes down what each step waited for and how long it took.
         first_step: counted from the start of the run. Inside an epoch the metrics go on from the state they have.
+        step: of the model; None: made here.
         validation_data: dataset `(x, y)` to measure on at the end of an epoch, or None.
         validation_freq: epochs between two measurements.
         whole: as of `spread`, where the model was made in a strategy's scope.
@@ -42,8 +48,8 @@ def run_epochs(
     )
     iterator = iter(spread(batches, model.distribute_strategy, whole) if is_spread(model) else batches)
     model.stop_training = False
-    model.make_train_function()
-    take = _Step(model)
+    taken = step or Step(model)
+    watch = next((callback for callback in callbacks if isinstance(callback, Watch)), None)
     hooks.on_train_begin()
     first_epoch, start = divmod(first_step, steps)
     logs: dict = {}
@@ -51,14 +57,15 @@ def run_epochs(
         if start == 0:
             model.reset_metrics()
         hooks.on_epoch_begin(epoch)
-        for step in range(start, steps):
-            hooks.on_train_batch_begin(step)
+        for number in range(start, steps):
+            hooks.on_train_batch_begin(number)
             began = time.perf_counter()
-            batch = next(iterator)
+            batch = _next(iterator)
             fetched = time.perf_counter()
-            logs = take(batch)
+            with watch.over(epoch, number) if watch else contextlib.nullcontext():
+                logs = taken(batch)
             clock.add(fetched - began, time.perf_counter() - fetched)
-            hooks.on_train_batch_end(step, logs)
+            hooks.on_train_batch_end(number, logs)
         start = 0
         results = model.get_metrics_result()
         logs = {name: results.get(name, value) for name, value in logs.items()}
@@ -71,16 +78,8 @@ def run_epochs(
     hooks.on_train_end(logs)
 
 
-class _Step:
-    """The traced step of a model, made anew when the model's own is."""
-
-    def __init__(self, model: keras.Model):
-        self.model, self._of, self._traced = model, None, None
-
-    def __call__(self, batch) -> dict:
-        if not is_spread(self.model):
-            return self.model.train_function([batch])
-        if self._of is not self.model.train_function:
-            self._of = self.model.train_function
-            self._traced = tf.function(lambda batch: train_on_replicas(self.model, batch), autograph=False)
-        return self._traced(batch)
+def _next(iterator):
+    try:
+        return next(iterator)
+    except tf.errors.OpError as error:
+        raise KdartsError(f"the next batch cannot be had: {str(error.message).splitlines()[0]}") from None

@@ -109,26 +109,33 @@ def _part(tensor, number, count: int):
     return tensor[number * size // count : (number + 1) * size // count]
 
 
-def train_on_replicas(model: keras.Model, batch) -> dict:
-    """One training step of a compiled model on all replicas, inside a `tf.function`.
+def replica_step(model: keras.Model):
+    """The training step of a compiled model as one replica takes it, from its part of a batch to its metrics.
 
     Args:
         model: made in the scope of its strategy.
+    """
+    own_step = type(model).train_step is not keras.Model.train_step
+    return model.train_step if own_step or not is_spread(model) else lambda batch: _supervised_step(model, batch)
+
+
+def run_on_replicas(model: keras.Model, step, batch) -> tuple:
+    """Takes a step on all replicas, inside a `tf.function`.
+
+    Args:
+        model: made in the scope of its strategy.
+        step: from a replica's part of a batch to `(metrics, tensors)`.
         batch: of a dataset of `spread`.
 
     Returns:
-        What its metrics have come to, over all replicas.
+        What the metrics have come to, over all replicas, and the first replica's tensors.
     """
-    own_step = type(model).train_step is not keras.Model.train_step
-    step = model.train_step if own_step else lambda batch: _supervised_step(model, batch)
-    return _on_replicas(model, step, batch)
-
-
-def _on_replicas(model, step, batch) -> dict:
-    names = list(model.distribute_strategy.run(step, (batch,)))
+    strategy = model.distribute_strategy
+    metrics, tensors = strategy.run(step, (batch,))
     # Read outside of the replicas, a metric is that of all of them; inside it is each one's own.
     results = model.get_metrics_result()
-    return {name: results[name] for name in names}
+    tensors = tf.nest.map_structure(lambda tensor: strategy.experimental_local_results(tensor)[0], tensors)
+    return {name: results[name] for name in metrics}, tensors
 
 
 def _supervised_step(model: keras.Model, batch) -> dict:
@@ -156,7 +163,9 @@ def evaluate(model: keras.Model, batches: tf.data.Dataset, **options) -> dict:
         return model.evaluate(batches, return_dict=True, **options)
     if model.test_function is None:
         model.test_function = tf.function(
-            lambda batch: _on_replicas(model, model.test_step, batch), autograph=False, reduce_retracing=True
+            lambda batch: run_on_replicas(model, lambda part: (model.test_step(part), ()), batch)[0],
+            autograph=False,
+            reduce_retracing=True,
         )
     model.reset_metrics()
     for batch in spread(batches, model.distribute_strategy):
