@@ -9,7 +9,7 @@ from shapes import CLASSES, draw
 
 import kdarts
 
-EPOCHS, IMAGES = 6, 1500
+EPOCHS, IMAGES = 12, 1500
 keras.utils.set_random_seed(0)
 kdarts.configure_threads()
 images, _, _, masks = draw(IMAGES, seed=1)

@@ -20,12 +20,12 @@ def draw(count: int, most: int = 3, side: int = 64, seed: int = 0):
     masks = np.zeros((count, side, side), "int32")
     y, x = np.mgrid[:side, :side]
     for i in range(count):
-        wanted = rng.integers(1, most + 1)
-        for k in range(wanted):
+        taken = np.zeros((side, side), bool)
+        for k in range(rng.integers(1, most + 1)):
             for _ in range(20):  # tries to find room
                 width, label = rng.integers(16, 33), rng.integers(len(CLASSES))
                 left, top = rng.integers(0, side - width, 2)
-                if not masks[i, top : top + width, left : left + width].any():
+                if not taken[top : top + width, left : left + width].any():
                     break
             else:
                 break
@@ -34,6 +34,7 @@ def draw(count: int, most: int = 3, side: int = 64, seed: int = 0):
             shape = ((u - 0.5) ** 2 + (v - 0.5) ** 2 < 0.25, inside, inside & (abs(u - 0.5) < v / 2))[label]
             masks[i][shape] = label + 1
             images[i][shape] += rng.choice((-1, 1)) * rng.uniform(0.5, 1.5, 3)
+            taken |= inside
             boxes[i, k], labels[i, k] = (left, top, left + width, top + width), label
     return images, boxes, labels, masks
 
