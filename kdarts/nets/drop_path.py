@@ -25,16 +25,8 @@ class DropPath(keras.layers.Layer):
         self.rate = self.add_weight(name="rate", shape=(), initializer=initial, trainable=False, autocast=False)
 
     def mask(self, batch_size):
-        """1 where an example passes, else 0: `[batch_size]`; each replica draws its own."""
-        draw = None
-        if keras.backend.backend() == "tensorflow":  # Replicas are TensorFlow's; the other backends do without it.
-            from kdarts.nets.replicas import own_uniform, replicas
-
-            if replicas() > 1:
-                draw = own_uniform(batch_size, ops.cast(self.seed_generator.next(), "int32"))
-        if draw is None:
-            draw = keras.random.uniform((batch_size,), seed=self.seed_generator)
-        return ops.cast(draw >= self.rate, "float32")
+        """1 where an example passes, else 0: `[batch_size]`."""
+        return ops.cast(keras.random.uniform((batch_size,), seed=self.seed_generator) >= self.rate, "float32")
 
     def call(self, x, training=False):
         if not training:

@@ -4,8 +4,13 @@ Keras leaves this to its optimizers, which sum over the replicas what each has c
 its own. A bilevel step needs the mean earlier: for the step that it takes in thought, and for what it moves α by.
 """
 
+import contextlib
+import contextvars
+
 import keras
 import tensorflow as tf
+
+_together = contextvars.ContextVar("synchronized", default=False)
 
 
 def replicas() -> int:
@@ -34,6 +39,21 @@ def mean_over_replicas(tensors):
     return tf.nest.pack_sequence_as(tensors, flat)
 
 
+@contextlib.contextmanager
+def synchronized(value: bool = True):
+    """Inside it, batch normalisation takes the moments of all replicas' batches together, or each its own."""
+    token = _together.set(value)
+    try:
+        yield
+    finally:
+        _together.reset(token)
+
+
+def is_synchronized() -> bool:
+    """Whether it is now the moments of all replicas' batches."""
+    return _together.get() and replicas() > 1
+
+
 def moments_over_replicas(mean, variance, count):
     """Mean, variance and number of all replicas' values.
 
@@ -59,11 +79,6 @@ def own_seed(seed):
     if replicas() == 1:
         return seed
     return tf.random.fold_in(seed, tf.distribute.get_replica_context().replica_id_in_sync_group)
-
-
-def own_uniform(count, seed):
-    """So many numbers from 0 to 1, `[count]`, that are each replica's own; `seed` as of `own_seed`."""
-    return tf.random.stateless_uniform((count,), own_seed(seed))
 
 
 def counted_once(gradients: list) -> list:
