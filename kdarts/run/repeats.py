@@ -5,8 +5,8 @@ import statistics
 from collections.abc import Callable, Sequence
 
 from kdarts.genotypes.errors import KdartsError
-from kdarts.run.divergence import RECORD
 from kdarts.run.files import read_json, read_summary
+from kdarts.run.workdir import STOPPED
 
 ACCURACY = "held_back_accuracy"
 """What a shallow training is measured by, in its summary."""
@@ -46,7 +46,7 @@ def measured(
 
 def diverged(folder: pathlib.Path) -> bool:
     """Whether the search or the training of a seed has come to nothing but infinities, in its folder."""
-    records = [folder / part / RECORD for part in ("search", "train")]
+    records = [folder / part / STOPPED for part in ("search", "train")]
     return any(read_json(record).get("stopped_by") == "divergence" for record in records if record.exists())
 
 
