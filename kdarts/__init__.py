@@ -11,6 +11,7 @@ _HOMES = {
     "kdarts.genotypes.errors": ["KdartsError"],
     "kdarts.genotypes.genotype": ["Genotype"],
     "kdarts.genotypes.hyper_path": ["HyperPath"],
+    "kdarts.nets.backbone": ["build_backbone"],
     "kdarts.nets.cuboids": ["build_path_network"],
     "kdarts.nets.drop_path": ["DropPathSchedule"],
     "kdarts.nets.hypercuboid": ["HyperCuboid"],
@@ -45,11 +46,13 @@ def __getattr__(name: str):
 _SAVED = (
     "kdarts.nets.auxiliary",
     "kdarts.nets.drop_path",
+    "kdarts.nets.pyramid",
     "kdarts.nets.smoothed_loss",
+    "kdarts.nets.torch_names",
     "kdarts.search.cosine_power",
     "kdarts.search.optimizers",
 )
-"""Modules with classes that a saved network may name; Keras knows a class only once its module is imported."""
+"""Modules that saved networks need: Keras knows a class that a file names only once its module is imported."""
 
 
 class _WithKeras(importlib.abc.MetaPathFinder):

@@ -41,7 +41,9 @@ def test_genotypes_import_no_tensorflow_and_found_networks_no_tensorflow_either(
     light = [ROOT / "nets" / f"{name}.py" for name in ("cost", "cuboid_spaces", "plan", "spaces")]
     for path in [*(ROOT / "genotypes").glob("*.py"), *light]:
         assert not {name.split(".")[0] for name in imports(path)} & HEAVY, path
-    for name in ("layers", "network", "auxiliary", "drop_path", "hyper_network", "parts", "placed", "model_cost"):
+    built = ("layers", "trunk", "network", "backbone", "pyramid", "head", "initializers")
+    plain = (*built, "auxiliary", "drop_path", "smoothed_loss", "torch_names")
+    for name in (*plain, "hyper_network", "parts", "placed", "model_cost"):
         used = {module.split(".")[0] for module in imports(ROOT / "nets" / f"{name}.py")}
         assert "tensorflow" not in used, name
 

@@ -65,7 +65,8 @@ def _every_second(x, name):
 
 
 def _reduce(x, filters, names):
-    height, width, channels = x.shape[1:]
+    # A side that is not known is even: a backbone takes no others.
+    height, width, channels = (side or 0 for side in x.shape[1:])
     shifted = x
     if height % 2 or width % 2:
         shifted = layers.ZeroPadding2D(((0, height % 2), (0, width % 2)), name=f"{names[1]}.pad")(x)

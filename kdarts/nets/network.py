@@ -1,19 +1,14 @@
 """A genotype as a plain functional Keras model."""
 
-import itertools
-from collections import Counter
-
 import keras
 from keras import layers
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.nets.auxiliary import AuxiliaryNetwork, auxiliary_head
-from kdarts.nets.drop_path import DropPath
 from kdarts.nets.head import make_head
-from kdarts.nets.layers import apply_operation
-from kdarts.nets.operations import adapter, get_operation
-from kdarts.nets.plan import Frame, auxiliary_position, check_input_shape, check_reductions, choose_stem, plan_cells
+from kdarts.nets.plan import Frame, auxiliary_position, check_input_shape, choose_stem
+from kdarts.nets.trunk import Trunk
 
 
 def build_network(
@@ -58,36 +53,17 @@ def build_network(
     input_shape = check_input_shape(input_shape)
     if num_classes < 2:
         raise KdartsError(f"num_classes {num_classes}: needs at least 2")
-    if not 0 <= drop_path < 1:
-        raise KdartsError(f"drop_path {drop_path}: needs 0 <= drop_path < 1")
-    sequence, reductions = genotype.at_depth(cells)
-    reductions = check_reductions(reductions, len(sequence))
     chosen = choose_stem(stem, input_shape)
     frame = frame or Frame()
-    plan = plan_cells(len(sequence), channels, reductions, chosen.halved, frame.widen)
-    for operation in genotype.operations:
-        get_operation(operation, c_mid)
-
+    trunk = Trunk(genotype, channels, cells, drop_path, chosen, seed, frame, c_mid)
+    aux_at = auxiliary_position(trunk.reductions, trunk.cells)
     x = inputs = keras.Input(input_shape, name="image")
-    states = [] if chosen.parts else [x]
-    for name, operation, stride, width in chosen.parts:
-        x = apply_operation(operation, x, int(width * channels), stride, name)
-        states.append(x)
-    s0, s1 = states[0], states[-1]
-    aux_at = auxiliary_position(reductions, len(sequence))
     aux_logits = None
-    individual = genotype.sequence is not None
-    seeds = itertools.repeat(None) if seed is None else itertools.count(seed)
-
-    def drop(x, name):
-        return DropPath(drop_path, next(seeds), name=f"{name}.drop")(x) if drop_path else x
-
-    for position, (cell, index) in enumerate(zip(plan, sequence, strict=True)):
-        found, name = genotype.live(index), f"cells.{position}"
-        s0, s1 = s1, _cell(*found, c_mid, individual, s0, s1, cell, frame.epsilon, name, drop)
-        if auxiliary and position == aux_at:
-            aux_logits = auxiliary_head(s1, num_classes, imagenet=chosen.halved)
-    logits = _classified(s1, frame.head, num_classes)
+    for part in trunk.grow(inputs):
+        x = part.x
+        if auxiliary and part.cell == aux_at:
+            aux_logits = auxiliary_head(x, num_classes, imagenet=chosen.halved)
+    logits = _classified(x, frame.head, num_classes)
     name = genotype.name or "network"
     if auxiliary:
         return AuxiliaryNetwork(inputs, [logits, aux_logits], name=name)
@@ -104,48 +80,3 @@ def _classified(x, head, num_classes):
     for layer in make_head(head, num_classes, x.shape[-1], "float32"):
         x = layer(x)
     return x
-
-
-def _cell(edges, outputs, c_mid, individual, s0, s1, plan, epsilon, name, drop):
-    """One cell: adapt both inputs, sum each node's edges, join the output nodes.
-
-    `drop(x, name)` is drop-path: in DARTS on every edge but identities, in D-DARTS, whose cells are `individual`, on
-    every node's sum.
-    """
-    nodes = {}
-    for number, (halving, x) in enumerate(((plan.after_reduction, s0), (False, s1))):
-        adapt, stride = adapter(halving, epsilon)
-        nodes[number] = apply_operation(adapt, x, plan.filters, stride, f"{name}.preprocess{number}")
-    numbers = _edge_numbers(edges, individual)
-    for node in sorted({to for _, to, _ in edges}):
-        arriving = []
-        for (operation_name, to, source), number in zip(edges, numbers, strict=True):
-            if to != node:
-                continue
-            stride = 2 if plan.reduction and source < 2 else 1
-            operation, path = get_operation(operation_name, c_mid), f"{name}._ops.{number}"
-            edge = apply_operation(operation, nodes[source], plan.filters, stride, path)
-            identity = not operation.layers(stride) and not operation.zero
-            arriving.append(edge if individual or identity else drop(edge, path))
-        path = f"{name}.node{node}"
-        if len(arriving) > 1:
-            nodes[node] = layers.Add(name=path)(arriving)
-        else:
-            # A name for every node of D-DARTS, so that reading weights sees which nodes there are.
-            nodes[node] = layers.Identity(name=path)(arriving[0]) if individual else arriving[0]
-        if individual:
-            nodes[node] = drop(nodes[node], path)
-    joined = [nodes[node] for node in outputs]
-    return layers.Concatenate(name=f"{name}.output")(joined) if len(joined) > 1 else joined[0]
-
-
-def _edge_numbers(edges, individual) -> list[str]:
-    """What the reference codes call the edges: DARTS counts them, D-DARTS says `to.from.k`, the k-th from there."""
-    if not individual:
-        return [str(position) for position in range(len(edges))]
-    seen = Counter()
-    numbers = []
-    for _, to, source in edges:
-        numbers.append(f"{to}.{source}.{seen[to, source]}")
-        seen[to, source] += 1
-    return numbers

@@ -11,8 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from kdarts.genotypes.errors import KdartsError
+from kdarts.run.artifacts import ARTIFACTS
+from kdarts.run.served import check_served
 
-FORMATS = {"saved_model": "saved_model", "litert": "model.tflite", "onnx": "model.onnx"}
+FORMATS = {name: artifact.file for name, artifact in ARTIFACTS.items()}
 """File or folder that each format leaves."""
 
 INPUTS = ("raw", "normalized")
@@ -56,45 +58,94 @@ def _in_float32(network: keras.Model) -> keras.Model:
     return copy
 
 
-def export(network: keras.Model, formats: list[str], folder, mean=None, std=None) -> dict[str, pathlib.Path]:
-    """Writes the network in each format into `folder`.
+def export(
+    network: keras.Model,
+    formats: list[str],
+    folder,
+    mean=None,
+    std=None,
+    *,
+    raw: bool | None = None,
+    class_names=(),
+    images=None,
+    calibration=None,
+) -> dict[str, dict]:
+    """Writes the network in each format into `folder`, once it has answered there as it does here.
 
     Args:
         network: takes normalised images.
         formats: names in `FORMATS`.
         folder: made if need be; a format that is there already is replaced, whole.
-        mean, std: as of `serving_model`.
+        mean, std: of each channel on the scale 0 to 1, by which the training's images were normalised, if known.
+        raw: whether the result takes raw images, 0 to 255, and normalises them itself; None: if `mean` is given.
+        class_names: one for each logit, if known; they travel inside, and so do `mean` and `std`.
+        images: real ones, raw, uint8 `[n, height, width, channels]`, to compare on; None: nothing is compared.
+        calibration: real ones likewise, of the training, which the int8 format needs to measure its activations.
 
     Returns:
-        Path of each format.
+        Of each format `path` and `bytes`, and with `images` what `check_served` tells.
 
     Raises:
-        KdartsError: if a format needs a package that is not installed, or the system refuses to write.
+        KdartsError: if a format needs a package that is not installed or images that are not given, if what it answers
+            is not what the network does, or the system refuses to write; what the folder held then stays.
     """
     folder = pathlib.Path(folder)
-    missing = [n for n in ("onnx", "tf2onnx") if "onnx" in formats and importlib.util.find_spec(n) is None]
-    if missing:
-        raise KdartsError(f"--format=onnx needs {' and '.join(missing)}: pip install 'kdarts[onnx]'")
+    raw = mean is not None if raw is None else raw
+    for name in formats:
+        _check_needs(name, calibration)
+    model = serving_model(network, mean if raw else None, std)
+    about = {"input": "raw" if raw else "normalized", "input_shape": list(model.input_shape[1:])}
+    about |= {"class_names": [str(name) for name in class_names]}
+    if mean is not None:
+        about |= {"mean": [float(m) for m in mean], "std": [float(s) for s in std]}
+
+    def taken(images):
+        """Images as the result takes them."""
+        images = np.asarray(images, "float32")
+        return images if raw or mean is None else ((images / 255 - mean) / std).astype("float32")
+
+    expected = None
+    if images is not None:
+        normal = np.asarray(images, "float32")
+        normal = normal if mean is None else ((normal / 255 - mean) / std).astype("float32")
+        expected = serving_model(network).predict(normal, verbose=0)
     try:
-        return _written(serving_model(network, mean, std), formats, folder)
+        return _written(model, formats, folder, about, taken, calibration, images, expected)
     except (OSError, tf.errors.OpError) as error:
         raise KdartsError(f"{folder}: cannot be written ({error})") from None
 
 
-def _written(model: keras.Model, formats: list[str], folder: pathlib.Path) -> dict[str, pathlib.Path]:
+def _written(model, formats, folder, about, taken, calibration, images, expected) -> dict[str, dict]:
+    """Writes and compares, as of `export`; `taken` makes of raw images what the model takes, `expected` are logits."""
     folder.mkdir(parents=True, exist_ok=True)
     written = {}
     with tempfile.TemporaryDirectory(dir=folder, prefix=".export.") as temporary:
-        for name in formats:
-            made = pathlib.Path(temporary, FORMATS[name])
-            kind = "tf_saved_model" if name == "saved_model" else name
-            signature = [tf.TensorSpec((None, *model.input_shape[1:]), "float32", name="image")]
-            model.export(str(made), format=kind, input_signature=signature, verbose=False)
+        made = {name: pathlib.Path(temporary, FORMATS[name]) for name in formats}
+        for name, path in made.items():
+            ARTIFACTS[name].write(model, path, about, None if calibration is None else taken(calibration))
+            written[name] = {"path": str(folder / FORMATS[name]), "bytes": _size(path)}
+            if images is not None:
+                written[name] |= check_served(name, path, taken(images), expected)
+        for name, path in made.items():
             final = folder / FORMATS[name]
             if final.is_dir():
                 # A folder cannot be replaced in one step: put the old one aside first.
                 os.replace(final, pathlib.Path(temporary, "old"))
                 shutil.rmtree(pathlib.Path(temporary, "old"))
-            os.replace(made, final)
-            written[name] = final
+            os.replace(path, final)
     return written
+
+
+def _check_needs(name: str, calibration) -> None:
+    """Raises `KdartsError` for a format that cannot be written here."""
+    missing = [package for package in ARTIFACTS[name].needs if importlib.util.find_spec(package) is None]
+    if missing:
+        raise KdartsError(f"--format={name} needs {' and '.join(missing)}: pip install 'kdarts[{name}]'")
+    if ARTIFACTS[name].calibrated and calibration is None:
+        raise KdartsError(f"--format={name} needs images of the training to calibrate on: give --dataset")
+
+
+def _size(path: pathlib.Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files)

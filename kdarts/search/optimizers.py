@@ -1,10 +1,15 @@
 """The papers' optimizers: Keras' own differ from them in ways that change a search."""
 
 import keras
-import tensorflow as tf
 from keras import ops
 
-from kdarts.search.finite import note_gradients
+
+def _note(gradients, variables) -> None:
+    """`note_gradients` where the step is TensorFlow's: the other backends do without it."""
+    if keras.backend.backend() == "tensorflow":
+        from kdarts.search.finite import note_gradients
+
+        note_gradients(gradients, variables)
 
 
 @keras.saving.register_keras_serializable("kdarts")
@@ -35,6 +40,14 @@ class SGD(keras.optimizers.Optimizer):
 
     def update_step(self, gradient, variable, learning_rate):
         buffer = self.buffers[self._get_variable_index(variable)]
+        if keras.backend.backend() != "tensorflow":
+            gradient = ops.cast(gradient, variable.dtype) + self.l2 * variable
+            self.assign(buffer, self.momentum * buffer + gradient)
+            direction = gradient + self.momentum * buffer if self.nesterov else buffer
+            self.assign_sub(variable, ops.cast(learning_rate, variable.dtype) * direction)
+            return
+        import tensorflow as tf  # A trained network goes on under Keras' other backends without it.
+
         # One kernel for buffer and weight: a supernet has hundreds of small weights.
         tf.raw_ops.ResourceApplyMomentum(
             var=variable.handle,
@@ -56,7 +69,7 @@ class SGD(keras.optimizers.Optimizer):
         return self.learning_rate * (1 + self.momentum) if self.nesterov else self.learning_rate
 
     def apply(self, grads, trainable_variables=None):
-        note_gradients(grads, trainable_variables or self._trainable_variables)
+        _note(grads, trainable_variables or self._trainable_variables)
         super().apply(grads, trainable_variables)
 
     def virtual_step(self, gradients, weights):
@@ -71,7 +84,7 @@ class SGD(keras.optimizers.Optimizer):
         rate = self.learning_rate
         buffers = self.buffers or [0.0] * len(weights)
         return [
-            w - ops.cast(rate, w.dtype) * self._direction(g, w, tf.cast(b, w.dtype))
+            w - ops.cast(rate, w.dtype) * self._direction(g, w, ops.cast(b, w.dtype))
             for g, w, b in zip(gradients, weights, buffers, strict=True)
         ]
 
@@ -118,7 +131,7 @@ class Adam(keras.optimizers.Optimizer):
         self.assign_sub(variable, rate * mean / (size + self.epsilon))
 
     def apply(self, grads, trainable_variables=None):
-        note_gradients(grads, trainable_variables or self._trainable_variables)
+        _note(grads, trainable_variables or self._trainable_variables)
         super().apply(grads, trainable_variables)
 
     def get_config(self):

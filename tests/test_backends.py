@@ -1,0 +1,82 @@
+"""A trained network under Keras' other backends, in a process that cannot import TensorFlow."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from conftest import ROOT, state_dict  # noqa: F401  (starts TensorFlow quietly, first)
+
+import kdarts
+from kdarts.nets.smoothed_loss import SmoothedCrossentropy
+
+ELSEWHERE = """
+import sys
+
+sys.modules["tensorflow"] = None  # from here on, importing it fails
+import keras
+import kdarts
+import numpy as np
+
+folder = sys.argv[1]
+data = dict(np.load(f"{folder}/data.npz"))
+network = keras.saving.load_model(f"{folder}/model.keras")
+before = network.predict(data["x"], verbose=0)
+losses = network.fit(data["x"], data["y"], batch_size=8, epochs=2, shuffle=False, verbose=0).history["loss"]
+after = network.predict(data["x"], verbose=0)
+network.save(f"{folder}/on.keras")
+for layer in network.layers:
+    if isinstance(layer, kdarts.nets.drop_path.DropPath):
+        layer.rate.assign(0.5)
+first, second = (keras.ops.convert_to_numpy(network(data["x"], training=True)[0]) for _ in range(2))
+np.savez(f"{folder}/{keras.backend.backend()}.npz", before=before, losses=losses, after=after, moved=first - second)
+built = kdarts.build_network(kdarts.Genotype.load("DARTS_V1"), (8, 8, 3), 3, channels=2, cells=1)
+assert built(data["x"]).shape == (16, 3)
+assert sys.modules["tensorflow"] is None
+"""
+"""What a user runs: `import kdarts` is all that Keras needs to know the classes in the file."""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A network with all that kdarts registers, trained for a step, and how it goes on under TensorFlow."""
+    folder = tmp_path_factory.mktemp("trained")
+    rng = np.random.default_rng(0)
+    data = {"x": rng.normal(size=(16, 8, 8, 3)).astype("float32"), "y": np.arange(16) % 3}
+    np.savez(folder / "data.npz", **data)
+    keras.utils.set_random_seed(0)
+    genotype = kdarts.Genotype.load("DARTS_V1")
+    network = kdarts.build_network(genotype, (8, 8, 3), 3, channels=4, cells=2, auxiliary=True, drop_path=0.3)
+    for layer in network.layers:
+        if isinstance(layer, kdarts.nets.drop_path.DropPath):
+            layer.rate.assign(0.0)  # as in a schedule's first epoch: what follows is then the same everywhere
+    optimizer = kdarts.SGD(0.05, nesterov=True, global_clipnorm=5.0)
+    network.compile(optimizer, SmoothedCrossentropy(0.1), metrics=["accuracy"], run_eagerly=True)
+    network.train_on_batch(data["x"], data["y"])
+    network.save(folder / "model.keras")
+    before = network.predict(data["x"], verbose=0)
+    losses = network.fit(data["x"], data["y"], batch_size=8, epochs=2, shuffle=False, verbose=0).history["loss"]
+    return folder, {"before": before, "losses": losses, "after": network.predict(data["x"], verbose=0)}
+
+
+@pytest.mark.parametrize("backend", [pytest.param("jax", marks=pytest.mark.slow), "torch"])  # JAX compiles for long
+def test_a_trained_network_goes_on_elsewhere_without_tensorflow(trained, backend):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    folder, here = trained
+    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", ELSEWHERE, str(folder)]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    with np.load(folder / f"{backend}.npz") as there:
+        np.testing.assert_allclose(there["before"], here["before"], atol=1e-5)
+        np.testing.assert_allclose(there["losses"], here["losses"], rtol=1e-4)
+        np.testing.assert_allclose(there["after"], here["after"], atol=1e-3)
+        assert np.abs(there["moved"]).max() > 0.01  # drop-path draws
+    assert np.abs(here["after"] - here["before"]).max() > 0.1
+    # And back again.
+    back = keras.saving.load_model(folder / "on.keras").predict(np.load(folder / "data.npz")["x"], verbose=0)
+    np.testing.assert_allclose(back, here["after"], atol=1e-3)
