@@ -1,0 +1,118 @@
+"""Every command and every piece of Python in the README and in docs/ works: its flags are flags, and it runs, small."""
+
+import importlib
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+import zlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kdarts.cli.main import VERBS, main
+from kdarts.genotypes.found import load_found
+from kdarts.search.method import get_method
+
+ROOT = pathlib.Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+MEASURED = {"edarts", "sharpdarts"}
+"""Pages of results, whose commands take hours and are tested at other sizes (test_flagfiles, test_edarts_study)."""
+BATCH = ["--epochs=1", "--batch_size=16", "--train_examples=32"]
+PATHS = ["--path_batch_size=16", "--path_epochs=1", "--population=2", "--generations=1", "--calibration_batches=1"]
+
+
+def blocks(page: pathlib.Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def commands(page: pathlib.Path, program: str = "kdarts") -> list[list[str]]:
+    """The words of each command of a page, without the program and what follows a comment sign."""
+    lines = [line for block in blocks(page, "sh") for line in block.replace("\\\n", " ").splitlines()]
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith(f"{program} ")]
+
+
+def small(words: list[str]) -> list[str]:
+    """Flags that make a command a matter of seconds."""
+    verb, given = words[0], dict(word.removeprefix("--").partition("=")[::2] for word in words[1:])
+    if "workdir" not in given and verb in ("search", "train"):
+        folder = f"--workdir=runs/unnamed-{zlib.crc32(' '.join(words).encode())}"
+        return [folder, *small([*words, folder])]
+    if verb == "search":
+        method = get_method(given.get("method", "darts"))
+        if "start" in given:
+            sizes = ["--pretrain_epochs=1", "--stop=epochs"]  # its cells are those of the start
+        elif "stages" in given or method.stages:
+            sizes = ["--nodes=2", "--stages=2:8,2:5:0.4", "--warmup_epochs=0"]
+        else:
+            sizes = ["--cells=2", "--nodes=2"]
+        sizes += PATHS if method.paths else []
+        return [*BATCH, "--valid_examples=16", "--channels=4", *sizes]
+    if verb == "train":
+        found = load_found(given["genotype"])
+        return [*BATCH, "--channels=4", *(["--cells=2"] if getattr(found, "sequence", 0) is None else [])]
+    return []
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder of its own to run commands in, with the project's files and some pictures."""
+    for name in ("flags", "examples", "tools"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    rng = np.random.default_rng(0)
+    for kind in ("cats", "dogs"):
+        for number in range(45):
+            data = tf.io.encode_png(rng.integers(0, 255, (32, 32, 3), np.uint8))
+            (tmp_path / "pictures" / kind).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "pictures" / kind / f"{number}.png").write_bytes(data.numpy())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_flags_of_every_command_exist(page, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for words in commands(page):
+        assert words[0] in VERBS, words
+        importlib.import_module(f"kdarts.cli.{words[0]}").COMMAND.parse(words)
+    for program, *_ in commands(page, "python"):
+        assert (ROOT / program).is_file(), program
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if page.stem not in MEASURED], ids=lambda page: page.stem)
+def test_commands_of_a_page_run_one_after_another(page, place, eagerly, request):
+    for words in commands(page):
+        words = [*words, *small(words)]
+        if "--data_dir=DIR" in words:
+            words[words.index("--data_dir=DIR")] = f"--data_dir={request.getfixturevalue('cifar10_dir')}"
+        assert main(words) == 0, words
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_python_of_a_page_runs(page, place):
+    pieces = blocks(page, "python")
+    if pieces:
+        start = "import keras\nimport kdarts\nkdarts.configure_threads()\n"
+        _python(["-c", start + "\n".join(pieces)], place)
+
+
+@pytest.mark.slow
+def test_the_example_of_a_space_of_ones_own_runs(place):
+    assert len((ROOT / "examples" / "own_space.py").read_text().splitlines()) < 30
+    said = _python(["examples/own_space.py"], place)
+    assert '"conv_3x3"' in said
+    assert float(re.findall(r"accuracy: ([\d.]+)", said)[-1]) > 0.8
+
+
+def _python(arguments, folder) -> str:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, cwd=folder, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
