@@ -10,7 +10,7 @@ import tensorflow as tf
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.genotypes.topology import check_topology, parse_topology
-from kdarts.nets.cost import Cost, network_cost, supernet_cost
+from kdarts.nets.cost import Cost, candidate_costs, network_cost, supernet_cost
 from kdarts.nets.frame import build_chain, make_stems, run_stems
 from kdarts.nets.head import head_inputs, make_head, run_head
 from kdarts.nets.mixture import Mixture
@@ -128,17 +128,12 @@ class Supernet(keras.Model):
         self.offsets = dict(offsets or {})
         self._operations = (*self.space.candidates, *([AUXILIARY_SKIP] if auxiliary_skip else []))
         dtype = self.dtype_policy
+        how = mixing, sampling, partial_channels > 1, candidates, auxiliary_skip, topology, self.offsets
         self.mixture = Mixture(
             max(self.sequence) + 1,
             self.nodes,
             self.space.operations,
-            mixing,
-            sampling,
-            partial_channels > 1,
-            candidates,
-            auxiliary_skip,
-            topology,
-            self.offsets,
+            *how,
             self.space.alpha_scale,
             name="mixture",
             dtype="float64" if dtype.variable_dtype == "float64" else "float32",
@@ -221,10 +216,15 @@ class Supernet(keras.Model):
         """What a summary says of its size."""
         return {"cells": len(self.plan), "channels": self.channels}
 
-    def cost_of(self, genotype: Genotype) -> Cost:
-        """Cost of a genotype's network at the sizes of this supernet."""
+    def cost_of(self, genotype: Genotype, latencies=None) -> Cost:
+        """Cost of a genotype's network at the sizes of this supernet; `latencies` as of `network_cost`."""
         size = self.image_shape, self.num_classes, self.channels, len(self.plan)
-        return network_cost(genotype, *size, self._stem_name, self.frame)
+        return network_cost(genotype, *size, self._stem_name, self.frame, latencies=latencies)
+
+    def candidate_costs(self, latencies=None) -> list[list[list[Cost]]]:
+        """What each candidate costs in such a network: for each cell its edges, for each edge its operations."""
+        cells = self.space.candidates, self.plan, self.edges, self.multiplier
+        return candidate_costs(*cells, self._stem, self.image_shape, self.channels, latencies)
 
     def mixing_weights(self) -> list:
         """α after mixing, `[edges, operations]` each, in the order of `alphas`."""

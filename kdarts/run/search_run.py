@@ -119,6 +119,7 @@ def run_search(
         "valid_accuracy": float(accuracy),
         "params": cost.params,
         "macs": cost.macs,
+        **(search.cost_target.summary(found) if search.cost_target else {}),
         **net.sizes,
         **found.measures(),
         **({"distance": history[-1]["distance"]} if "distance" in history[-1] else {}),

@@ -34,6 +34,9 @@ class Method:
         ablation_sign: "reward" or "paper": what a cell gets that contributes more than its share.
         ablation_margin: the mean contribution, a cross-entropy, must be below minus this for the loss to count.
         ablation_clip: greatest size of a factor in its gradient.
+        target_macs, target_params, target_latency_ms: what the network at the search's own size is to cost (see
+            `cost_target`), one of them; None: whatever it comes to.
+        latency_table: file of measured latencies, for the last of them.
         learning_rate, final_learning_rate, momentum, l2, clip: of the weights' SGD.
         schedule: how that rate falls: "cosine" (half of one) or "cosine_power" (see `CosinePower`); power: its p.
         learning_rate_warmup: epochs in which it climbs to its first value; 0: none.
@@ -92,6 +95,10 @@ class Method:
     ablation_sign: str = "reward"
     ablation_margin: float = 0.02
     ablation_clip: float = 5.0
+    target_macs: float | None = None
+    target_params: float | None = None
+    target_latency_ms: float | None = None
+    latency_table: str = ""
     learning_rate: float = 0.025
     final_learning_rate: float = 0.001
     schedule: str = "cosine"
