@@ -88,7 +88,10 @@ AXES = {
     "pretrain_epochs": "epochs before those, in which the weights alone are trained",
     "warmup_epochs": "first of the epochs, in which the weights alone are trained; in proportion to epochs",
     "skip_dropout": "highest rate of the dropout on skip connections; it decays while α moves",
-    "stop": "what may end the search early: epochs (nothing), distance (to --start, once stable), skips or ranking",
+    "watch_hessian": "epochs between measurements of the dominant eigenvalue of α's Hessian; 0: none",
+    "stop": "what may end the search early: epochs (nothing), distance (to --start, once stable), skips, ranking or "
+    "eigenvalue (of the Hessian, once it grows too fast)",
+    "stop_ratio": "the eigenvalue before, as a share of what it is now, below which it grows too fast",
     "stop_skips": "skip connections of a cell that end the search, with --stop=skips",
     "samples": "random genotypes that are compared at the end, of which the best is found; 0: α says",
     "stop_from": "first epoch that counts for the stop rule",
@@ -119,7 +122,7 @@ AXES = {
 
 _FROM_ZERO = {
     *("learning_rate_warmup", "max_skips", "path_cutout", "paths"),
-    *("pretrain_epochs", "samples", "stop_from", "warmup_epochs"),
+    *("pretrain_epochs", "samples", "stop_from", "warmup_epochs", "watch_hessian"),
 }
 
 

@@ -13,6 +13,7 @@ from kdarts.run.loop import run_epochs
 from kdarts.run.search_record import SearchRecord, StopRule, WriteFiles
 from kdarts.run.timing import Progress, StepTime, peak_memory_mb
 from kdarts.run.workdir import Workdir
+from kdarts.search.collapse import HessianWatch, watched_every
 from kdarts.search.random_search import RandomSearch
 from kdarts.search.schedules import ArchitectureRate, Cosine, Pretraining, SearchProgress, get_schedule
 from kdarts.search.search import Search, without_graph_rewriting
@@ -77,6 +78,7 @@ def run_search(
         dropout = SkipDropout(method.skip_dropout, method.epochs, method.warmup_epochs, method.pretrain_epochs)
         arch_final = method.arch_final_learning_rate
         arch_final = method.arch_learning_rate if arch_final is None else arch_final
+        watch = watched_every(method)
         checkpoint.records["seconds"] += time.monotonic() - began
         run_epochs(
             search,
@@ -95,6 +97,7 @@ def run_search(
                 SkipDropoutRate(dropout),
                 SearchProgress(*length),
                 RandomSearch(method.samples, evaluation, epochs, seed),
+                *([HessianWatch(watch, evaluation)] if watch else []),
                 record,
                 *more,
                 *([StopRule(method, checkpoint)] if method.stop != "epochs" else []),
@@ -108,7 +111,7 @@ def run_search(
         print(f"finished before, after {first_epoch} epochs", flush=True)
         return read_json(workdir / "summary.json")
     history = checkpoint.records["history"]
-    accuracy = history[-1].get("val_accuracy")
+    accuracy = history[checkpoint.records.get("returned_to", -1)].get("val_accuracy")
     if accuracy is None:
         accuracy = search.evaluate(evaluation, verbose=0, return_dict=True)["accuracy"]
     net, found = search.supernet, record.write()
@@ -127,6 +130,7 @@ def run_search(
         "wall_seconds": checkpoint.records["seconds"],
         "peak_memory_mb": peak_memory_mb(),
         "stopped_by": checkpoint.records.get("stopped_by", "epochs"),
+        **{key: checkpoint.records[key] for key in ("returned_to",) if key in checkpoint.records},
     }
     write_json(workdir / "summary.json", summary)
     return summary

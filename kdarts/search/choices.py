@@ -2,6 +2,7 @@
 
 from kdarts.genotypes.errors import choice
 from kdarts.nets.attention import MODES
+from kdarts.search.collapse import watched_every
 from kdarts.search.method import Method
 from kdarts.search.schedules import get_schedule
 from kdarts.search.zero_one import FORMS
@@ -14,4 +15,5 @@ def check_choices(method: Method) -> None:
     choice("zero_one", method.zero_one, FORMS)
     choice("update", method.update, UPDATES)
     choice("attention_mode", method.attention_mode, MODES)
+    watched_every(method)
     get_schedule(method.schedule, 1.0, 0.0, 1, power=method.power)

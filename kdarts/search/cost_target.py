@@ -12,6 +12,10 @@ network that α stands for now, C, is from the target T. With g = ln(C / T), aft
 so that at κ = 1 the cost pulls as hard as the validation loss, whatever the mixing, the size of α or the unit of the
 cost, and at κ < 0 it pushes. I is the multiplier of the constraint C = T. α spreads about in proportion to its steps,
 so that the same pull moves C ever more slowly: hence 1 / t. Nothing is pulled in a search whose α rests.
+
+C moves in jumps, by whole operations in all cells that share them, and stands beside T for a part of the steps. So the
+end of an epoch settles it: where C is out of the band around T, α moves along −c, the costs of its operations, by the
+least step that brings it in, if one does that is shorter than α's spread; else by the one that brings it nearest.
 """
 
 import keras
@@ -29,8 +33,11 @@ from kdarts.search.path_rules import PATH_RULES
 
 KINDS = ("macs", "params", "latency_ms")
 
-PROPORTIONAL, INTEGRAL, MOST = 4.0, 4.0, 4.0
+PROPORTIONAL, INTEGRAL, MOST = 4.0, 4.0, 2.0
 """K_P, K_I and K: a network of 1.28 times the target's cost is pulled as hard as the validation loss pulls."""
+
+BAND, STRIDES = 0.05, 32
+"""|g| that an epoch may end with, and how many lengths of a step are tried for it, up to α's spread."""
 
 SOFTNESS, LEAST = 0.5, 1e-4
 """τ is so much of the spread of α, and no less than this."""
@@ -201,6 +208,42 @@ class CostTarget(keras.layers.Layer):
         gain = INTEGRAL / tf.maximum(tf.cast(steps, self.integral.dtype), 1)
         self.integral.assign(tf.clip_by_value(self.integral + gain * self.gap(), -MOST, MOST))
 
+    def settle(self, genotype) -> None:
+        """Moves α so that the network costs about what it is to cost, if a small step can do that.
+
+        Args:
+            genotype: function that gives what α stands for.
+        """
+        start, costs = [alpha.numpy() for alpha in self._net.alphas], self._costs_of_alphas()
+        held = self._net.mixture.candidates or [np.ones(a.shape, bool) for a in start]
+        spread = np.concatenate([a[there] for a, there in zip(start, held, strict=True)]).std()
+        best, step = np.log(self.of(genotype()) / self.target), 0.0
+        towards = np.sign(best)
+
+        def take(step):
+            for alpha, value, cost, there in zip(self._net.alphas, start, costs, held, strict=True):
+                alpha.assign(value - towards * step * cost * there)
+
+        for length in [] if abs(best) <= BAND else spread * np.geomspace(0.01, 1, STRIDES):
+            take(length)
+            gap = np.log(self.of(genotype()) / self.target)
+            if abs(gap) < abs(best):
+                best, step = gap, length
+            if abs(gap) <= BAND:
+                break
+        take(step)
+
+    def _costs_of_alphas(self) -> list[np.ndarray]:
+        """The costs in the shapes of α, as shares of the greatest."""
+        span = max(costs.max() for costs in self._costs) or 1.0
+        if isinstance(self._net, HyperCuboid):
+            return [self._costs[0].reshape(self._net.alphas[0].shape) / span]
+        rows, found = [edge_row(*edge) for edge in self._net.edges], []
+        for alpha, costs in zip(self._net.alphas, self._costs, strict=True):
+            found.append(np.zeros(alpha.shape))
+            found[-1][:, self._named] = costs[rows] / span
+        return found
+
     def note(self, found) -> dict[str, float]:
         """Takes in what α stands for, and says of it what an epoch's history holds."""
         cost = self.of(found)
@@ -215,9 +258,11 @@ class CostTarget(keras.layers.Layer):
 
 
 class CostWatch(keras.callbacks.Callback):
-    """Tells a search's target at the end of each epoch what it has found, and the epoch's logs how far it is."""
+    """Settles a search at the end of each epoch in which α moves, and tells the logs how far it is from its target."""
 
     def on_epoch_end(self, epoch, logs=None):
+        if self.model.searching:
+            self.model.cost_target.settle(self.model.genotype)
         noted = self.model.cost_target.note(self.model.genotype())
         if logs is not None:
             logs.update(noted)
