@@ -16,6 +16,7 @@ from kdarts.nets.spaces import get_space
 from kdarts.run.files import read_json, write_arrays, write_json, write_table
 from kdarts.run.search_run import run_search
 from kdarts.run.workdir import Workdir
+from kdarts.search.cost_target import chosen_target
 from kdarts.search.method import Method
 from kdarts.search.progressive import narrow
 from kdarts.search.search import Search
@@ -26,10 +27,11 @@ def check_method(method: Method) -> None:
     """Refuses a method whose stages cannot be run.
 
     Raises:
-        KdartsError: if α would never move in a stage, cells of supernets of different depths would have an α of their
-            own, or as of `check_stages`.
+        KdartsError: if it has a target, which would be of one size, α would never move in a stage, cells of supernets of
+            different depths would have an α of their own, or as of `check_stages`.
     """
     check_stages(method.stages, len(get_space(method.space).operations))
+    chosen_target(method)
     if method.warmup_epochs >= method.epochs:
         raise KdartsError(
             f"warmup_epochs {method.warmup_epochs}: a stage of {method.epochs} epochs needs one in which α moves"

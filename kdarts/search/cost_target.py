@@ -92,8 +92,8 @@ class CostTarget(keras.layers.Layer):
     def __init__(self, supernet, method: Method, genotype):
         super().__init__(name="cost_target", autocast=False, dtype=supernet.alphas[0].dtype)
         self.kind, self.target = chosen_target(method)
-        # Behind a list Keras does not look for layers: these are the search's.
-        self._held = [supernet]
+        # Behind a function Keras finds no layer: the supernet is the search's.
+        self._supernet = lambda: supernet
         self._rule, self._threshold = method.discretization, method.threshold
         self._latencies = Latencies.load(method.latency_table) if method.latency_table else None
         cuboid = isinstance(supernet, HyperCuboid)
@@ -111,7 +111,7 @@ class CostTarget(keras.layers.Layer):
 
     @property
     def _net(self):
-        return self._held[0]
+        return self._supernet()
 
     def _edge_costs(self) -> list[np.ndarray]:
         """For each α what its operations but `none` cost in all its cells, `[edges of a cell, operations]`."""
