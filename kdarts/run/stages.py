@@ -27,7 +27,7 @@ def check_method(method: Method) -> None:
     """Refuses a method whose stages cannot be run.
 
     Raises:
-        KdartsError: if it has a target, which would be of one size, α would never move in a stage, cells of supernets of
+        KdartsError: if it has a target, which is for one size, α would never move in a stage, cells of supernets of
             different depths would have an α of their own, or as of `check_stages`.
     """
     check_stages(method.stages, len(get_space(method.space).operations))
