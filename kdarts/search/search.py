@@ -106,8 +106,7 @@ class Search(keras.Model):
         if self.method.attention_mode == "once":
             self._attend()
         self._contribution = keras.metrics.Mean("contribution") if self.method.ablation_weight else None
-        asked = chosen_target(self.method)
-        self.cost_target = CostTarget(supernet, self.method, self.genotype()) if asked else None
+        self.cost_target = CostTarget(supernet, self.method, self.genotype()) if chosen_target(self.method) else None
         self.built = True
 
     @property
