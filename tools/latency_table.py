@@ -138,9 +138,16 @@ def run(arguments: list[str]) -> None:
     print(f"wrote {to}", flush=True)
 
 
-def main() -> int:
-    """Runs the program; see `exit_code`."""
-    return exit_code("latency_table.py", lambda: run(sys.argv[1:]))
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the program.
+
+    Args:
+        arguments: without the program's name; None: those of this process.
+
+    Returns:
+        As of `exit_code`.
+    """
+    return exit_code("latency_table.py", lambda: run(sys.argv[1:] if arguments is None else arguments))
 
 
 if __name__ == "__main__":
