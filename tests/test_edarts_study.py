@@ -119,12 +119,16 @@ def test_workers_share_a_grid_and_its_second_round_waits(tmp_path):
     assert _finish(_oracle(tmp_path / "grid", ["a", "bb"], then)) == ["last"]
 
 
-def test_a_damaged_trial_is_told(tmp_path):
+def test_a_damaged_trial_is_told_and_measured_again(tmp_path, capsys):
     _finish(_oracle(tmp_path / "grid", ["a", "b"]))
     file = tmp_path / "grid" / "trial_0001" / "trial.json"
     data = json.loads(file.read_text())
-    for change in ("{", json.dumps({**data, "score": "high"}), json.dumps({**data, "hyperparameters": {"values": {}}})):
-        file.write_text(change)
+    file.write_text(json.dumps({**data, "score": 0.99}))
+    assert _finish(_oracle(tmp_path / "grid", ["a", "b"])) == ["b"]
+    assert f"{file}: damaged" in capsys.readouterr().out
+    del data["sha256"]
+    for change in ({"score": "high"}, {"hyperparameters": {"values": {}}}):
+        file.write_text(json.dumps({**data, **change}))
         with pytest.raises(KdartsError, match=r"trial\.json"):
             _oracle(tmp_path / "grid", ["a", "b"])
 

@@ -1,7 +1,9 @@
 """The training of shared paths, their evolution and the family, each on its own; test_resume.py runs them all."""
 
 import csv
+import errno
 import json
+import os
 
 import keras
 import numpy as np
@@ -54,13 +56,13 @@ def test_training_moves_every_weight_in_one_graph_and_goes_on_where_it_was_left(
     traces = []
     step = whole.train_step
     whole.train_step = lambda data: (traces.append(1), step(data))[1]
-    callbacks = [DropPathSchedule(3), Checkpoint(tmp_path, whole)]
+    callbacks = [DropPathSchedule(3), Checkpoint(tmp_path, whole, 3)]
     whole.fit(_data(0, 9), steps_per_epoch=3, epochs=3, verbose=0, callbacks=callbacks)
     assert len(traces) == 1 and whole.network.drop_path.rate.numpy() == pytest.approx(0.2)
     for variable, value in zip(whole.trainable_variables, before, strict=True):
         assert not np.array_equal(variable, value), variable.path
     (tmp_path / "epoch-000003.npz").unlink()
-    assert Checkpoint(tmp_path, resumed).restore() == 2
+    assert Checkpoint(tmp_path, resumed, 3).restore() == 6
     resumed.fit(_data(6, 9), steps_per_epoch=3, initial_epoch=2, epochs=3, verbose=0, callbacks=[DropPathSchedule(3)])
     for one, other in zip(whole.variables, resumed.variables, strict=True):
         np.testing.assert_array_equal(one, other, err_msg=one.path)
@@ -151,14 +153,45 @@ def test_a_killed_evolution_and_one_of_several_workers_come_to_the_same_candidat
     assert shared.measured() == whole.measured() and idle
 
 
-def test_a_damaged_trial_is_told(tmp_path):
-    _run(_oracle(tmp_path / "a"), 2)
+def test_a_damaged_trial_is_told_and_measured_again(tmp_path, capsys):
+    whole = _oracle(tmp_path / "a")
+    _run(whole)
     file = tmp_path / "a" / "trial_01" / "trial.json"
     data = json.loads(file.read_text())
-    for change in ("{", json.dumps({**data, "score": "high"}), json.dumps({**data, "hyperparameters": {"values": {}}})):
+    for change in ("{", json.dumps({**data, "score": 0.99})):
         file.write_text(change)
+        again = _oracle(tmp_path / "a")
+        assert f"{file}: damaged" in capsys.readouterr().out
+        assert len(again.measured()) == 1
+        _run(again)
+        assert again.measured() == whole.measured()
+    del data["sha256"]
+    for change in ({"score": "high"}, {"hyperparameters": {"values": {}}}):
+        file.write_text(json.dumps({**data, **change}))
         with pytest.raises(KdartsError, match=r"trial\.json"):
             _oracle(tmp_path / "a")
+
+
+def test_on_a_full_disk_measuring_ends_and_goes_on_later(tmp_path, monkeypatch):
+    from keras_tuner.errors import FatalError
+
+    whole = _oracle(tmp_path / "whole")
+    _run(whole)
+    oracle = _oracle(tmp_path / "full")
+    _run(oracle, 3)
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        # Of any other error keras-tuner would make a failed trial, and go on without it.
+        with pytest.raises(FatalError, match=r"trial\.json: cannot be written \(No space") as caught:
+            _run(oracle)
+    assert isinstance(caught.value, KdartsError)
+    again = _oracle(tmp_path / "full")
+    _run(again)
+    assert again.measured() == whole.measured()
 
 
 def test_generations_keep_to_the_budget_and_end_with_the_space(tmp_path):

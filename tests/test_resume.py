@@ -37,9 +37,9 @@ def finish(arguments, workdir) -> str:
     return said
 
 
-def kill_after(arguments, workdir, epoch: int, folder: str = "backup") -> None:
-    """Starts the command and kills it as soon as the state of `epoch` epochs is there."""
-    kill_at(f"{folder}/epoch-{epoch:06d}.npz", arguments, workdir)
+def kill_after(arguments, workdir, epoch: int | str, folder: str = "backup") -> None:
+    """Starts the command and kills it as soon as the state of so many epochs, or one called so, is there."""
+    kill_at(f"{folder}/epoch-{epoch if isinstance(epoch, str) else f'{epoch:06d}'}.npz", arguments, workdir)
     assert not (workdir / "summary.json").exists()
 
 
@@ -104,24 +104,28 @@ def test_what_a_kill_left_half_written_is_cleared_away(tmp_path):
         (tmp_path / left / "part").write_text("half")
     (tmp_path / ".notes").write_text("the user's")
     Workdir(tmp_path).claim({"seed": "0"})
-    assert sorted(path.name for path in tmp_path.rglob("*")) == [".notes", "backup", "flags.flags"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == [".notes", "backup", "flags.flags", "flags.flags"]
 
 
-def test_a_killed_training_comes_to_the_same_result(tmp_path):
-    _killed_and_whole(TRAIN, tmp_path, [1, 3], ["history.csv"])
+def test_a_training_killed_within_an_epoch_comes_to_the_same_result(tmp_path):
+    said = _killed_and_whole(TRAIN, tmp_path, ["000000-step-000009", "000003"], ["history.csv"], "--checkpoint_every=3")
+    assert "going on after epoch 3 of 4" in said
 
 
-def _killed_and_whole(arguments, tmp_path, epochs, files):
+def _killed_and_whole(arguments, tmp_path, epochs, files, *more) -> str:
+    """Kills a run after some epochs, or at states called so; `more` are flags that must not matter."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     finish(arguments, whole)
     for epoch in epochs:
-        kill_after(arguments, killed, epoch)
-    assert "going on after epoch" in finish(arguments, killed)
+        kill_after([*arguments, *more], killed, epoch)
+    said = finish(arguments, killed)
+    assert "going on after epoch" in said
     for name in files:
         if name.endswith(".npz"):
             same_state(whole / name, killed / name)
         else:
             assert (whole / name).read_bytes() == (killed / name).read_bytes(), name
-    last = sorted((whole / "backup").iterdir())[-1].name
+    last = sorted((whole / "backup").glob("*.npz"))[-1].name
     same_state(whole / "backup" / last, killed / "backup" / last)
     assert not list(killed.rglob(".*")), "a temporary file was left"
+    return said

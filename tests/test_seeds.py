@@ -8,7 +8,7 @@ from test_resume import finish, kill_at, same_state
 
 from kdarts.cli.main import main
 from kdarts.genotypes.errors import KdartsError
-from kdarts.run.files import write_json, write_table
+from kdarts.run.files import read_arrays, write_arrays, write_json
 from kdarts.run.seeds import combined, run_seeds
 from kdarts.run.workdir import Workdir
 
@@ -35,8 +35,9 @@ def test_only_unfinished_seeds_are_trained(tmp_path):
 
     def train(seed, folder):
         trained.append(seed)
-        write_table(folder / "history.csv", [{"epoch": 0, "accuracy": 0.1 * seed}])
-        (folder / "model.keras").write_bytes(bytes([seed]))
+        rows = [{"epoch": 0, "accuracy": 0.1 * seed}]
+        write_arrays(folder / "backup" / "epoch-000001.npz", {"records": json.dumps({"history": rows, "step": 0})})
+        write_arrays(folder / "model.keras", {"seed": seed})
         if seed == 6 and trained.count(6) == 1:
             raise KeyboardInterrupt
         write_json(folder / "summary.json", _summary(seed, accuracies[seed]))
@@ -46,9 +47,15 @@ def test_only_unfinished_seeds_are_trained(tmp_path):
     assert not (tmp_path / "summary.json").exists()
     assert run_seeds(train, Workdir(tmp_path), [5, 6])["test_accuracy"] == pytest.approx(0.7)
     assert trained == [5, 6, 6]
-    assert (tmp_path / "model.keras").read_bytes() == b"\x05"  # the first seed's, not the best one's
+    assert read_arrays(tmp_path / "model.keras")["seed"] == 5  # not the best one's
     rows = list(csv.DictReader((tmp_path / "history.csv").open()))
     assert [(row["seed"], row["epoch"]) for row in rows] == [("5", "0"), ("6", "0")]
+    for number, name in enumerate(("summary.json", "model.keras", "backup/epoch-000001.npz")):
+        (tmp_path / "seeds" / "1" / name).write_bytes(b"damaged")
+        (tmp_path / "seeds" / "0" / "history.csv").write_bytes(b"damaged")
+        run_seeds(train, Workdir(tmp_path), [5, 6])
+        assert trained[3:] == [6] * (number + 1)
+        assert list(csv.DictReader((tmp_path / "history.csv").open())) == rows
     with pytest.raises(KdartsError, match="at least 1"):
         run_seeds(train, Workdir(tmp_path), [])
 

@@ -74,7 +74,7 @@ def _run(folder, kill=None, built=None):
 
 
 @pytest.mark.slow
-def test_killed_in_any_stage_it_comes_to_the_same_result(eagerly, tmp_path):
+def test_killed_in_any_stage_it_comes_to_the_same_result(eagerly, tmp_path, capsys):
     whole, killed, built = tmp_path / "whole", tmp_path / "killed", []
     search, summary = _run(whole, built=built)
     for place in [(1, 1), (2, 0), (2, 1)]:
@@ -127,9 +127,16 @@ def test_killed_in_any_stage_it_comes_to_the_same_result(eagerly, tmp_path):
     assert "stage" not in summary
 
     # Damage
-    (killed / "stages" / "1" / "candidates.npz").write_bytes(b"x")
-    with pytest.raises(KdartsError, match=r"candidates\.npz: damaged"):
+    for name in ("candidates.npz", "summary.json", "backup/epoch-000002.npz"):
+        (killed / "stages" / "1" / name).write_bytes(b"x")
         _run(killed)
+        assert f"{name}: damaged (checksum)" in capsys.readouterr().out
+        for result in ("genotype.json", "history.csv", "genotypes.jsonl"):
+            assert (whole / result).read_bytes() == (killed / result).read_bytes(), (name, result)
+        for state in ("alphas.npz", "stages/1/candidates.npz", "stages/1/backup/epoch-000002.npz"):
+            same_state(whole / state, killed / state)
+        found = read_json(killed / "stages" / "1" / "summary.json")["valid_accuracy"]
+        assert found == summary["stages"][0]["valid_accuracy"]
 
 
 def test_stages_as_text():

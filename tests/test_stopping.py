@@ -72,7 +72,7 @@ def test_a_rule_sees_every_alpha_and_no_beta(monkeypatch, tmp_path):
     monkeypatch.setitem(RULES, "epochs", lambda so_far, method: seen.append(so_far) or False)
     search = Search(Supernet("darts", (8, 8, 1), 2, channels=4, cells=2, nodes=1, partial_channels=2), "darts")
     search.compile()
-    checkpoint = Checkpoint(tmp_path / "backup", search)
+    checkpoint = Checkpoint(tmp_path / "backup", search, 1)
     for callback in (SearchRecord(tmp_path, checkpoint), StopRule(search.method, checkpoint)):
         callback.set_model(search)
         callback.on_epoch_end(0, {})

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import subprocess
 
 import numpy as np
 import pytest
@@ -185,14 +186,14 @@ def test_the_time_left_goes_by_the_finished_searches(tool, study, finished, tmp_
         started.append(words)
         return type("Finished", (), {"returncode": -9})
 
-    monkeypatch.setattr(tool("kdarts_command").subprocess, "run", fail)
+    monkeypatch.setattr(subprocess, "run", fail)
     assert study.main(arguments) == 1
     out, err = capsys.readouterr()
     assert "run 1 of 3: method=darts seed=0 · finished before" in out
     assert "run 2 of 3: method=fairdarts seed=0 · about 0:01:00 left" in out
     assert "ended with -9; the same command goes on there" in err
     assert len(started) == 1
-    assert started[0][1:4] == ["-m", "kdarts", "search"]
+    assert started[0][1:4] == ["-m", "kdarts.cli.child", "search"]
     assert not (tmp_path / "methods.csv").exists()
 
 

@@ -137,7 +137,8 @@ def run(chosen: argparse.Namespace) -> int:
     import keras_tuner
 
     from kdarts.run.grid_oracle import GridOracle
-    from kdarts.run.trial_oracle import TrialTuner, reports
+    from kdarts.run.trial_files import reports
+    from kdarts.run.trial_oracle import TrialTuner
 
     oracle = GridOracle(names, study.then(chosen))
     measurement = Measurement(study, chosen, folder / "trials", oracle)

@@ -34,7 +34,7 @@ def define(values: flags.FlagValues) -> None:
 
 
 def run(values: flags.FlagValues) -> None:
-    """Times steps on random images, as `fit` runs them; with --update=epoch, those that leave α as it is."""
+    """Times steps on random images, as a run takes them; with --update=epoch, those that leave α as it is."""
     method = axes.chosen_method(values)
     if method.stages:
         method = method.at(method.stages[0])
@@ -83,9 +83,10 @@ def run(values: flags.FlagValues) -> None:
 
 
 def _step(search, shape, values):
-    """The step as `fit` compiles it, on one random batch, and the seconds its trace took."""
+    """The step as a run takes it, on one random batch, and the seconds its trace took."""
     import tensorflow as tf
 
+    from kdarts.run.step import Step
     from kdarts.search.search import loss_scale, without_graph_rewriting
 
     size = search.method.batch_size
@@ -94,12 +95,11 @@ def _step(search, shape, values):
         (generator.normal((size, *shape)), generator.uniform((size,), 0, values.num_classes, tf.int32))
         for _ in range(2)
     )
-    iterator = iter(tf.data.Dataset.from_tensors(halves).repeat())
-    search.make_train_function()
+    taken = Step(search)
 
     def step():
         with without_graph_rewriting():
-            return float(search.train_function(iterator)["loss"])
+            return float(taken(halves)["loss"])
 
     began = time.perf_counter()
     with without_graph_rewriting():

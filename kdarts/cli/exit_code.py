@@ -1,5 +1,6 @@
 """What a program answers with: 0, or a code for what went wrong and one line that says it."""
 
+import errno
 import sys
 from collections.abc import Callable
 
@@ -24,6 +25,11 @@ def exit_code(program: str, run: Callable[[], int | None]) -> int:
     except (KdartsError, flags.Error) as error:
         print(f"{program}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"{program}: {error.filename or 'output'}: cannot be written ({error.strerror})", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
-        print(f"{program}: interrupted; the same command goes on from the last finished epoch", file=sys.stderr)
+        print(f"{program}: interrupted; the same command goes on from the last saved state", file=sys.stderr)
         return 130

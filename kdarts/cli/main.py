@@ -10,7 +10,7 @@ from kdarts.cli.exit_code import exit_code
 from kdarts.genotypes.errors import choice
 
 VERBS = (
-    *("search", "train", "evaluate", "export", "info", "deepen", "distance", "draw", "toy"),
+    *("search", "tune", "train", "evaluate", "export", "info", "deepen", "distance", "draw", "toy"),
     *("bench", "methods", "spaces"),
 )
 

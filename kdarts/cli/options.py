@@ -7,7 +7,7 @@ from absl import flags
 
 from kdarts.genotypes.errors import KdartsError
 
-NEUTRAL = ("help", "workdir", "data_dir", "download")
+NEUTRAL = ("help", "workdir", "data_dir", "download", "checkpoint_every", "data_service", "memory_limit")
 """Flags that do not change what a run comes to; a workdir does not remember them."""
 
 
@@ -103,6 +103,12 @@ def remembered(values: flags.FlagValues, **genotypes) -> dict[str, str]:
             raise KdartsError(f"--{name}={value}: needs a finite number")
         kept[name] = "true" if value is True else "false" if value is False else str(value)
     return kept | {name: fingerprint(genotype) for name, genotype in genotypes.items() if genotype is not None}
+
+
+def define_checkpoint(values: flags.FlagValues) -> None:
+    """`--checkpoint_every`."""
+    text = "steps of an epoch after which the run's state is saved; default: only at the end of each epoch"
+    positive("checkpoint_every", None, text, values)
 
 
 def define_precision(values: flags.FlagValues) -> None:

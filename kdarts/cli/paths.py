@@ -5,7 +5,7 @@ import dataclasses
 
 from absl import flags
 
-from kdarts.cli import options
+from kdarts.cli import options, replicas
 from kdarts.cli.notes import note_gaps
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
@@ -58,25 +58,27 @@ def derive(values: flags.FlagValues, method: Method, search, workdir, data: tupl
         raise KdartsError(
             f"--path_batch_size={method.path_batch_size}: allowed is 1 to {len(train)}, the images of a half"
         )
+    replicas.check(values, "--path_batch_size", method.path_batch_size)
     net = search.supernet
     weights = [np.asarray(w) for w in net.mixture.strengths()]
     reductions = search.genotype().reductions
     space = soft_prune(weights, net.space, method.paths, reductions=reductions, multiplier=net.multiplier)
     space.save(workdir / "paths.json")
     keras.utils.set_random_seed(values.seed)  # Whether the search ran in this process or an earlier one.
-    network = PathNetwork(
-        space,
-        train.image_shape,
-        train.num_classes,
-        channels=method.channels,
-        cells=method.cells,
-        stem=values.stem,
-        drop_path=method.path_drop_path,
-        seed=values.seed,
-        dtype=values.precision,
-    )
-    training = FairTraining(network, method)
-    training.compile(jit_compile=values.jit_compile)
+    with replicas.strategy(values).scope():
+        network = PathNetwork(
+            space,
+            train.image_shape,
+            train.num_classes,
+            channels=method.channels,
+            cells=method.cells,
+            stem=values.stem,
+            drop_path=method.path_drop_path,
+            seed=values.seed,
+            dtype=values.precision,
+        )
+        training = FairTraining(network, method, replicas.together(values))
+        training.compile(jit_compile=values.jit_compile)
     augmentation = options.augmentation(values, train.image_shape)
     family = run_paths(
         training,
@@ -89,6 +91,7 @@ def derive(values: flags.FlagValues, method: Method, search, workdir, data: tupl
         cutout=dataclasses.replace(augmentation, cutout=method.path_cutout),
         seed=values.seed,
         stem=values.stem,
+        checkpoint_every=values.checkpoint_every,
     )
     if not family:
         return

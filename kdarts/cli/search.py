@@ -4,19 +4,27 @@ import time
 
 from absl import flags
 
-from kdarts.cli import axes, options, paths
+from kdarts.cli import axes, limits, options, paths, replicas, seeds
 from kdarts.cli.command import Command
 from kdarts.cli.notes import note_gaps
+from kdarts.cli.pictures import draw
 from kdarts.cli.quiet import start_tensorflow
 from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.found import Found, load_found
+from kdarts.genotypes.found import load_found
 from kdarts.genotypes.genotype import Genotype
 from kdarts.genotypes.hyper_path import HyperPath
 from kdarts.search.method import Method
 
 
 def define(values: flags.FlagValues) -> None:
-    """Its flags: those of the data, one for each of the method's axes, and a few of the run."""
+    """Its flags: those of one search, and of several seeds."""
+    define_one(values)
+    seeds.define(values)
+    flags.DEFINE_string("workdir", None, "folder of the run; default: runs/DATASET-METHOD", flag_values=values)
+
+
+def define_one(values: flags.FlagValues) -> None:
+    """Flags of one search: those of the data, one for each of the method's axes, and a few of the run."""
     flags.DEFINE_string("method", "darts", "how α moves; `kdarts methods` lists them", flag_values=values)
     options.define_dataset(values)
     options.define_augmentation(values)
@@ -39,9 +47,12 @@ def define(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     define_step(values)
+    options.define_checkpoint(values)
+    limits.define_data_service(values)
+    limits.define_memory_limit(values)
+    replicas.define(values)
     text = "of the edges in the picture of α: by the node that they lead to, or by the one that they leave"
     flags.DEFINE_enum("edge_order", "target", ["target", "source"], text, flag_values=values)
-    flags.DEFINE_string("workdir", None, "folder of the run; default: runs/DATASET-METHOD", flag_values=values)
 
 
 def define_step(values: flags.FlagValues) -> None:
@@ -91,7 +102,9 @@ def build(
 
     keras.utils.set_random_seed(values.seed if seed is None else seed)
     if method.space in cuboid_names():
-        search = Search(_hypercuboid(values, method, image_shape, num_classes), method, start)
+        search = Search(
+            _hypercuboid(values, method, image_shape, num_classes), method, start, replicas.together(values)
+        )
         search.compile(jit_compile=values.jit_compile)
         return search
     sharing, cells, space = method.sharing, {}, get_space(method.space)
@@ -124,7 +137,7 @@ def build(
         dtype=values.precision,
         **{"nodes": values.nodes, **cells},
     )
-    search = Search(supernet, method, start)
+    search = Search(supernet, method, start, replicas.together(values))
     search.compile(jit_compile=values.jit_compile)
     return search
 
@@ -149,13 +162,24 @@ def run(values: flags.FlagValues) -> None:
     name = values.dataset.removeprefix("folder:").rstrip("/").rsplit("/", 1)[-1] or "folder"
     workdir = Workdir(values.workdir or f"runs/{name}-{method.name}")
     workdir.check(options.remembered(values, start=start))
+    if values.seeds is not None:
+        return seeds.run(values, method, workdir, options.remembered(values, start=start))
     start_tensorflow()
     data = halves(values)
+    with replicas.run_on(values, workdir) as folder:
+        _run(values, method, folder, data, start, began)
+
+
+def _run(values: flags.FlagValues, method: Method, workdir, data, start: Genotype | None, began: float) -> None:
+    """All that follows once the images are there."""
     search, summary = search_in(workdir, values, method, data, start, began=began)
-    found = load_found(workdir / "genotype.json")
-    draw(search, found, workdir, summary["stopped_by"] == "distance", values.edge_order)
+    first = replicas.is_first(values)
+    if first:
+        found = load_found(workdir / "genotype.json")
+        draw(search, found, workdir, summary["stopped_by"] == "distance", values.edge_order)
     if method.paths:
         paths.derive(values, method, search, workdir, data)
+    if method.paths or not first:
         return
     note_gaps(found)
     accuracy, net = summary["valid_accuracy"], search.supernet
@@ -174,7 +198,9 @@ def halves(values: flags.FlagValues) -> tuple:
     from kdarts.run.threads import configure_threads
 
     configure_threads()
+    replicas.strategy(values)  # Several hosts must find one another before anything is computed.
     data = options.load(values, "train")
+    data = datasets.hold_back(data, values.hold_back)[0] if values.hold_back else data
     sizes = values.train_examples, values.valid_examples
     train, valid = datasets.halves(data, *sizes, values.seed, values.stratified)
     return train, valid, *datasets.statistics(data.images)
@@ -203,19 +229,23 @@ def search_in(workdir, values: flags.FlagValues, method: Method, data, start: Ge
             f"--batch_size={method.batch_size}: allowed is 1 to {min(len(train), len(valid))}, the images of a half"
         )
 
+    replicas.check(values, "--batch_size", method.batch_size)
+
     def make(method: Method, candidates=None, seed: int | None = None):
-        search = build(values, method, train.image_shape, train.num_classes, start, candidates, seed)
-        cost = search.supernet.cost()
-        print(
-            f"{values.dataset} · {method.name} · {method.cells} cells, {method.channels} channels: "
-            f"{cost.params / 1e6:.2f} M weights, {cost.macs / 1e6:.1f} M MACs an image, "
-            f"{len(train) // method.batch_size} steps an epoch",
-            flush=True,
-        )
+        with replicas.strategy(values).scope():
+            search = build(values, method, train.image_shape, train.num_classes, start, candidates, seed)
         if method.warmup_epochs >= method.epochs:
             print(f"note: the warm-up lasts all {method.epochs} epochs, α rests; see --warmup_epochs", flush=True)
         workdir.claim(options.remembered(values, start=start))
         return search
+
+    def alternatives(search) -> dict:
+        def instead(values, method):
+            left = search.supernet.mixture.candidates
+            with replicas.strategy(values).scope():
+                return build(values, method, train.image_shape, train.num_classes, start, left)
+
+        return limits.thriftier(values, search, instead)
 
     choices |= {
         "mean": mean,
@@ -223,46 +253,17 @@ def search_in(workdir, values: flags.FlagValues, method: Method, data, start: Ge
         "augmentation": options.augmentation(values, train.image_shape),
         "seed": values.seed,
         "validate_every": values.validate_every,
+        "checkpoint_every": values.checkpoint_every,
+        "data_service": values.data_service,
+        "memory_limit": limits.megabytes(values),
+        "alternatives": alternatives,
         "about": {"method": method.name, "dataset": values.dataset, "seed": values.seed},
     }
-    if method.stages:
-        return run_stages(make, method, workdir, train, valid, **choices)
-    search = make(method)
-    return search, run_search(search, workdir, train, valid, **choices)
-
-
-def draw(search, found: Found, workdir, stopped: bool, order: str) -> None:
-    """The pictures of a finished search, which found a genotype.
-
-    `stopped` says if its distance to the start ended it; `order` is that of a heat map's edges.
-    """
-    import numpy as np
-
-    from kdarts.run.files import read_column
-    from kdarts.run.search_record import alphas_by_name
-    from kdarts.views.curve import draw_distance
-    from kdarts.views.drawing import draw_genotype
-    from kdarts.views.heatmap import draw_alphas
-
-    if isinstance(found, HyperPath):
-        from kdarts.views.trellis import draw_path, draw_stages
-
-        draw_stages(found.cuboid, search.supernet.path_weights(), workdir / "alphas.png")
-        draw_path(found, workdir / "path.svg", weights=search.supernet.path_weights())
-        return
-    titles = {"normal": "normal cell", "reduce": "reduction cell"}
-    weights = alphas_by_name(search, mixed=True)
-    edges = [f"{source}→{to}" for to, source in search.supernet.edges]
-    named = {titles.get(name, name.replace("_", " ")): weight for name, weight in weights.items()}
-    draw_alphas(named, search.supernet.space.operations, workdir / "alphas.png", edges, order=order)
-    if search.supernet.betas:
-        shares = search.supernet.mixture.shares()
-        shares = {name: np.asarray(share)[:, None] for name, share in zip(named, shares, strict=True)}
-        draw_alphas(shares, ["β"], workdir / "betas.png", edges, label="share", order=order)
-    draw_genotype(found, workdir / "cells.svg")
-    if search.start is not None:
-        distances = read_column(workdir / "history.csv", "distance")
-        draw_distance(distances, workdir / "distance.png", search.method.pretrain_epochs, stopped)
+    with limits.refusing(workdir):
+        if method.stages:
+            return run_stages(make, method, workdir, train, valid, **choices)
+        search = make(method)
+        return search, run_search(search, workdir, train, valid, **choices)
 
 
 COMMAND = Command(

@@ -4,7 +4,7 @@ import time
 
 from absl import flags
 
-from kdarts.cli import networks, options
+from kdarts.cli import limits, networks, options, replicas, shallow
 from kdarts.cli.command import Command
 from kdarts.cli.notes import note_gaps
 from kdarts.cli.quiet import start_tensorflow
@@ -27,6 +27,10 @@ def define(values: flags.FlagValues) -> None:
     options.define_network(values)
     options.positive("epochs", None, f"default: {PAPER['epochs']}; digits: {SMALL['epochs']}", values)
     options.positive("batch_size", None, f"default: {PAPER['batch_size']}; digits: {SMALL['batch_size']}", values)
+    shallow.define_hold_back(
+        values,
+        "part of the train split that is not trained on but measured on, in place of the test images; unset: none",
+    )
     options.positive("train_examples", None, "train on a random draw of so many images; default: all", values)
     flags.DEFINE_float("learning_rate", 0.025, "at the start", 0.0, flag_values=values)
     flags.DEFINE_float("final_learning_rate", 0.0, "at the end", 0.0, flag_values=values)
@@ -55,7 +59,10 @@ def define(values: flags.FlagValues) -> None:
         values,
     )
     options.define_precision(values)
+    options.define_checkpoint(values)
+    limits.define_data_service(values)
     flags.DEFINE_bool("jit_compile", False, "compile the step with XLA (for GPUs)", flag_values=values)
+    replicas.define(values)
     flags.DEFINE_string("workdir", None, "folder of the run; default: runs/DATASET-GENOTYPE-train", flag_values=values)
 
 
@@ -68,44 +75,68 @@ def run(values: flags.FlagValues) -> None:
         raise KdartsError("--genotype is missing: a path, or a name of the zoo such as DARTS_V2")
     if not values.label_smoothing < 1:
         raise KdartsError(f"--label_smoothing={values.label_smoothing}: allowed is 0 to below 1")
+    if values.hold_back and values.seeds is not None:
+        raise KdartsError(f"--hold_back={values.hold_back} with --seeds={values.seeds}: seeds are compared on the test")
     genotype = load_found(values.genotype)
     networks.check(values, genotype)
     sizes = dict(SMALL if values.dataset == "digits" else PAPER)
+    sizes |= {name: values[name].value for name in ("epochs", "batch_size") if values[name].value}
     name = values.dataset.removeprefix("folder:").rstrip("/").rsplit("/", 1)[-1] or "folder"
     workdir = Workdir(values.workdir or f"runs/{name}-{genotype.name or 'found'}-train")
     remembered = options.remembered(values, genotype=genotype)
     workdir.check(remembered)
     start_tensorflow()
+    from kdarts.run import datasets
+
+    replicas.check(values, "--batch_size", sizes["batch_size"])
+    if values.hold_back:
+        data = datasets.hold_back(options.load(values, "train"), values.hold_back)
+    else:
+        data = options.load(values, "train"), options.load(values, "test")
+    note_gaps(genotype)
+    with replicas.run_on(values, workdir) as folder:
+        _run(values, genotype, sizes, data, folder, remembered, began)
+
+
+def _run(values, genotype, sizes, data, workdir, remembered, began) -> None:
+    """All that follows once the images are there."""
     from kdarts.run.seeds import run_seeds
 
-    data = options.load(values, "train"), options.load(values, "test")
-    sizes |= {name: values[name].value for name in ("epochs", "batch_size") if values[name].value}
-    note_gaps(genotype)
-
-    def train_with(seed: int, folder: Workdir) -> dict:
+    def train_with(seed: int, folder) -> dict:
         since = began if values.seeds is None else time.monotonic()
         return _train(values, genotype, sizes, data, seed, folder, lambda: workdir.claim(remembered), since)
 
     if values.seeds is None:
         summary = train_with(values.seed, workdir)
-        said = f"Test accuracy {summary['test_accuracy']:.4f} on {summary['test_examples']} images: "
+        on = _measured_on(values)
+        accuracy, images = summary[f"{on}_accuracy"], summary[f"{on}_examples"]
+        said = f"{on.replace('_', '-').capitalize()} accuracy {accuracy:.4f} on {images} images: "
     else:
         summary = run_seeds(train_with, workdir, range(values.seed, values.seed + values.seeds))
         spread = "" if values.seeds == 1 else f" ± {summary['test_accuracy_sd']:.3f}"
         said = f"test accuracy {summary['test_accuracy']:.3f}{spread} ({len(summary['seeds'])} seeds)\n"
-        genotype.save(workdir / "genotype.json")
+        for folder in (workdir.path, *workdir.path.glob("seeds/*")):
+            genotype.save(folder / "genotype.json")
+    if not replicas.is_first(values):
+        return
     model = workdir / "model.keras"
     print(
         f"{said}{model}\nNext: kdarts export --model={model} --format=saved_model --to=saved_models/{workdir.path.name}"
     )
 
 
+def _measured_on(values) -> str:
+    return "held_back" if values.hold_back else "test"
+
+
 def _train(values, genotype, sizes, data, seed, workdir, claim, began) -> dict:
     """Trains a genotype's network with one seed in a folder; `claim` is called before anything is written there."""
     import keras
 
+    from kdarts.nets.replicas import synchronize
     from kdarts.nets.smoothed_loss import training_loss
     from kdarts.run import datasets
+    from kdarts.run.strategy import build_rest
     from kdarts.run.train_run import run_training
     from kdarts.search.optimizers import SGD
     from kdarts.search.schedules import get_schedule
@@ -121,13 +152,17 @@ def _train(values, genotype, sizes, data, seed, workdir, claim, began) -> dict:
     keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy(values.precision)
     shape, classes = train.image_shape, train.num_classes
-    network = networks.build(values, genotype, shape, classes, sizes, seed)
-    network.compile(
-        SGD(values.learning_rate, values.momentum, values.l2, global_clipnorm=values.clip or None),
-        training_loss(values.label_smoothing),
-        metrics=["accuracy"],
-        jit_compile=values.jit_compile,
-    )
+    with replicas.strategy(values).scope():
+        network = networks.build(values, genotype, shape, classes, sizes, seed)
+        if replicas.together(values):
+            synchronize(network)
+        network.compile(
+            SGD(values.learning_rate, values.momentum, values.l2, global_clipnorm=values.clip or None),
+            training_loss(values.label_smoothing),
+            metrics=["accuracy"],
+            jit_compile=values.jit_compile,
+        )
+        build_rest(network, classes)
     size = networks.sizes(values, genotype, shape, classes, sizes)
     print(
         f"{values.dataset} · {networks.in_words(size)}, {len(train) // batch_size} steps an epoch",
@@ -154,6 +189,9 @@ def _train(values, genotype, sizes, data, seed, workdir, claim, began) -> dict:
             **size,
         },
         began=began,
+        measured_on=_measured_on(values),
+        checkpoint_every=values.checkpoint_every,
+        data_service=values.data_service,
     )
 
 

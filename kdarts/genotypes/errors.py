@@ -1,10 +1,14 @@
-"""The one error that kdarts raises for what a caller got wrong."""
+"""The one error that kdarts raises for what a caller got wrong, and its kind for damaged files."""
 
 import difflib
 
 
 class KdartsError(ValueError):
     """The message is one line: what was given, what is allowed, and where."""
+
+
+class DamageError(KdartsError):
+    """A file that kdarts wrote is not as it was written."""
 
 
 def choice(what: str, given, allowed) -> str:

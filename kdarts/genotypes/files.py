@@ -7,16 +7,20 @@ import tempfile
 from collections.abc import Callable
 
 from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.seals import sealed_json
 
 _UNFINISHED = ".writing"
 
 
-def write_with(path: str | os.PathLike, write: Callable[[pathlib.Path], None]) -> None:
+def write_with(
+    path: str | os.PathLike, write: Callable[[pathlib.Path], None], failures: tuple[type[Exception], ...] = ()
+) -> None:
     """Calls `write` with a temporary name beside `path`, which keeps its suffix, and renames the result.
 
     Args:
         path: file to write; its folder is made if need be.
         write: writes the file whose path it is given.
+        failures: what `write` may raise besides `OSError` when the system refuses, as libraries do on a full disk.
 
     Raises:
         KdartsError: if the system refuses; the message names the path and the reason, and the old file stays.
@@ -30,8 +34,13 @@ def write_with(path: str | os.PathLike, write: Callable[[pathlib.Path], None]) -
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
-    except OSError as error:
-        raise KdartsError(f"{path}: cannot be written ({error.strerror or error})") from None
+    except (OSError, *failures) as error:
+        raise KdartsError(f"{path}: cannot be written ({_reason(error)})") from None
+
+
+def _reason(error: Exception) -> str:
+    number = getattr(error, "errno", None)
+    return os.strerror(number) if number else str(error)
 
 
 def sweep(folder: str | os.PathLike) -> None:
@@ -43,3 +52,8 @@ def sweep(folder: str | os.PathLike) -> None:
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes `text` as UTF-8."""
     write_with(path, lambda temporary: temporary.write_text(text, "utf-8"))
+
+
+def write_sealed(path: str | os.PathLike, text: str) -> None:
+    """Writes the text of a JSON object with its checksum (see `kdarts.genotypes.seals`)."""
+    write_text(path, sealed_json(text))

@@ -6,7 +6,8 @@ import pathlib
 from dataclasses import dataclass, replace
 
 from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.files import write_text
+from kdarts.genotypes.files import write_sealed
+from kdarts.genotypes.seals import unsealed
 
 Edge = tuple[str, int, int]
 """`(operation, to, from)`; nodes 0 and 1 are a cell's inputs, 2 and on its intermediate nodes."""
@@ -157,6 +158,7 @@ class Genotype:
             data = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise KdartsError(f"{where}: not JSON ({error})") from None
+        data = unsealed(data, where)
         if not isinstance(data, dict) or data.get("format") != "kdarts-genotype-1":
             raise KdartsError(f'{where}: not a genotype; its "format" must be "kdarts-genotype-1"')
         unknown = set(data) - {"format", "name", "cells", "concats", "reductions", "sequence"}
@@ -203,8 +205,8 @@ class Genotype:
             raise KdartsError(f"{path}: {error}") from None
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes `to_json` to `path`, atomically."""
-        write_text(path, self.to_json())
+        """Writes `to_json` to `path` with its checksum, atomically."""
+        write_sealed(path, self.to_json())
 
     def at_depth(self, cells: int | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """`(sequence, reductions)` of a network of `cells` cells; None: as many as the genotype says.

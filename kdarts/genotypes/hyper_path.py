@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from kdarts.genotypes.cuboid import Cuboid, Step
 from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.files import write_text
+from kdarts.genotypes.files import write_sealed
+from kdarts.genotypes.seals import unsealed
 
 FORMAT = "kdarts-path-1"
 _KEYS = ("format", "name", "space", "sequence", "states", "choices", "start", "steps")
@@ -77,8 +78,8 @@ class HyperPath:
         return "\n".join([*lines, ",\n".join(f"    {step}" for step in steps), "  ]", "}"]) + "\n"
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes `to_json` to `path`, atomically."""
-        write_text(path, self.to_json())
+        """Writes `to_json` to `path` with its checksum, atomically."""
+        write_sealed(path, self.to_json())
 
     @classmethod
     def from_json(cls, text: str, where: str = "path") -> "HyperPath":
@@ -87,6 +88,7 @@ class HyperPath:
             data = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise KdartsError(f"{where}: not JSON ({error})") from None
+        data = unsealed(data, where)
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise KdartsError(f'{where}: not a path; its "format" must be "{FORMAT}"')
         unknown, missing = set(data) - set(_KEYS), set(_KEYS) - {"name", "space"} - set(data)

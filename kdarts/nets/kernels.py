@@ -12,6 +12,8 @@ import contextvars
 
 import tensorflow as tf
 
+from kdarts.nets.replicas import moments_over_replicas, replicas
+
 DECAY = 0.1
 """Share of the new batch in the running statistics, as in the papers' framework."""
 
@@ -19,6 +21,7 @@ _NARROW = 16
 """With fewer channels oneDNN's pools and their gradients are not the quick ones."""
 
 _twice = contextvars.ContextVar("twice_differentiable", default=False)
+_together = contextvars.ContextVar("synchronized", default=False)
 
 
 @contextlib.contextmanager
@@ -29,6 +32,21 @@ def twice_differentiable():
         yield
     finally:
         _twice.reset(token)
+
+
+@contextlib.contextmanager
+def synchronized(value: bool = True):
+    """Inside it, batch normalisation takes the moments of all replicas' batches together, or each its own."""
+    token = _together.set(value)
+    try:
+        yield
+    finally:
+        _together.reset(token)
+
+
+def is_synchronized() -> bool:
+    """Whether it is now the moments of all replicas' batches."""
+    return _together.get() and replicas() > 1
 
 
 def _grouped(x):
@@ -214,7 +232,7 @@ def normalize(x, scale, offset, mean, variance, training, epsilon=1e-5):
     Returns:
         The normalised tensor and the new running mean and variance (with the unbiased variance, as PyTorch keeps it).
     """
-    if x.dtype == tf.float64 or _twice.get():
+    if x.dtype == tf.float64 or _twice.get() or (training and is_synchronized()):
         return _plain_normalize(x, scale, offset, mean, variance, training, epsilon)
     y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
         x=x,
@@ -230,18 +248,21 @@ def normalize(x, scale, offset, mean, variance, training, epsilon=1e-5):
 
 
 def _plain_normalize(x, scale, offset, mean, variance, training, epsilon):
+    dtype, x = x.dtype, tf.cast(x, mean.dtype)
     if training:
         axes = [0, 1, 2]
         count = tf.cast(tf.size(x) // x.shape[-1], x.dtype)
         batch_mean = tf.reduce_mean(x, axes)
         # Not tf.nn.moments: it stops the gradient of the mean, which makes second derivatives wrong.
         batch_variance = tf.reduce_mean(tf.square(x - batch_mean), axes)
+        if is_synchronized():
+            batch_mean, batch_variance, count = moments_over_replicas(batch_mean, batch_variance, count)
         new_mean = (1 - DECAY) * mean + DECAY * batch_mean
         new_variance = (1 - DECAY) * variance + DECAY * batch_variance * count / (count - 1)
     else:
         batch_mean, batch_variance, new_mean, new_variance = mean, variance, mean, variance
     y = (x - batch_mean) * (tf.math.rsqrt(batch_variance + epsilon) * scale) + offset
-    return y, new_mean, new_variance
+    return tf.cast(y, dtype), new_mean, new_variance
 
 
 def max_pool(x, stride):

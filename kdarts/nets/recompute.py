@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from kdarts.nets import kernels
+
 
 def recomputed(cell, s0, s1, mixing, shares=None, **options):
     """The output of a cell in training, of which no more than the inputs is kept for the gradient.
@@ -17,10 +19,12 @@ def recomputed(cell, s0, s1, mixing, shares=None, **options):
     statistics = [tf.convert_to_tensor(v) for v in cell.non_trainable_variables]
     shares = shares or []
     edges, count = len(mixing), len(mixing) + len(shares)
+    together = kernels.is_synchronized()
 
     def forward(s0, s1, *rest):
         given = {"mixing": list(rest[:edges]), "shares": list(rest[edges:count]), **options}
-        output, after = cell.stateless_call(list(rest[count:]), statistics, s0, s1, **given)
+        with kernels.synchronized(together):
+            output, after = cell.stateless_call(list(rest[count:]), statistics, s0, s1, **given)
         return output, *after
 
     @tf.custom_gradient

@@ -7,6 +7,7 @@ from kdarts.genotypes.topology import Topology
 from kdarts.nets import kernels, partial
 from kdarts.nets.fan_out import FanOut
 from kdarts.nets.operations import Operation, adapter
+from kdarts.nets.replicas import own_seed
 from kdarts.nets.stack import Stack
 
 
@@ -104,7 +105,7 @@ class SearchCell(keras.layers.Layer):
                 states.append(self._node(arriving[len(states) - 2], passing[len(states) - 2]))
             x, targets = states[source], [to - 2 for to, start in self.edges if start == source]
             seen = x if self.partial_channels == 1 else kernels.first_channels(x, self.width)
-            drop = dropout and (dropout[0], tf.random.fold_in(dropout[1], source))
+            drop = dropout and (dropout[0], own_seed(tf.random.fold_in(dropout[1], source)))
             edges = fan_out(seen, mixing=mixing[place], training=training, only=only, dropout=drop)
             for to, edge in zip(targets, edges, strict=True):
                 arriving[to].append(edge)

@@ -193,6 +193,25 @@ def halves(
     return data.take(order[:train_examples]), data.take(order[train_examples : train_examples + valid_examples])
 
 
+def hold_back(data: ImageData, part: float) -> tuple[ImageData, ImageData]:
+    """Divides data into what a run may learn from and what it is measured on, the same for every seed.
+
+    Args:
+        data: what to divide.
+        part: of it that is held back, more than 0 and less than 1; every class gives its share (see `halves`).
+
+    Returns:
+        The rest, and what is held back.
+
+    Raises:
+        KdartsError: if either would have no example.
+    """
+    count = round(part * len(data))
+    if not 0 < count < len(data):
+        raise KdartsError(f"{data.name}: {part:g} of {len(data)} examples cannot be held back; allowed: 1 to all but 1")
+    return halves(data, len(data) - count, count, stratified=True)
+
+
 def _places(labels: np.ndarray) -> np.ndarray:
     """For each example how far it stands, 0 to 1, among those of its class; by it, any first part has all classes."""
     places = np.empty(len(labels))

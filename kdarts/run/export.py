@@ -69,13 +69,19 @@ def export(network: keras.Model, formats: list[str], folder, mean=None, std=None
         Path of each format.
 
     Raises:
-        KdartsError: if a format needs a package that is not installed.
+        KdartsError: if a format needs a package that is not installed, or the system refuses to write.
     """
     folder = pathlib.Path(folder)
     missing = [n for n in ("onnx", "tf2onnx") if "onnx" in formats and importlib.util.find_spec(n) is None]
     if missing:
         raise KdartsError(f"--format=onnx needs {' and '.join(missing)}: pip install 'kdarts[onnx]'")
-    model = serving_model(network, mean, std)
+    try:
+        return _written(serving_model(network, mean, std), formats, folder)
+    except (OSError, tf.errors.OpError) as error:
+        raise KdartsError(f"{folder}: cannot be written ({error})") from None
+
+
+def _written(model: keras.Model, formats: list[str], folder: pathlib.Path) -> dict[str, pathlib.Path]:
     folder.mkdir(parents=True, exist_ok=True)
     written = {}
     with tempfile.TemporaryDirectory(dir=folder, prefix=".export.") as temporary:

@@ -5,32 +5,65 @@ import io
 import json
 import os
 import pathlib
+import zipfile
 
 import numpy as np
 
-from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.files import write_text, write_with
+from kdarts.genotypes.errors import DamageError, KdartsError
+from kdarts.genotypes.files import write_sealed, write_text, write_with
+from kdarts.genotypes.seals import check_archive, damaged, seal_archive, unsealed
 
 
-def write_json(path: str | os.PathLike, value) -> None:
-    """Writes `value` as indented JSON."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+def write_json(path: str | os.PathLike, value: dict) -> None:
+    """Writes an object, not empty, as indented JSON with its checksum."""
+    write_sealed(path, json.dumps(value, indent=2) + "\n")
 
 
 def read_json(path: str | os.PathLike) -> dict:
-    """The object in a JSON file; raises `KdartsError` naming the file if there is none in it."""
+    """The object in a JSON file; raises `KdartsError` naming the file if there is none in it or it is damaged."""
     try:
         value = json.loads(pathlib.Path(path).read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise KdartsError(f"{path}: cannot be read as JSON ({error})") from None
+    except OSError as error:
+        raise KdartsError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except (ValueError, RecursionError) as error:
+        raise DamageError(f"{path}: cannot be read as JSON ({error})") from None
+    value = unsealed(value, path)
     if not isinstance(value, dict):
         raise KdartsError(f"{path}: holds no JSON object")
     return value
 
 
+def read_summary(folder) -> dict | None:
+    """The summary of a finished run in its folder; None where there is none yet, or a damaged one, which is named."""
+    path = folder / "summary.json"
+    if not path.exists():
+        return None
+    try:
+        return read_json(path)
+    except DamageError:
+        print(f"{path}: damaged (checksum); made again", flush=True)
+        return None
+
+
 def write_arrays(path: str | os.PathLike, arrays: dict[str, np.ndarray]) -> None:
-    """Writes named arrays as `.npz`."""
-    write_with(path, lambda temporary: np.savez(temporary, **arrays))
+    """Writes named arrays as `.npz` with its checksum."""
+
+    def write(temporary):
+        with temporary.open("wb") as file:  # To a path of another suffix, NumPy would add its own.
+            np.savez(file, **arrays)
+        seal_archive(temporary)
+
+    write_with(path, write, (ValueError,))
+
+
+def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """The named arrays that `write_arrays` wrote; raises `KdartsError` naming the file if it is damaged."""
+    check_archive(path)
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            return {name: data[name] for name in data.files}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        raise damaged(path) from None
 
 
 def read_column(path: str | os.PathLike, name: str) -> list[float]:

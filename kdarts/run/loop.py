@@ -1,10 +1,16 @@
 """The training loop of a run: as Keras' `fit`, but it may begin inside an epoch, and it knows what it waits for."""
 
+import contextlib
 import time
 
 import keras
+import tensorflow as tf
 
+from kdarts.genotypes.errors import KdartsError
+from kdarts.run.divergence import Watch
 from kdarts.run.logs import verbosity
+from kdarts.run.step import Step
+from kdarts.run.strategy import evaluate, is_spread, spread
 from kdarts.run.timing import StepTime
 
 
@@ -17,8 +23,10 @@ def run_epochs(
     callbacks: list,
     clock: StepTime,
     first_step: int = 0,
+    step: Step | None = None,
     validation_data=None,
     validation_freq: int = 1,
+    whole=lambda batch: (),
 ) -> None:
     """Trains a compiled model, calling callbacks as `fit` does.
 
@@ -30,15 +38,18 @@ def run_epochs(
         callbacks: as of `fit`.
         clock: takes down what each step waited for and how long it took.
         first_step: counted from the start of the run. Inside an epoch the metrics go on from the state they have.
+        step: of the model; None: made here.
         validation_data: dataset `(x, y)` to measure on at the end of an epoch, or None.
         validation_freq: epochs between two measurements.
+        whole: as of `spread`, where the model was made in a strategy's scope.
     """
     hooks = keras.callbacks.CallbackList(
         callbacks, add_history=True, model=model, verbose=verbosity(), epochs=epochs, steps=steps
     )
-    iterator = iter(batches)
+    iterator = iter(spread(batches, model.distribute_strategy, whole) if is_spread(model) else batches)
     model.stop_training = False
-    model.make_train_function()
+    taken = step or Step(model)
+    watch = next((callback for callback in callbacks if isinstance(callback, Watch)), None)
     hooks.on_train_begin()
     first_epoch, start = divmod(first_step, steps)
     logs: dict = {}
@@ -46,21 +57,29 @@ def run_epochs(
         if start == 0:
             model.reset_metrics()
         hooks.on_epoch_begin(epoch)
-        for step in range(start, steps):
-            hooks.on_train_batch_begin(step)
+        for number in range(start, steps):
+            hooks.on_train_batch_begin(number)
             began = time.perf_counter()
-            batch = next(iterator)
+            batch = _next(iterator)
             fetched = time.perf_counter()
-            logs = model.train_function([batch])
+            with watch.over(epoch, number) if watch else contextlib.nullcontext():
+                logs = taken(batch)
             clock.add(fetched - began, time.perf_counter() - fetched)
-            hooks.on_train_batch_end(step, logs)
+            hooks.on_train_batch_end(number, logs)
         start = 0
         results = model.get_metrics_result()
         logs = {name: results.get(name, value) for name, value in logs.items()}
         if validation_data is not None and (epoch + 1) % validation_freq == 0:
-            measured = model.evaluate(validation_data, callbacks=hooks, return_dict=True)
+            measured = evaluate(model, validation_data, callbacks=hooks)
             logs |= {f"val_{name}": value for name, value in measured.items()}
         hooks.on_epoch_end(epoch, logs)
         if model.stop_training:
             break
     hooks.on_train_end(logs)
+
+
+def _next(iterator):
+    try:
+        return next(iterator)
+    except tf.errors.OpError as error:
+        raise KdartsError(f"the next batch cannot be had: {str(error.message).splitlines()[0]}") from None

@@ -12,11 +12,14 @@ from kdarts.nets.cost import network_cost
 from kdarts.nets.drop_path import DropPathSchedule
 from kdarts.run import pipeline
 from kdarts.run.checkpoint import Checkpoint
+from kdarts.run.divergence import Watch
 from kdarts.run.family import family_of, ranked, write_family
 from kdarts.run.files import read_json, write_json, write_table
 from kdarts.run.logs import loggers
 from kdarts.run.loop import run_epochs
 from kdarts.run.search_record import WriteFiles
+from kdarts.run.step import Step
+from kdarts.run.strategy import is_chief
 from kdarts.run.timing import Progress, StepTime
 from kdarts.run.workdir import Workdir
 from kdarts.search.fair_paths import FairPaths
@@ -27,7 +30,18 @@ from kdarts.search.search import without_graph_rewriting
 
 
 def run_paths(
-    training: FairTraining, workdir: Workdir, train, valid, *, mean, std, augmentation, cutout, seed: int, stem: str
+    training: FairTraining,
+    workdir: Workdir,
+    train,
+    valid,
+    *,
+    mean,
+    std,
+    augmentation,
+    cutout,
+    seed: int,
+    stem: str,
+    checkpoint_every: int | None = None,
 ) -> list[dict]:
     """Trains the shared paths and evolves them, going on from where either was left.
 
@@ -41,15 +55,17 @@ def run_paths(
         augmentation, cutout: of the training, and the same with cutout; running statistics are taken without it.
         seed: of the order, the augmentation, the groups and the evolution.
         stem: of the stand-alone networks.
+        checkpoint_every: as `every` of `Checkpoint`.
 
     Returns:
-        The family, as of `family_of`; [] in a process that only measures for keras-tuner's chief.
+        The family, as of `family_of`; [] in a process that only measures for keras-tuner's chief, or is not the chief
+        of several hosts.
     """
     method, space = training.method, training.network.space
     began = time.monotonic()
-    checkpoint = Checkpoint(workdir / "path_backup", training)
-    first_epoch = checkpoint.restore()
     steps, epochs = training_length(method, space, pipeline.steps_per_epoch(train, method.path_batch_size))
+    checkpoint = Checkpoint(workdir / "path_backup", training, steps, checkpoint_every)
+    first_step = checkpoint.restore()
 
     def write_history():
         write_table(workdir / "path_history.csv", checkpoint.records["history"])
@@ -58,22 +74,26 @@ def run_paths(
         return pipeline.train_dataset(train, method.path_batch_size, seed, augmentation, mean, std, start_step)
 
     print(f"{space.kept} operations on each of {space.edges} edges: {space.paths:,} paths, trained fairly", flush=True)
-    if first_epoch < epochs:
-        if first_epoch:
-            print(f"going on after epoch {first_epoch} of {epochs} of the paths", flush=True)
-        groups = FairPaths(space.edges, space.kept, seed).groups(first_epoch * steps, epochs * steps)
+    if first_step < epochs * steps:
+        if first_step:
+            print(f"the paths: {checkpoint.said(epochs)}", flush=True)
+        groups = FairPaths(space.edges, space.kept, seed).groups(first_step, epochs * steps)
         checkpoint.records["seconds"] += time.monotonic() - began
+        step = Step(training)
         with without_graph_rewriting():
             run_epochs(
                 training,
-                tf.data.Dataset.zip(batches(cutout, first_epoch * steps), tf.data.Dataset.from_tensor_slices(groups)),
+                tf.data.Dataset.zip(batches(cutout, first_step), tf.data.Dataset.from_tensor_slices(groups)),
                 steps=steps,
                 epochs=epochs,
-                first_step=first_epoch * steps,
+                first_step=first_step,
                 clock=StepTime(),
+                step=step,
+                whole=lambda batch: batch[1],
                 callbacks=[
                     keras.callbacks.LearningRateScheduler(Cosine(method.path_learning_rate, 0.0, epochs)),
                     DropPathSchedule(epochs),
+                    Watch(step, checkpoint, workdir, "--path_learning_rate"),
                     checkpoint,
                     WriteFiles(write_history),
                     *loggers(workdir / "path_events"),
@@ -81,6 +101,8 @@ def run_paths(
                 ],
             )
     write_history()
+    if not is_chief(training.distribute_strategy):
+        return []
     measured_on = pipeline.eval_dataset(valid, method.path_batch_size, mean, std)
     found = _evolve(training, workdir, batches(augmentation, 0), measured_on, seed, stem)
     if found is None:
@@ -136,7 +158,7 @@ def _cost(training, stem, path):
 def _evolve(training, workdir, batches, measured_on, seed, stem):
     """Every path looked at and its accuracy, in order; None for one of keras-tuner's workers, which does not know."""
     from kdarts.run.path_oracle import PathOracle, PathTuner
-    from kdarts.run.trial_oracle import reports
+    from kdarts.run.trial_files import reports
 
     method, space = training.method, training.network.space
 

@@ -17,7 +17,8 @@ from kdarts.search.method import Method
 from kdarts.search.search import Search
 from kdarts.search.stopping import SoFar, get_stop, goes_back_to
 
-_BETA = "beta_"
+BETA = "beta_"
+"""Before the name of an α set: the name of its β among a checkpoint's arrays."""
 
 
 def alphas_by_name(search: Search, mixed: bool = False) -> dict[str, np.ndarray]:
@@ -59,7 +60,7 @@ class SearchRecord(keras.callbacks.Callback):
         for name, alpha in alphas_by_name(search).items():
             self.checkpoint.arrays.setdefault(name, []).append(alpha)
         for name, beta in zip(search.supernet.alpha_names, search.supernet.betas, strict=False):
-            self.checkpoint.arrays.setdefault(_BETA + name, []).append(beta.numpy())
+            self.checkpoint.arrays.setdefault(BETA + name, []).append(beta.numpy())
         if logs is not None:
             logs.update(genotype.measures())
             if search.start is not None:
@@ -67,24 +68,36 @@ class SearchRecord(keras.callbacks.Callback):
 
     def write(self) -> Found | None:
         """Writes the files of all epochs so far; returns the latest genotype or path, None before the first epoch."""
-        records = self.checkpoint.records
-        if not records["history"]:
-            return None
-        names = self.checkpoint.trained.supernet.alpha_names
-        skips = [skips_by_cell(found_from_json(text), names) for text in records["genotypes"]]
-        rows = [{**row, **counts} for row, counts in zip(records["history"], skips, strict=True)]
-        write_table(self.workdir / "history.csv", rows)
         noted = {name: np.stack(rows) for name, rows in self.checkpoint.arrays.items()}
-        betas = {name.removeprefix(_BETA): rows for name, rows in noted.items() if name.startswith(_BETA)}
-        write_arrays(self.workdir / "alphas.npz", {n: rows for n, rows in noted.items() if not n.startswith(_BETA)})
-        if betas:
-            write_arrays(self.workdir / "betas.npz", betas)
-        found = records["genotypes"]
-        lines = "".join(json.dumps({"epoch": e, "genotype": json.loads(text)}) + "\n" for e, text in enumerate(found))
-        write_text(self.workdir / "genotypes.jsonl", lines)
-        genotype = found_from_json(found[-1])
-        genotype.save(self.workdir / "genotype.json")
-        return genotype
+        return write_record(self.workdir, self.checkpoint.records, noted)
+
+
+def write_record(workdir: Workdir, records: dict, noted: dict[str, np.ndarray]) -> Found | None:
+    """Writes what a `SearchRecord` noted.
+
+    Args:
+        workdir: where the files go.
+        records, noted: of a checkpoint, arrays `[epochs, ...]`.
+
+    Returns:
+        The latest genotype or path, None before the first epoch.
+    """
+    if not records["history"]:
+        return None
+    names = tuple(name for name in noted if not name.startswith(BETA))
+    skips = [skips_by_cell(found_from_json(text), names) for text in records["genotypes"]]
+    rows = [{**row, **counts} for row, counts in zip(records["history"], skips, strict=True)]
+    write_table(workdir / "history.csv", rows)
+    betas = {name.removeprefix(BETA): rows for name, rows in noted.items() if name.startswith(BETA)}
+    write_arrays(workdir / "alphas.npz", {n: rows for n, rows in noted.items() if not n.startswith(BETA)})
+    if betas:
+        write_arrays(workdir / "betas.npz", betas)
+    found = records["genotypes"]
+    lines = "".join(json.dumps({"epoch": e, "genotype": json.loads(text)}) + "\n" for e, text in enumerate(found))
+    write_text(workdir / "genotypes.jsonl", lines)
+    genotype = found_from_json(found[-1])
+    genotype.save(workdir / "genotype.json")
+    return genotype
 
 
 class StopRule(keras.callbacks.Callback):
@@ -122,7 +135,7 @@ class StopRule(keras.callbacks.Callback):
         net, records, arrays = self.model.supernet, self.checkpoint.records, self.checkpoint.arrays
         records["returned_to"] = epoch
         records["genotypes"][-1] = records["genotypes"][epoch]
-        names = [*net.alpha_names, *(_BETA + name for name in net.alpha_names)]
+        names = [*net.alpha_names, *(BETA + name for name in net.alpha_names)]
         for name, variable in zip(names, net.architecture, strict=False):
             arrays[name][-1] = arrays[name][epoch]
             variable.assign(np.nan_to_num(arrays[name][epoch]))  # NaN stands where nothing may be found.

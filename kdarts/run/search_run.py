@@ -7,10 +7,15 @@ import keras
 
 from kdarts.run import pipeline
 from kdarts.run.checkpoint import Checkpoint
-from kdarts.run.files import read_json, write_json
+from kdarts.run.data_service import served
+from kdarts.run.divergence import Watch, skipped_steps
+from kdarts.run.files import read_summary, write_json
+from kdarts.run.forecast import forecast
 from kdarts.run.logs import loggers
 from kdarts.run.loop import run_epochs
 from kdarts.run.search_record import SearchRecord, StopRule, WriteFiles
+from kdarts.run.step import Step
+from kdarts.run.strategy import evaluate
 from kdarts.run.timing import Progress, StepTime, peak_memory_mb
 from kdarts.run.workdir import Workdir
 from kdarts.search.collapse import HessianWatch, watched_every
@@ -35,6 +40,10 @@ def run_search(
     about: dict,
     began: float | None = None,
     callbacks: Callable[[Checkpoint, object], list] = lambda checkpoint, evaluation: [],
+    checkpoint_every: int | None = None,
+    data_service: str | None = None,
+    memory_limit: float | None = None,
+    alternatives: Callable[[Search], dict[str, Callable[[], Search]]] = lambda search: {},
 ) -> dict:
     """Runs a compiled search in a workdir, going on from its latest state.
 
@@ -50,28 +59,37 @@ def run_search(
         began: `time.monotonic()` when the run began; None: now.
         callbacks: makes more callbacks, of the run's checkpoint, which they come before and may keep notes in, and of
             the batches of `valid` in order.
+        checkpoint_every: as `every` of `Checkpoint`.
+        data_service: address of a tf.data service that prepares the batches, or None (see `served`).
+        memory_limit: greatest peak of this process by the forecast, in 10^6 bytes; None: any.
+        alternatives: gives, by flag, what makes a like search with less memory; they are tried if that is refused.
 
     Returns:
         The summary, as in `summary.json`.
     """
     began = time.monotonic() if began is None else began
     method = search.method
-    checkpoint = Checkpoint(workdir / "backup", search)
+    steps = pipeline.steps_per_epoch(train, method.batch_size)
+    checkpoint = Checkpoint(workdir / "backup", search, steps, checkpoint_every)
     record = SearchRecord(workdir, checkpoint)
-    first_epoch = checkpoint.restore()
+    first_step = checkpoint.restore()
     record.write()
     evaluation = pipeline.eval_dataset(valid, method.batch_size, mean, std)
     more = callbacks(checkpoint, evaluation)
-    clock, epochs = StepTime(), method.pretrain_epochs + method.epochs
-    if first_epoch < epochs and "stopped_by" not in checkpoint.records:
-        steps = pipeline.steps_per_epoch(train, method.batch_size)
-        start = first_epoch * steps
+    step, clock, epochs = Step(search), StepTime(), method.pretrain_epochs + method.epochs
+    if first_step < epochs * steps and "stopped_by" not in checkpoint.records:
         batches = pipeline.search_dataset_from(
-            train, valid, method.batch_size, seed, augmentation, mean, std, start_step=start
+            train, valid, method.batch_size, seed, augmentation, mean, std, start_step=first_step
         )
-        if first_epoch:
-            print(f"going on after epoch {first_epoch} of {epochs}", flush=True)
+        batches = served(batches, data_service) if data_service else batches
+        if first_step:
+            print(checkpoint.said(epochs), flush=True)
         print("building the search step …", flush=True)
+        rest = max(0, method.pretrain_epochs + method.warmup_epochs - first_step // steps)
+        rest = min(rest, left := epochs - first_step // steps)
+        others = alternatives(search)
+        expected = forecast(search, step, batches, steps, rest, left - rest, memory_limit, others)
+        print(f"{about['dataset']} · {method.name} · {expected}", flush=True)
         length = method.epochs, method.pretrain_epochs
         rates = method.learning_rate, method.final_learning_rate
         rate = get_schedule(method.schedule, *rates, *length, method.learning_rate_warmup, method.power)
@@ -85,10 +103,11 @@ def run_search(
             batches,
             steps=steps,
             epochs=epochs,
-            first_step=start,
+            first_step=first_step,
             validation_data=evaluation if validate_every else None,
             validation_freq=validate_every or 1,
             clock=clock,
+            step=step,
             callbacks=[
                 *search.own_callbacks(),
                 keras.callbacks.LearningRateScheduler(rate),
@@ -101,19 +120,20 @@ def run_search(
                 record,
                 *more,
                 *([StopRule(method, checkpoint)] if method.stop != "epochs" else []),
+                Watch(step, checkpoint, workdir),
                 checkpoint,
                 WriteFiles(record.write),
                 *loggers(workdir / "events"),
                 Progress(),
             ],
         )
-    elif (workdir / "summary.json").exists():
-        print(f"finished before, after {first_epoch} epochs", flush=True)
-        return read_json(workdir / "summary.json")
+    elif (summary := read_summary(workdir)) is not None:
+        print(f"finished before, after {first_step // steps} epochs", flush=True)
+        return summary
     history = checkpoint.records["history"]
     accuracy = history[checkpoint.records.get("returned_to", -1)].get("val_accuracy")
     if accuracy is None:
-        accuracy = search.evaluate(evaluation, verbose=0, return_dict=True)["accuracy"]
+        accuracy = evaluate(search, evaluation, verbose=0)["accuracy"]
     net, found = search.supernet, record.write()
     cost = net.cost_of(found)
     summary = {
@@ -127,6 +147,8 @@ def run_search(
         **found.measures(),
         **({"distance": history[-1]["distance"]} if "distance" in history[-1] else {}),
         "step_ms": clock.median_ms,
+        "data_wait_share": clock.wait_share,
+        **skipped_steps(history),
         "wall_seconds": checkpoint.records["seconds"],
         "peak_memory_mb": peak_memory_mb(),
         "stopped_by": checkpoint.records.get("stopped_by", "epochs"),

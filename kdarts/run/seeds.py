@@ -1,14 +1,15 @@
 """One training repeated with several seeds, and what they come to together."""
 
-import csv
 import gc
 import shutil
 import statistics
 from collections.abc import Callable, Sequence
 
-from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.errors import DamageError, KdartsError
 from kdarts.genotypes.files import write_with
-from kdarts.run.files import read_json, write_json, write_table
+from kdarts.genotypes.seals import check_archive
+from kdarts.run.checkpoint import last_is_whole, notes
+from kdarts.run.files import read_json, read_summary, write_json, write_table
 from kdarts.run.workdir import Workdir
 
 _EACH = ("seed", "test_accuracy", "test_loss", "wall_seconds")
@@ -31,26 +32,40 @@ def run_seeds(train: Callable[[int, Workdir], dict], workdir: Workdir, seeds: Se
         sample standard deviation (divisor n - 1; None for one seed), and `seeds` has the figures of each.
 
     Raises:
-        KdartsError: without a seed; or if a file of a finished seed is damaged.
+        KdartsError: without a seed, or as of `Checkpoint.restore`.
     """
     if not seeds:
         raise KdartsError("seeds: needs at least 1")
     parts = [Workdir(workdir / "seeds" / str(number)) for number in range(len(seeds))]
     for number, (seed, part) in enumerate(zip(seeds, parts, strict=True), 1):
-        done = (part / "summary.json").exists()
+        done = _done(part)
         print(f"seed {seed}, {number} of {len(seeds)}" + (": finished before" if done else ""), flush=True)
         if not done:
             train(seed, part)
             gc.collect()
-    summaries, history = [read_json(part / "summary.json") for part in parts], []
+    summaries = [read_json(part / "summary.json") for part in parts]
+    history = []
     for seed, part in zip(seeds, parts, strict=True):
-        with (part / "history.csv").open(newline="", encoding="utf-8") as file:
-            history += [{"seed": seed, **row} for row in csv.DictReader(file)]
+        rows = notes(part / "backup")[0]["history"]
+        write_table(part / "history.csv", rows)
+        history += [{"seed": seed, **row} for row in rows]
     write_table(workdir / "history.csv", history)
     write_with(workdir / "model.keras", lambda temporary: shutil.copyfile(parts[0] / "model.keras", temporary))
     summary = combined(summaries)
     write_json(workdir / "summary.json", summary)
     return summary
+
+
+def _done(part: Workdir) -> bool:
+    """Whether a seed is finished and its files are whole; a damaged one is named."""
+    if read_summary(part) is None:
+        return False
+    try:
+        check_archive(part / "model.keras")
+    except DamageError as error:
+        print(f"{error}; made again", flush=True)
+        return False
+    return last_is_whole(part / "backup")
 
 
 def combined(summaries: list[dict]) -> dict:

@@ -1,19 +1,18 @@
 """A search of stages, one after another in one workdir (P-DARTS section 3.2)."""
 
-import csv
 import gc
 import json
 import pathlib
-import zipfile
 from collections.abc import Callable
 
 import numpy as np
 
-from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.errors import DamageError, KdartsError
 from kdarts.genotypes.files import write_text
-from kdarts.genotypes.genotype import Genotype
 from kdarts.nets.spaces import get_space
-from kdarts.run.files import read_json, write_arrays, write_json, write_table
+from kdarts.run.checkpoint import last_is_whole, notes
+from kdarts.run.files import read_arrays, read_json, read_summary, write_arrays, write_json, write_table
+from kdarts.run.search_record import BETA, write_record
 from kdarts.run.search_run import run_search
 from kdarts.run.workdir import Workdir
 from kdarts.search.cost_target import chosen_target
@@ -72,15 +71,14 @@ def run_stages(
         The search of the last stage and the summary.
 
     Raises:
-        KdartsError: as of `check_method`; or if a file of a finished stage is damaged.
+        KdartsError: as of `check_method`, or of `Checkpoint.restore`.
     """
     check_method(method)
     candidates, count = None, len(method.stages)
     for number, stage in enumerate(method.stages, 1):
         part = Workdir(_folder(workdir, number))
-        kept = part / "candidates.npz"
-        if number < count and kept.exists():
-            candidates = _read(kept)
+        if number < count and (left := _done(part)) is not None:
+            candidates = left
             continue
         rate = f", skip dropout {stage.skip_dropout:g}" if stage.skip_dropout else ""
         print(f"stage {number} of {count}: {stage.operations} operations on an edge{rate}", flush=True)
@@ -92,7 +90,7 @@ def run_stages(
         began = None
         if number < count:
             candidates = _narrowed(search, method.stages[number].operations)
-            write_arrays(kept, {f"alpha_{index}": array for index, array in enumerate(candidates)})
+            write_arrays(part / "candidates.npz", {f"alpha_{index}": array for index, array in enumerate(candidates)})
         _collect(workdir, number)
     return search, _summarize(workdir, method, about)
 
@@ -108,28 +106,33 @@ def _narrowed(search: Search, operations: int) -> list[np.ndarray]:
     return [narrow(w, there, operations) for w, there in zip(weights, present, strict=True)]
 
 
-def _read(path: pathlib.Path) -> list[np.ndarray]:
+def _done(part: Workdir) -> list[np.ndarray] | None:
+    """The candidates that a finished stage left, None if it is not finished; a damaged file of it is named."""
+    kept = part / "candidates.npz"
+    if not kept.exists() or read_summary(part) is None or not last_is_whole(part / "backup"):
+        return None
     try:
-        with np.load(path, allow_pickle=False) as data:
-            return [data[f"alpha_{index}"] for index in range(len(data.files))]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise KdartsError(f"{path}: damaged ({error}); remove it to make it again from its stage") from None
+        found = read_arrays(kept)
+    except DamageError as error:
+        print(f"{error}; made again", flush=True)
+        return None
+    return [found[f"alpha_{index}"] for index in range(len(found))]
 
 
 def _collect(workdir: Workdir, last: int) -> None:
-    """Writes the files of the whole search from those of its stages up to `last`."""
+    """Writes the files of the whole search, and again those of its stages, from the states of these up to `last`."""
     history, lines = [], []
     for number in range(1, last + 1):
-        folder = _folder(workdir, number)
-        with (folder / "history.csv").open(newline="", encoding="utf-8") as file:
-            history += [{"stage": number, **row} for row in csv.DictReader(file)]
-        found = (folder / "genotypes.jsonl").read_text("utf-8").splitlines()
-        lines += [json.dumps({"stage": number, **json.loads(line)}) + "\n" for line in found]
+        part = Workdir(_folder(workdir, number))
+        records, arrays = notes(part / "backup")
+        genotype = write_record(part, records, arrays)
+        history += [{"stage": number, **row} for row in records["history"]]
+        found = enumerate(records["genotypes"])
+        lines += [json.dumps({"stage": number, "epoch": e, "genotype": json.loads(text)}) + "\n" for e, text in found]
     write_table(workdir / "history.csv", history)
     write_text(workdir / "genotypes.jsonl", "".join(lines))
-    with np.load(folder / "alphas.npz", allow_pickle=False) as alphas:
-        write_arrays(workdir / "alphas.npz", dict(alphas))
-    Genotype.load(folder / "genotype.json").save(workdir / "genotype.json")
+    write_arrays(workdir / "alphas.npz", {n: rows for n, rows in arrays.items() if not n.startswith(BETA)})
+    genotype.save(workdir / "genotype.json")
 
 
 def _summarize(workdir: Workdir, method: Method, about: dict) -> dict:

@@ -1,5 +1,6 @@
 """How long steps take, how much is left, and how much memory was used."""
 
+import pathlib
 import resource
 import statistics
 import sys
@@ -12,6 +13,15 @@ def peak_memory_mb() -> float:
     """The most memory this process has held so far, in 10^6 bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def resident_memory_mb() -> float:
+    """The memory this process holds now, in 10^6 bytes; where that cannot be read, the most it has held."""
+    try:
+        pages = int(pathlib.Path("/proc/self/statm").read_text("ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return peak_memory_mb()
+    return pages * resource.getpagesize() / 1e6
 
 
 def clock(seconds: float) -> str:
@@ -40,6 +50,12 @@ class StepTime:
             self.waits.append(1000 * waited)
             self.steps.append(1000 * computed)
         self._first = False
+
+    @property
+    def wait_share(self) -> float | None:
+        """The part of the time that went into waiting for data, 0 to 1; None before the second step."""
+        spent = sum(self.waits) + sum(self.steps)
+        return sum(self.waits) / spent if spent else None
 
     @property
     def median_ms(self) -> float | None:

@@ -4,15 +4,19 @@ import time
 
 import keras
 
-from kdarts.genotypes.files import write_with
 from kdarts.nets.drop_path import DropPathSchedule
 from kdarts.nets.smoothed_loss import training_loss
 from kdarts.run import pipeline
 from kdarts.run.checkpoint import Checkpoint
+from kdarts.run.data_service import served
+from kdarts.run.divergence import Watch, skipped_steps
 from kdarts.run.files import write_json, write_table
 from kdarts.run.logs import loggers
 from kdarts.run.loop import run_epochs
+from kdarts.run.models import save_model
 from kdarts.run.search_record import WriteFiles
+from kdarts.run.step import Step
+from kdarts.run.strategy import evaluate
 from kdarts.run.timing import Progress, StepTime, peak_memory_mb
 from kdarts.run.workdir import Workdir
 
@@ -32,6 +36,9 @@ def run_training(
     seed: int,
     about: dict,
     began: float | None = None,
+    measured_on: str = "test",
+    checkpoint_every: int | None = None,
+    data_service: str | None = None,
 ) -> dict:
     """Trains a compiled network in a workdir, going on from its latest state, and measures it on the test images.
 
@@ -46,35 +53,40 @@ def run_training(
         seed: of the order and the augmentation.
         about: opens the summary.
         began: `time.monotonic()` when the run began; None: now.
+        measured_on: what `test` is, as the summary's names begin.
+        checkpoint_every: as `every` of `Checkpoint`.
+        data_service: address of a tf.data service that prepares the batches, or None (see `served`).
 
     Returns:
         The summary, as in `summary.json`; `test_loss` is the plain cross-entropy, whatever the network was trained on.
     """
     began = time.monotonic() if began is None else began
-    checkpoint = Checkpoint(workdir / "backup", network)
-    first_epoch = checkpoint.restore()
-    clock = StepTime()
+    steps = pipeline.steps_per_epoch(train, batch_size)
+    checkpoint = Checkpoint(workdir / "backup", network, steps, checkpoint_every)
+    first_step = checkpoint.restore()
+    step, clock = Step(network), StepTime()
 
     def write_history():
         write_table(workdir / "history.csv", checkpoint.records["history"])
 
-    if first_epoch < epochs:
-        steps = pipeline.steps_per_epoch(train, batch_size)
-        start = first_epoch * steps
-        batches = pipeline.train_dataset(train, batch_size, seed, augmentation, mean, std, start_step=start)
-        if first_epoch:
-            print(f"going on after epoch {first_epoch} of {epochs}", flush=True)
+    if first_step < epochs * steps:
+        batches = pipeline.train_dataset(train, batch_size, seed, augmentation, mean, std, start_step=first_step)
+        batches = served(batches, data_service) if data_service else batches
+        if first_step:
+            print(checkpoint.said(epochs), flush=True)
         checkpoint.records["seconds"] += time.monotonic() - began
         run_epochs(
             network,
             batches,
             steps=steps,
             epochs=epochs,
-            first_step=start,
+            first_step=first_step,
             clock=clock,
+            step=step,
             callbacks=[
                 keras.callbacks.LearningRateScheduler(schedule),
                 DropPathSchedule(epochs),
+                Watch(step, checkpoint, workdir),
                 checkpoint,
                 WriteFiles(write_history),
                 *loggers(workdir / "events"),
@@ -82,21 +94,23 @@ def run_training(
             ],
         )
     write_history()
-    write_with(workdir / "model.keras", lambda temporary: network.save(temporary))
+    save_model(network, workdir / "model.keras")
     # Without what only the training has: smoothed labels, and the metrics' state.
     network.compile(loss=training_loss(), metrics=["accuracy"])
-    result = network.evaluate(pipeline.eval_dataset(test, batch_size, mean, std), verbose=0, return_dict=True)
+    result = evaluate(network, pipeline.eval_dataset(test, batch_size, mean, std), verbose=0)
     summary = {
         **about,
         "epochs": len(checkpoint.records["history"]),
-        "test_accuracy": float(result["accuracy"]),
-        "test_loss": float(result["loss"]),
-        "test_examples": len(test),
+        f"{measured_on}_accuracy": float(result["accuracy"]),
+        f"{measured_on}_loss": float(result["loss"]),
+        f"{measured_on}_examples": len(test),
         "mean": [float(m) for m in mean],
         "std": [float(s) for s in std],
         "class_names": list(train.class_names),
         "input_shape": list(train.image_shape),
         "step_ms": clock.median_ms,
+        "data_wait_share": clock.wait_share,
+        **skipped_steps(checkpoint.records["history"]),
         "wall_seconds": checkpoint.records["seconds"],
         "peak_memory_mb": peak_memory_mb(),
     }

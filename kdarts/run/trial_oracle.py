@@ -3,25 +3,17 @@
 keras-tuner is slow to import: this module is imported only where candidates are measured.
 """
 
-import json
-import os
 import pathlib
 from collections.abc import Hashable
 
 import keras_tuner
-from keras_tuner.engine.trial import Trial, TrialStatus
+from keras_tuner.engine.trial import TrialStatus
 
 from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.files import write_text
-from kdarts.run.files import read_json
+from kdarts.run.trial_files import TrialError, TrialFiles
 
 
-def reports() -> bool:
-    """Whether this process knows the results: not if it only measures for keras-tuner's chief."""
-    return not os.environ.get("KERASTUNER_ORACLE_IP") or "chief" in os.environ.get("KERASTUNER_TUNER_ID", "")
-
-
-class TrialOracle(keras_tuner.Oracle):
+class TrialOracle(TrialFiles, keras_tuner.Oracle):
     """Says which candidate is to be measured next, round by round.
 
     What it says depends on its arguments and the accuracies measured so far and on nothing else, however often it was
@@ -78,45 +70,9 @@ class TrialOracle(keras_tuner.Oracle):
             self.candidates += new
         return {"status": TrialStatus.RUNNING, "values": self.values(self.candidates[index])}
 
-    def save(self):
-        """Nothing: the trials say it all."""
-
-    def _save_trial(self, trial):
-        # keras-tuner's own way leaves half a file behind when it is killed.
-        write_text(self._file(trial.trial_id), json.dumps(trial.get_state()))
-
-    def _file(self, trial_id) -> pathlib.Path:
-        return pathlib.Path(self._project_dir, f"trial_{trial_id}", "trial.json")
-
-    def reload(self):
-        """Takes up the trials that were measured, and measures again what was not finished.
-
-        Raises:
-            KdartsError: if a trial's file is damaged.
-        """
-        for file in sorted(pathlib.Path(self._project_dir).glob("trial_*/trial.json")):
-            trial = self._read(file)
-            self.trials[trial.trial_id] = trial
-            self.start_order.append(trial.trial_id)
-            self._record_values(trial)
-            if trial.status == TrialStatus.COMPLETED:
-                self.end_order.append(trial.trial_id)
-        # Taken from the end.
-        self._retry_queue = sorted(set(self.start_order) - set(self.end_order), reverse=True)
-
-    def _read(self, file: pathlib.Path) -> Trial:
-        data = read_json(file)
-        try:
-            values, done = data["hyperparameters"]["values"], data["status"] == TrialStatus.COMPLETED
-            hyperparameters = self.hyperparameters.copy()
-            hyperparameters.values = self.values(self.candidate(values))
-            score = float(data["score"]) if done else None
-        except (KeyError, TypeError, ValueError) as error:
-            raise KdartsError(f"{file}: damaged ({error!r}); remove its folder and those after it") from None
-        trial = Trial(hyperparameters, file.parent.name.removeprefix("trial_"), TrialStatus.RUNNING)
-        if done:
-            trial.status, trial.score = TrialStatus.COMPLETED, score
-        return trial
+    def known(self, values: dict) -> dict:
+        """The hyperparameters of a candidate, from those in its trial's file."""
+        return self.values(self.candidate(values))
 
 
 class TrialTuner(keras_tuner.Tuner):
@@ -130,13 +86,18 @@ class TrialTuner(keras_tuner.Tuner):
 
     def __init__(self, oracle: TrialOracle, measure, folder: pathlib.Path):
         self._local, self._measure = oracle, measure
-        super().__init__(oracle, directory=str(folder.parent), project_name=folder.name)
+        try:
+            super().__init__(oracle, directory=str(folder.parent), project_name=folder.name)
+        except OSError as error:
+            raise KdartsError(f"{folder}: cannot be written ({error.strerror or error})") from None
         oracle.reload()
 
     def run_trial(self, trial):
         """The accuracy of a trial's candidate."""
         try:
             return {"accuracy": self._measure(self._local.candidate(trial.hyperparameters.values))}
+        except KdartsError as error:
+            raise TrialError(f"a candidate could not be measured: {error}") from error
         except Exception as error:
             # keras-tuner would go on with the next candidate, without this one.
             raise keras_tuner.errors.FatalRuntimeError(f"a candidate could not be measured: {error}") from error

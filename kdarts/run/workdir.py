@@ -1,12 +1,16 @@
 """The working directory of a run: its only state."""
 
+import contextlib
 import os
 import pathlib
 
-from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.errors import DamageError, KdartsError
 from kdarts.genotypes.files import sweep, write_text
+from kdarts.genotypes.seals import sealed_lines, unsealed_lines
+from kdarts.run.lock import lock
 
 _FLAGS = "flags.flags"
+_COPY = f"backup/{_FLAGS}"
 
 
 class Workdir:
@@ -30,18 +34,19 @@ class Workdir:
 
         Raises:
             KdartsError: if the folder was started with other flags (the message names the first that differs), or is
-                a file, or holds anything but no record of its flags.
+                a file, or holds anything but no record of its flags, or a damaged one and no copy; or if another
+                process works there.
         """
         if not self.path.exists():
             return
         if not self.path.is_dir():
             raise KdartsError(f"workdir {str(self.path)!r} is a file; it needs to be a folder or new")
-        record = self / _FLAGS
-        if not record.exists():
+        lock(self.path, keep=False)
+        before = self._flags()
+        if before is None:
             if any(not entry.name.startswith(".") for entry in self.path.iterdir()):
                 raise KdartsError(f"workdir {str(self.path)!r} holds other files and no {_FLAGS}; choose a new one")
             return
-        before = _read(record)
         for name in sorted(set(before) | set(flags)):
             if before.get(name) != flags.get(name):
                 raise KdartsError(
@@ -50,18 +55,51 @@ class Workdir:
                 )
 
     def claim(self, flags: dict[str, str]) -> None:
-        """Checks the folder, clears away what a killed run left half written there, and writes the flags down."""
+        """Checks the folder, locks it until this process ends, and clears away what a killed run left half written.
+
+        Then it writes the flags down, twice: one of the records may be damaged.
+        """
         self.check(flags)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise KdartsError(f"{self.path}: cannot be written ({error.strerror})") from None
+        lock(self.path)
         sweep(self.path)
-        if not (self / _FLAGS).exists():
-            lines = "".join(f"--{name}={value}\n" for name, value in sorted(flags.items()))
-            write_text(self / _FLAGS, lines)
+        text = sealed_lines("".join(f"--{name}={value}\n" for name, value in sorted(flags.items())))
+        for record in (self / _FLAGS, self / _COPY):
+            if record.exists() and record.read_bytes() == text.encode():
+                continue
+            if record.exists():
+                print(f"{record}: damaged (checksum); made again from its copy", flush=True)
+            write_text(record, text)
+
+    def disclaim(self) -> None:
+        """Forgets the flags of a run that has not begun, so that the folder may be another's."""
+        if any((self / "backup").glob("epoch-*")) or (self / "stages").exists():
+            return
+        for record in (self / _FLAGS, self / _COPY):
+            record.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            (self / "backup").rmdir()
+
+    def _flags(self) -> dict[str, str] | None:
+        """The flags that were written down; None if none were."""
+        records = [record for record in (self / _FLAGS, self / _COPY) if record.exists()]
+        for record in records:
+            with contextlib.suppress(DamageError):
+                return _read(record)
+        if records:
+            names = " and ".join(map(str, records))
+            raise KdartsError(f"{names}: damaged (checksum); what the run was started with is not known any more")
+        return None
 
 
 def _read(record: pathlib.Path) -> dict[str, str]:
     try:
-        lines = record.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise KdartsError(f"{record}: cannot be read ({error})") from None
+        text = record.read_bytes().decode("utf-8", "replace")
+    except OSError as error:
+        raise KdartsError(f"{record}: cannot be read ({error.strerror})") from None
+    lines = unsealed_lines(text, record).splitlines()
     pairs = [line.removeprefix("--").partition("=") for line in lines if line.startswith("--")]
     return {name: value for name, _, value in pairs}

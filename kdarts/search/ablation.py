@@ -21,6 +21,7 @@ partial channels a cell's β goes the way of its α.
 import tensorflow as tf
 
 from kdarts.genotypes.errors import choice
+from kdarts.nets.replicas import mean_over_replicas
 from kdarts.search.gradients import Validation
 from kdarts.search.method import Method
 from kdarts.search.objective import Objective, scaled_gradient
@@ -73,7 +74,7 @@ class AblationLoss:
                     s0, s1 = tf.identity(at.states[owner]), tf.identity(at.states[owner + 1])
                 after = [self._loss_without(owner, instead, s0, s1, mixtures, valid[1])]
                 losses += after
-        return at.loss - tf.stack(losses)
+        return at.loss - mean_over_replicas(tf.stack(losses))
 
     def _loss_without(self, owner, removed, s0, s1, mixtures, y):
         """CE₋ᵢ, from what enters cell i."""
@@ -152,4 +153,6 @@ class AblationLoss:
                     back[owner + side] += gradient
                 after = [*totals, *by_entering]
         before = prefix.gradient(states, alphas, output_gradients=back, unconnected_gradients="zero")
-        return at.loss - tf.stack(losses), own, [t + g for t, g in zip(totals, before, strict=True)]
+        totals = [t + g for t, g in zip(totals, before, strict=True)]
+        losses, own, totals = mean_over_replicas((tf.stack(losses), own, totals))
+        return at.loss - losses, own, totals

@@ -3,7 +3,9 @@
 import keras
 import tensorflow as tf
 
+from kdarts.nets import kernels
 from kdarts.nets.path_net import PathNetwork
+from kdarts.nets.replicas import counted_once, mean_over_replicas, replicas, whole_loss
 from kdarts.search.method import Method, get_method
 from kdarts.search.objective import cross_entropy
 from kdarts.search.optimizers import SGD
@@ -22,12 +24,15 @@ class FairTraining(keras.Model):
         network: the shared paths.
         method: a `Method` or the name of one, whose `path_learning_rate`, `momentum`, `l2` and `clip` are the
             optimizer's.
+        sync_batch_norm: as of `Search`.
         **overrides: other choices on the method's axes, by their names.
     """
 
-    def __init__(self, network: PathNetwork, method: str | Method = "darts", **overrides):
+    def __init__(
+        self, network: PathNetwork, method: str | Method = "darts", sync_batch_norm: bool = False, **overrides
+    ):
         super().__init__(name="fair_training", dtype=network.dtype_policy)
-        self.network = network
+        self.network, self.sync_batch_norm = network, sync_batch_norm
         self.method = (get_method(method) if isinstance(method, str) else method).override(**overrides)
         self._calibrate = tf.function(lambda x: self.network(x, training=True), autograph=False)
         self._count_right = tf.function(self._right, autograph=False)
@@ -46,6 +51,8 @@ class FairTraining(keras.Model):
             optimizer = SGD(m.path_learning_rate, m.momentum, m.l2, global_clipnorm=m.clip)
         loss = keras.losses.get(cross_entropy(net.variable_dtype) if loss is None else loss)
         super().compile(optimizer=optimizer, loss=loss, metrics=list(metrics), **kwargs)
+        self.optimizer.build(net.trainable_variables)
+        self._loss_of = whole_loss(loss)
         # Metrics make their variables when they first see data; inside the step that would cost a second trace of it.
         self.compute_metrics(None, tf.zeros((1,), tf.int32), tf.zeros((1, net.num_classes)))
         self.reset_metrics()
@@ -62,11 +69,16 @@ class FairTraining(keras.Model):
         """One step of the weights along the sum of the gradients of a group's paths."""
         (x, y), paths = data
         weights, kept = self.network.trainable_variables, self.network.space.kept
-        with tf.GradientTape() as tape:
+        with kernels.synchronized(self.sync_batch_norm), tf.GradientTape() as tape:
             logits = self.network.group(x, paths, training=True)
-            loss = tf.add_n([self.loss(y, each) for each in tf.unstack(logits)])
+            loss = tf.add_n([self._loss_of(y, each) for each in tf.unstack(logits)])
             scaled = self.optimizer.scale_loss(loss)
-        self.optimizer.apply(tape.gradient(scaled, weights, unconnected_gradients="zero"), weights)
+        gradients = tape.gradient(scaled, weights, unconnected_gradients="zero")
+        gradients, statistics = mean_over_replicas((gradients, self.network.statistics))
+        self.optimizer.apply(counted_once(gradients), weights)
+        if replicas() > 1:
+            for variable, value in zip(self.network.statistics, statistics, strict=True):
+                variable.assign(value)
         self._loss_tracker.update_state(loss / kept, sample_weight=tf.shape(x)[0])
         return self.compute_metrics(x, tf.tile(y, [kept]), tf.reshape(logits, [-1, logits.shape[-1]]))
 

@@ -5,7 +5,9 @@ With weights w, learning rate ξ and training loss L_train, DARTS moves α along
     ∇α L_valid(w', α),   w' = w − ξ ∇w L_train(w, α)            (Eq. 6)
 
 where the step to w' carries the optimizer's momentum and L2 as the real one does. `first` takes ξ = 0; `second`
-approximates the part that goes through w' by finite differences; `exact` differentiates through it.
+approximates the part that goes through w' by finite differences; `exact` differentiates through it. On several replicas
+each loss is the mean over them, of which each computes a part: gradients are made the mean before anything is done
+with them.
 """
 
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ import tensorflow as tf
 
 from kdarts.genotypes.errors import choice
 from kdarts.nets import kernels
+from kdarts.nets.replicas import mean_over_replicas
 from kdarts.search.objective import Objective, scaled_gradient
 
 RADIUS = 0.01
@@ -30,7 +33,7 @@ class Validation:
 
     Attributes:
         gradients: of the loss, for each α.
-        loss: scalar.
+        loss: scalar, as the gradients the mean over all replicas.
         states: what enters and leaves the cells (see `Supernet.states`).
         weights: w'.
     """
@@ -45,7 +48,8 @@ def first(objective: Objective, train, valid, optimizer, scale=None) -> Validati
     """Eq. 6 at ξ = 0: the weights count as already optimal."""
     weights, alphas, statistics = objective.values()
     found = objective.gradients(weights, alphas, statistics, valid, scale)
-    return Validation(found["by_alphas"], found["loss"], found["states"], weights)
+    gradients, loss = mean_over_replicas((found["by_alphas"], found["loss"]))
+    return Validation(gradients, loss, found["states"], weights)
 
 
 def second(objective: Objective, train, valid, optimizer, scale=None, radius: float | None = None) -> Validation:
@@ -53,21 +57,22 @@ def second(objective: Objective, train, valid, optimizer, scale=None, radius: fl
     if radius is None:
         radius = LOW_PRECISION_RADIUS if objective.low_precision else RADIUS
     weights, alphas, statistics = objective.values()
-    by_weights = objective.gradients(weights, alphas, statistics, train, scale)["by_weights"]
+    by_weights = mean_over_replicas(objective.gradients(weights, alphas, statistics, train, scale)["by_weights"])
     unrolled = optimizer.virtual_step(by_weights, weights)
     found = objective.gradients(unrolled, alphas, statistics, valid, scale)
-    direction = found["by_weights"]
+    direction, by_alphas, loss = mean_over_replicas((found["by_weights"], found["by_alphas"], found["loss"]))
     epsilon = radius / tf.linalg.global_norm(direction)
     sides = []
     for sign in (1, -1):
         shifted = [w + sign * epsilon * v for w, v in zip(weights, direction, strict=True)]
         sides.append(objective.gradients(shifted, alphas, statistics, train, scale)["by_alphas"])
+    sides = mean_over_replicas(sides)
     rate = tf.cast(getattr(optimizer, "unrolled_rate", optimizer.learning_rate), epsilon.dtype)
     gradients = [
         tf.cast(g, epsilon.dtype) - rate * tf.cast(plus - minus, epsilon.dtype) / (2 * epsilon)
-        for g, plus, minus in zip(found["by_alphas"], *sides, strict=True)
+        for g, plus, minus in zip(by_alphas, *sides, strict=True)
     ]
-    return Validation(gradients, found["loss"], found["states"], unrolled)
+    return Validation(gradients, loss, found["states"], unrolled)
 
 
 def exact(objective: Objective, train, valid, optimizer, scale=None) -> Validation:
@@ -78,10 +83,13 @@ def exact(objective: Objective, train, valid, optimizer, scale=None) -> Validati
         with tf.GradientTape(watch_accessed_variables=False) as inner:
             inner.watch(weights)
             loss = objective.loss(weights, alphas, statistics, train)["loss"]
-        by_weights = scaled_gradient(inner, loss, weights, scale)
+        by_weights = mean_over_replicas(scaled_gradient(inner, loss, weights, scale))
         unrolled = optimizer.virtual_step(by_weights, weights)
         found = objective.loss(unrolled, alphas, statistics, valid)
-    return Validation(scaled_gradient(outer, found["loss"], alphas, scale), found["loss"], found["states"], unrolled)
+    # Behind w' is what all replicas have done: each one's derivative is that of the sum of their losses.
+    gradients = scaled_gradient(outer, found["loss"], alphas, scale)
+    gradients, loss = mean_over_replicas((gradients, found["loss"]))
+    return Validation(gradients, loss, found["states"], unrolled)
 
 
 ORDERS = {"first": first, "second": second, "exact": exact}

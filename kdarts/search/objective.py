@@ -1,8 +1,12 @@
 """The training loss as a pure function of the weights and of α (and β, wherever α is said here)."""
 
+import contextlib
+
 import keras
 import tensorflow as tf
 
+from kdarts.nets import kernels
+from kdarts.nets.replicas import replicas
 from kdarts.nets.supernet import Supernet
 
 
@@ -15,10 +19,11 @@ class Objective:
     Args:
         supernet: gives the structure; its variables' values are not used.
         loss: from labels and logits to a scalar.
+        sync_batch_norm: whether normalisations take the moments of all replicas' batches together; else each its own.
     """
 
-    def __init__(self, supernet: Supernet, loss):
-        self.supernet, self.loss_of = supernet, loss
+    def __init__(self, supernet: Supernet, loss, sync_batch_norm: bool = False):
+        self.supernet, self.loss_of, self.sync_batch_norm = supernet, loss, sync_batch_norm
         self.low_precision = supernet.compute_dtype in ("float16", "bfloat16")
         self._gradients = tf.function(self._gradients_at, autograph=False)
 
@@ -28,11 +33,14 @@ class Objective:
         groups = (net.operation_weights, net.architecture, net.non_trainable_variables)
         return tuple([tf.convert_to_tensor(v) for v in group] for group in groups)
 
-    def at(self, weights, alphas, statistics) -> keras.StatelessScope:
-        """Inside it, the supernet's variables have these values; what is assigned to them stays inside."""
+    @contextlib.contextmanager
+    def at(self, weights, alphas, statistics):
+        """Inside it, the supernet's variables have these values; what is assigned to them stays in its scope."""
         net = self.supernet
         variables = (*net.operation_weights, *net.architecture, *net.non_trainable_variables)
-        return keras.StatelessScope(state_mapping=list(zip(variables, (*weights, *alphas, *statistics), strict=True)))
+        values = list(zip(variables, (*weights, *alphas, *statistics), strict=True))
+        with kernels.synchronized(self.sync_batch_norm), keras.StatelessScope(state_mapping=values) as scope:
+            yield scope
 
     def loss(self, weights, alphas, statistics, batch) -> dict:
         """`loss`, `logits`, `statistics` (new) and `states` (see `Supernet.states`) on `batch = (x, y)`.
@@ -48,13 +56,15 @@ class Objective:
         return {"loss": loss, "logits": logits, "statistics": statistics, "states": states}
 
     def gradients(self, weights, alphas, statistics, batch, scale=None) -> dict:
-        """As `loss`, with the loss's gradients `by_weights` and `by_alphas`.
+        """As `loss`, with the loss's gradients `by_weights` and `by_alphas`; on several replicas each has its own.
 
         Args:
             weights, alphas, statistics, batch: as of `loss`.
             scale: see `scaled_gradient`.
         """
-        return self._gradients(list(weights), list(alphas), list(statistics), *batch, scale)
+        # Replicas that wait for one another inside it cannot share a trace.
+        compute = self._gradients_at if self.sync_batch_norm and replicas() > 1 else self._gradients
+        return compute(list(weights), list(alphas), list(statistics), *batch, scale)
 
     def trace(self, batch, scale=None) -> None:
         """Builds the graph of `gradients` for batches of this shape, ahead of its first use."""

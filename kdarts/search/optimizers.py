@@ -4,6 +4,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from kdarts.search.finite import note_gradients
+
 
 @keras.saving.register_keras_serializable("kdarts")
 class SGD(keras.optimizers.Optimizer):
@@ -52,6 +54,10 @@ class SGD(keras.optimizers.Optimizer):
     def unrolled_rate(self):
         """How far `virtual_step` moves a weight for each unit of its gradient."""
         return self.learning_rate * (1 + self.momentum) if self.nesterov else self.learning_rate
+
+    def apply(self, grads, trainable_variables=None):
+        note_gradients(grads, trainable_variables or self._trainable_variables)
+        super().apply(grads, trainable_variables)
 
     def virtual_step(self, gradients, weights):
         """The weights after one step that is not taken, without clipping (DARTS section 2.3).
@@ -110,6 +116,10 @@ class Adam(keras.optimizers.Optimizer):
         mean = first / (1 - ops.power(ops.cast(self.beta_1, dtype), step))
         size = ops.sqrt(second / (1 - ops.power(ops.cast(self.beta_2, dtype), step)))
         self.assign_sub(variable, rate * mean / (size + self.epsilon))
+
+    def apply(self, grads, trainable_variables=None):
+        note_gradients(grads, trainable_variables or self._trainable_variables)
+        super().apply(grads, trainable_variables)
 
     def get_config(self):
         own = {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon, "l2": self.l2}

@@ -1,7 +1,5 @@
 """The search: a Keras model whose `fit` trains the weights and α of a supernet in turn."""
 
-import contextlib
-
 import keras
 import numpy as np
 import tensorflow as tf
@@ -12,6 +10,7 @@ from kdarts.genotypes.genotype import Genotype, thirds
 from kdarts.genotypes.hyper_path import HyperPath
 from kdarts.nets.attention import attention_row
 from kdarts.nets.hypercuboid import HyperCuboid
+from kdarts.nets.replicas import counted_once, if_true, mean_over_replicas, synchronize, whole_loss
 from kdarts.nets.supernet import Supernet
 from kdarts.search.ablation import AblationLoss
 from kdarts.search.beta_decay import beta_decay
@@ -19,6 +18,7 @@ from kdarts.search.choices import check_choices
 from kdarts.search.cost_target import CostTarget, CostWatch, chosen_target
 from kdarts.search.discretize import RULES, discretize
 from kdarts.search.gradients import get_order
+from kdarts.search.graphs import without_graph_rewriting
 from kdarts.search.method import Method, get_method
 from kdarts.search.objective import Objective, cross_entropy
 from kdarts.search.optimizers import SGD, Adam
@@ -28,28 +28,17 @@ from kdarts.search.start import start_from
 from kdarts.search.zero_one import zero_one_loss
 
 
-@contextlib.contextmanager
-def without_graph_rewriting():
-    """Leaves the step's graph as it is built: rewriting it costs more time at the start than it ever gives back.
-
-    The setting belongs to the whole process, so it is put back afterwards.
-    """
-    before = tf.config.optimizer.get_experimental_options().get("disable_meta_optimizer", False)
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-    try:
-        yield
-    finally:
-        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": before})
-
-
 def loss_scale(optimizer):
     """The factor by which an optimizer wants the loss scaled; None for most."""
     return optimizer.scale_loss(tf.constant(1.0)) if isinstance(optimizer, LossScaleOptimizer) else None
 
 
 def _apply(optimizer, gradients, variables) -> None:
-    """One step from gradients as they are; a `LossScaleOptimizer` expects them scaled, and skips what is not finite."""
-    scale = loss_scale(optimizer)
+    """One step from gradients as they are; a `LossScaleOptimizer` expects them scaled, and skips what is not finite.
+
+    On several replicas they are the mean over all.
+    """
+    scale, gradients = loss_scale(optimizer), counted_once(gradients)
     if scale is not None:
         gradients = [g * tf.cast(scale, g.dtype) for g in gradients]
     optimizer.apply(gradients, variables)
@@ -63,11 +52,13 @@ class Search(keras.Model):
 
     `fit` takes a dataset of `((x, y), (x_valid, y_valid))`; `validation_data`, `evaluate` and `predict` take `(x, y)`
     as with any model. α are trainable variables, so `save_weights` keeps them, and the state of both optimizers.
+    Made in the scope of a `tf.distribute` strategy of mirrored variables, with its supernet, it searches on replicas.
 
     Args:
         supernet: what to search in: a `Supernet` of cells or a `HyperCuboid`.
         method: a `Method` or the name of one.
         start: a genotype that α starts from (see `start`), or None; its cells are the supernet's.
+        sync_batch_norm: whether replicas take the moments of a normalisation from all their batches; else each its own.
         **overrides: other choices on the method's axes, by their names (`order="second"`, `l2=1e-4`, ...).
     """
 
@@ -76,14 +67,18 @@ class Search(keras.Model):
         supernet: Supernet | HyperCuboid,
         method: str | Method = "darts",
         start: Genotype | None = None,
+        sync_batch_norm: bool = False,
         **overrides,
     ):
         super().__init__(name="search", dtype=supernet.dtype_policy)
         self.supernet = supernet
         self.method = (get_method(method) if isinstance(method, str) else method).override(**overrides)
         self._architecture_gradient = get_order(self.method.order)
+        self.sync_batch_norm = sync_batch_norm
         if isinstance(supernet, HyperCuboid):
             check_for_cuboid(supernet, self.method)
+            if sync_batch_norm:
+                synchronize(supernet)
             if start is not None:
                 raise KdartsError("start: a HyperCuboid's α begins without one")
         else:
@@ -154,7 +149,7 @@ class Search(keras.Model):
         # Metrics make their variables when they first see data; inside the step that would cost a second trace of it.
         self.compute_metrics(None, tf.zeros((1,), tf.int32), tf.zeros((1, self.supernet.num_classes)))
         self.reset_metrics()
-        self.objective = Objective(self.supernet, lambda y, logits: tf.reduce_mean(loss(y, logits)))
+        self.objective = Objective(self.supernet, whole_loss(loss), self.sync_batch_norm)
         self._ablation = AblationLoss(self.objective, m) if m.ablation_weight else None
         self._gradients_of = tf.function(self._compute_architecture_gradients, autograph=False)
 
@@ -196,8 +191,9 @@ class Search(keras.Model):
         with tf.control_dependencies([tf.identity(v) for v in self.supernet.architecture]):
             x = tf.identity(x)
         step = self.objective.gradients(*self.objective.values(), (x, y), loss_scale(self.optimizer))
-        _apply(self.optimizer, step["by_weights"], self.supernet.operation_weights)
-        for variable, value in zip(self.supernet.non_trainable_variables, step["statistics"], strict=True):
+        by_weights, statistics = mean_over_replicas((step["by_weights"], step["statistics"]))
+        _apply(self.optimizer, by_weights, self.supernet.operation_weights)
+        for variable, value in zip(self.supernet.non_trainable_variables, statistics, strict=True):
             variable.assign(value)
         self._loss_tracker.update_state(step["loss"], sample_weight=tf.shape(x)[0])
         results = self.compute_metrics(x, y, step["logits"])
@@ -205,13 +201,12 @@ class Search(keras.Model):
             self.steps_left.assign_sub(1)
             if self.searching:
                 last = tf.equal(tf.convert_to_tensor(self.steps_left), 0)
-                tf.cond(last, lambda: self._last_step((x, y), valid), lambda: tf.constant(False))
+                if_true(last, self._last_step, (x, y), valid)
         return results
 
-    def _last_step(self, train, valid):
+    def _last_step(self, train, valid) -> None:
         self.supernet.mixture.redraw()
         self._architecture_step(train, valid)
-        return tf.constant(True)
 
     def _architecture_step(self, train, valid) -> None:
         """Moves α and β by one step of their optimizer."""

@@ -1,0 +1,284 @@
+"""`kdarts tune`: searches for the hyperparameters of a search."""
+
+import re
+import shlex
+import time
+
+from absl import flags
+
+from kdarts.cli import axes, options, search, seeds, shallow
+from kdarts.cli.choices import Choice, default_choices, parse_choice
+from kdarts.cli.command import Command
+from kdarts.cli.quiet import start_tensorflow
+from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.files import write_text
+from kdarts.nets.cuboid_spaces import cuboid_names
+from kdarts.search.method import Method
+
+_OWN = ("choose", "tuner", "trials", "random")
+_FIXED = {*options.NEUTRAL, "dataset", "limit", "image_size", "seed", "hold_back", "edge_order", "validate_every"}
+"""Flags of a search that cannot be chosen: trials would not be measured on the same images."""
+
+_FOUND_BY = ("method", "space", "operations", "topology", "sharing", "start", "nodes", "discretization", "threshold")
+_FOUND_BY += ("max_skips", "stages", "stem", "head", "widen", "adapter_epsilon")
+"""Flags that say what may be found, and what stands around it: each of their values has random architectures."""
+
+_SIZED_BY = ("cells", "channels")
+"""The same where a genotype has a depth or sizes of its own."""
+
+
+def define(values: flags.FlagValues) -> None:
+    """Its flags: those of one search, and a few of the tuning."""
+    search.define_one(values)
+    shallow.define(values)
+    flags.DEFINE_multi_string(
+        "choose",
+        [],
+        "a flag of kdarts search and its values, as A,B,C (A|B where they have commas) or LEAST..MOST[:log]; once for "
+        "each flag; default: learning_rate, arch_learning_rate and the loss weights around the method's own",
+        flag_values=values,
+    )
+    text = "who says what is tried next, keras-tuner's: random, bayesian (needs scikit-learn) or hyperband"
+    flags.DEFINE_string("tuner", "random", text, flag_values=values)
+    text = "combinations that are tried; default: 20, or what hyperband makes of --epochs, its longest search"
+    options.positive("trials", None, text, values)
+    options.positive("seeds", 2, "searches of each combination, with seed, seed + 1, ...", values)
+    text = "random architectures beside them, of each --method or space; default: as many as --seeds"
+    flags.DEFINE_integer("random", None, text, lower_bound=0, flag_values=values)
+    flags.DEFINE_string("workdir", None, "folder of the tuning; default: runs/DATASET-METHOD-tune", flag_values=values)
+
+
+def run(values: flags.FlagValues) -> None:
+    """Tunes, or goes on with a tuning."""
+    from kdarts.run.workdir import Workdir
+
+    method = axes.chosen_method(values)
+    choices = _choices(values, method)
+    name = values.dataset.removeprefix("folder:").rstrip("/").rsplit("/", 1)[-1] or "folder"
+    workdir = Workdir(values.workdir or f"runs/{name}-{method.name}-tune")
+    remembered = options.remembered(values)
+    workdir.check(remembered)
+    start_tensorflow()
+    _Tuning(values, method, choices, workdir).run(remembered)
+
+
+def _choices(values: flags.FlagValues, method: Method) -> list[Choice]:
+    """What the flags choose from; raises `KdartsError` for anything that makes no sense."""
+    allowed = flags.FlagValues()
+    search.define_one(allowed)
+    choices = [parse_choice(text, allowed) for text in values.choose] or default_choices(method)
+    names = [choice.name for choice in choices]
+    for name in names:
+        if name in _FIXED:
+            raise KdartsError(f"--choose={name}: all trials share one; choose what α and the weights are searched with")
+        if names.count(name) > 1:
+            raise KdartsError(f"--choose: {name} is there twice")
+        if values.choose and values[name].present:
+            raise KdartsError(f"--{name}={values[name].value} is given, and --choose has it, too")
+    if values.tuner == "hyperband":
+        if values.trials is not None:
+            raise KdartsError(f"--trials={values.trials}: hyperband's trials follow from --epochs")
+        if "epochs" in names:
+            raise KdartsError("--choose=epochs: hyperband chooses them by itself, up to --epochs")
+    return choices
+
+
+class _Tuning:
+    """A tuning, from its flags.
+
+    Args:
+        values, method: the flags, and what they choose.
+        choices: what they leave open.
+        workdir: its folder.
+    """
+
+    def __init__(self, values: flags.FlagValues, method: Method, choices: list[Choice], workdir):
+        self._values, self._method, self._choices, self._workdir = values, method, choices, workdir
+        self._seeds = range(values.seed, values.seed + values.seeds)
+        words = seeds.search_words(values, _OWN)
+        self._words = words if values["validate_every"].present else [*words, "--validate_every=0"]
+
+    def run(self, remembered: dict[str, str]) -> None:
+        """Carries it out, as far as it is this process's part."""
+        import keras_tuner
+
+        from kdarts.run.tuning import Progress
+        from kdarts.run.tuning_oracle import make_oracle
+        from kdarts.run.tuning_tuner import TuningTuner, role
+
+        part, finished = role(), self._workdir / "trials.csv"
+        parameters = keras_tuner.HyperParameters()
+        for choice in self._choices:
+            choice.parameter(parameters)
+        progress = Progress(self._workdir.path, self._seeds, part == "alone")
+        about = {"trials": self._values.trials or 20, "epochs": self._method.epochs, "seed": self._values.seed}
+        progress.oracle = make_oracle(self._values.tuner, parameters, said=progress, **about)
+        if part == "worker":
+            self._await_chief(remembered)
+        else:
+            if not (self._workdir / "flags.flags").exists():
+                self._check()
+            self._workdir.claim(remembered)
+        tuner = TuningTuner(progress.oracle, self._measure, self._workdir / "oracle", finished.exists)
+        tuner.search()
+        if part != "worker":
+            self._report(progress.oracle)
+
+    def _await_chief(self, remembered: dict[str, str]) -> None:
+        """Waits until the chief, which may begin later, has made the folder that all of them see."""
+        record = self._workdir / "flags.flags"
+        if not record.exists():
+            print(f"waiting for the chief to make {self._workdir.path}", flush=True)
+        while not record.exists():
+            time.sleep(1)
+        self._workdir.check(remembered)
+
+    def _parsed(self, chosen: dict, epochs: int | None = None) -> tuple[list[str], flags.FlagValues, Method]:
+        """The command of a search with what is chosen, its flags, and what they choose."""
+        words = self._words + [f"--{name}={value}" for name, value in chosen.items()]
+        words += [] if epochs is None else [f"--epochs={epochs}"]
+        values = search.COMMAND.parse([*words, f"--hold_back={shallow.part(self._values)}"])
+        for name in shallow.flag_names():
+            values[name].value = self._values[name].value
+        return words, values, axes.chosen_method(values)
+
+    def _commands(self, chosen: dict, epochs: int | None = None) -> seeds.Commands:
+        words, values, method = self._parsed(chosen, epochs)
+        return seeds.Commands(words, shallow.train_words(values, method), quiet=True)
+
+    def _measure(self, trial_id: str, chosen: dict, epochs: int | None) -> float:
+        from kdarts.run import repeats
+
+        return repeats.spread(self._figures(trial_id, chosen, epochs))[0]
+
+    def _figures(self, trial_id: str, chosen: dict, epochs: int | None) -> list[dict]:
+        """The figures of a trial's seeds, which are carried out as far as they are not finished."""
+        from kdarts.run import repeats
+        from kdarts.run.tuning import part_of, prepare
+
+        prepare(self._workdir / "trials" / trial_id, chosen, epochs)
+        commands, rows = self._commands(chosen, epochs), []
+        for seed in self._seeds:
+            part = part_of(self._workdir.path, trial_id, seed)
+            rows.append(repeats.measured(commands.search, commands.train, part, seed))
+        return rows
+
+    def _check(self) -> None:
+        """Tries every value of every flag, with each method that may be chosen, as far as that needs no images."""
+        first = {choice.name: choice.values[0] for choice in self._choices}
+        methods = next((choice.values for choice in self._choices if choice.name == "method"), (None,))
+        for method in methods:
+            base = first if method is None else {**first, "method": method}
+            self._try(base)
+            for choice in self._choices:
+                for value in () if choice.name == "method" else choice.values[1:]:
+                    self._try({**base, choice.name: value}, isinstance(value, float))
+
+    def _try(self, chosen: dict, number: bool = False) -> None:
+        """Raises `KdartsError` for a search that could not begin; a `number` is well where its flag takes it."""
+        try:
+            _, values, method = self._parsed(chosen)
+            shallow.check(values, method)
+            options.remembered(values)
+            if not number:
+                self._small(values, method)
+        except (KdartsError, flags.Error) as error:
+            told = " ".join(f"--{name}={value}" for name, value in chosen.items())
+            raise KdartsError(f"with {told}: {error}") from None
+
+    def _small(self, values: flags.FlagValues, method: Method):
+        """A search of these flags, of few cells where their number does not matter."""
+        start, method = search.chosen_start(values, method)
+        if method.stages:
+            method = method.at(method.stages[-1])
+        if method.sharing == "shared" and method.space not in cuboid_names():
+            method = method.override(cells=min(method.cells, 3))
+        return search.build(values, method, (32, 32, 3), 10, start)
+
+    def _report(self, oracle) -> None:
+        """Writes the table, measures the random architectures, and writes both and the best flags."""
+        from kdarts.run import repeats, tuning
+        from kdarts.run.files import write_table
+
+        rows, folder = tuning.trial_rows(oracle, self._figures), self._workdir.path
+        if not rows:
+            raise KdartsError("no trial was finished")
+        write_table(folder / "trials.csv", rows)  # From now on no worker is needed.
+        if len(rows) < oracle.total:
+            print(f"the choices are exhausted: {len(rows)} trials in place of {oracle.total}", flush=True)
+        groups = []
+        for row in rows:
+            label = self._label(row)
+            groups += [] if label in groups else [label]
+        drawn = self._values.seeds if self._values.random is None else self._values.random
+        baselines = [self._random(label, drawn) for label in groups] if drawn else []
+        write_table(folder / "trials.csv", [*rows, *baselines])
+        best = tuning.best_of(rows)
+        if "params" not in best:
+            raise KdartsError(f"no trial came to a network, all diverged: {folder / 'trials.csv'}")
+        images = tuning.held_back_examples(folder / "trials" / best["trial"])
+        score = repeats.in_words(best["accuracy"], best["accuracy_sd"])
+        against = [b for b in baselines if all(best.get(n) == v for n, v in self._label(b).items())]
+        told = [repeats.in_words(b["accuracy"], b["accuracy_sd"]) for b in against]
+        beside = "".join(f"; random architectures: {words}" for words in told)
+        count = "1 seed" if len(self._seeds) == 1 else f"{len(self._seeds)} seeds"
+        how = f"{count}, after shallow trainings, on {images} held-back images of the train split"
+        write_text(folder / "best.flags", self._best_flags(best, f"{score} ({how}){beside}"))
+        print("\n" + "\n".join(tuning.table([*rows, *baselines])))
+        print(f"\nBest: trial {int(best['trial']) + 1}, {score}\n{how}")
+        print(f"Written: {folder / 'trials.csv'}\nNext: kdarts search --flagfile={folder / 'best.flags'}")
+
+    def _label(self, row: dict) -> dict:
+        """What of a trial says which architectures may be found."""
+        chosen = self._chosen(row)
+        _, _, method = self._parsed(chosen)
+        own = method.sharing != "shared" or method.space in cuboid_names()
+        names = _FOUND_BY + (_SIZED_BY if own else ())
+        return {name: value for name, value in chosen.items() if name in names}
+
+    def _chosen(self, row: dict) -> dict:
+        return {choice.name: row[choice.name] for choice in self._choices if choice.name in row}
+
+    def _random(self, label: dict, count: int) -> dict:
+        """The row of the random architectures of a label."""
+        from kdarts.run.tuning import random_row
+        from kdarts.search.random_found import random_found
+
+        built = []
+
+        def draw(seed: int):
+            if not built:
+                _, values, method = self._parsed(label)
+                start, method = search.chosen_start(values, method)
+                method = method.at(method.stages[-1]) if method.stages else method
+                built.append(search.build(values, method, (32, 32, 3), 10, start))
+            return random_found(built[0], self._values.seed, seed - self._values.seed)
+
+        told = " ".join(f"{name}={value}" for name, value in label.items())
+        print(f"{count} random architectures{' of ' if told else ''}{told}", flush=True)
+        folder = self._workdir / "random" / (re.sub(r"[^\w=.-]+", "_", told) or "all")
+        numbers = range(self._values.seed, self._values.seed + count)
+        return random_row(folder, draw, self._commands(label).train, numbers, label)
+
+    def _best_flags(self, best: dict, score: str) -> str:
+        """The text of a flagfile for the search that did best."""
+        own = {*seeds.OWN, "choose", "tuner", "trials", "random"} - {"seeds", "seed"}
+        given = shallow.given(self._values, [name for name in self._values if name not in own])
+        command = " ".join(map(shlex.quote, ["kdarts", "tune", *self._chosen_words(), *given]))
+        words = [word for word in self._words if not word.startswith(("--hold_back=", "--validate_every=0"))][1:]
+        words += [f"--{name}={value}" for name, value in self._chosen(best).items()]
+        words += [f"--epochs={best['budget']}"] if "budget" in best else []
+        lines = [f"# kdarts search --flagfile={self._workdir / 'best.flags'}", f"# From: {command}"]
+        return "\n".join([*lines, f"# Held-back accuracy: {score}", *words, ""])
+
+    def _chosen_words(self) -> list[str]:
+        words = [f"--choose={text}" for text in self._values.choose]
+        return words + shallow.given(self._values, ("tuner", "trials", "random"))
+
+
+COMMAND = Command(
+    "search for the hyperparameters of a search",
+    define,
+    run,
+    example="kdarts tune --method=ddarts --choose=zero_one_weight=5,7,10 --choose=arch_learning_rate=1e-3..1e-1:log",
+)

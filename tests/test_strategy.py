@@ -1,0 +1,110 @@
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from kdarts.cli.main import main
+from kdarts.genotypes.errors import KdartsError
+from kdarts.run.strategy import make_strategy
+
+PROGRAM = pathlib.Path(__file__).with_name("replicas_program.py")
+FAST = ("first", "infinity", "draws")
+SLOW = ("second", "first_individual", "second_individual", "exact", "ablation", "epoch", "recompute", "partial")
+
+
+def start(target, cases, **environment):
+    """A process of the program that writes to `target`."""
+    path = os.pathsep.join([str(PROGRAM.parent.parent), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": "-1", **environment}
+    return subprocess.Popen([sys.executable, PROGRAM, target, *cases], env=environment)
+
+
+def wait(processes, seconds):
+    """Waits for all of them and sees that they end well."""
+    try:
+        assert [process.wait(seconds) for process in processes] == [0] * len(processes)
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def run(folder, cases, seconds=900):
+    """What the program leaves of cases, by its names."""
+    wait([start(folder / "found.npz", cases)], seconds)
+    return dict(np.load(folder / "found.npz"))
+
+
+@pytest.fixture(scope="module")
+def fast(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("fast"), FAST)
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("slow"), SLOW)
+
+
+def two_equal_one(found, case):
+    both = [{k.split(":", 2)[2]: v for k, v in found.items() if k.startswith(f"{case}:{n}:")} for n in ("one", "two")]
+    assert set(both[0]) == set(both[1]) and {"loss", "accuracy"} < set(both[0])
+    for name, value in both[0].items():
+        np.testing.assert_allclose(both[1][name], value, rtol=0, atol=1e-5, err_msg=f"{case} {name}")
+
+
+def test_two_replicas_come_to_what_one_device_comes_to(fast):
+    two_equal_one(fast, "first")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", SLOW)
+def test_two_replicas_come_to_what_one_device_comes_to_in_every_step(slow, case):
+    two_equal_one(slow, case)
+
+
+def test_an_infinity_on_one_replica_is_skipped_on_all_and_halves_the_loss_scale(fast):
+    for replica in "01":
+        assert not fast[f"infinity:bad:moved:{replica}"].any()
+        assert (fast[f"infinity:bad:scales:{replica}"] == 2.0**14).all()
+        good = fast[f"infinity:good:moved:{replica}"]
+        assert good.any() and np.isfinite(good).all()
+        assert (fast[f"infinity:good:scales:{replica}"] == 2.0**14).all()
+
+
+def test_what_concerns_alpha_is_drawn_alike_and_dropouts_are_their_own(fast):
+    np.testing.assert_array_equal(fast["draws:alpha:0"], fast["draws:alpha:1"])
+    assert set(np.unique(fast["draws:alpha:0"])) == {0.0, 1.0}
+    for name in ("path", "skip"):
+        assert (fast[f"draws:{name}:0"] != fast[f"draws:{name}:1"]).any()
+
+
+@pytest.mark.slow
+def test_two_processes_come_to_what_two_replicas_come_to(fast, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as a, socket.create_server(("127.0.0.1", 0)) as b:
+        hosts = [f"127.0.0.1:{s.getsockname()[1]}" for s in (a, b)]
+    files = [tmp_path / f"{index}.npz" for index in range(2)]
+    tasks = [{"cluster": {"worker": hosts}, "task": {"type": "worker", "index": index}} for index in range(2)]
+    wait([start(f, ["first"], TF_CONFIG=json.dumps(t)) for f, t in zip(files, tasks, strict=True)], 600)
+    for file in files:
+        for name, value in np.load(file).items():
+            np.testing.assert_array_equal(fast[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}']
+)
+def test_a_wrong_tf_config_is_told_in_one_line(monkeypatch, text):
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(KdartsError, match="on each host it needs to be such as"):
+        make_strategy("multi_worker")
+
+
+def test_flags_that_do_not_go_together_are_refused(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("kdarts.run.threads.configure_threads", lambda: None)
+    common = ["search", f"--workdir={tmp_path / 'run'}", "--strategy=mirrored"]
+    assert main([*common, "--jit_compile"]) == 2
+    assert "--jit_compile: not with --strategy=mirrored" in capsys.readouterr().err

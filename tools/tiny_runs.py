@@ -1,0 +1,130 @@
+"""Small runs of every kind, and whether two of them came to the same: for `kill_runs.py` and `damage_runs.py`."""
+
+import json
+import pathlib
+
+import numpy as np
+
+from kdarts.genotypes.errors import DamageError
+from kdarts.genotypes.genotype import Genotype
+from kdarts.run.files import read_json
+
+_SIZE = ["--nodes=1", "--train_examples=96", "--valid_examples=96", "--batch_size=16"]
+
+START = Genotype(
+    (
+        (("sep_conv_3x3", 2, 0), ("skip_connect", 2, 1)),
+        (("sep_conv_5x5", 2, 1), ("max_pool_3x3", 2, 0)),
+    ),
+    ((2,), (2,)),
+    reductions=(1,),
+    sequence=(0, 1),
+)
+"""What DARTOpti improves and a training trains."""
+
+COMMANDS = {
+    "darts": ["search", "--method=darts", "--order=first", "--cells=2", "--channels=2", "--epochs=3"],
+    "ddarts": ["search", "--method=ddarts", "--cells=2", "--channels=2", "--epochs=3", "--removal=random"],
+    "pdarts": ["search", "--method=pdarts", "--stages=1:8,2:4:0.4", "--channels=2", "--epochs=3", "--warmup_epochs=1"],
+    "dartspd": [
+        *("search", "--method=dartspd", "--cells=1", "--channels=4", "--partial_channels=2", "--epochs=2"),
+        *("--warmup_epochs=1", "--path_batch_size=16", "--path_epochs=2", "--population=4", "--generations=2"),
+        *("--calibration_batches=1", "--family_channels=2", "--family_cells=1"),
+    ],
+    "dartopti": [
+        *("search", "--method=dartopti", "--space=ddarts", "--channels=2", "--epochs=3", "--pretrain_epochs=1"),
+        "--start=START",
+    ],
+}
+"""A search of each method, but for its folder; `START` stands for the file of a genotype."""
+
+SEARCHES = {name: [*words, *_SIZE] for name, words in COMMANDS.items()}
+
+TRAININGS = {
+    "train": ["train", "--genotype=START", "--channels=2", "--epochs=3", "--train_examples=96", "--batch_size=16"],
+    "seeds": ["train", "--genotype=START", "--channels=2", "--epochs=2", "--train_examples=64", "--seeds=2"],
+}
+"""Trainings likewise."""
+
+_MEASURED = {"step_ms", "wall_seconds", "peak_memory_mb", "path_seconds", "seconds", "sha256", "waiting"}
+"""What is a matter of the clock and of the machine."""
+
+
+def reading(words: list[str]) -> list[str]:
+    """A command that reads what a finished one left."""
+    workdir = words[-1].removeprefix("--workdir=")
+    if words[0] == "train":
+        return ["evaluate", f"--model={workdir}/model.keras"]
+    return ["info", f"{workdir}/genotype.json", "--channels=2", "--cells=2", "--input_shape=8,8,1"]
+
+
+def words_of(name: str, start: pathlib.Path, workdir: pathlib.Path) -> list[str]:
+    """The command of a run, after `kdarts`."""
+    words = (SEARCHES | TRAININGS)[name]
+    return [word.replace("START", str(start)) for word in words] + [f"--workdir={workdir}"]
+
+
+def difference(one: pathlib.Path, other: pathlib.Path) -> str | None:
+    """The first thing in which two finished runs differ; None if they came to the same.
+
+    Held against each other, bit by bit: every table, genotype, path, α, β and set of candidates, the last state of
+    each checkpoint (weights, running statistics, optimizers, generators, metrics, history), the networks' weights, and
+    the summaries, but for what clocks have measured.
+    """
+    for path in sorted(file for file in one.rglob("*") if file.is_file()):
+        name, twin = path.relative_to(one), other / path.relative_to(one)
+        if path.name.startswith("epoch-") and path != _last(path.parent):
+            continue
+        if any(part in ("events", "path_events") for part in name.parts) or path.name == "trial.json":
+            continue
+        if not twin.is_file():
+            return f"{name} is missing"
+        if path.suffix == ".npz":
+            found = _of_arrays(path, twin)
+            if found:
+                return f"{name}: {found}"
+        elif path.suffix == ".json":
+            if _object(path) != _object(twin):
+                return str(name)
+        elif path.suffix == ".keras":
+            if _weights(path) != _weights(twin):
+                return str(name)
+        elif path.suffix in (".csv", ".jsonl", ".flags") and path.read_bytes() != twin.read_bytes():
+            return str(name)
+    return None
+
+
+def _last(folder: pathlib.Path) -> pathlib.Path:
+    return max(folder.glob("epoch-*.npz"), key=lambda path: path.stem)
+
+
+def _of_arrays(one: pathlib.Path, other: pathlib.Path) -> str | None:
+    with np.load(one) as a, np.load(other) as b:
+        if sorted(a.files) != sorted(b.files):
+            return "other arrays"
+        for name in a.files:
+            if name == "records":
+                if _lasting(json.loads(str(a[name]))) != _lasting(json.loads(str(b[name]))):
+                    return "records"
+            elif a[name].dtype != b[name].dtype or a[name].tobytes() != b[name].tobytes():
+                return name
+    return None
+
+
+def _object(path: pathlib.Path):
+    try:
+        return _lasting(read_json(path))
+    except DamageError as error:
+        return str(error)
+
+
+def _lasting(value):
+    if isinstance(value, dict):
+        return {name: _lasting(part) for name, part in value.items() if name not in _MEASURED}
+    return [_lasting(part) for part in value] if isinstance(value, list) else value
+
+
+def _weights(path: pathlib.Path) -> list[bytes]:
+    from kdarts.run.models import load_model
+
+    return [np.asarray(weight).tobytes() for weight in load_model(path).get_weights()]
