@@ -163,7 +163,7 @@ def test_a_stopped_search_has_the_alphas_from_before(tmp_path, monkeypatch):
     net = Supernet(FEW, (8, 8, 1), 2, channels=4, cells=3, partial_channels=2)
     search = Search(net, stop="eigenvalue", stop_from=0, stop_window=1)
     search.compile()
-    checkpoint = Checkpoint(tmp_path / "backup", search)
+    checkpoint = Checkpoint(tmp_path / "backup", search, 1)
     watch, record = HessianWatch(1, [_batch("float32", 1)]), SearchRecord(tmp_path, checkpoint)
     values = iter([0.1, 0.11, 0.5])
     monkeypatch.setattr(Curvature, "eigenvalue", lambda self, batch: next(values))
