@@ -1,23 +1,23 @@
 """Measures how long each operation of a search takes on this machine, for `kdarts search --target_latency_ms`.
 
-    python tools/latency_table.py [--to=latencies.json] [--images=1] [--runs=30] [FLAGS OF kdarts search]
+    python tools/latency_table.py [--to=latencies.json] [--images=1] [--runs=50] [FLAGS OF kdarts search]
 
 All other flags say which search: its space, data set, channels, cells and so on give the operations and the sizes that
 a network of it may have. Each of them, stem and adapters of cells included, runs alone, compiled, as it stands in a
-trained network; the median of the runs counts, less that of an empty call. For example, and then the search:
+trained network; the quickest of the runs counts, less that of an empty call, as whatever else the machine does only
+makes a run longer. For example, and then the search:
 
     python tools/latency_table.py --to=latencies.json --dataset=cifar10 --data_dir=DIR --channels=8 --cells=5
     kdarts search --dataset=cifar10 --data_dir=DIR --channels=8 --cells=5 --target_latency_ms=2 \
         --latency_table=latencies.json
 
 What a network takes is then estimated as the sum over its operations, without its classifier. Operations that could run
-side by side are added up all the same, and the machine should have nothing else to do meanwhile.
+side by side are added up all the same.
 """
 
 import argparse
 import pathlib
 import platform
-import statistics
 import sys
 import time
 
@@ -45,7 +45,7 @@ def parse(arguments: list[str]):
     parser = _Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("--to", type=pathlib.Path, default=pathlib.Path("latencies.json"), help="the table")
     parser.add_argument("--images", type=int, default=1, help="in one call; the table counts whole calls")
-    parser.add_argument("--runs", type=int, default=30, help="of each operation, of which the median counts")
+    parser.add_argument("--runs", type=int, default=50, help="of each operation, of which the quickest counts")
     chosen, rest = parser.parse_known_args(arguments)
     for name in ("images", "runs"):
         if getattr(chosen, name) < 1:
@@ -78,13 +78,13 @@ def wanted(supernet) -> dict[tuple, object]:
 
 
 def measure(build, shape, images: int, runs: int) -> float:
-    """Median milliseconds of a call.
+    """Milliseconds of the quickest call.
 
     Args:
         build: from a symbolic input to the output.
         shape: of one input, `(height, width, channels)`.
         images: in a call.
-        runs: that count.
+        runs: after the first few.
     """
     import keras
     import tensorflow as tf
@@ -98,7 +98,7 @@ def measure(build, shape, images: int, runs: int) -> float:
         call(x).numpy()
         if run >= WARM_UP:
             times.append(1000 * (time.perf_counter() - began))
-    return statistics.median(times)
+    return min(times)
 
 
 def run(arguments: list[str]) -> None:
