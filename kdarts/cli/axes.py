@@ -67,6 +67,10 @@ AXES = {
     "ablation_sign": "what a cell gets that contributes more than its share: reward, or paper (the printed sign)",
     "ablation_margin": "the ablation loss counts while the mean contribution is below minus this",
     "ablation_clip": "greatest size of a factor in the ablation loss's gradient",
+    "target_macs": "MACs that the network is to have at the search's size, such as 2.5M or 800k; unset: any",
+    "target_params": "weights that it is to have there, likewise",
+    "target_latency_ms": "milliseconds that it is to take there, by --latency_table",
+    "latency_table": "file of measured latencies, which tools/latency_table.py writes",
     "learning_rate": "of the weights, at the start",
     "final_learning_rate": "of the weights, at the end",
     "schedule": "how the weights' learning rate falls: cosine, or cosine_power (sharpDARTS)",
@@ -84,7 +88,10 @@ AXES = {
     "pretrain_epochs": "epochs before those, in which the weights alone are trained",
     "warmup_epochs": "first of the epochs, in which the weights alone are trained; in proportion to epochs",
     "skip_dropout": "highest rate of the dropout on skip connections; it decays while α moves",
-    "stop": "what may end the search early: epochs (nothing), distance (to --start, once stable), skips or ranking",
+    "watch_hessian": "epochs between measurements of the dominant eigenvalue of α's Hessian; 0: none",
+    "stop": "what may end the search early: epochs (nothing), distance (to --start, once stable), skips, ranking or "
+    "eigenvalue (of the Hessian, once it grows too fast)",
+    "stop_ratio": "the eigenvalue before, as a share of what it is now, below which it grows too fast",
     "stop_skips": "skip connections of a cell that end the search, with --stop=skips",
     "samples": "random genotypes that are compared at the end, of which the best is found; 0: α says",
     "stop_from": "first epoch that counts for the stop rule",
@@ -115,8 +122,21 @@ AXES = {
 
 _FROM_ZERO = {
     *("learning_rate_warmup", "max_skips", "path_cutout", "paths"),
-    *("pretrain_epochs", "samples", "stop_from", "warmup_epochs"),
+    *("pretrain_epochs", "samples", "stop_from", "warmup_epochs", "watch_hessian"),
 }
+
+
+_COUNTS = {"target_macs", "target_params"}
+_UNITS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
+
+
+def count(name: str, text: str) -> float:
+    """The number that a text such as 800k, 2.5M, 1G or 2500000 is; raises `KdartsError` for any other."""
+    unit = text[-1:] if text[-1:] in _UNITS else ""
+    try:
+        return float(text.removesuffix(unit)) * _UNITS[unit]
+    except ValueError:
+        raise KdartsError(f"--{name}={text}: needs a number, which may end in k, M or G") from None
 
 
 def define(values: flags.FlagValues) -> None:
@@ -131,6 +151,9 @@ def define(values: flags.FlagValues) -> None:
         if field.name not in AXES:
             continue
         text = f"{AXES[field.name]}; default by method"
+        if field.name in _COUNTS:
+            flags.DEFINE_string(field.name, None, text, flag_values=values)
+            continue
         if field.type in (int, int | None):
             least = 0 if field.name in _FROM_ZERO else 1
             flags.DEFINE_integer(field.name, None, text, lower_bound=least, flag_values=values)
@@ -150,6 +173,7 @@ def chosen_method(values: flags.FlagValues) -> Method:
     given = {name: values[name].value for name in AXES if values[name].value is not None}
     if values.operations is not None:
         given["space"] = listed_space(values.operations).name
+    given |= {name: count(name, given[name]) for name in _COUNTS & set(given)}
     if "attention" in given:
         given["attention"] = parse_attention(given["attention"])
     if "stages" in given:

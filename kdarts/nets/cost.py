@@ -1,29 +1,32 @@
 """Parameters and multiply-accumulates (MACs) of operations and networks, from their definitions alone.
 
 MACs are those of convolutions and of the classifier for one image, as the papers count them; normalisation, pooling and
-additions are left out, and so is the auxiliary classifier.
+additions are left out, and so is the auxiliary classifier. With a table of measured latencies there are milliseconds,
+too: the sum of those of the operations, the classifier left out.
 """
 
 import math
 from dataclasses import dataclass
 
 from kdarts.genotypes.genotype import Genotype
+from kdarts.nets.latency import Latencies
 from kdarts.nets.operations import Conv, Norm, Operation, Pool, Reduce, adapter, get_operation
 from kdarts.nets.plan import Frame, auxiliary_position, check_input_shape, check_reductions, choose_stem, plan_cells
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Trainable parameters, and MACs for one image."""
+    """Trainable parameters, MACs for one image, and milliseconds by a table of latencies, 0 without one."""
 
     params: int = 0
     macs: int = 0
+    latency_ms: float = 0.0
 
     def __add__(self, other: "Cost") -> "Cost":
-        return Cost(self.params + other.params, self.macs + other.macs)
+        return Cost(self.params + other.params, self.macs + other.macs, self.latency_ms + other.latency_ms)
 
     def __mul__(self, times: int) -> "Cost":
-        return Cost(self.params * times, self.macs * times)
+        return Cost(self.params * times, self.macs * times, self.latency_ms * times)
 
 
 def operation_cost(
@@ -62,33 +65,39 @@ def operation_cost(
 class _Tally:
     """Walks a network from its image to its logits."""
 
-    def __init__(self, input_shape, channels: int, stem, affine: bool):
-        self.cost, self.affine = Cost(), affine
+    def __init__(self, input_shape, channels: int, stem, affine: bool, latencies: Latencies | None = None):
+        self.cost, self.affine, self.latencies = Cost(), affine, latencies
         size, width = tuple(input_shape[:2]), input_shape[2]
         sizes = [] if stem.parts else [(size, width)]
         for _, operation, stride, factor in stem.parts:
             filters = int(factor * channels)
-            cost, size = operation_cost(operation, width, filters, stride, size)
+            cost, size = self._price(operation, width, filters, stride, size, True)
             self.cost, width = self.cost + cost, filters
             sizes.append((size, width))
         self.inputs = [sizes[0], sizes[-1]]
 
-    def cell(self, plan, edges, outputs: int, partial_channels: int = 1) -> None:
-        """Adds a cell; `edges` gives the operations of each edge as `(operation, from)`."""
+    def cell(self, plan, edges, outputs: int, partial_channels: int = 1) -> list[Cost]:
+        """Adds a cell; `edges` gives the operations of each edge as `(operation, from)`. Returns the cost of each."""
         for halving, (size, width) in zip((plan.after_reduction, False), self.inputs, strict=True):
             operation, stride = adapter(halving)
-            size = self._add(operation, width, plan.filters, stride, size)
+            cost, size = self._price(operation, width, plan.filters, stride, size, self.affine)
+            self.cost += cost
         inner = tuple(-(-n // 2) for n in size) if plan.reduction else size
-        width = plan.filters // partial_channels
+        width, costs = plan.filters // partial_channels, []
         for operation, source in edges:
             strided = plan.reduction and source < 2
-            self._add(operation, width, width, 2 if strided else 1, size if strided else inner)
+            at = (2, size) if strided else (1, inner)
+            costs.append(self._price(operation, width, width, *at, self.affine)[0])
+        self.cost = sum(costs, self.cost)
         self.inputs = [self.inputs[1], (inner, outputs * plan.filters)]
+        return costs
 
-    def _add(self, operation, channels, filters, stride, size):
-        cost, size = operation_cost(operation, channels, filters, stride, size, self.affine)
-        self.cost += cost
-        return size
+    def _price(self, operation, channels, filters, stride, size, affine):
+        """As of `operation_cost`."""
+        cost, after = operation_cost(operation, channels, filters, stride, size, affine)
+        if self.latencies is not None:
+            cost += Cost(latency_ms=self.latencies.of(operation, channels, filters, stride, size))
+        return cost, after
 
     def total(self, num_classes: int, head: tuple[int, ...] = ()) -> Cost:
         """With the classifier; `head` as of `Frame`."""
@@ -108,11 +117,12 @@ def network_cost(
     stem: str = "auto",
     frame: Frame | None = None,
     c_mid: int | None = None,
+    latencies: Latencies | None = None,
 ) -> Cost:
     """Cost of the network that `build_network` makes of the same arguments, without building it.
 
     Edges that the network leaves out (`Genotype.live`) are not counted. An input, a node or a cell that exists but that
-    nothing reads is counted, as the papers do, though Keras leaves it out of the model.
+    nothing reads is counted, as the papers do, though Keras leaves it out of the model. `latencies` gives milliseconds.
     """
     input_shape, frame = check_input_shape(input_shape), frame or Frame()
     chosen = choose_stem(stem, input_shape)
@@ -120,7 +130,7 @@ def network_cost(
     reductions = check_reductions(reductions, len(sequence))
     for operation in genotype.operations:
         get_operation(operation, c_mid)
-    tally = _Tally(input_shape, channels, chosen, affine=True)
+    tally = _Tally(input_shape, channels, chosen, True, latencies)
     cells = plan_cells(len(sequence), channels, reductions, chosen.halved, frame.widen)
     for plan, index in zip(cells, sequence, strict=True):
         edges, outputs = genotype.live(index)
@@ -146,6 +156,28 @@ def auxiliary_cost(
     width = len(genotype.live(sequence[position])[1]) * plan.filters
     weights = width * 128 + 2 * 128 + 4 * 128 * 768 + (0 if chosen.halved else 2 * 768) + 769 * num_classes
     return Cost(params=weights)
+
+
+def candidate_costs(
+    operations: tuple[Operation, ...],
+    plan,
+    edges: list[tuple[int, int]],
+    multiplier: int,
+    stem,
+    input_shape,
+    channels: int,
+    latencies: Latencies | None = None,
+) -> list[list[list[Cost]]]:
+    """What each candidate of each edge `(to, from)` of each cell would cost in the network: cells, edges, operations.
+
+    The arguments are those of `supernet_cost`; whole channels, and scales and offsets, as a network has them.
+    """
+    tally, found = _Tally(input_shape, channels, stem, True, latencies), []
+    pairs = [(operation, source) for _, source in edges for operation in operations]
+    for cell in plan:
+        costs, count = tally.cell(cell, pairs, multiplier), len(operations)
+        found.append([costs[start : start + count] for start in range(0, len(costs), count)])
+    return found
 
 
 def supernet_cost(

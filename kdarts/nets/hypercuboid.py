@@ -210,6 +210,16 @@ class HyperCuboid(keras.Model):
         """The same of a path's network."""
         return path_network_cost(path, self.image_shape, self.parts)
 
+    def transition_costs(self) -> dict[tuple[int, int, int, int], Cost]:
+        """What each `(stage, from, to, choice)` costs on a path, the first with the stem and the last with the head."""
+        costs = {}
+        for stage, strands in enumerate(self._steps):
+            for (source, target, choice), strand in strands.items():
+                ends = [self._stems[source].cost] if stage == 0 else []
+                ends += [self._heads[target].cost] if stage == len(self._steps) - 1 else []
+                costs[stage, source, target, choice] = sum(ends, strand.cost)
+        return costs
+
     def without_second_derivative(self) -> list[str]:
         """Kinds of layers in it that the exact gradient would be wrong with."""
         flat = [part for layer in self.held for part in layer._flatten_layers()]

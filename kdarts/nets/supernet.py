@@ -10,7 +10,7 @@ import tensorflow as tf
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.genotypes.topology import check_topology, parse_topology
-from kdarts.nets.cost import Cost, network_cost, supernet_cost
+from kdarts.nets.cost import Cost, candidate_costs, network_cost, supernet_cost
 from kdarts.nets.frame import build_chain, make_stems, run_stems
 from kdarts.nets.head import head_inputs, make_head, run_head
 from kdarts.nets.mixture import Mixture
@@ -112,9 +112,9 @@ class Supernet(keras.Model):
             raise KdartsError(f"multiplier {self.multiplier}: allowed is 1 to the {self.nodes} nodes of a cell")
         self.reductions = check_reductions(reductions, cells)
         self._stem_name = self.space.stem if stem == "auto" else stem
-        self._stem = choose_stem(self._stem_name, self.image_shape)
+        self.stem = choose_stem(self._stem_name, self.image_shape)
         self.frame = Frame(**frame) if isinstance(frame, dict) else frame or self.space.frame
-        self.plan = plan_cells(cells, channels, self.reductions, self._stem.halved, self.frame.widen)
+        self.plan = plan_cells(cells, channels, self.reductions, self.stem.halved, self.frame.widen)
         self.partial_channels = check_partial_channels(partial_channels, self.plan)
         self.sequence = share_cells(sharing, self.plan)
         self.sharing = sharing
@@ -128,22 +128,17 @@ class Supernet(keras.Model):
         self.offsets = dict(offsets or {})
         self._operations = (*self.space.candidates, *([AUXILIARY_SKIP] if auxiliary_skip else []))
         dtype = self.dtype_policy
+        how = mixing, sampling, partial_channels > 1, candidates, auxiliary_skip, topology, self.offsets
         self.mixture = Mixture(
             max(self.sequence) + 1,
             self.nodes,
             self.space.operations,
-            mixing,
-            sampling,
-            partial_channels > 1,
-            candidates,
-            auxiliary_skip,
-            topology,
-            self.offsets,
+            *how,
             self.space.alpha_scale,
             name="mixture",
             dtype="float64" if dtype.variable_dtype == "float64" else "float32",
         )
-        self.stems = make_stems(self._stem, channels, dtype)
+        self.stems = make_stems(self.stem, channels, dtype)
         self.cells = [
             SearchCell(
                 self._operations,
@@ -163,7 +158,7 @@ class Supernet(keras.Model):
             for index, cell in enumerate(self.plan)
         ]
         head = self.frame.head
-        inputs = head_inputs(head, self.cells[-1].outputs, self.image_shape[:2], self._stem, self.plan)
+        inputs = head_inputs(head, self.cells[-1].outputs, self.image_shape[:2], self.stem, self.plan)
         *self.hidden, self.classifier = make_head(head, num_classes, inputs, dtype.variable_dtype)
         if skip_dropout:
             self.skip_dropout_rate = self.add_weight(
@@ -221,10 +216,15 @@ class Supernet(keras.Model):
         """What a summary says of its size."""
         return {"cells": len(self.plan), "channels": self.channels}
 
-    def cost_of(self, genotype: Genotype) -> Cost:
-        """Cost of a genotype's network at the sizes of this supernet."""
+    def cost_of(self, genotype: Genotype, latencies=None) -> Cost:
+        """Cost of a genotype's network at the sizes of this supernet; `latencies` as of `network_cost`."""
         size = self.image_shape, self.num_classes, self.channels, len(self.plan)
-        return network_cost(genotype, *size, self._stem_name, self.frame)
+        return network_cost(genotype, *size, self._stem_name, self.frame, latencies=latencies)
+
+    def candidate_costs(self, latencies=None) -> list[list[list[Cost]]]:
+        """What each candidate costs in such a network: for each cell its edges, for each edge its operations."""
+        cells = self.space.candidates, self.plan, self.edges, self.multiplier
+        return candidate_costs(*cells, self.stem, self.image_shape, self.channels, latencies)
 
     def mixing_weights(self) -> list:
         """α after mixing, `[edges, operations]` each, in the order of `alphas`."""
@@ -232,7 +232,7 @@ class Supernet(keras.Model):
 
     def cost(self) -> Cost:
         """Trainable weights without α, and MACs of a forward pass for one image."""
-        outside = self._stem, self.image_shape, self.num_classes, self.channels
+        outside = self.stem, self.image_shape, self.num_classes, self.channels
         left = self.mixture.candidates and [self._candidates_of(index) for index in range(len(self.cells))]
         more = left, self.partial_channels, self.space.affine, self.frame.head
         return supernet_cost(self._operations, self.plan, self.edges, self.multiplier, *outside, *more)

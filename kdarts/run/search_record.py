@@ -8,13 +8,14 @@ import numpy as np
 from kdarts.genotypes.distance import distance
 from kdarts.genotypes.files import write_text
 from kdarts.genotypes.found import Found, found_from_json
-from kdarts.genotypes.genotype import Genotype
+from kdarts.nets.supernet import Supernet
 from kdarts.run.checkpoint import Checkpoint
 from kdarts.run.files import write_arrays, write_table
 from kdarts.run.workdir import Workdir
+from kdarts.search.collapse import skips_by_cell
 from kdarts.search.method import Method
 from kdarts.search.search import Search
-from kdarts.search.stopping import SoFar, get_stop
+from kdarts.search.stopping import SoFar, get_stop, goes_back_to
 
 BETA = "beta_"
 """Before the name of an α set: the name of its β among a checkpoint's arrays."""
@@ -83,7 +84,10 @@ def write_record(workdir: Workdir, records: dict, noted: dict[str, np.ndarray]) 
     """
     if not records["history"]:
         return None
-    write_table(workdir / "history.csv", records["history"])
+    names = tuple(name for name in noted if not name.startswith(BETA))
+    skips = [skips_by_cell(found_from_json(text), names) for text in records["genotypes"]]
+    rows = [{**row, **counts} for row, counts in zip(records["history"], skips, strict=True)]
+    write_table(workdir / "history.csv", rows)
     betas = {name.removeprefix(BETA): rows for name, rows in noted.items() if name.startswith(BETA)}
     write_arrays(workdir / "alphas.npz", {n: rows for n, rows in noted.items() if not n.startswith(BETA)})
     if betas:
@@ -112,16 +116,29 @@ class StopRule(keras.callbacks.Callback):
         self._rule = get_stop(method.stop)
 
     def on_epoch_end(self, epoch, logs=None):
-        records = self.checkpoint.records
+        records, net = self.checkpoint.records, self.model.supernet
         so_far = SoFar(
             [*records["history"], {"epoch": epoch, **(logs or {})}],
-            Genotype.from_json(records["genotypes"][-1]),
-            [np.stack(self.checkpoint.arrays[name]) for name in self.model.supernet.alpha_names],
-            self.model.supernet.space.operations,
+            found_from_json(records["genotypes"][-1]),
+            [np.stack(self.checkpoint.arrays[name]) for name in net.alpha_names],
+            net.space.operations if isinstance(net, Supernet) else (),
         )
         if self._rule(so_far, self.method):
-            self.checkpoint.records["stopped_by"] = self.method.stop
+            records["stopped_by"] = self.method.stop
+            self._go_back(goes_back_to(so_far, self.method))
             self.model.stop_training = True
+
+    def _go_back(self, epoch: int | None) -> None:
+        """Takes α (and β) and what was found from an earlier epoch, as `returned_to`, in the last one's place."""
+        if epoch is None:
+            return
+        net, records, arrays = self.model.supernet, self.checkpoint.records, self.checkpoint.arrays
+        records["returned_to"] = epoch
+        records["genotypes"][-1] = records["genotypes"][epoch]
+        names = [*net.alpha_names, *(BETA + name for name in net.alpha_names)]
+        for name, variable in zip(names, net.architecture, strict=False):
+            arrays[name][-1] = arrays[name][epoch]
+            variable.assign(np.nan_to_num(arrays[name][epoch]))  # NaN stands where nothing may be found.
 
 
 class WriteFiles(keras.callbacks.Callback):

@@ -19,6 +19,7 @@ from kdarts.run.step import Step
 from kdarts.run.strategy import evaluate
 from kdarts.run.timing import Progress, StepTime, peak_memory_mb
 from kdarts.run.workdir import Workdir
+from kdarts.search.collapse import HessianWatch, watched_every
 from kdarts.search.random_search import RandomSearch
 from kdarts.search.schedules import ArchitectureRate, Cosine, Pretraining, SearchProgress, get_schedule
 from kdarts.search.search import Search, without_graph_rewriting
@@ -97,6 +98,7 @@ def run_search(
         dropout = SkipDropout(method.skip_dropout, method.epochs, method.warmup_epochs, method.pretrain_epochs)
         arch_final = method.arch_final_learning_rate
         arch_final = method.arch_learning_rate if arch_final is None else arch_final
+        watch = watched_every(method)
         checkpoint.records["seconds"] += time.monotonic() - began
         run_epochs(
             search,
@@ -116,6 +118,7 @@ def run_search(
                 SkipDropoutRate(dropout),
                 SearchProgress(*length),
                 RandomSearch(method.samples, evaluation, epochs, seed),
+                *([HessianWatch(watch, evaluation)] if watch else []),
                 record,
                 *more,
                 *([StopRule(method, checkpoint)] if method.stop != "epochs" else []),
@@ -130,7 +133,7 @@ def run_search(
         print(f"finished before, after {first_step // steps} epochs", flush=True)
         return summary
     history = checkpoint.records["history"]
-    accuracy = history[-1].get("val_accuracy")
+    accuracy = history[checkpoint.records.get("returned_to", -1)].get("val_accuracy")
     if accuracy is None:
         accuracy = evaluate(search, evaluation, verbose=0)["accuracy"]
     net, found = search.supernet, record.write()
@@ -141,6 +144,7 @@ def run_search(
         "valid_accuracy": float(accuracy),
         "params": cost.params,
         "macs": cost.macs,
+        **(search.cost_target.summary(found) if search.cost_target else {}),
         **net.sizes,
         **found.measures(),
         **({"distance": history[-1]["distance"]} if "distance" in history[-1] else {}),
@@ -150,6 +154,7 @@ def run_search(
         "wall_seconds": checkpoint.records["seconds"],
         "peak_memory_mb": peak_memory_mb(),
         "stopped_by": checkpoint.records.get("stopped_by", "epochs"),
+        **{key: checkpoint.records[key] for key in ("returned_to",) if key in checkpoint.records},
     }
     write_json(workdir / "summary.json", summary)
     return summary

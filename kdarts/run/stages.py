@@ -15,6 +15,7 @@ from kdarts.run.files import read_arrays, read_json, read_summary, write_arrays,
 from kdarts.run.search_record import BETA, write_record
 from kdarts.run.search_run import run_search
 from kdarts.run.workdir import Workdir
+from kdarts.search.cost_target import chosen_target
 from kdarts.search.method import Method
 from kdarts.search.progressive import narrow
 from kdarts.search.search import Search
@@ -25,10 +26,11 @@ def check_method(method: Method) -> None:
     """Refuses a method whose stages cannot be run.
 
     Raises:
-        KdartsError: if α would never move in a stage, cells of supernets of different depths would have an α of their
-            own, or as of `check_stages`.
+        KdartsError: if it has a target, which is for one size, α would never move in a stage, cells of supernets of
+            different depths would have an α of their own, or as of `check_stages`.
     """
     check_stages(method.stages, len(get_space(method.space).operations))
+    chosen_target(method)
     if method.warmup_epochs >= method.epochs:
         raise KdartsError(
             f"warmup_epochs {method.warmup_epochs}: a stage of {method.epochs} epochs needs one in which α moves"

@@ -34,6 +34,9 @@ class Method:
         ablation_sign: "reward" or "paper": what a cell gets that contributes more than its share.
         ablation_margin: the mean contribution, a cross-entropy, must be below minus this for the loss to count.
         ablation_clip: greatest size of a factor in its gradient.
+        target_macs, target_params, target_latency_ms: what the network at the search's own size is to cost (see
+            `cost_target`), one of them; None: whatever it comes to.
+        latency_table: file of measured latencies, for the last of them.
         learning_rate, final_learning_rate, momentum, l2, clip: of the weights' SGD.
         schedule: how that rate falls: "cosine" (half of one) or "cosine_power" (see `CosinePower`); power: its p.
         learning_rate_warmup: epochs in which it climbs to its first value; 0: none.
@@ -47,10 +50,13 @@ class Method:
         pretrain_epochs: epochs before those of the search, in which the weights alone are trained, at the first rate.
         warmup_epochs: first epochs of the search, in which the weights alone are trained, while rates fall.
         skip_dropout: rate of the dropout on skip connections where it is highest (see `skip_dropout`); 0: none.
-        stop: what ends a search before its last epoch: "epochs" (nothing), "distance", "skips" or "ranking" (see
-            `stopping`).
+        watch_hessian: epochs between measurements of the dominant eigenvalue of α's Hessian (see `collapse`); 0: none,
+            or with the stop rule that needs it, every one.
+        stop: what ends a search before its last epoch: "epochs" (nothing), "distance", "skips", "ranking" or
+            "eigenvalue" (see `stopping`).
         stop_from, stop_window, stop_tolerance: first epoch that counts for it, from 0, after the pretraining; how many
             epochs must agree; how far apart they may be.
+        stop_ratio: how much less the eigenvalue was before, where it grows too fast.
         stop_skips: skip connections of a cell that end it, where they are counted.
         samples: genotypes drawn at random that are compared at the end, of which the best is what was found; 0: α says.
         epochs, batch_size, channels, cells: the paper's sizes.
@@ -92,6 +98,10 @@ class Method:
     ablation_sign: str = "reward"
     ablation_margin: float = 0.02
     ablation_clip: float = 5.0
+    target_macs: float | None = None
+    target_params: float | None = None
+    target_latency_ms: float | None = None
+    latency_table: str = ""
     learning_rate: float = 0.025
     final_learning_rate: float = 0.001
     schedule: str = "cosine"
@@ -109,11 +119,13 @@ class Method:
     pretrain_epochs: int = 0
     warmup_epochs: int = 0
     skip_dropout: float = 0.0
+    watch_hessian: int = 0
     stop: str = "epochs"
     stop_from: int = 10
     stop_window: int = 5
     stop_tolerance: float = 1e-3
     stop_skips: int = 2
+    stop_ratio: float = 0.75
     samples: int = 0
     epochs: int = 50
     batch_size: int = 64

@@ -6,6 +6,7 @@ from kdarts.genotypes.best_path import best_path, greedy_path
 from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.genotypes.hyper_path import HyperPath
 from kdarts.nets.hypercuboid import HyperCuboid
+from kdarts.search.collapse import watched_every
 from kdarts.search.method import Method
 
 PATH_RULES = {
@@ -25,7 +26,6 @@ _OF_CELLS = {
     "sampling": "all",
     "skip_dropout": 0.0,
     "stages": (),
-    "stop": "epochs",
     "topology": "",
 }
 
@@ -34,18 +34,20 @@ def check_for_cuboid(supernet: HyperCuboid, method: Method) -> None:
     """Refuses what the search of a HyperCuboid would pass over or get wrong.
 
     Raises:
-        KdartsError: for a rule of cells, an axis that is about cells, or the exact gradient where a layer of the
-            HyperCuboid has no right second derivative.
+        KdartsError: for a rule of cells, an axis that is about cells, or what needs second derivatives where a layer of
+            the HyperCuboid has no right one.
     """
     choice("discretization of a HyperCuboid", method.discretization, PATH_RULES)
     for axis, rest in _OF_CELLS.items():
         if getattr(method, axis) != rest:
             raise KdartsError(f"{axis} {getattr(method, axis)!r} is about cells; a HyperCuboid takes {rest!r}")
-    wrong = supernet.without_second_derivative() if method.order == "exact" else []
-    if wrong:
+    choice("stop of a HyperCuboid", method.stop, ("epochs", "eigenvalue"))
+    asking = {"order 'exact'": method.order == "exact", "the eigenvalue": watched_every(method) > 0}
+    wrong = supernet.without_second_derivative()
+    for asked in [name for name, needed in asking.items() if needed and wrong]:
         raise KdartsError(
-            f"order 'exact': TensorFlow's second derivative of {', '.join(wrong)} is wrong; take order 'second', or "
-            "placed operations"
+            f"{asked}: TensorFlow's second derivative of {', '.join(wrong)} is wrong; take order 'second' and "
+            "watch_hessian 0, or placed operations"
         )
 
 

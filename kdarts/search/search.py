@@ -8,12 +8,14 @@ from keras.optimizers import LossScaleOptimizer
 from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.genotypes.genotype import Genotype, thirds
 from kdarts.genotypes.hyper_path import HyperPath
-from kdarts.nets.attention import MODES, attention_row
+from kdarts.nets.attention import attention_row
 from kdarts.nets.hypercuboid import HyperCuboid
 from kdarts.nets.replicas import counted_once, if_true, mean_over_replicas, synchronize, whole_loss
 from kdarts.nets.supernet import Supernet
 from kdarts.search.ablation import AblationLoss
 from kdarts.search.beta_decay import beta_decay
+from kdarts.search.choices import check_choices
+from kdarts.search.cost_target import CostTarget, CostWatch, chosen_target
 from kdarts.search.discretize import RULES, discretize
 from kdarts.search.gradients import get_order
 from kdarts.search.graphs import without_graph_rewriting
@@ -21,9 +23,9 @@ from kdarts.search.method import Method, get_method
 from kdarts.search.objective import Objective, cross_entropy
 from kdarts.search.optimizers import SGD, Adam
 from kdarts.search.path_rules import check_for_cuboid, found_path
-from kdarts.search.schedules import LastStep, get_schedule
+from kdarts.search.schedules import LastStep
 from kdarts.search.start import start_from
-from kdarts.search.zero_one import FORMS, zero_one_loss
+from kdarts.search.zero_one import zero_one_loss
 
 
 def loss_scale(optimizer):
@@ -86,22 +88,20 @@ class Search(keras.Model):
                 raise KdartsError(
                     f"attention_mode 'offset': the supernet needs offsets={given}, it has {supernet.offsets}"
                 )
-        choice("zero_one", self.method.zero_one, FORMS)
-        get_schedule(self.method.schedule, 1.0, 0.0, 1, power=self.method.power)
+        check_choices(self.method)
         self._gradients_of = None
-        choice("update", self.method.update, ("step", "epoch", "frozen"))
         self._searching = self.method.update != "frozen"
         if self.method.update == "epoch":
             self.steps_left = self.add_weight(
                 name="steps_left", shape=(), dtype="int64", initializer="zeros", trainable=False, autocast=False
             )
-        choice("attention_mode", self.method.attention_mode, MODES)
         self.start = start
         if start is not None:
             start_from(supernet, start)
         if self.method.attention_mode == "once":
             self._attend()
         self._contribution = keras.metrics.Mean("contribution") if self.method.ablation_weight else None
+        self.cost_target = CostTarget(supernet, self.method, self.genotype()) if chosen_target(self.method) else None
         self.built = True
 
     @property
@@ -164,7 +164,8 @@ class Search(keras.Model):
 
     def own_callbacks(self) -> list:
         """What must be among the callbacks of every loop that trains it; `fit` adds them by itself."""
-        return [LastStep()] if self.method.update == "epoch" else []
+        watch = [CostWatch()] if self.cost_target else []
+        return [*([LastStep()] if self.method.update == "epoch" else []), *watch]
 
     def call(self, x, training=False):
         return self.supernet(x, training=training)
@@ -211,6 +212,8 @@ class Search(keras.Model):
         """Moves α and β by one step of their optimizer."""
         gradients, contributions = self._compute_architecture_gradients(train, valid)
         _apply(self.arch_optimizer, gradients, self.supernet.architecture)
+        if self.cost_target:
+            self.cost_target.adapt(self.arch_optimizer.iterations)
         if self._ablation:
             self._contribution.update_state(contributions)
         if self.method.attention_mode == "each_update":
@@ -241,6 +244,8 @@ class Search(keras.Model):
                 loss = self._loss_of_alphas()
             variables = [variable.value for variable in self.supernet.architecture]
             terms.append(tape.gradient(loss, variables, unconnected_gradients="zero"))
+        if self.cost_target:
+            terms.append(self.cost_target.gradients(at.gradients))
         if self._ablation:
             gradients, contributions = self._ablation.gradients(at, valid, self.arch_optimizer.iterations, scale)
             terms.append(gradients)

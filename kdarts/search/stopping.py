@@ -30,6 +30,10 @@ class SoFar:
         """Number of epochs that count for a rule: those from the method's `stop_from` on, after the pretraining."""
         return len(self.history) - (method.pretrain_epochs + method.stop_from)
 
+    def eigenvalues(self) -> list[tuple[int, float]]:
+        """The epochs in which the dominant eigenvalue was measured, and its size there."""
+        return [(row["epoch"], abs(row["eigenvalue"])) for row in self.history if "eigenvalue" in row]
+
 
 def epochs(so_far: SoFar, method: Method) -> bool:
     """Never: the search runs its epochs."""
@@ -62,7 +66,29 @@ def ranking(so_far: SoFar, method: Method) -> bool:
     return all((rank == rank[-1]).all() for rank in ranks)
 
 
-RULES = {"epochs": epochs, "distance": distance, "skips": skips, "ranking": ranking}
+def eigenvalue(so_far: SoFar, method: Method) -> bool:
+    """Once the dominant eigenvalue grows too fast (Zela et al. 2020, section 4.3).
+
+    With λ̄(i) the mean of the last k measurements at the i-th: once λ̄(i − k) / λ̄(i) is below `stop_ratio`, k being
+    `stop_window`. The search then goes back to α of measurement i − k (see `goes_back_to`), which must count for it.
+    (The authors' program measures every second epoch, takes means centred two measurements earlier and compares those
+    two measurements apart, with 1 / 1.3 in place of the paper's 0.75.)
+    """
+    k, values = method.stop_window, [value for _, value in so_far.eigenvalues()]
+    if len(values) < 2 * k or goes_back_to(so_far, method) < method.pretrain_epochs + method.stop_from:
+        return False
+    before, now = sum(values[-2 * k : -k]), sum(values[-k:])
+    return before < method.stop_ratio * now
+
+
+def goes_back_to(so_far: SoFar, method: Method) -> int | None:
+    """The epoch whose α a stopped search takes; None: the last one's, as it is."""
+    if method.stop != "eigenvalue":
+        return None
+    return so_far.eigenvalues()[-1 - method.stop_window][0]
+
+
+RULES = {"epochs": epochs, "distance": distance, "skips": skips, "ranking": ranking, "eigenvalue": eigenvalue}
 
 
 def get_stop(name: str):

@@ -1,0 +1,19 @@
+"""Whether a method's choices exist."""
+
+from kdarts.genotypes.errors import choice
+from kdarts.nets.attention import MODES
+from kdarts.search.collapse import watched_every
+from kdarts.search.method import Method
+from kdarts.search.schedules import get_schedule
+from kdarts.search.zero_one import FORMS
+
+UPDATES = ("step", "epoch", "frozen")
+
+
+def check_choices(method: Method) -> None:
+    """Refuses a choice that an axis does not know; raises `KdartsError` with those that it does."""
+    choice("zero_one", method.zero_one, FORMS)
+    choice("update", method.update, UPDATES)
+    choice("attention_mode", method.attention_mode, MODES)
+    watched_every(method)
+    get_schedule(method.schedule, 1.0, 0.0, 1, power=method.power)

@@ -1,0 +1,310 @@
+"""A target for the cost of what is found: counts before the search, the expected cost, and where a search ends."""
+
+import itertools
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from kdarts.cli.axes import count
+from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.zoo import get_genotype
+from kdarts.nets.cost import network_cost
+from kdarts.nets.hypercuboid import HyperCuboid
+from kdarts.nets.latency import Latencies
+from kdarts.nets.network import build_network
+from kdarts.nets.spaces import SearchSpace
+from kdarts.nets.supernet import Supernet
+from kdarts.run.pipeline import search_dataset
+from kdarts.search.cost_target import BAND, CostWatch, chosen_target
+from kdarts.search.discretize import strongest_two
+from kdarts.search.expected_cost import SURE, expected_cell_cost, expected_path_cost
+from kdarts.search.method import get_method
+from kdarts.search.optimizers import Adam
+from kdarts.search.search import Search
+
+SMALL = SearchSpace("small", ("none", "skip_connect", "sep_conv_3x3", "dil_conv_5x5"), 2, 2)
+
+
+@pytest.mark.parametrize("name", ["DARTS_V2", "PDARTS", "PC_DARTS_cifar", "AmoebaNet", "FairDARTS_a"])
+def test_macs_are_those_of_tensorflows_profiler(name):
+    size = (get_genotype(name), (16, 16, 3), 10, 4, 3)
+    model = build_network(*size)
+    call = tf.function(lambda x: model(x, training=False)).get_concrete_function(tf.TensorSpec((1, 16, 16, 3)))
+    graph = convert_variables_to_constants_v2(call).graph
+    options = tf.compat.v1.profiler.ProfileOptionBuilder(tf.compat.v1.profiler.ProfileOptionBuilder.float_operation())
+    found = tf.compat.v1.profiler.profile(graph, cmd="op", options=options.with_empty_output().build())
+    kinds = {"Conv2D", "DepthwiseConv2dNative", "MatMul"}
+    # It counts a multiplication and an addition as two.
+    operations = {part.name: part.total_float_ops for part in found.children}
+    flops, children = 0, list(found.children)
+    while children:
+        part = children.pop()
+        flops += part.float_ops if part.name in kinds else 0
+        children += part.children
+    assert flops == 2 * network_cost(*size).macs, operations
+
+
+def _spread(net, seed=0, scale=1.0):
+    for index, variable in enumerate(net.architecture):
+        variable.assign(scale * np.random.default_rng([seed, index]).normal(size=variable.shape))
+
+
+def _search(rule="darts", mixing="softmax", sharing="individual", space=SMALL, target=None, **choices) -> Search:
+    net = Supernet(space, (8, 8, 3), 3, channels=4, cells=3, mixing=mixing, sharing=sharing, **choices)
+    _spread(net)
+    choices = {"discretization": rule, "threshold": 0.3 if mixing == "softmax" else 0.6, **(target or {})}
+    return Search(net, **choices)
+
+
+def _counted(search, kind="macs"):
+    """Of the edges that a search has found, by what each candidate costs."""
+    net, found = search.supernet, search.genotype()
+    tables, total = net.candidate_costs(), 0
+    for position, index in enumerate(net.sequence):
+        for operation, to, source in found.cells[index]:
+            row = tables[position][net.edges.index((to, source))]
+            total += getattr(row[net.space.operations.index(operation)], kind)
+    return total
+
+
+@pytest.mark.parametrize(
+    "rule, mixing, choices",
+    [
+        ("darts", "softmax", {"sharing": "shared"}),
+        ("darts", "max_w", {"partial_channels": 2}),
+        ("darts", "softmax", {"topology": "0,1;0,2"}),
+        ("sparse", "sigmoid", {}),
+        ("edge", "sigmoid", {}),
+        ("complete", "sigmoid", {}),
+        ("pairs", "softmax", {}),
+        ("progressive", "node_softmax", {"sharing": "shared"}),
+    ],
+)
+def test_without_chance_the_expected_cost_is_that_of_what_the_rule_keeps(rule, mixing, choices):
+    search = _search(rule, mixing, target={"target_params": 2500.0, "max_skips": None}, **choices)
+    target, seen = search.cost_target, set()
+    for seed in range(4):
+        _spread(search.supernet, seed)
+        seen.add(_counted(search, "params"))
+        assert float(target.expected(0)) == pytest.approx(_counted(search, "params"), rel=1e-5, abs=1e-3)
+    assert len(seen) > 1
+    assert target.note(search.genotype())["params"] == search.supernet.cost_of(search.genotype()).params
+    exact = search.supernet.cost_of(search.genotype()).params
+    assert float(target.gap()) == pytest.approx(np.log(exact / 2500), abs=1e-5)
+
+
+def test_the_expected_cost_is_the_mean_over_noisy_strengths():
+    rng = np.random.default_rng(4)
+    names, tau = ("a", "b", "c"), 0.4
+    strengths, costs = rng.uniform(0.05, 1, (9, 3)), rng.uniform(0, 10, (9, 3))
+    expected = float(expected_cell_cost(tf.constant(strengths), costs, "darts", 0.85, tf.constant(tau, "float64")))
+    drawn = []
+    for _ in range(4000):
+        noisy = np.log(strengths) + tau * rng.gumbel(size=strengths.shape)
+        kept = [(rows, strongest_two(noisy[rows], names, 0)) for rows in (slice(0, 2), slice(2, 5), slice(5, 9))]
+        drawn.append(sum(costs[rows][source, names.index(o)] for rows, pairs in kept for o, source in pairs))
+    assert abs(np.mean(drawn) - expected) < 4 * np.std(drawn) / np.sqrt(len(drawn))
+
+
+def test_the_expected_cost_of_a_path_is_that_over_all_paths():
+    rng = np.random.default_rng(2)
+    scores, costs = rng.normal(size=(3, 2, 2, 2)), rng.uniform(1, 9, (3, 2, 2, 2))
+    allowed = rng.random((3, 2, 2, 2)) < 0.8
+    flat, tau = tf.constant(scores.reshape(3, -1)), tf.constant(0.7, "float64")
+    weights, spent = [], []
+    for states in itertools.product(range(2), repeat=4):
+        for picks in itertools.product(range(2), repeat=3):
+            steps = [(t, states[t], states[t + 1], picks[t]) for t in range(3)]
+            if all(allowed[step] for step in steps):
+                weights.append(np.exp(sum(scores[step] for step in steps) / 0.7))
+                spent.append(sum(costs[step] for step in steps))
+    found = expected_path_cost(flat, costs, allowed, "best_path", tau)
+    assert float(found) == pytest.approx(np.dot(weights, spent) / np.sum(weights))
+    best = spent[int(np.argmax(weights))]
+    assert float(expected_path_cost(flat, costs, allowed, "best_path", tf.constant(SURE, "float64"))) == (
+        pytest.approx(best)
+    )
+
+
+def _grid(**choices) -> Search:
+    net = HyperCuboid(
+        (6,),
+        {"block": (1, 2, 3)},
+        {"width": (8, 16, 32)},
+        {"activation": ("relu", "tanh")},
+        build=lambda step: keras.layers.Dense(step["width"], step["activation"]),
+        stem=lambda state: keras.layers.Dense(state["width"]),
+        head=lambda state: keras.layers.Dense(2),
+    )
+    _spread(net, 7)
+    return Search(net, **{"discretization": "best_path", **choices})
+
+
+@pytest.mark.parametrize("rule", ["best_path", "greedy_forward", "greedy_backward"])
+def test_a_path_through_a_hypercuboid_has_a_target_too(rule):
+    search = _grid(discretization=rule, target_params=1000.0)
+    for seed in range(3):
+        _spread(search.supernet, seed)
+        cost = search.supernet.cost_of(search.genotype()).params
+        assert float(search.cost_target.expected(0)) == pytest.approx(cost, rel=1e-5)
+    before = float(search.cost_target.gap())
+    search.cost_target.settle(search.genotype)
+    search.cost_target.note(search.genotype())
+    assert abs(float(search.cost_target.gap())) <= abs(before) + 1e-6
+
+
+def _under_noise(search, rate, steps=60):
+    """α under gradients of a direction of its own and noise, which stand in for the validation loss."""
+    net, target, rng = search.supernet, search.cost_target, np.random.default_rng(8)
+    optimizer = Adam(rate, 0.5, 0.999, l2=1e-3)
+    optimizer.build(net.architecture)
+    pull = [rng.normal(size=v.shape) for v in net.architecture]
+
+    @tf.function(autograph=False)
+    def step(*gradients):
+        gradients = list(gradients)
+        more = target.gradients(gradients) if target else [tf.zeros_like(g) for g in gradients]
+        optimizer.apply([a + b for a, b in zip(gradients, more, strict=True)], net.architecture)
+        if target:
+            target.adapt(optimizer.iterations)
+
+    for _ in range(steps):
+        step(*[tf.constant(0.01 * (0.5 * p + rng.normal(size=p.shape)), "float32") for p in pull])
+
+
+@pytest.mark.parametrize(
+    "kind, rule, mixing, rate, choices",
+    [
+        ("macs", "darts", "softmax", 0.01, {"sharing": "shared", "space": "darts"}),
+        ("params", "edge", "sigmoid", 0.05, {}),
+    ],
+)
+def test_alpha_is_led_to_the_target_against_the_loss(kind, rule, mixing, rate, choices):
+    def run(target):
+        search = _search(rule, mixing, target=target, **choices)
+        _spread(search.supernet, scale=1e-2)
+        _under_noise(search, rate)
+        return search, getattr(search.supernet.cost_of(search.genotype()), kind)
+
+    free, unconstrained = run(None)
+    assert free.cost_target is None
+    wanted = 0.6 * unconstrained
+    search, led = run({f"target_{kind}": wanted})
+    unsettled = abs(np.log(led / wanted))
+    search.cost_target.settle(search.genotype)
+    settled = search.supernet.cost_of(search.genotype())
+    assert unsettled < 0.5 * np.log(unconstrained / wanted) + BAND
+    assert abs(getattr(settled, kind) / wanted - 1) < 0.1
+
+
+def test_an_epoch_tells_how_far_it_is_and_the_state_is_a_variable(eagerly):
+    space = SearchSpace("two", ("skip_connect", "dil_conv_3x3"), 1, 1)
+    net = Supernet(space, (8, 8, 1), 10, channels=2, cells=2, reductions=(1,))
+    search = Search(net, target_macs=5000.0, arch_learning_rate=0.1)
+    search.compile()
+    assert isinstance(search.own_callbacks()[0], CostWatch)
+    held = {v.path.split("/")[-1] for v in search.variables}
+    assert {"beyond", "integral"} <= held
+    data = search_dataset("digits", batch_size=16).take(2)
+    history = search.fit(data, epochs=1, verbose=0).history
+    cost = net.cost_of(search.genotype()).macs
+    assert history["macs"] == [cost] and history["target_gap"] == [pytest.approx(cost / 5000 - 1)]
+    assert float(search.cost_target.integral) != 0 and abs(history["target_weight"][0]) <= 2
+    assert search.cost_target.summary(search.genotype())["target_macs"] == 5000.0
+
+
+@pytest.mark.parametrize(
+    "choices, said",
+    [
+        ({"target_macs": -1.0}, "needs a number above 0"),
+        ({"target_macs": 1e5, "target_params": 1e3}, "one target at a time"),
+        ({"target_macs": 1e5, "update": "frozen"}, "α does not move"),
+        ({"target_macs": 1e5, "samples": 10}, "not what α says"),
+        ({"target_latency_ms": 1.0}, "need each other"),
+        ({"latency_table": "table.json"}, "is for target_latency_ms"),
+        ({"target_macs": float("nan")}, "needs a number above 0"),
+    ],
+)
+def test_a_target_without_meaning_is_refused(choices, said):
+    with pytest.raises(KdartsError, match=said) as caught:
+        chosen_target(get_method("darts").override(**choices))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "choices, said",
+    [
+        ({"target_macs": 1e12}, "target_macs 1e\\+12: allowed are"),
+        ({"target_macs": 10.0}, "target_macs 10: allowed are"),
+        ({"target_latency_ms": 1.0, "latency_table": "none.json"}, "none.json: cannot be read as JSON"),
+    ],
+)
+def test_a_target_out_of_reach_is_refused(choices, said):
+    with pytest.raises(KdartsError, match=said):
+        _search(target=choices)
+
+
+def test_counts_are_read():
+    assert [count("x", text) for text in ("2.5M", "800k", "1G", "1234", "2e6")] == [2.5e6, 8e5, 1e9, 1234, 2e6]
+    with pytest.raises(KdartsError, match="--target_macs=5 m: needs a number"):
+        count("target_macs", "5 m")
+
+
+def test_a_measured_table_gives_milliseconds_and_a_target_in_them(tool, tmp_path, monkeypatch):
+    program, path = tool("latency_table"), tmp_path / "table.json"
+    made = []
+
+    def measure(build, shape, images, runs):
+        """Times that are known: of an empty call 1, of all others 1 + their number."""
+        empty = isinstance(build, keras.layers.Identity)
+        made.append(empty)
+        return 1.0 if empty else 1.0 + made.count(False)
+
+    real = program.measure
+    monkeypatch.setattr(program, "measure", measure)
+    flags = ["--operations=none,skip_connect,dil_conv_3x3", "--nodes=1", "--cells=3", "--channels=2"]
+    assert program.main([f"--to={path}", "--runs=2", *flags]) == 0
+    table = Latencies.load(path)
+    assert sorted(table.rows.values()) == list(range(1, made.count(False) + 1))
+    space = SearchSpace("timed", ("none", "skip_connect", "dil_conv_3x3"), 1, 1)
+    net = Supernet(space, (8, 8, 1), 10, channels=2, cells=3, nodes=1)
+    _spread(net)
+    free = Search(net).genotype()
+    ms = net.cost_of(free, table).latency_ms
+    assert ms > 0 and net.cost_of(free).latency_ms == 0
+    search = Search(net, target_latency_ms=ms, latency_table=str(path))
+    assert search.cost_target.note(free) | {"target_weight": 0} == {
+        "latency_ms": pytest.approx(ms),
+        "target_gap": pytest.approx(0),
+        "target_weight": 0,
+    }
+    assert float(search.cost_target.gap()) == pytest.approx(0, abs=1e-5)
+    assert real(keras.layers.Conv2D(2, 3), (8, 8, 1), 1, 2) > 0
+    wider = Supernet(space, (8, 8, 1), 10, channels=4, cells=3, nodes=1)
+    with pytest.raises(KdartsError, match="measures it, with the flags of this search"):
+        Search(wider, target_latency_ms=1.0, latency_table=str(path))
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("{}", '"format" must be'),
+        ('{"format": "kdarts-latencies-1", "rows": [{"operation": "a"}]}', "row 0 needs"),
+        ('{"format": "kdarts-latencies-1", "rows": [5]}', "row 0 needs"),
+    ],
+)
+def test_a_table_that_is_none_is_refused(tmp_path, text, said):
+    (tmp_path / "table.json").write_text(text)
+    with pytest.raises(KdartsError, match=said):
+        Latencies.load(tmp_path / "table.json")
+
+
+def test_a_table_survives_its_file(tmp_path):
+    table = Latencies({("sep_conv_3x3", 4, 4, 1, 8, 8): 0.25, ("stem", 3, 4, 2, 8, 9): 1.0})
+    table.save(tmp_path / "table.json", images=1)
+    assert Latencies.load(tmp_path / "table.json").rows == table.rows
+    assert json.loads((tmp_path / "table.json").read_text())["images"] == 1
