@@ -29,10 +29,10 @@ def blocks(page: pathlib.Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
 
 
-def commands(page: pathlib.Path, program: str = "kdarts") -> list[list[str]]:
-    """The words of each command of a page, without the program and what follows a comment sign."""
+def commands(page: pathlib.Path) -> list[list[str]]:
+    """The words of each command of a page: `kdarts`, or `python` and a program of the project."""
     lines = [line for block in blocks(page, "sh") for line in block.replace("\\\n", " ").splitlines()]
-    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith(f"{program} ")]
+    return [shlex.split(line, comments=True) for line in lines if line.startswith(("kdarts ", "python "))]
 
 
 def small(words: list[str]) -> list[str]:
@@ -54,7 +54,10 @@ def small(words: list[str]) -> list[str]:
     if verb == "train":
         found = load_found(given["genotype"])
         return [*BATCH, "--channels=4", *(["--cells=2"] if getattr(found, "sequence", 0) is None else [])]
-    return []
+    if verb == "tune":
+        shallow = ["--shallow_epochs=1", "--shallow_channels=4", "--shallow_train_examples=64"]
+        return [*BATCH, "--valid_examples=16", "--channels=4", "--cells=2", *shallow, "--trials=1", "--seeds=1"]
+    return {"tools/latency_table.py": ["--runs=1"]}.get(verb, [])
 
 
 @pytest.fixture
@@ -75,21 +78,26 @@ def place(tmp_path, monkeypatch):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_flags_of_every_command_exist(page, monkeypatch):
     monkeypatch.chdir(ROOT)
-    for words in commands(page):
-        assert words[0] in VERBS, words
-        importlib.import_module(f"kdarts.cli.{words[0]}").COMMAND.parse(words)
-    for program, *_ in commands(page, "python"):
-        assert (ROOT / program).is_file(), program
+    for program, *words in commands(page):
+        if program == "python":
+            assert (ROOT / words[0]).is_file(), words
+        else:
+            assert words[0] in VERBS, words
+            made = [word for word in words if word.startswith("--flagfile=runs/")]  # by a command before it
+            importlib.import_module(f"kdarts.cli.{words[0]}").COMMAND.parse([w for w in words if w not in made])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if page.stem not in MEASURED], ids=lambda page: page.stem)
 def test_commands_of_a_page_run_one_after_another(page, place, eagerly, request):
-    for words in commands(page):
+    for program, *words in commands(page):
         words = [*words, *small(words)]
         if "--data_dir=DIR" in words:
             words[words.index("--data_dir=DIR")] = f"--data_dir={request.getfixturevalue('cifar10_dir')}"
-        assert main(words) == 0, words
+        if program == "python":
+            _python(words, place)
+        else:
+            assert main(words) == 0, words
 
 
 @pytest.mark.slow
@@ -102,7 +110,7 @@ def test_python_of_a_page_runs(page, place):
 
 
 @pytest.mark.slow
-def test_the_example_of_a_space_of_ones_own_runs(place):
+def test_the_example_of_a_space_of_ones_own_finds_and_trains_a_network(place):
     assert len((ROOT / "examples" / "own_space.py").read_text().splitlines()) < 30
     said = _python(["examples/own_space.py"], place)
     assert '"conv_3x3"' in said
