@@ -21,6 +21,8 @@ ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 MEASURED = {"edarts", "sharpdarts"}
 """Pages of results, whose commands take hours and are tested at other sizes (test_flagfiles, test_edarts_study)."""
+TESTED = {"serving", "backbone"}
+"""Pages whose Python is tested beside what it is about (test_export, test_backbone)."""
 BATCH = ["--epochs=1", "--batch_size=16", "--train_examples=32"]
 PATHS = ["--path_batch_size=16", "--path_epochs=1", "--population=2", "--generations=1", "--calibration_batches=1"]
 
@@ -57,7 +59,7 @@ def small(words: list[str]) -> list[str]:
     if verb == "tune":
         shallow = ["--shallow_epochs=1", "--shallow_channels=4", "--shallow_train_examples=64"]
         return [*BATCH, "--valid_examples=16", "--channels=4", "--cells=2", *shallow, "--trials=1", "--seeds=1"]
-    return {"tools/latency_table.py": ["--runs=1"]}.get(verb, [])
+    return ["--runs=1", "--channels=4", "--cells=2", "--nodes=2"] if verb == "tools/latency_table.py" else []
 
 
 @pytest.fixture
@@ -91,6 +93,8 @@ def test_flags_of_every_command_exist(page, monkeypatch):
 @pytest.mark.parametrize("page", [page for page in PAGES if page.stem not in MEASURED], ids=lambda page: page.stem)
 def test_commands_of_a_page_run_one_after_another(page, place, eagerly, request):
     for program, *words in commands(page):
+        if any(word.startswith("--format=") and "onnx" in word for word in words):
+            pytest.importorskip("tf2onnx")
         words = [*words, *small(words)]
         if "--data_dir=DIR" in words:
             words[words.index("--data_dir=DIR")] = f"--data_dir={request.getfixturevalue('cifar10_dir')}"
@@ -104,7 +108,7 @@ def test_commands_of_a_page_run_one_after_another(page, place, eagerly, request)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_python_of_a_page_runs(page, place):
     pieces = blocks(page, "python")
-    if pieces:
+    if pieces and page.stem not in TESTED:
         start = "import keras\nimport kdarts\nkdarts.configure_threads()\n"
         _python(["-c", start + "\n".join(pieces)], place)
 
