@@ -180,9 +180,9 @@ def test_a_path(tmp_path):
 def test_unfinished_and_unusual_runs(tmp_path):
     running = run_data(read_run(write_run(tmp_path / "running", flags=[("method", "darts")])))
     assert facts_of(running)["state"] == "unfinished: 3 of 9 epochs so far"
-    write_json(tmp_path / "running" / "stopped.json", {"stopped_by": "divergence", "epoch": 4})
+    write_json(tmp_path / "running" / "stopped.json", {"stopped_by": "divergence", "what": "a loss of nan", "epoch": 4})
     stopped = run_data(read_run(tmp_path / "running"))
-    assert facts_of(stopped)["state"] == "stopped: stopped by divergence, epoch 4"
+    assert facts_of(stopped)["state"] == "stopped by divergence, a loss of nan, epoch 4"
     nothing = run_data(read_run(write_run(tmp_path / "nothing", [])))
     assert nothing["epochs"] == 0 and nothing["drawings"] is nothing["alpha"] is None
     older = run_data(read_run(write_run(tmp_path / "older", setting=None)))  # before settings were written down
