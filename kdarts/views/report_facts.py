@@ -65,7 +65,8 @@ def state(run: Run) -> str:
     if run.summary:
         return "finished"
     if run.stopped:
-        return "stopped: " + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in run.stopped.items())
+        told = [(name.replace("_", " "), value) for name, value in run.stopped.items()]
+        return ", ".join(f"{value}" if name == "what" else f"{name} {value}" for name, value in told)
     done, whole = sum(len(part.rows) for part in run.parts), run.parts[-1].setting.get("epochs")
     if len(run.parts) > 1 or run.parts[0].label:
         return f"unfinished, {run.parts[-1].label}: {len(run.parts[-1].rows)} epochs of it so far"

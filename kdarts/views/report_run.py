@@ -11,9 +11,8 @@ import numpy as np
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.found import Found, found_from_json, load_found
-from kdarts.run.divergence import RECORD
 from kdarts.run.files import read_arrays, read_json
-from kdarts.run.workdir import Workdir
+from kdarts.run.workdir import STOPPED, Workdir
 
 Row = dict[str, float | None]
 
@@ -97,7 +96,7 @@ def read_run(path: str | os.PathLike) -> Run:
         kept if parallel else parts,
         Workdir(folder).flags(),
         _object(folder / "summary.json"),
-        _object(folder / RECORD),
+        _object(folder / STOPPED),
         load_found(last) if last.exists() else None,
         _table(folder / "candidates.csv"),
         _table(folder / "family" / "family.csv"),
