@@ -1,6 +1,6 @@
 """Find shapes with a published cell: train a classifier, make it a backbone, and tune KerasHub's RetinaNet on it.
 
-Needs `pip install 'kdarts[detection]'`; about 4 minutes on 2 CPU cores.
+Needs `pip install 'kdarts[detection]'`; about 2 minutes on 2 CPU cores.
 """
 
 import keras

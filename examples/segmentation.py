@@ -1,6 +1,6 @@
 """Say of every pixel which shape it belongs to: a published cell's pyramid under a small head of plain Keras layers.
 
-About 2 minutes on 2 CPU cores. The masks are semantic: one class a pixel, touching shapes of a class are one region.
+About a minute on 2 CPU cores. The masks are semantic: one class a pixel, touching shapes of a class are one region.
 """
 
 import keras
