@@ -23,7 +23,7 @@ from kdarts.nets.replicas import own_seed  # noqa: E402
 from kdarts.nets.spaces import listed_space  # noqa: E402
 from kdarts.nets.supernet import Supernet  # noqa: E402
 from kdarts.run.loop import run_epochs  # noqa: E402
-from kdarts.run.strategy import make_strategy  # noqa: E402
+from kdarts.run.strategy import draw_apart, make_strategy  # noqa: E402
 from kdarts.run.timing import StepTime  # noqa: E402
 from kdarts.search.graphs import without_graph_rewriting  # noqa: E402
 from kdarts.search.search import Search  # noqa: E402
@@ -107,16 +107,16 @@ def infinity(strategy) -> dict:
 def draws(strategy) -> dict:
     """What replicas draw on their own: masks of a drop-path and of a dropout on skips; and what they draw alike."""
     with strategy.scope():
-        layer = DropPath(0.5, seed=0)
-        layer.build(None)
+        network = keras.Sequential([keras.Input((1,)), DropPath(0.5, seed=0)])
         mixture = make(strategy, False, net={"sampling": "gumbel"}).supernet.mixture
 
-    @tf.function(autograph=False)
+    draw_apart(network)
+
     def draw():
         kept = tf.random.stateless_uniform((64,), own_seed(tf.constant([1, 2], tf.int64)))
-        return layer.mask(64), kept, mixture.drawn(training=True)[0][0]
+        return network.layers[0].mask(64), kept, mixture.drawn(training=True)[0][0]
 
-    found = strategy.run(draw)
+    found = tf.function(lambda: strategy.run(draw), autograph=False)()
     parts = [strategy.experimental_local_results(value) for value in found]
     names = ("path", "skip", "alpha")
     return {f"{name}:{i}": part.numpy() for name, both in zip(names, parts, strict=True) for i, part in enumerate(both)}

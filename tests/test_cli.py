@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import os
 import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -44,6 +47,13 @@ def _folder(root: pathlib.Path, classes=("cats", "dogs"), count=8) -> pathlib.Pa
             picture = np.full((8, 8, 3), 40 * number + i, np.uint8)
             (root / name / f"{i}.png").write_bytes(tf.io.encode_png(picture).numpy())
     return root
+
+
+def test_the_overview_waits_for_no_tensorflow():
+    program = "import sys, kdarts.cli.main as m; m.main(['--help']); sys.exit('tensorflow' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parent.parent)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_help_and_lists(capsys):

@@ -11,11 +11,11 @@ from kdarts.cli.main import main
 from kdarts.nets.spaces import SearchSpace
 from kdarts.nets.supernet import Supernet
 from kdarts.run.checkpoint import Checkpoint
-from kdarts.run.divergence import RECORD, Divergence, Watch
+from kdarts.run.divergence import Divergence, Watch
 from kdarts.run.loop import run_epochs
 from kdarts.run.step import NotFinite, Step
 from kdarts.run.timing import StepTime
-from kdarts.run.workdir import Workdir
+from kdarts.run.workdir import STOPPED, Workdir
 from kdarts.search.optimizers import SGD
 from kdarts.search.search import Search
 
@@ -77,7 +77,7 @@ def test_the_state_before_the_step_is_saved_and_the_next_run_says_the_same(
     search, clean = searches()
     with pytest.raises(Divergence, match=where + what) as first:
         _run(search, _batches(bad, half), tmp_path)
-    record = json.loads((tmp_path / RECORD).read_text())
+    record = json.loads((tmp_path / STOPPED).read_text())
     assert record["stopped_by"] == "divergence" and record["what"].startswith(what)
     assert (record["epoch"], record["step"]) == (bad // STEPS + 1, bad % STEPS + 1)
 
@@ -92,9 +92,9 @@ def test_the_state_before_the_step_is_saved_and_the_next_run_says_the_same(
 
 
 def test_the_record_goes_once_the_run_is_through(searches, tmp_path):
-    (tmp_path / RECORD).write_text("{}")
+    (tmp_path / STOPPED).write_text("{}")
     _run(searches()[0], _batches(), tmp_path)
-    assert not (tmp_path / RECORD).exists()
+    assert not (tmp_path / STOPPED).exists()
 
 
 def test_alpha_itself_is_watched(searches):
@@ -129,6 +129,22 @@ def test_skipped_steps_are_no_divergence_and_are_counted(tmp_path):
     assert sum(counts) == step.skipped > 0
     assert counts[0] > 0
     assert float(model.optimizer.dynamic_scale.numpy()) == 2.0 ** (15 - step.skipped)
+
+
+def test_a_batch_whose_loss_overflows_in_float16_leaves_nothing_behind_but_a_lower_scale():
+    keras.utils.set_random_seed(0)
+    layers = [keras.Input((2,)), keras.layers.BatchNormalization(), keras.layers.Dense(1, dtype="mixed_float16")]
+    model = keras.Sequential(layers)
+    model.compile(keras.optimizers.LossScaleOptimizer(SGD(0.1)), "mse")
+    step, good = Step(model), (tf.ones((4, 2)), tf.ones((4, 1)))
+    step(good)
+    before, skipped = [v.numpy() for v in (*model.variables, *model.metrics_variables)], step.skipped
+    scale = float(model.optimizer.dynamic_scale.numpy())
+    logs = step((good[0] * np.inf, good[1]))
+    assert np.isfinite(float(logs["loss"]))
+    for variable, value in zip((*model.variables, *model.metrics_variables), before, strict=True):
+        np.testing.assert_array_equal(variable, value)
+    assert (step.skipped, float(model.optimizer.dynamic_scale.numpy())) == (skipped + 1, scale / 2)
 
 
 def test_a_loss_scale_that_collapses_is_a_divergence():

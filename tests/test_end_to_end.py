@@ -50,6 +50,7 @@ def test_digits_from_search_to_serving(tmp_path, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.large
 def test_cifar10_search_of_the_papers_size_takes_steps(cifar10_dir, tmp_path):
     flags = [f"--flagfile={ROOT}/flags/darts_v1_cifar10.flags", f"--data_dir={cifar10_dir}", "--epochs=1"]
     flags += ["--train_examples=192", "--valid_examples=192"]

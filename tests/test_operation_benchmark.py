@@ -1,12 +1,11 @@
 """`tools/operation_benchmark.py`: what it trains, what it refuses, what it makes of results, and a tiny real one."""
 
-import json
 import statistics
 
 import pytest
 
 from kdarts.nets.operations import get_operation
-from kdarts.run.files import write_json
+from kdarts.run.files import read_json, write_json
 
 TINY = ["--operations=simple_conv_3x3,avg_pool_3x3", "--positions=8", "--runs=2"]
 TINY_TRAINING = ["--channels=4", "--epochs=1", "--batch_size=64", "--train_examples=128"]
@@ -120,8 +119,8 @@ def test_the_weights_are_of_the_best_runs(program, trained, tmp_path, capsys):
     started = trained(lambda t: scores[t.position][t.run] + 0.1 * (t.operation == "sep_conv_3x3"))
     assert program.main(arguments) == 0
     assert len(started) == 12
-    found = json.loads((tmp_path / "scores.json").read_text())
-    assert json.loads((tmp_path / "weights.json").read_text()) == found["median"]
+    found = read_json(tmp_path / "scores.json")
+    assert read_json(tmp_path / "weights.json") == found["median"]
     best = [30, 50, 80]
     assert found["median"] == pytest.approx({"skip_connect": 50, "sep_conv_3x3": 60})
     assert found["mean"]["skip_connect"] == pytest.approx(statistics.mean(best))
@@ -131,6 +130,7 @@ def test_the_weights_are_of_the_best_runs(program, trained, tmp_path, capsys):
     assert "2 of 12: sep_conv_3x3 at position 0, run 0 · about 0:11:00 left" in out
     assert "50.00 ± 20.55" in out
     assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "backup",
         "flags.flags",
         "results.jsonl",
         "scores.json",
@@ -150,7 +150,7 @@ def test_it_goes_on_where_it_was_killed_and_may_be_extended(program, trained, tm
     started = trained(lambda t: 0.75)
     assert program.main([*arguments, "--operations=skip_connect,max_pool_3x3"]) == 0
     assert {t.operation for t in started} == {"max_pool_3x3"}
-    assert json.loads((tmp_path / "weights.json").read_text()) == {"skip_connect": 37.5, "max_pool_3x3": 75}
+    assert read_json(tmp_path / "weights.json") == {"skip_connect": 37.5, "max_pool_3x3": 75}
     for other in ("--epochs=3", "--wiring=chain"):
         assert program.main([*arguments, other]) == 2
         assert "belongs to another run" in capsys.readouterr().err
@@ -188,7 +188,7 @@ def test_a_real_benchmark(program, tmp_path, capfd):
     assert err.count("\n") == 1
     assert program.main(arguments) == 0
     assert "4 of 4" in capfd.readouterr().out
-    found = json.loads((tmp_path / "b" / "weights.json").read_text())
+    found = read_json(tmp_path / "b" / "weights.json")
     assert set(found) == {"simple_conv_3x3", "avg_pool_3x3"}
     assert all(0 < score < 100 for score in found.values())
     before = (tmp_path / "b" / "results.jsonl").read_bytes()

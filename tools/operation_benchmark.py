@@ -215,8 +215,8 @@ def train_all(benchmark: Benchmark) -> int:
 def _leave(training: Training, benchmark: Benchmark) -> None:
     """Gives up a folder whose very first training was refused, so that the corrected command may have it."""
     shutil.rmtree(benchmark.workdir / training.name, ignore_errors=True)
-    for name in (f"{training.name}.json", "flags.flags"):
-        (benchmark.workdir / name).unlink()
+    (benchmark.workdir / f"{training.name}.json").unlink()
+    benchmark.workdir.disclaim()
 
 
 def train(training: Training, benchmark: Benchmark) -> int:

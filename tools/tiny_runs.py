@@ -46,7 +46,7 @@ TRAININGS = {
 }
 """Trainings likewise."""
 
-_MEASURED = {"step_ms", "wall_seconds", "peak_memory_mb", "path_seconds", "seconds", "sha256", "waiting"}
+_MEASURED = {"step_ms", "wall_seconds", "peak_memory_mb", "path_seconds", "seconds", "sha256", "data_wait_share"}
 """What is a matter of the clock and of the machine."""
 
 

@@ -26,6 +26,7 @@ import numpy as np
 from kdarts.genotypes.edges import edge_row
 from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.genotypes.genotype import Genotype
+from kdarts.genotypes.seals import unsealed
 
 SCORES = {
     "median": {
@@ -176,6 +177,7 @@ def _read_json(path) -> dict:
         found = json.loads(pathlib.Path(path).read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise KdartsError(f"{path}: cannot be read as JSON ({error})") from None
+    found = unsealed(found, path)
     if not isinstance(found, dict):
         raise KdartsError(f"{path}: needs an object {{operation: score}}")
     return found

@@ -1,10 +1,7 @@
 """Drop-path, and its schedule."""
 
 import keras
-import tensorflow as tf
 from keras import ops
-
-from kdarts.nets.replicas import own_seed, replicas
 
 
 @keras.saving.register_keras_serializable("kdarts")
@@ -28,13 +25,8 @@ class DropPath(keras.layers.Layer):
         self.rate = self.add_weight(name="rate", shape=(), initializer=initial, trainable=False, autocast=False)
 
     def mask(self, batch_size):
-        """1 where an example passes, else 0: `[batch_size]`; each replica draws its own."""
-        if replicas() > 1:
-            seed = own_seed(ops.cast(self.seed_generator.next(), "int32"))
-            draw = tf.random.stateless_uniform((batch_size,), seed)
-        else:
-            draw = keras.random.uniform((batch_size,), seed=self.seed_generator)
-        return ops.cast(draw >= self.rate, "float32")
+        """1 where an example passes, else 0: `[batch_size]`."""
+        return ops.cast(keras.random.uniform((batch_size,), seed=self.seed_generator) >= self.rate, "float32")
 
     def call(self, x, training=False):
         if not training:

@@ -12,7 +12,7 @@ import contextvars
 
 import tensorflow as tf
 
-from kdarts.nets.replicas import moments_over_replicas, replicas
+from kdarts.nets.replicas import is_synchronized, moments_over_replicas
 
 DECAY = 0.1
 """Share of the new batch in the running statistics, as in the papers' framework."""
@@ -21,7 +21,6 @@ _NARROW = 16
 """With fewer channels oneDNN's pools and their gradients are not the quick ones."""
 
 _twice = contextvars.ContextVar("twice_differentiable", default=False)
-_together = contextvars.ContextVar("synchronized", default=False)
 
 
 @contextlib.contextmanager
@@ -32,21 +31,6 @@ def twice_differentiable():
         yield
     finally:
         _twice.reset(token)
-
-
-@contextlib.contextmanager
-def synchronized(value: bool = True):
-    """Inside it, batch normalisation takes the moments of all replicas' batches together, or each its own."""
-    token = _together.set(value)
-    try:
-        yield
-    finally:
-        _together.reset(token)
-
-
-def is_synchronized() -> bool:
-    """Whether it is now the moments of all replicas' batches."""
-    return _together.get() and replicas() > 1
 
 
 def _grouped(x):
@@ -248,7 +232,7 @@ def normalize(x, scale, offset, mean, variance, training, epsilon=1e-5):
 
 
 def _plain_normalize(x, scale, offset, mean, variance, training, epsilon):
-    dtype, x = x.dtype, tf.cast(x, mean.dtype)
+    dtype, x = x.dtype, tf.cast(x, tf.convert_to_tensor(mean).dtype) if is_synchronized() else x
     if training:
         axes = [0, 1, 2]
         count = tf.cast(tf.size(x) // x.shape[-1], x.dtype)

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from kdarts.nets import kernels
+from kdarts.nets.replicas import is_synchronized, synchronized
 
 
 def recomputed(cell, s0, s1, mixing, shares=None, **options):
@@ -19,11 +19,11 @@ def recomputed(cell, s0, s1, mixing, shares=None, **options):
     statistics = [tf.convert_to_tensor(v) for v in cell.non_trainable_variables]
     shares = shares or []
     edges, count = len(mixing), len(mixing) + len(shares)
-    together = kernels.is_synchronized()
+    together = is_synchronized()
 
     def forward(s0, s1, *rest):
         given = {"mixing": list(rest[:edges]), "shares": list(rest[edges:count]), **options}
-        with kernels.synchronized(together):
+        with synchronized(together):
             output, after = cell.stateless_call(list(rest[count:]), statistics, s0, s1, **given)
         return output, *after
 

@@ -4,8 +4,13 @@ Keras leaves this to its optimizers, which sum over the replicas what each has c
 its own. A bilevel step needs the mean earlier: for the step that it takes in thought, and for what it moves α by.
 """
 
+import contextlib
+import contextvars
+
 import keras
 import tensorflow as tf
+
+_together = contextvars.ContextVar("synchronized", default=False)
 
 
 def replicas() -> int:
@@ -32,6 +37,21 @@ def mean_over_replicas(tensors):
         for place, part in zip(places, parts, strict=True):
             flat[place] = tf.reshape(part, flat[place].shape)
     return tf.nest.pack_sequence_as(tensors, flat)
+
+
+@contextlib.contextmanager
+def synchronized(value: bool = True):
+    """Inside it, batch normalisation takes the moments of all replicas' batches together, or each its own."""
+    token = _together.set(value)
+    try:
+        yield
+    finally:
+        _together.reset(token)
+
+
+def is_synchronized() -> bool:
+    """Whether it is now the moments of all replicas' batches."""
+    return _together.get() and replicas() > 1
 
 
 def moments_over_replicas(mean, variance, count):

@@ -8,10 +8,7 @@ from kdarts.genotypes.errors import KdartsError
 from kdarts.run.checkpoint import Checkpoint
 from kdarts.run.files import write_json
 from kdarts.run.step import NotFinite, Step
-from kdarts.run.workdir import Workdir
-
-RECORD = "stopped.json"
-"""In a workdir: why its run was stopped, `stopped_by` "divergence", `what`, `epoch` and `step`, both from 1."""
+from kdarts.run.workdir import STOPPED, Workdir
 
 
 class Divergence(KdartsError):
@@ -49,7 +46,7 @@ class Watch(keras.callbacks.Callback):
             logs["skipped_steps"] = self.checkpoint.records.pop("skipped_steps", 0)
 
     def on_train_end(self, logs=None):
-        (self.workdir / RECORD).unlink(missing_ok=True)
+        (self.workdir / STOPPED).unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def over(self, epoch: int, step: int):
@@ -64,7 +61,7 @@ class Watch(keras.callbacks.Callback):
             if step:  # else it is the state of the epoch before, which is saved
                 self.checkpoint.save_inside(step)
             place = {"epoch": epoch + 1, "step": step + 1}
-            write_json(self.workdir / RECORD, {"stopped_by": "divergence", "what": str(found), **place})
+            write_json(self.workdir / STOPPED, {"stopped_by": "divergence", "what": str(found), **place})
             raise Divergence(
                 f"epoch {epoch + 1}, step {step + 1}: {found}; the state before that step is kept in "
                 f"{self.checkpoint.folder}. {self._advice(str(found))} in a new --workdir"

@@ -10,7 +10,7 @@ from kdarts.genotypes.errors import KdartsError
 from kdarts.run.divergence import Watch
 from kdarts.run.logs import verbosity
 from kdarts.run.step import Step
-from kdarts.run.strategy import evaluate, is_spread, spread
+from kdarts.run.strategy import draw_apart, evaluate, is_spread, spread
 from kdarts.run.timing import StepTime
 
 
@@ -46,7 +46,10 @@ def run_epochs(
     hooks = keras.callbacks.CallbackList(
         callbacks, add_history=True, model=model, verbose=verbosity(), epochs=epochs, steps=steps
     )
-    iterator = iter(spread(batches, model.distribute_strategy, whole) if is_spread(model) else batches)
+    if is_spread(model):
+        draw_apart(model)
+        batches = spread(batches, model.distribute_strategy, whole)
+    iterator = iter(batches)
     model.stop_training = False
     taken = step or Step(model)
     watch = next((callback for callback in callbacks if isinstance(callback, Watch)), None)

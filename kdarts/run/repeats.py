@@ -6,12 +6,10 @@ from collections.abc import Callable, Sequence
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.run.files import read_json, read_summary
+from kdarts.run.workdir import STOPPED
 
 ACCURACY = "held_back_accuracy"
 """What a shallow training is measured by, in its summary."""
-
-STOPPED = "stopped.json"
-"""What a run that diverged leaves in its folder."""
 
 
 def measured(

@@ -86,8 +86,8 @@ class Step:
         """Takes the step; returns its logs.
 
         Raises:
-            NotFinite: if the loss, α or a gradient is not finite, or a loss scale has collapsed; then every variable is
-                what it was before the step.
+            NotFinite: if the loss, α or a gradient is not finite, or, where the loss is scaled and such a step is
+                skipped, its scale has collapsed; then every variable is what it was before the step.
         """
         if self._scales is None:
             self._scales = [float(o.dynamic_scale.numpy()) for o in self.scaled]
@@ -97,7 +97,20 @@ class Step:
         if wrong is not None:
             self.assign(self._before)
             raise NotFinite(wrong)
+        if not np.isfinite(float(logs.get("loss", 0.0))):
+            self._leave_out()
+            results = self.model.get_metrics_result()
+            logs = {name: results.get(name, value) for name, value in logs.items()}
         return logs
+
+    def _leave_out(self) -> None:
+        """Undoes all of a skipped step but the lower loss scales: statistics and metrics would keep the infinity."""
+        kept = {
+            id(variable) for optimizer in self.scaled for variable in (optimizer.dynamic_scale, optimizer.step_counter)
+        }
+        for variable, value in zip(self.variables, self._before, strict=True):
+            if id(variable) not in kept:
+                variable.assign(value)
 
     def values(self) -> list:
         """What every variable is now."""
@@ -117,7 +130,7 @@ class Step:
             if path in self._said or np.isfinite(loss):
                 what = self._said.get(path, f"the weights {path}")
                 return f"{'the gradient of ' if kind == 'gradient' else ''}{what} is {_value(sign)}"
-        if not np.isfinite(loss):
+        if not np.isfinite(loss) and not self.scaled:
             return f"the training loss is {_value(loss)}"
         for scale in scales:
             if scale < LEAST_SCALE:

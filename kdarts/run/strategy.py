@@ -4,6 +4,7 @@ import json
 import os
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from kdarts.genotypes.errors import KdartsError, choice
@@ -11,6 +12,10 @@ from kdarts.nets.replicas import counted_once, mean_over_replicas, replicas
 
 STRATEGIES = ("default", "mirrored", "multi_worker")
 """One device; all devices of this machine; all those of the machines in `TF_CONFIG`."""
+
+
+_APART = 2654435761
+"""Between the seeds of two replicas; odd, and far from any two seeds that someone chooses."""
 
 
 def make_strategy(name: str) -> tf.distribute.Strategy:
@@ -67,6 +72,20 @@ def build_rest(model: keras.Model, num_classes: int) -> None:
     model.optimizer.build(model.trainable_variables)
     model.compute_metrics(None, tf.zeros((1,), tf.int32), tf.zeros((1, num_classes)))
     model.reset_metrics()
+
+
+def draw_apart(model: keras.Model) -> None:
+    """Lets each replica draw dropouts of its own: the seeds of a model's generators differ, and count alike."""
+    layers = model._flatten_layers()
+    generators = [g for layer in layers if (g := getattr(layer, "seed_generator", None)) is not None]
+    states = [np.asarray(generator.state, np.uint32) for generator in generators]
+
+    def each():
+        number = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.uint32)
+        for generator, (seed, count) in zip(generators, states, strict=True):
+            generator.state.assign(tf.stack([seed + number * np.uint32(_APART), count]))
+
+    tf.function(lambda: model.distribute_strategy.run(each), autograph=False)()
 
 
 def spread(batches: tf.data.Dataset, strategy: tf.distribute.Strategy, whole=lambda batch: ()):

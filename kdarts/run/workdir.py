@@ -12,6 +12,9 @@ from kdarts.run.lock import lock
 _FLAGS = "flags.flags"
 _COPY = f"backup/{_FLAGS}"
 
+STOPPED = "stopped.json"
+"""What a run that diverged leaves there: `stopped_by` "divergence", `what`, `epoch` and `step`, both from 1."""
+
 
 class Workdir:
     """A folder that belongs to one run, known by the flags that it was started with.

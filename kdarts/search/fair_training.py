@@ -3,9 +3,8 @@
 import keras
 import tensorflow as tf
 
-from kdarts.nets import kernels
 from kdarts.nets.path_net import PathNetwork
-from kdarts.nets.replicas import counted_once, mean_over_replicas, replicas, whole_loss
+from kdarts.nets.replicas import counted_once, mean_over_replicas, replicas, synchronized, whole_loss
 from kdarts.search.method import Method, get_method
 from kdarts.search.objective import cross_entropy
 from kdarts.search.optimizers import SGD
@@ -69,7 +68,7 @@ class FairTraining(keras.Model):
         """One step of the weights along the sum of the gradients of a group's paths."""
         (x, y), paths = data
         weights, kept = self.network.trainable_variables, self.network.space.kept
-        with kernels.synchronized(self.sync_batch_norm), tf.GradientTape() as tape:
+        with synchronized(self.sync_batch_norm), tf.GradientTape() as tape:
             logits = self.network.group(x, paths, training=True)
             loss = tf.add_n([self._loss_of(y, each) for each in tf.unstack(logits)])
             scaled = self.optimizer.scale_loss(loss)

@@ -5,8 +5,7 @@ import contextlib
 import keras
 import tensorflow as tf
 
-from kdarts.nets import kernels
-from kdarts.nets.replicas import replicas
+from kdarts.nets.replicas import replicas, synchronized
 from kdarts.nets.supernet import Supernet
 
 
@@ -39,7 +38,7 @@ class Objective:
         net = self.supernet
         variables = (*net.operation_weights, *net.architecture, *net.non_trainable_variables)
         values = list(zip(variables, (*weights, *alphas, *statistics), strict=True))
-        with kernels.synchronized(self.sync_batch_norm), keras.StatelessScope(state_mapping=values) as scope:
+        with synchronized(self.sync_batch_norm), keras.StatelessScope(state_mapping=values) as scope:
             yield scope
 
     def loss(self, weights, alphas, statistics, batch) -> dict:
