@@ -63,7 +63,7 @@ def test_commands_take_published_paths(tmp_path, capsys):
         (["train", "--genotype=DARTS_V2", "--drop_last_step"], "cells have no steps"),
         (["search", "--method=multichannelnet", "--cells=3"], "even number of cells"),
         (["search", "--method=multichannelnet", "--recompute"], "a HyperCuboid has none"),
-        (["search", "--method=multichannelnet", "--stop=ranking"], "is about cells"),
+        (["search", "--method=multichannelnet", "--stop=ranking"], "unknown stop of a HyperCuboid"),
         (["search", "--method=darts", "--discretization=best_path"], "unknown discretization"),
     ],
 )
