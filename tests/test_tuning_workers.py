@@ -20,9 +20,13 @@ def main(folder: pathlib.Path, seconds: float) -> None:
     """What `kdarts tune` does, but for the searches."""
     import keras_tuner
 
+    from kdarts.run import repeats
     from kdarts.run.tuning import Progress, part_of, trial_rows
     from kdarts.run.tuning_oracle import make_oracle
     from kdarts.run.tuning_tuner import TuningTuner, role
+
+    def figures(number, values, epochs):
+        return [repeats.figures(part_of(folder, number, 0), 0)]
 
     def measure(number, values, epochs):
         time.sleep(seconds)
@@ -41,7 +45,7 @@ def main(folder: pathlib.Path, seconds: float) -> None:
     TuningTuner(progress.oracle, measure, folder / "oracle", finished.exists).search()
     if role() != "worker":
         finished.write_text(
-            "\n".join(f"{row['trial']} {row['accuracy']}" for row in trial_rows(progress.oracle, folder, [0]))
+            "\n".join(f"{row['trial']} {row['accuracy']}" for row in trial_rows(progress.oracle, figures))
         )
 
 
