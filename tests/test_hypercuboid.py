@@ -263,7 +263,7 @@ def test_a_search_refuses_what_is_about_cells():
     with pytest.raises(KdartsError, match="unknown discretization of a HyperCuboid 'darts'"):
         kdarts.Search(cuboid)
     for choices in ({"ablation_weight": 0.5}, {"stop": "ranking"}, {"samples": 2}, {"partial_channels": 2}):
-        with pytest.raises(KdartsError, match="is about cells|of a HyperCuboid"):
+        with pytest.raises(KdartsError, match=r"is about cells|of a HyperCuboid"):
             kdarts.Search(cuboid, discretization="best_path", **choices)
     normalised = mlp(build=lambda s: [keras.layers.Dense(s["width"]), keras.layers.BatchNormalization()])
     with pytest.raises(KdartsError, match="second derivative of BatchNormalization is wrong"):
