@@ -109,10 +109,12 @@ def _narrowed(search: Search, operations: int) -> list[np.ndarray]:
 def _done(part: Workdir) -> list[np.ndarray] | None:
     """The candidates that a finished stage left, None if it is not finished; a damaged file of it is named."""
     kept = part / "candidates.npz"
-    if not kept.exists() or read_summary(part) is None or not last_is_whole(part / "backup"):
+    files = kept, part / "setting.json"
+    if not all(file.exists() for file in files) or read_summary(part) is None or not last_is_whole(part / "backup"):
         return None
     try:
         found = read_arrays(kept)
+        read_json(files[1])
     except DamageError as error:
         print(f"{error}; made again", flush=True)
         return None
