@@ -6,7 +6,8 @@ from absl import flags
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.nets.attention import parse_attention
-from kdarts.nets.spaces import listed_space
+from kdarts.nets.cuboid_spaces import cuboid_names
+from kdarts.nets.spaces import SearchSpace, get_space, listed_space
 from kdarts.search.method import Method, get_method
 from kdarts.search.stage import parse_stages
 
@@ -58,7 +59,7 @@ AXES = {
     "order": "architecture gradient: first, second (unrolled, finite differences), exact (unrolled)",
     "discretization": "rule that makes a genotype of α",
     "threshold": "least weight of an operation, for rules that have one",
-    "max_skips": "most skip connections of a normal cell, for the rule progressive",
+    "max_skips": "most skip connections of a normal cell, for the rules progressive and residual",
     "zero_one_weight": "of the zero-one loss, which drives each mixing weight to 0 or 1; 0: none",
     "zero_one": "form of the zero-one loss: l2 or l1",
     "ablation_weight": "of the ablation loss, which rewards a cell by what its absence costs; 0: none",
@@ -168,11 +169,14 @@ def define(values: flags.FlagValues) -> None:
 def chosen_method(values: flags.FlagValues) -> Method:
     """The method with the flags' choices."""
     method = get_method(values.method)
+    name = listed_space(values.operations).name if values.operations is not None else values["space"].value
+    if name is not None and name not in cuboid_names() and method.space not in cuboid_names():
+        method = in_space(method, get_space(name))
     if "dataset" in values and values.dataset == "digits":
         method = small(method)
     given = {name: values[name].value for name in AXES if values[name].value is not None}
     if values.operations is not None:
-        given["space"] = listed_space(values.operations).name
+        given["space"] = name
     given |= {name: count(name, given[name]) for name in _COUNTS & set(given)}
     if "attention" in given:
         given["attention"] = parse_attention(given["attention"])
@@ -187,6 +191,14 @@ def chosen_method(values: flags.FlagValues) -> Method:
     return method
 
 
+def in_space(method: Method, space: SearchSpace) -> Method:
+    """The method in another space than its own, at that space's usual size."""
+    if space.cells is None:
+        return method.within(space).override(space=space.name)
+    sizes = {"cells": space.cells, "family_cells": space.cells, "family_channels": method.channels}
+    return method.within(space).override(space=space.name, **sizes)
+
+
 def rests(method: Method, epochs: int) -> dict[str, int]:
     """The method's warm-ups for a search of another length: in proportion."""
     names = "warmup_epochs", "learning_rate_warmup"
@@ -198,13 +210,14 @@ def small(method: Method) -> Method:
     epochs = max(SMALL_EPOCHS, method.epochs // 2)
     final = method.arch_final_learning_rate
     in_steps = method.discretization == "best_path"
+    in_stages = not in_steps and get_space(method.space).stages
     haste = START_HASTE if method.sharing == "start" else HASTE
     return method.override(
         **SMALL,
         epochs=epochs,
         **rests(method, epochs),
         **SMALL_PATHS,
-        cells=method.cells if method.sharing == "individual" else SMALL_STEPS if in_steps else 5,
+        cells=1 if in_stages else method.cells if method.sharing == "individual" else SMALL_STEPS if in_steps else 5,
         stages=tuple(replace(stage, cells=3 + number) for number, stage in enumerate(method.stages)),
         arch_learning_rate=haste * method.arch_learning_rate,
         arch_final_learning_rate=None if final is None else haste * final,

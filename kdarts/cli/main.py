@@ -11,7 +11,7 @@ from kdarts.genotypes.errors import choice
 
 VERBS = (
     *("search", "tune", "train", "evaluate", "export", "info", "deepen", "distance", "draw", "toy"),
-    *("report", "bench", "methods", "spaces"),
+    *("benchmark", "report", "bench", "methods", "spaces"),
 )
 
 

@@ -20,10 +20,12 @@ def deepen(genotype: Genotype, cells: int) -> Genotype:
         the reductions that it has there.
 
     Raises:
-        KdartsError: if `cells` is not a number from 1, or the genotype has more than two reductions.
+        KdartsError: if `cells` is not a number from 1, or the genotype has more than two reductions, or stages.
     """
     if type(cells) is not int or cells < 1:
         raise KdartsError(f"cells {cells!r}: needs a whole number from 1")
+    if genotype.stages:
+        raise KdartsError("deepen: a genotype with stages fits any depth; say how many cells each stage has")
     if genotype.sequence is None:
         sequence, reductions = genotype.at_depth(cells)
     else:

@@ -5,17 +5,14 @@ import os
 import pathlib
 from dataclasses import dataclass, replace
 
+from kdarts.genotypes.cell import Edge, check_concat, edge_of, integers, reached_in, rows
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.files import write_sealed
 from kdarts.genotypes.seals import unsealed
 
-Edge = tuple[str, int, int]
-"""`(operation, to, from)`; nodes 0 and 1 are a cell's inputs, 2 and on its intermediate nodes."""
-
 SKIPS = ("skip_connect", "identity")
 """Operations that are a skip connection."""
 
-_LAST_NODE = 1001  # the 1000th intermediate node
 _PASSED_ON: Edge = ("skip_connect", 2, 1)
 
 
@@ -36,8 +33,12 @@ class Genotype:
         concats: for each cell the nodes whose concatenation is its output, each once; 0 and 1 are allowed.
         reductions: positions of the reduction cells in the network; None: the default for its depth.
         sequence: for each cell of the network the index of its distinct cell; None: two cells, of which the second
-            stands at every reduction and the first everywhere else, at any depth (DARTS).
+            stands at every reduction and the first everywhere else, at any depth (DARTS), or with stages one cell that
+            stands everywhere.
         name: of a published genotype.
+        stages: number of runs of equally many cells, between which residual blocks halve the image (NAS-Bench-201);
+            the cells read node 1 alone, the last cell's output, and none of them reduces. None: cells of two inputs,
+            some of which reduce.
 
     Raises:
         KdartsError: if anything is malformed: an edge that is no `(operation, to, from)` with from < to, an output
@@ -49,18 +50,19 @@ class Genotype:
     reductions: tuple[int, ...] | None = None
     sequence: tuple[int, ...] | None = None
     name: str = ""
+    stages: int | None = None
 
     def __post_init__(self):
         cells = tuple(
-            tuple(_edge(edge, f"cell {i}, edge {k}") for k, edge in enumerate(c))
-            for i, c in enumerate(_rows(self.cells, "cells"))
+            tuple(edge_of(edge, f"cell {i}, edge {k}") for k, edge in enumerate(c))
+            for i, c in enumerate(rows(self.cells, "cells"))
         )
         object.__setattr__(self, "cells", cells)
-        concats = tuple(_integers(c, f"concats[{i}]") for i, c in enumerate(_rows(self.concats, "concats")))
+        concats = tuple(integers(c, f"concats[{i}]") for i, c in enumerate(rows(self.concats, "concats")))
         object.__setattr__(self, "concats", concats)
         for field in ("reductions", "sequence"):
             if getattr(self, field) is not None:
-                object.__setattr__(self, field, _integers(getattr(self, field), field))
+                object.__setattr__(self, field, integers(getattr(self, field), field))
         if not isinstance(self.name, str):
             raise KdartsError(f"genotype: name must be text, got {self.name!r}")
         self._check()
@@ -71,10 +73,13 @@ class Genotype:
         if len(self.concats) != len(self.cells):
             raise KdartsError(f"genotype: {len(self.cells)} cells need as many concats, got {len(self.concats)}")
         for index, concat in enumerate(self.concats):
-            _check_concat(index, concat)
+            check_concat(index, concat)
+        if self.stages is not None:
+            self._check_stages()
         if self.sequence is None:
-            if len(self.cells) != 2:
-                raise KdartsError(f"genotype: {len(self.cells)} distinct cells need a sequence; only two do without")
+            if len(self.cells) != (1 if self.stages else 2):
+                least = "only one with stages does" if self.stages else "only two do"
+                raise KdartsError(f"genotype: {len(self.cells)} distinct cells need a sequence; {least} without")
             return
         if not self.sequence:
             raise KdartsError("genotype: the sequence is empty")
@@ -86,6 +91,16 @@ class Genotype:
                 raise KdartsError(
                     f"genotype: reduction at {position}; allowed are positions 0 to {len(self.sequence) - 1}"
                 )
+
+    def _check_stages(self):
+        if type(self.stages) is not int or self.stages < 1:
+            raise KdartsError(f"genotype: stages must be a whole number from 1, got {self.stages!r}")
+        if self.reductions is not None:
+            raise KdartsError("genotype: with stages residual blocks reduce, and no cell does")
+        if any(source < 1 for cell in self.cells for _, _, source in cell):
+            raise KdartsError("genotype: with stages a cell's only input is node 1, and an edge leaves node 0")
+        if self.sequence is not None and len(self.sequence) % self.stages:
+            raise KdartsError(f"genotype: {len(self.sequence)} cells are no {self.stages} stages of equally many")
 
     @property
     def nodes(self) -> int:
@@ -114,7 +129,7 @@ class Genotype:
         Returns:
             Its edges `(operation, to, from)` in the order in which they were found, and the nodes of its output.
         """
-        reached = _reached(self.cells[index])
+        reached = reached_in(self.cells[index])
         outputs = tuple(node for node in self.concats[index] if node in reached)
         if not outputs:
             return (_PASSED_ON,), (_PASSED_ON[1],)
@@ -124,7 +139,7 @@ class Genotype:
         """What the network cannot build as found, and what it does instead: a line for each cell that has such."""
         lines = []
         for index, (cell, concat) in enumerate(zip(self.cells, self.concats, strict=True)):
-            reached = _reached(cell)
+            reached = reached_in(cell)
             if not cell and not reached & set(concat):
                 lines.append(f"cell {index} is empty and passes its second input on")
             elif not reached & set(concat):
@@ -148,8 +163,9 @@ class Genotype:
             edges = ",\n".join(f"      {json.dumps(list(edge))}" for edge in cell)
             lines.append("    [\n" + edges + "\n    ]" + ("," if i + 1 < len(self.cells) else ""))
         lines += ["  ],", f'  "concats": {json.dumps([list(c) for c in self.concats])},']
-        lines += [f'  "reductions": {json.dumps(self.reductions)},', f'  "sequence": {json.dumps(self.sequence)}', "}"]
-        return "\n".join(lines) + "\n"
+        stages = [] if self.stages is None else [f'  "stages": {self.stages},']
+        lines += [f'  "reductions": {json.dumps(self.reductions)},', *stages]
+        return "\n".join([*lines, f'  "sequence": {json.dumps(self.sequence)}', "}"]) + "\n"
 
     @classmethod
     def from_json(cls, text: str, where: str = "genotype") -> "Genotype":
@@ -161,7 +177,7 @@ class Genotype:
         data = unsealed(data, where)
         if not isinstance(data, dict) or data.get("format") != "kdarts-genotype-1":
             raise KdartsError(f'{where}: not a genotype; its "format" must be "kdarts-genotype-1"')
-        unknown = set(data) - {"format", "name", "cells", "concats", "reductions", "sequence"}
+        unknown = set(data) - {"format", "name", "cells", "concats", "reductions", "sequence", "stages"}
         missing = {"cells", "concats"} - set(data)
         if unknown or missing:
             raise KdartsError(f"{where}: unknown keys {sorted(unknown)}, missing keys {sorted(missing)}")
@@ -177,9 +193,21 @@ class Genotype:
 
         return read_text(text)
 
+    def to_text(self) -> str:
+        """The architecture string of a cell of NAS-Bench-201 (see `kdarts.genotypes.architecture`).
+
+        Raises:
+            KdartsError: if it has none.
+        """
+        from kdarts.genotypes.architecture import architecture_text
+
+        return architecture_text(self)
+
     @classmethod
     def load(cls, name_or_path: str | os.PathLike) -> "Genotype":
         """A genotype of the zoo by its name, or from a file: JSON as `save` writes it, or a published text form.
+
+        An architecture string, `|op~0|+...`, may stand for itself.
 
         Raises:
             KdartsError: if there is no such file or name, or the file holds no valid genotype.
@@ -187,6 +215,8 @@ class Genotype:
         from kdarts.genotypes.zoo import genotype_names, get_genotype
 
         path = pathlib.Path(name_or_path)
+        if str(name_or_path).startswith("|"):
+            return cls.from_text(str(name_or_path))
         if str(name_or_path) in genotype_names():
             return get_genotype(str(name_or_path))
         if not os.path.isfile(path):  # unlike Path.is_file, no error for a name too long
@@ -209,23 +239,27 @@ class Genotype:
         write_sealed(path, self.to_json())
 
     def at_depth(self, cells: int | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """`(sequence, reductions)` of a network of `cells` cells; None: as many as the genotype says.
+        """`(sequence, reductions)` of a network of `cells` cells (with stages, in each); None: as the genotype says.
 
         Raises:
             KdartsError: if the genotype has no depth of its own and none is given, or is given another than its own.
         """
         if self.sequence is not None:
-            if cells not in (None, len(self.sequence)):
-                raise KdartsError(
-                    f"the genotype has {len(self.sequence)} cells, {cells} asked for; deepen it to change that"
-                )
             count = len(self.sequence)
+            if cells not in (None, count // (self.stages or 1)):
+                each = " in each stage" if self.stages else ""
+                raise KdartsError(
+                    f"the genotype has {count // (self.stages or 1)} cells{each}, {cells} asked for; "
+                    "deepen it to change that"
+                )
         elif cells is None:
             raise KdartsError("this genotype fits any depth; say how many cells")
         elif cells < 1:
             raise KdartsError(f"cells {cells}: needs at least 1")
         else:
-            count = cells
+            count = cells * (self.stages or 1)
+        if self.stages:
+            return self.sequence or (0,) * count, ()
         reductions = self.reductions if self.reductions is not None else thirds(count)
         if self.sequence is not None:
             return self.sequence, reductions
@@ -239,47 +273,3 @@ class Genotype:
 def thirds(cells: int) -> tuple[int, ...]:
     """Default positions of the reductions: a third and two thirds of the way, rounded down (DARTS)."""
     return tuple(sorted({cells // 3, 2 * cells // 3}))
-
-
-def _rows(value, what):
-    if not isinstance(value, list | tuple) or any(not isinstance(row, list | tuple | range) for row in value):
-        raise KdartsError(f"genotype: {what} must be a list of lists")
-    return value
-
-
-def _integers(value, what) -> tuple[int, ...]:
-    if not isinstance(value, list | tuple | range) or any(type(i) is not int for i in value):
-        raise KdartsError(f"genotype: {what} must be a list of whole numbers, got {value!r}")
-    return tuple(value)
-
-
-def _edge(edge, where) -> Edge:
-    if not isinstance(edge, list | tuple) or len(edge) != 3:
-        raise KdartsError(f"genotype: {where} must be [operation, to, from], got {edge!r}")
-    operation, to, source = edge
-    if not isinstance(operation, str) or type(to) is not int or type(source) is not int:
-        raise KdartsError(f"genotype: {where} must be [operation, to, from], got {edge!r}")
-    if not 0 <= source < to or to < 2:
-        raise KdartsError(f"genotype: {where} goes from node {source} to node {to}; needs 0 <= from < to and to >= 2")
-    if to > _LAST_NODE:
-        raise KdartsError(f"genotype: {where} leads to node {to}; allowed are 2 to {_LAST_NODE}")
-    return operation, to, source
-
-
-def _reached(cell) -> set[int]:
-    """The nodes that edges lead to from the cell's inputs, and these."""
-    reached = {0, 1}
-    for _, to, source in sorted(cell, key=lambda edge: edge[1]):  # edges lead to higher nodes only
-        if source in reached:
-            reached.add(to)
-    return reached
-
-
-def _check_concat(index, concat):
-    if not concat:
-        raise KdartsError(f"genotype: concats[{index}] is empty; a cell needs an output")
-    for node in concat:
-        if not 0 <= node <= _LAST_NODE:
-            raise KdartsError(f"genotype: concats[{index}] names node {node}; allowed are 0 to {_LAST_NODE}")
-    if len(set(concat)) < len(concat):
-        raise KdartsError(f"genotype: concats[{index}] names a node twice: {list(concat)}")

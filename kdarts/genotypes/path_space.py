@@ -25,22 +25,26 @@ class PathSpace:
     those of the normal cell first. The path of zeros is the genotype that pruning to one operation gives.
 
     Attributes:
-        cells: the normal and the reduction cell; a cell is a tuple of `(to, from, operations)`, node by node.
+        cells: the normal and the reduction cell, or with stages one; a cell is a tuple of `(to, from, operations)`,
+            node by node.
         concats: for each cell the nodes whose concatenation is its output.
         reductions: positions of the reduction cells in a network; None: the default for its depth.
+        stages: as of `Genotype`.
 
     Raises:
-        KdartsError: if there are not two cells, edges differ in the number of operations, name one twice, or are not
-            those of a genotype without gaps.
+        KdartsError: if there are not two cells, or with stages one, edges differ in the number of operations, name one
+            twice, or are not those of a genotype without gaps.
     """
 
-    cells: tuple[tuple[Slot, ...], tuple[Slot, ...]]
+    cells: tuple[tuple[Slot, ...], ...]
     concats: tuple[tuple[int, ...], ...]
     reductions: tuple[int, ...] | None = None
+    stages: int | None = None
 
     def __post_init__(self):
-        if not isinstance(self.cells, list | tuple) or len(self.cells) != 2:
-            raise KdartsError("path space: needs two cells, the normal and the reduction cell")
+        if not isinstance(self.cells, list | tuple) or len(self.cells) != (1 if self.stages else 2):
+            needed = "one cell" if self.stages else "two cells, the normal and the reduction cell"
+            raise KdartsError(f"path space: needs {needed}")
         cells = tuple(tuple(_slot(slot) for slot in _edges(cell)) for cell in self.cells)
         counts = {len(operations) for cell in cells for _, _, operations in cell}
         if len(counts) != 1:
@@ -49,11 +53,14 @@ class PathSpace:
         for cell in cells:
             if list(cell) != sorted(cell, key=lambda slot: slot[0]):
                 raise KdartsError("path space: the edges of a cell must come node by node, in ascending order")
-        first = Genotype(tuple(_chosen(cell, [0] * len(cell)) for cell in cells), self.concats, self.reductions)
+        first = self._network([_chosen(cell, [0] * len(cell)) for cell in cells])
         object.__setattr__(self, "concats", first.concats)
         object.__setattr__(self, "reductions", first.reductions)
         if first.gaps():
             raise KdartsError(f"path space: {first.gaps()[0]}; every node needs a way from the cell's inputs")
+
+    def _network(self, cells) -> Genotype:
+        return Genotype(tuple(cells), self.concats, self.reductions, stages=self.stages)
 
     @property
     def kept(self) -> int:
@@ -63,11 +70,11 @@ class PathSpace:
     @property
     def slots(self) -> tuple[Slot, ...]:
         """The edges that a path chooses on, in its order."""
-        return (*self.cells[0], *self.cells[1])
+        return tuple(slot for cell in self.cells for slot in cell)
 
     @property
     def edges(self) -> int:
-        """Number of edges that a path chooses on, over both cells."""
+        """Number of edges that a path chooses on, over all cells."""
         return len(self.slots)
 
     @property
@@ -87,18 +94,23 @@ class PathSpace:
         path = [int(choice) for choice in path]
         if len(path) != self.edges or not all(0 <= choice < self.kept for choice in path):
             raise KdartsError(f"path {path}: needs {self.edges} indices of 0 to {self.kept - 1}")
-        normal, reduce = self.cells
-        split = _chosen(normal, path[: len(normal)]), _chosen(reduce, path[len(normal) :])
-        return Genotype(split, self.concats, self.reductions)
+        return self._network([_chosen(cell, part) for cell, part in zip(self.cells, self.parts(path), strict=True)])
+
+    def parts(self, path) -> list:
+        """A path, or an array `[..., edges]` of paths, cell by cell."""
+        first = len(self.cells[0])
+        parts = [path[..., :first], path[..., first:]] if hasattr(path, "shape") else [path[:first], path[first:]]
+        return parts[: len(self.cells)]
 
     def to_json(self) -> str:
         """Readable JSON, one edge a line."""
         lines = ["{", f'  "format": {json.dumps(_FORMAT)},', '  "cells": [']
         for index, cell in enumerate(self.cells):
             slots = ",\n".join(f"      {json.dumps(slot)}" for slot in cell)
-            lines.append("    [\n" + slots + "\n    ]" + ("" if index else ","))
-        lines += ["  ],", f'  "concats": {json.dumps(self.concats)},', f'  "reductions": {json.dumps(self.reductions)}']
-        return "\n".join([*lines, "}"]) + "\n"
+            lines.append("    [\n" + slots + "\n    ]" + ("," if index + 1 < len(self.cells) else ""))
+        stages = [] if self.stages is None else [f'  "stages": {self.stages},']
+        lines += ["  ],", f'  "concats": {json.dumps(self.concats)},', *stages]
+        return "\n".join([*lines, f'  "reductions": {json.dumps(self.reductions)}', "}"]) + "\n"
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "PathSpace":
@@ -110,7 +122,7 @@ class PathSpace:
         data = unsealed(data, path)
         if not isinstance(data, dict) or data.pop("format", None) != _FORMAT:
             raise KdartsError(f'{path}: not a path space; its "format" must be {_FORMAT!r}')
-        if set(data) != {"cells", "concats", "reductions"}:
+        if set(data) - {"stages"} != {"cells", "concats", "reductions"}:
             raise KdartsError(f"{path}: has {sorted(data)}; needs cells, concats and reductions")
         try:
             return cls(**data)

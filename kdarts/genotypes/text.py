@@ -1,6 +1,6 @@
 """A strict reader of the published text forms of genotypes. It parses; nothing is ever evaluated.
 
-Two forms are read, with their keywords in any order:
+Two forms are read, with their keywords in any order, and NAS-Bench-201's strings (see `architecture`):
 
 - `Genotype(normal=[('op', from), ...], normal_concat=..., reduce=[...], reduce_concat=...)`, two entries for each
   node in node order (DARTS), or three-part entries `('op', to, from)` (FairDARTS);
@@ -12,6 +12,7 @@ Lists may be written `[...]`, `(...)` or `range(a, b)`.
 
 import re
 
+from kdarts.genotypes.architecture import read_architecture
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 
@@ -109,6 +110,8 @@ def read_text(text: str) -> Genotype:
     Raises:
         KdartsError: for anything that is not exactly such a text; the message says what stands where.
     """
+    if text.lstrip().startswith("|"):
+        return read_architecture(text)
     name, fields = _Reader(text).call()
     keys = set(fields)
     if name == "Genotype" and keys == {"normal", "normal_concat", "reduce", "reduce_concat"}:

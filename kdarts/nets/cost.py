@@ -10,8 +10,19 @@ from dataclasses import dataclass
 
 from kdarts.genotypes.genotype import Genotype
 from kdarts.nets.latency import Latencies
-from kdarts.nets.operations import Conv, Norm, Operation, Pool, Reduce, adapter, get_operation
-from kdarts.nets.plan import Frame, auxiliary_position, check_input_shape, check_reductions, choose_stem, plan_cells
+from kdarts.nets.operations import (
+    CLOSING,
+    RESIDUAL,
+    Conv,
+    Halve,
+    Norm,
+    Operation,
+    Pool,
+    Reduce,
+    adapter,
+    get_operation,
+)
+from kdarts.nets.plan import Frame, auxiliary_position, check_input_shape, choose_stem, plan_genotype
 
 
 @dataclass(frozen=True)
@@ -55,9 +66,11 @@ def operation_cost(
                 channels = filters
             case Pool():
                 size = tuple(-(-n // stride) for n in size)
+            case Halve():
+                size = tuple(-(-n // 2) for n in size)
             case Norm():
                 params += 2 * channels * affine
-    if not any(isinstance(step, Conv | Reduce | Pool) for step in operation.layers(stride)) and stride == 2:
+    if not any(isinstance(step, Conv | Reduce | Pool | Halve) for step in operation.layers(stride)) and stride == 2:
         size = tuple(-(-n // 2) for n in size)
     return Cost(params, macs), size
 
@@ -66,7 +79,7 @@ class _Tally:
     """Walks a network from its image to its logits."""
 
     def __init__(self, input_shape, channels: int, stem, affine: bool, latencies: Latencies | None = None):
-        self.cost, self.affine, self.latencies = Cost(), affine, latencies
+        self.cost, self.affine, self.latencies, self.closing = Cost(), affine, latencies, False
         size, width = tuple(input_shape[:2]), input_shape[2]
         sizes = [] if stem.parts else [(size, width)]
         for _, operation, stride, factor in stem.parts:
@@ -78,19 +91,32 @@ class _Tally:
 
     def cell(self, plan, edges, outputs: int, partial_channels: int = 1) -> list[Cost]:
         """Adds a cell; `edges` gives the operations of each edge as `(operation, from)`. Returns the cost of each."""
-        for halving, (size, width) in zip((plan.after_reduction, False), self.inputs, strict=True):
-            operation, stride = adapter(halving)
-            cost, size = self._price(operation, width, plan.filters, stride, size, self.affine)
-            self.cost += cost
+        size = self._enter(plan)
         inner = tuple(-(-n // 2) for n in size) if plan.reduction else size
         width, costs = plan.filters // partial_channels, []
         for operation, source in edges:
             strided = plan.reduction and source < 2
             at = (2, size) if strided else (1, inner)
             costs.append(self._price(operation, width, width, *at, self.affine)[0])
-        self.cost = sum(costs, self.cost)
+        self.cost, self.closing = sum(costs, self.cost), plan.entry != "adapted"
         self.inputs = [self.inputs[1], (inner, outputs * plan.filters)]
         return costs
+
+    def _enter(self, plan):
+        """Adds what the cell's inputs pass through; returns the size of its nodes, or of what is halved to them."""
+        size, width = self.inputs[1]
+        if plan.entry == "adapted":
+            for halving, (size, width) in zip((plan.after_reduction, False), self.inputs, strict=True):
+                operation, stride = adapter(halving)
+                cost, size = self._price(operation, width, plan.filters, stride, size, self.affine)
+                self.cost += cost
+        elif plan.entry == "residual":
+            first, second, beside = RESIDUAL
+            parts = (first, width, 2, size), (beside, width, 2, size), (second, plan.filters, 1, None)
+            for operation, width, stride, at in parts:
+                cost, size = self._price(operation, width, plan.filters, stride, at or size, True)
+                self.cost += cost
+        return size
 
     def _price(self, operation, channels, filters, stride, size, affine):
         """As of `operation_cost`."""
@@ -103,6 +129,8 @@ class _Tally:
         """With the classifier; `head` as of `Frame`."""
         size, width = self.inputs[1]
         inputs, cost = width * (math.prod(size) if head else 1), self.cost
+        if self.closing:
+            cost += operation_cost(CLOSING, width, width, 1, size)[0]
         for outputs in (*head, num_classes):
             cost, inputs = cost + Cost((inputs + 1) * outputs, inputs * outputs), outputs
         return cost
@@ -125,14 +153,11 @@ def network_cost(
     nothing reads is counted, as the papers do, though Keras leaves it out of the model. `latencies` gives milliseconds.
     """
     input_shape, frame = check_input_shape(input_shape), frame or Frame()
-    chosen = choose_stem(stem, input_shape)
-    sequence, reductions = genotype.at_depth(cells)
-    reductions = check_reductions(reductions, len(sequence))
+    chosen = choose_stem(stem, input_shape, genotype.stages)
     for operation in genotype.operations:
         get_operation(operation, c_mid)
     tally = _Tally(input_shape, channels, chosen, True, latencies)
-    cells = plan_cells(len(sequence), channels, reductions, chosen.halved, frame.widen)
-    for plan, index in zip(cells, sequence, strict=True):
+    for plan, index in plan_genotype(genotype, cells, channels, chosen, frame):
         edges, outputs = genotype.live(index)
         tally.cell(plan, [(get_operation(operation, c_mid), source) for operation, _, source in edges], len(outputs))
     return tally.total(num_classes, frame.head)
@@ -148,12 +173,10 @@ def auxiliary_cost(
     frame: Frame | None = None,
 ) -> Cost:
     """Cost of the auxiliary classifier of the same network; it has MACs only while training, so none are counted."""
-    sequence, reductions = genotype.at_depth(cells)
-    chosen = choose_stem(stem, check_input_shape(input_shape))
-    position = auxiliary_position(reductions, len(sequence))
-    widen = (frame or Frame()).widen
-    plan = plan_cells(len(sequence), channels, reductions, chosen.halved, widen)[position]
-    width = len(genotype.live(sequence[position])[1]) * plan.filters
+    chosen = choose_stem(stem, check_input_shape(input_shape), genotype.stages)
+    planned = plan_genotype(genotype, cells, channels, chosen, frame or Frame())
+    plan, index = planned[auxiliary_position([plan for plan, _ in planned])]
+    width = len(genotype.live(index)[1]) * plan.filters
     weights = width * 128 + 2 * 128 + 4 * 128 * 768 + (0 if chosen.halved else 2 * 768) + 769 * num_classes
     return Cost(params=weights)
 

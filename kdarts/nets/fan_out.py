@@ -22,8 +22,8 @@ class FanOut(keras.layers.Layer):
         filters: channels, in and out.
         stride: 1 or 2, of all these edges.
         candidates: which operations each edge has, boolean `[copies, operations]`; None: all.
-        affine: whether operations stand as they do in a network, with the scales and offsets of their normalisations
-            and bare pools; else, as in DARTS' search, without, and each pool is normalised.
+        affine: whether normalisations have a scale and an offset, as they have in a network.
+        bare_pools: whether pools stand as they do in a network; else, as in DARTS' search, each is normalised.
 
     Call arguments:
         x: `[batch, height, width, filters]`.
@@ -44,6 +44,7 @@ class FanOut(keras.layers.Layer):
         stride: int = 1,
         candidates=None,
         affine: bool = False,
+        bare_pools: bool = False,
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
@@ -60,7 +61,7 @@ class FanOut(keras.layers.Layer):
                 options = {"name": operation.name, "dtype": self.dtype_policy}
                 self.stacks[column] = Stack(operation, len(edges), filters, stride, affine, **options)
             else:
-                free = operation if affine else normalized_pool(operation)
+                free = operation if bare_pools else normalized_pool(operation)
                 self.free[column] = Stack(free, 1, filters, stride, dtype=self.dtype_policy)
 
     def build(self, input_shape):

@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from kdarts.nets.operations import CLOSING
 from kdarts.nets.plan import Stem
 from kdarts.nets.stack import Stack
 
@@ -30,13 +31,21 @@ def run_stems(stems: list[Stack], x, training) -> list:
     return [outputs[0], outputs[-1]]
 
 
-def build_chain(stems, cells, channels: int) -> None:
+def make_closing(cells, dtype) -> Stack | None:
+    """What stands between the last cell and the head, where no cell adapts its inputs; else None."""
+    if cells[-1].entry == "adapted":
+        return None
+    return Stack(CLOSING, 1, cells[-1].outputs, affine=True, name=CLOSING.name, dtype=dtype)
+
+
+def build_chain(stems, cells, channels: int, closing: Stack | None = None) -> None:
     """Makes the variables of stems and cells, each behind the one before; nothing is computed.
 
     Args:
         stems: as made here.
         cells: layers of two inputs with the number of their `outputs`.
         channels: of an image.
+        closing: as made here.
     """
     widths = [channels]
     for stem in stems:
@@ -46,3 +55,5 @@ def build_chain(stems, cells, channels: int) -> None:
     for cell in cells:
         cell.build((None, None, None, before), (None, None, None, last))
         before, last = last, cell.outputs
+    if closing is not None:
+        closing.build((None, None, None, last))

@@ -273,6 +273,11 @@ def halved_maximum(x):
     return tf.nn.max_pool2d(x, 2, 2, "VALID")
 
 
+def halved_mean(x):
+    """The mean of each 2x2 pixels, or of what there is of them at the end of an odd side."""
+    return tf.nn.avg_pool2d(x, 2, 2, "SAME")
+
+
 def average_pool(x, stride, padded=False):
     """3x3 mean with one pixel of padding on every side; only if `padded` do its zeros count in the mean."""
     if stride == 1:

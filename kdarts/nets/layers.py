@@ -6,7 +6,7 @@ Layers carry the names that the reference code gives to their weights, so that r
 from keras import layers
 
 from kdarts.nets.initializers import uniform
-from kdarts.nets.operations import Conv, Norm, Operation, Pool, Reduce, Relu
+from kdarts.nets.operations import Conv, Halve, Norm, Operation, Pool, Reduce, Relu
 
 
 def apply_operation(operation: Operation, x, filters: int, stride: int, name: str):
@@ -36,6 +36,8 @@ def apply_operation(operation: Operation, x, filters: int, stride: int, name: st
                 x = _reduce(x, filters, [f"{name}.{part}" for part in parts])
             case Pool():
                 x = _pool(step, x, stride, f"{name}.pool")
+            case Halve():
+                x = layers.AveragePooling2D(2, 2, "same", name=path)(x)
             case Norm():
                 x = layers.BatchNormalization(momentum=0.9, epsilon=step.epsilon, name=path)(x)
     return x

@@ -27,6 +27,7 @@ class Mixture(keras.layers.Layer):
         mixing, sampling, candidates, auxiliary_skip, topology, offsets: as of `Supernet`.
         shares: whether edges have shares of their nodes, by a β.
         alpha_scale: as of `SearchSpace`.
+        inputs: of a cell, 2 or 1.
 
     Attributes:
         alphas: variables `[edges, operations]`.
@@ -49,17 +50,18 @@ class Mixture(keras.layers.Layer):
         topology: Topology | None = None,
         offsets: Mapping[str, float] | None = None,
         alpha_scale: float = 1e-3,
+        inputs: int = 2,
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
-        edges = edge_sources(nodes, topology)
+        edges = edge_sources(nodes, topology, inputs)
         self.candidates = check_candidates(candidates, sets, len(edges), len(operations))
         self.auxiliary_skip = auxiliary_skip
         self._mix, self._sample = mixings.get_mixing(mixing), get_sampling(sampling)
         self._rank = mixings.get_ranking(mixing)
         self._none = operations.index("none") if "none" in operations else None
         self.inputs = 2 if topology else None
-        self._incoming = np.array([[self.inputs or to] for to, _ in edges])
+        self._incoming = np.array([[self.inputs or to - 2 + inputs] for to, _ in edges])
         self._all = [edge_row(to, source) for to, source in edges], edge_row(nodes + 2, 0)
         self._offsets = attention_row((offsets or {}).items(), operations)
         shape, start = (len(edges), len(operations)), mixings.initializer(mixing, alpha_scale)

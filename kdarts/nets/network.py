@@ -33,12 +33,13 @@ def build_network(
         input_shape: `(height, width, channels)` of an image, at least `(8, 8, 1)`.
         num_classes: number of classes, at least 2.
         channels: channels of a node before any reduction, even.
-        cells: number of cells; None: as many as the genotype has, if it has a depth of its own.
+        cells: number of cells, with stages of each; None: as many as the genotype has, if it has a depth of its own.
         auxiliary: whether to add the auxiliary classifier; the model then returns `(logits, auxiliary logits)` when
             training, and its loss counts the second by 0.4.
         drop_path: final drop-path rate, 0 to below 1 (see `DropPathSchedule`): of every operation but the identity
             (DARTS), or, where the genotype has a sequence, of every node's sum (D-DARTS' code).
-        stem: "auto" (by image size) or one of `STEMS`: "none", "cifar", "small", "imagenet", "imagenet_quarter".
+        stem: "auto" (by image size; "small" with stages) or one of `STEMS`: "none", "cifar", "small", "imagenet",
+            "imagenet_quarter".
         seed: of the drop-path masks.
         frame: what holds the cells; None: DARTS' frame.
         c_mid: channels in the middle of choke convolutions, at least 1; None: the 32 of the search (sharpDARTS takes 96
@@ -53,17 +54,17 @@ def build_network(
     input_shape = check_input_shape(input_shape)
     if num_classes < 2:
         raise KdartsError(f"num_classes {num_classes}: needs at least 2")
-    chosen = choose_stem(stem, input_shape)
+    chosen = choose_stem(stem, input_shape, genotype.stages)
     frame = frame or Frame()
     trunk = Trunk(genotype, channels, cells, drop_path, chosen, seed, frame, c_mid)
-    aux_at = auxiliary_position(trunk.reductions, trunk.cells)
+    aux_at = auxiliary_position(trunk.plan)
     x = inputs = keras.Input(input_shape, name="image")
     aux_logits = None
     for part in trunk.grow(inputs):
         x = part.x
         if auxiliary and part.cell == aux_at:
             aux_logits = auxiliary_head(x, num_classes, imagenet=chosen.halved)
-    logits = _classified(x, frame.head, num_classes)
+    logits = _classified(trunk.close(x), frame.head, num_classes)
     name = genotype.name or "network"
     if auxiliary:
         return AuxiliaryNetwork(inputs, [logits, aux_logits], name=name)

@@ -66,6 +66,11 @@ class Pool:
 
 
 @dataclass(frozen=True)
+class Halve:
+    """Mean of 2x2 pixels at stride 2, or of what there is of them at the end of an odd side."""
+
+
+@dataclass(frozen=True)
 class Operation:
     """One candidate.
 
@@ -169,6 +174,17 @@ def adapter(halving: bool, epsilon: float = 1e-5) -> tuple[Operation, int]:
     return replace(operation, **{"strided_steps" if halving else "steps": steps}), stride
 
 
+RESIDUAL = (
+    simple("conv_a", 3),
+    simple("conv_b", 3),
+    Operation("downsample", (), (Halve(), Conv()), prefix=""),
+)
+"""A residual block that halves the image (NAS-Bench-201): two convolutions, of which the first takes the stride, and
+beside them a mean and a bare convolution."""
+
+CLOSING = Operation("lastact", (Norm(), Relu()), prefix="")
+"""What stands behind the last cell where none adapts its inputs (NAS-Bench-201)."""
+
 _OPERATIONS = Registry("operation")
 
 
@@ -219,6 +235,8 @@ for _operation in (
     bottleneck("bottleneck_1x3x1", 3),
     Operation("identity", (), (Relu(), Conv(strided=(True, True)), Norm(1e-3))),
     Operation("padded_avg_pool_3x3", (Pool("avg", padded=True),)),
+    simple("nor_conv_1x1", 1),
+    simple("nor_conv_3x3", 3),
     sharp_sep_conv("dil_sep_conv_3x3", 3, dilation=2),
     sharp_sep_conv("dil_sep_conv_5x5", 5, dilation=2),
     sharp_sep_conv("flood_conv_3x3", 3, c_mid_mult=4),

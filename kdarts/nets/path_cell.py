@@ -6,6 +6,7 @@ import tensorflow as tf
 from kdarts.genotypes.path_space import Slot
 from kdarts.nets.drop_path import DropPath
 from kdarts.nets.operations import adapter, get_operation
+from kdarts.nets.residual import ResidualBlock
 from kdarts.nets.stack import Stack
 
 
@@ -24,6 +25,7 @@ class PathCell(keras.layers.Layer):
         reduction: whether edges from the two inputs have stride 2.
         after_reduction: whether the first input comes from before a reduction and must be halved.
         affine: whether batch normalisations have a trainable scale and offset.
+        entry: how it takes its inputs, as of `CellPlan`.
         drop_path: layer that drops paths of each operation but the identity, or None.
 
     Call arguments:
@@ -43,13 +45,16 @@ class PathCell(keras.layers.Layer):
         after_reduction: bool = False,
         affine: bool = True,
         drop_path: DropPath | None = None,
+        entry: str = "adapted",
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
         self.slots, self.concat, self.filters, self.drop_path = slots, concat, filters, drop_path
         options = {"affine": affine, "dtype": self.dtype_policy}
-        self.preprocess = []
-        for number, halving in enumerate((after_reduction, False)):
+        self.preprocess, self.entry = [], entry
+        residual = entry == "residual"
+        self.residual = ResidualBlock(filters, name="residual", dtype=self.dtype_policy) if residual else None
+        for number, halving in enumerate((after_reduction, False) if entry == "adapted" else ()):
             operation, stride = adapter(halving)
             self.preprocess.append(Stack(operation, 1, filters, stride, name=f"preprocess{number}", **options))
         self.edges = []
@@ -66,15 +71,19 @@ class PathCell(keras.layers.Layer):
         return len(self.concat) * self.filters
 
     def build(self, s0_shape, s1_shape):
-        for stack, shape in zip(self.preprocess, (s0_shape, s1_shape), strict=True):
+        for stack, shape in zip(self.preprocess, (s0_shape, s1_shape), strict=False):
             stack.build(shape)
+        if self.residual is not None:
+            self.residual.build(s1_shape)
         for stacks in self.edges:
             for stack in stacks:
                 stack.build((None, None, None, self.filters))
 
     def call(self, s0, s1, choice, training=False):
         one = choice.shape.rank == 1
-        states = {0: self._adapt(0, s0, choice, training), 1: self._adapt(1, s1, choice, training)}
+        states = {1: self._adapt(1, s1, choice, training)}
+        if self.preprocess:
+            states[0] = self._adapt(0, s0, choice, training)
         arriving = {}
         # A node is complete before an edge leaves it, as edges come node by node.
         for stacks, chosen, (to, source, _) in zip(self.edges, tf.unstack(choice, axis=-1), self.slots, strict=True):
@@ -87,11 +96,16 @@ class PathCell(keras.layers.Layer):
 
     def _adapt(self, position, state, choice, training):
         """An input as a node; the paths of a group share the adapter's weights, each with its own batch."""
-        stack = self.preprocess[position]
+
+        def adapted_one(x):
+            if self.preprocess:
+                return self.preprocess[position](tf.nn.relu(x), training=training)
+            return x if self.residual is None else self.residual(x, training=training)
+
         if choice.shape.rank == 1:
-            return stack(tf.nn.relu(state), training=training)
+            return adapted_one(state)
         states = tf.unstack(state) if state.shape.rank == 5 else [state]
-        adapted = [stack(tf.nn.relu(s), training=training) for s in states]
+        adapted = [adapted_one(s) for s in states]
         return tf.stack(adapted * (choice.shape[0] // len(adapted)))
 
     def _edge_of_one(self, stacks, chosen, state, training):

@@ -7,11 +7,11 @@ import tensorflow as tf
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.path_space import PathSpace
 from kdarts.nets.drop_path import DropPath
-from kdarts.nets.frame import build_chain, make_stems, run_stems
+from kdarts.nets.frame import build_chain, make_closing, make_stems, run_stems
 from kdarts.nets.head import make_head
 from kdarts.nets.kernels import DECAY
 from kdarts.nets.path_cell import PathCell
-from kdarts.nets.plan import check_input_shape, check_reductions, choose_stem, plan_cells
+from kdarts.nets.plan import check_input_shape, check_reductions, choose_stem, plan_cells, plan_stages
 
 
 @keras.saving.register_keras_serializable("kdarts")
@@ -23,7 +23,7 @@ class PathNetwork(keras.Model):
         input_shape: `(height, width, channels)` of an image, at least `(8, 8, 1)`.
         num_classes: number of classes, at least 2.
         channels: channels of a node before any reduction, even.
-        cells: number of cells.
+        cells: number of cells, with stages of each.
         stem: "auto" (by image size) or one of `STEMS`.
         affine: whether the cells' normalisations have a trainable scale and offset, as stand-alone networks have.
         drop_path: final drop-path rate, 0 to below 1 (see `DropPathSchedule`), of every operation but the identity.
@@ -57,9 +57,11 @@ class PathNetwork(keras.Model):
             raise KdartsError(f"num_classes {num_classes}: needs at least 2")
         if not 0 <= drop_path < 1:
             raise KdartsError(f"drop_path {drop_path}: needs 0 <= drop_path < 1")
-        reductions = check_reductions(space.reductions, cells)
-        chosen = choose_stem(stem, self.image_shape)
-        self.plan = plan_cells(cells, channels, reductions, chosen.halved)
+        chosen, self.depth = choose_stem(stem, self.image_shape, space.stages), cells
+        if space.stages:
+            self.plan = plan_stages(space.stages, cells, channels)
+        else:
+            self.plan = plan_cells(cells, channels, check_reductions(space.reductions, cells), chosen.halved)
         dtype = self.dtype_policy
         self.drop_path = DropPath(drop_path, seed, dtype=dtype, name="drop_path") if drop_path else None
         self.stems = make_stems(chosen, channels, dtype)
@@ -72,11 +74,13 @@ class PathNetwork(keras.Model):
                 cell.after_reduction,
                 affine,
                 self.drop_path,
+                cell.entry,
                 name=f"cell_{index}",
                 dtype=dtype,
             )
             for index, cell in enumerate(self.plan)
         ]
+        self.closing = make_closing(self.cells, dtype)
         [self.classifier] = make_head((), num_classes, self.cells[-1].outputs, dtype.variable_dtype)
         self.chosen = self.add_weight(
             name="chosen", shape=(space.edges,), dtype="int32", trainable=False, autocast=False
@@ -86,7 +90,7 @@ class PathNetwork(keras.Model):
 
     def build(self):
         """Makes the variables; nothing is computed."""
-        build_chain(self.stems, self.cells, self.image_shape[-1])
+        build_chain(self.stems, self.cells, self.image_shape[-1], self.closing)
         if self.drop_path is not None:
             self.drop_path.build(None)
         self.built = True
@@ -110,18 +114,22 @@ class PathNetwork(keras.Model):
 
     def _logits(self, x, choice, training):
         s0, s1 = run_stems(self.stems, tf.cast(x, self.compute_dtype), training)
-        normal = len(self.space.cells[0])
-        halves = choice[..., :normal], choice[..., normal:]
+        parts = self.space.parts(choice)
         for cell, plan in zip(self.cells, self.plan, strict=True):
-            s0, s1 = s1, cell(s0, s1, halves[plan.reduction], training=training)
+            s0, s1 = s1, cell(s0, s1, parts[plan.reduction], training=training)
+        if self.closing is not None:
+            several = s1.shape.rank == 5
+            s1 = [tf.nn.relu(self.closing(s, training=training)) for s in (tf.unstack(s1) if several else [s1])]
+            s1 = tf.stack(s1) if several else s1[0]
         return self.classifier(tf.reduce_mean(tf.cast(s1, self.variable_dtype), [-3, -2]))
 
     @property
     def statistics(self) -> list[keras.Variable]:
         """The running means and variances of every normalisation."""
-        stacks = list(self.stems)
+        stacks = [*self.stems, *([self.closing] if self.closing is not None else [])]
         for cell in self.cells:
             stacks += [*cell.preprocess, *(stack for stacks in cell.edges for stack in stacks)]
+            stacks += [] if cell.residual is None else cell.residual.parts
         return [variable for stack in stacks for variable in stack.non_trainable_variables]
 
     def recalibrate(self, forward, batches) -> None:

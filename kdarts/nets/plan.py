@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from kdarts.genotypes.errors import KdartsError, choice
-from kdarts.genotypes.genotype import thirds
+from kdarts.genotypes.genotype import Genotype, thirds
 from kdarts.nets.operations import Conv, Norm, Operation, Relu
 
 
@@ -74,11 +74,20 @@ class Frame:
 
 @dataclass(frozen=True)
 class CellPlan:
-    """One cell: its node's channels, whether it reduces, and whether its first input must be halved."""
+    """One cell.
+
+    Attributes:
+        filters: channels of its nodes.
+        reduction: whether it reduces.
+        after_reduction: whether its first input must be halved.
+        entry: how it takes its inputs: "adapted": both, by a convolution each; "plain": the last cell's output alone,
+            as it is; "residual": that, behind a residual block that halves it.
+    """
 
     filters: int
     reduction: bool
     after_reduction: bool
+    entry: str = "adapted"
 
 
 def final_size(size, stem: Stem, plan) -> tuple[int, int]:
@@ -89,7 +98,7 @@ def final_size(size, stem: Stem, plan) -> tuple[int, int]:
         stem: before the cells.
         plan: the cells.
     """
-    strides = [1 + cell.reduction for cell in plan]
+    strides = [1 + (cell.reduction or cell.entry == "residual") for cell in plan]
     for _, operation, stride, _ in stem.parts:
         strides += [stride for step in operation.layers(stride) if isinstance(step, Conv) and any(step.strided)]
     for stride in strides:
@@ -105,12 +114,18 @@ def check_input_shape(input_shape) -> tuple[int, int, int]:
     return shape
 
 
-def choose_stem(name: str, input_shape) -> Stem:
-    """The stem called `name`; "auto" takes `small` under 16 pixels, `imagenet` from 96 on, else `cifar`."""
+def choose_stem(name: str, input_shape, stages: int | None = None) -> Stem:
+    """The stem called `name`; "auto" takes `small` under 16 pixels, `imagenet` from 96 on, else `cifar`.
+
+    With stages, as of `Genotype`, it always takes `small`.
+    """
     if name == "auto":
         side = min(input_shape[:2])
-        name = "small" if side < 16 else "imagenet" if side >= 96 else "cifar"
-    return STEMS[choice("stem", name, STEMS)]
+        name = "small" if side < 16 or stages else "imagenet" if side >= 96 else "cifar"
+    stem = STEMS[choice("stem", name, STEMS)]
+    if stages and (not stem.parts or stem.parts[-1][3] != 1):
+        raise KdartsError(f"stem {name!r}: cells that take their input as it is need one of their width: 'small'")
+    return stem
 
 
 def check_reductions(reductions, cells: int) -> tuple[int, ...]:
@@ -123,17 +138,14 @@ def check_reductions(reductions, cells: int) -> tuple[int, ...]:
     return positions
 
 
-def auxiliary_position(reductions, cells: int) -> int:
+def auxiliary_position(plan) -> int:
     """The cell that feeds the auxiliary classifier: the last reduction, two thirds of the way in DARTS."""
-    return max(reductions) if reductions else 2 * cells // 3
+    return max((i for i, cell in enumerate(plan) if cell.reduction), default=2 * len(plan) // 3)
 
 
 def plan_cells(cells: int, channels: int, reductions, halved: bool = False, widen: str = "at") -> list[CellPlan]:
     """The cells in order; the width doubles at each reduction, or after it (see `WIDENINGS`)."""
-    if cells < 1:
-        raise KdartsError(f"cells {cells}: needs at least 1")
-    if channels < 2 or channels % 2:
-        raise KdartsError(f"channels {channels}: needs an even number, at least 2")
+    _check_sizes(cells, channels)
     plan, before = [], halved
     for index in range(cells):
         reduction = index in reductions
@@ -142,6 +154,39 @@ def plan_cells(cells: int, channels: int, reductions, halved: bool = False, wide
         plan.append(CellPlan(channels, reduction, before))
         before = reduction
     return plan
+
+
+def plan_stages(stages: int, cells: int, channels: int) -> list[CellPlan]:
+    """`stages` runs of `cells` equal cells; between them a residual block doubles the width (NAS-Bench-201)."""
+    _check_sizes(cells, channels)
+    entries = [["residual" if stage else "plain", *["plain"] * (cells - 1)] for stage in range(stages)]
+    return [CellPlan(channels << s, False, False, entry) for s, stage in enumerate(entries) for entry in stage]
+
+
+def _check_sizes(cells: int, channels: int) -> None:
+    if cells < 1:
+        raise KdartsError(f"cells {cells}: needs at least 1")
+    if channels < 2 or channels % 2:
+        raise KdartsError(f"channels {channels}: needs an even number, at least 2")
+
+
+def plan_genotype(
+    genotype: Genotype, cells: int | None, channels: int, stem: Stem, frame: Frame
+) -> list[tuple[CellPlan, int]]:
+    """For each cell of a genotype's network its plan and the index of its distinct cell.
+
+    Args:
+        genotype: what was found.
+        cells, channels, frame: as of `build_network`.
+        stem: how an image enters.
+    """
+    sequence, reductions = genotype.at_depth(cells)
+    if genotype.stages:
+        plan = plan_stages(genotype.stages, len(sequence) // genotype.stages, channels)
+    else:
+        reductions = check_reductions(reductions, len(sequence))
+        plan = plan_cells(len(sequence), channels, reductions, stem.halved, frame.widen)
+    return list(zip(plan, sequence, strict=True))
 
 
 def share_cells(sharing, plan) -> list[int]:

@@ -14,6 +14,7 @@ from kdarts.nets.supernet import Supernet
 _CELL = re.compile(r"cells\.(\d+)\.")
 _ADAPTER = re.compile(r"cells\.(\d+)\.preprocess[01]\.")
 _EDGE_OF_DDARTS = re.compile(r"cells\.(\d+)\._ops\.(\d+)\.(\d+)\.\d+\.")
+_OFFSET = re.compile(r"cells\.\d+\.edges\.\d+<-\d+\.\d+\.op\.1\.bias")
 _STATISTICS = {"mean": "running_mean", "var": "running_var", "gamma": "weight", "beta": "bias"}
 
 
@@ -59,7 +60,8 @@ def load_reference_state(model, state) -> None:
         model: a `Supernet`, a `HyperCuboid` of placed operations, or the network of a genotype or a path.
         state: `{name: array}` with the reference code's names (`cells.0._ops.3._ops.4.op.1.weight`, ...) and layouts.
             Running statistics are optional: where they are missing, the model keeps its own. P-DARTS' supernets have
-            `cells.0.cell_ops.3.m_ops.2`, the number among the operations that the edge has. In a network, DARTS
+            `cells.0.cell_ops.3.m_ops.2`, the number among the operations that the edge has; NAS-Bench-201's
+            `cells.0.edges.1<-0.3`, whose convolutions have a bias that changes nothing. In a network, DARTS
             numbers the edges of a cell (`cells.0._ops.3.op.1.weight`); D-DARTS, for genotypes with a sequence, names
             the k-th operation of an edge (`cells.0._ops.{to}.{from}.{k}.op.1.weight`). What it keeps for
             operations that the network leaves out (`Genotype.live`), or whose result nothing reads, is ignored.
@@ -80,13 +82,23 @@ def _supernet_values(model: Supernet, state: _State) -> list:
     pending = []
     for stem in model.stems:
         pending += _stack_values(stem, [stem.name], state)
+    place = 0
     for index, cell in enumerate(model.cells):
+        if cell.residual is not None:  # NAS-Bench-201 counts its residual blocks among the cells.
+            for stack in cell.residual.parts:
+                pending += _stack_values(stack, [f"cells.{place}.{stack.name}"], state)
+            place += 1
         for stack in cell.preprocess:
-            pending += _stack_values(stack, [f"cells.{index}.{stack.name}"], state)
+            pending += _stack_values(stack, [f"cells.{place}.{stack.name}"], state)
         for source, fan_out in zip(cell.sources, cell.fan_outs, strict=True):
             numbers = [e for e, (_, start) in enumerate(model.edges) if start == source]
-            names = [_operation_names(model, index, e, state) for e in numbers]
+            names = [_operation_names(model, index, place, e, state) for e in numbers]
             pending += _fan_out_values(fan_out, names, state)
+        place += 1
+    if model.closing is not None:
+        pending += _stack_values(model.closing, [model.closing.name], state)
+        # Its candidates' convolutions have an offset, which the normalisation behind it takes away again.
+        state.read.update(name for name in state.left() if _OFFSET.match(name))
     for layer in (*model.hidden, model.classifier):
         pending += _dense_values(layer, layer.name, state)
     return pending
@@ -103,10 +115,13 @@ def _cuboid_values(model: HyperCuboid, state: _State) -> list:
     return pending
 
 
-def _operation_names(model: Supernet, cell: int, edge: int, state: _State) -> dict[int, str]:
+def _operation_names(model: Supernet, cell: int, place: int, edge: int, state: _State) -> dict[int, str]:
     """What the operations of an edge are called, by their columns: numbered among those that it has."""
     in_pdarts = any(".cell_ops." in name for name in state.arrays)
-    path = f"cells.{cell}.cell_ops.{edge}.m_ops" if in_pdarts else f"cells.{cell}._ops.{edge}._ops"
+    path = f"cells.{place}.cell_ops.{edge}.m_ops" if in_pdarts else f"cells.{place}._ops.{edge}._ops"
+    if model.space.stages:
+        to, source = model.edges[edge]
+        path = f"cells.{place}.edges.{to - 1}<-{source - 1}"
     columns = range(len(model.space.operations))
     if model.mixture.candidates is not None:
         columns = [c for c in columns if model.mixture.candidates[model.sequence[cell]][edge, c]]

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from kdarts.genotypes.edges import node_rows
+from kdarts.genotypes.edges import cell_of, node_rows
 from kdarts.genotypes.errors import choice
 
 HOTTEST, COLDEST = 10.0, 0.1
@@ -43,15 +43,19 @@ def gumbel(weights, none, progress, seed, inputs=None):
 def random_genotype(weights, none, progress, seed, inputs=None):
     """Two inputs of each node with one operation each, all equally likely (Li and Talwalkar 2019); α does not count.
 
-    `none` is never drawn, nor what weighs 0. A pass that measures takes the weights as they are. The arguments are
+    `none` is never drawn, nor what weighs 0. In cells of one input every edge has an operation, `none` as likely as any
+    (NAS-Bench-201). A pass that measures takes the weights as they are. The arguments are
     those of `all_candidates`.
     """
     if seed is None:
         return weights
     edges, operations = weights.shape
     draw = tf.random.stateless_uniform((edges, operations + 1), seed, dtype=weights.dtype)
-    columns = tf.constant([k != none for k in range(operations)]) & (weights > 0)
+    every = not inputs and cell_of(edges)[1] == 1
+    columns = tf.constant([every or k != none for k in range(operations)]) & (weights > 0)
     best = tf.argmax(tf.where(columns, draw[:, :-1], -1), -1)
+    if every:
+        return tf.one_hot(best, operations, dtype=weights.dtype)
     kept = []
     for rows in node_rows(edges, inputs).values():
         chosen = tf.math.top_k(draw[rows, -1], 2).indices

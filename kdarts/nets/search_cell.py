@@ -8,17 +8,20 @@ from kdarts.nets import kernels, partial
 from kdarts.nets.fan_out import FanOut
 from kdarts.nets.operations import Operation, adapter
 from kdarts.nets.replicas import own_seed
+from kdarts.nets.residual import ResidualBlock
 from kdarts.nets.stack import Stack
 
 
-def edge_sources(nodes: int, topology: Topology | None = None) -> list[tuple[int, int]]:
+def edge_sources(nodes: int, topology: Topology | None = None, inputs: int = 2) -> list[tuple[int, int]]:
     """`(to, from)` of each edge in α's row order: node by node, sources ascending.
 
     Args:
         nodes: intermediate nodes of the cell.
         topology: the two inputs that each of them reads; None: every earlier one.
+        inputs: of the cell, nodes 0 and 1, or node 1 alone.
     """
-    return [(to, source) for to in range(2, nodes + 2) for source in (topology[to - 2] if topology else range(to))]
+    earlier = [topology[to - 2] if topology else range(2 - inputs, to) for to in range(2, nodes + 2)]
+    return [(to, source) for to, sources in enumerate(earlier, 2) for source in sources]
 
 
 @keras.saving.register_keras_serializable("kdarts")
@@ -37,6 +40,7 @@ class SearchCell(keras.layers.Layer):
         topology: the two inputs that each node reads; None: every earlier one.
         affine: as of `FanOut`; the input's adapters too have scales and offsets.
         epsilon: of the normalisations that adapt the inputs.
+        entry: how it takes its inputs, as of `CellPlan`; all but "adapted" have one.
 
     Attributes:
         sources: nodes that edges leave, ascending; `fan_outs` has an item for each, and `rows` their edges.
@@ -64,6 +68,7 @@ class SearchCell(keras.layers.Layer):
         topology: Topology | None = None,
         affine: bool = False,
         epsilon: float = 1e-5,
+        entry: str = "adapted",
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
@@ -71,12 +76,13 @@ class SearchCell(keras.layers.Layer):
         self.reduction, self.after_reduction = reduction, after_reduction
         self.partial_channels, self.width = partial_channels, filters // partial_channels
         dtype = self.dtype_policy
-        self.preprocess = []
-        for number, halving in enumerate((after_reduction, False)):
+        self.preprocess, self.entry = [], entry
+        for number, halving in enumerate((after_reduction, False) if entry == "adapted" else ()):
             operation, stride = adapter(halving, epsilon)
             name = f"preprocess{number}"
             self.preprocess.append(Stack(operation, 1, filters, stride, affine, name=name, dtype=dtype))
-        self.edges = edge_sources(nodes, topology)
+        self.residual = ResidualBlock(filters, name="residual", dtype=dtype) if entry == "residual" else None
+        self.edges = edge_sources(nodes, topology, 2 if entry == "adapted" else 1)
         self.sources = sorted({source for _, source in self.edges})
         self.rows = [[e for e, (_, start) in enumerate(self.edges) if start == source] for source in self.sources]
         self.fan_outs = []
@@ -84,7 +90,8 @@ class SearchCell(keras.layers.Layer):
             stride = 2 if reduction and source < 2 else 1
             left = None if candidates is None else candidates[rows]
             size, name = (len(rows), self.width), f"from_{source}"
-            self.fan_outs.append(FanOut(operations, *size, stride, left, affine, name=name, dtype=dtype))
+            options = {"bare_pools": affine or entry != "adapted", "name": name, "dtype": dtype}
+            self.fan_outs.append(FanOut(operations, *size, stride, left, affine, **options))
 
     @property
     def outputs(self) -> int:
@@ -92,13 +99,17 @@ class SearchCell(keras.layers.Layer):
         return self.multiplier * self.filters
 
     def build(self, s0_shape, s1_shape):
-        for stack, shape in zip(self.preprocess, (s0_shape, s1_shape), strict=True):
+        for stack, shape in zip(self.preprocess, (s0_shape, s1_shape), strict=False):
             stack.build(shape)
+        if self.residual is not None:
+            self.residual.build(s1_shape)
         for fan_out in self.fan_outs:
             fan_out.build((None, None, None, self.width))
 
     def call(self, s0, s1, mixing, training=False, only=None, shares=None, dropout=None):
-        states = [stack(tf.nn.relu(s), training=training) for stack, s in zip(self.preprocess, (s0, s1), strict=True)]
+        states = [None, s1 if self.residual is None else self.residual(s1, training=training)]
+        if self.preprocess:
+            states = [p(tf.nn.relu(s), training=training) for p, s in zip(self.preprocess, (s0, s1), strict=True)]
         arriving, passing = ([[] for _ in range(self.nodes)] for _ in range(2))
         for place, (source, fan_out) in enumerate(zip(self.sources, self.fan_outs, strict=True)):
             while len(states) <= source:

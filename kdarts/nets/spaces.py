@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from kdarts.genotypes.architecture import STAGES
+from kdarts.genotypes.edges import edge_count
 from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.genotypes.registry import Registry
 from kdarts.nets.operations import Operation, get_operation
@@ -26,6 +28,10 @@ class SearchSpace:
         affine: whether candidates stand in a search as they do in a network, with the scales and offsets of their
             normalisations and bare pools; else, as in DARTS' search, without, and each pool is normalised.
         alpha_scale: standard deviation of α at the start, from 0, where the mixing does not start from zero anyway.
+        stages: number of runs of equally many cells, between which residual blocks halve the image; the cells have one
+            input, pools are bare, and a genotype has an operation, maybe `none`, on every edge (NAS-Bench-201). None:
+            cells of two inputs, some of which reduce.
+        cells: usual number of cells, with stages of each; None: the method's.
     """
 
     name: str
@@ -37,6 +43,8 @@ class SearchSpace:
     frame: Frame = _DARTS
     affine: bool = False
     alpha_scale: float = 1e-3
+    stages: int | None = None
+    cells: int | None = None
 
     def __post_init__(self):
         if len(self.operations) < 2 or len(set(self.operations)) < len(self.operations):
@@ -50,15 +58,22 @@ class SearchSpace:
         """The operations' definitions, in α's column order."""
         return tuple(get_operation(name) for name in self.operations)
 
+    @property
+    def inputs(self) -> int:
+        """How many inputs a cell has, 2 or 1."""
+        return 1 if self.stages else 2
+
     def size(self, cells: int = 1) -> int:
         """Number of genotypes that `cells` distinct cells can be (D-DARTS Eq. 6, to the power of the cells).
 
         Each node i of N takes two of its i + 1 inputs, and one of the K operations but `none` on each:
-        s(K, N) = product over i = 1..N of K^2 i (i + 1) / 2.
+        s(K, N) = product over i = 1..N of K^2 i (i + 1) / 2. With stages it is one of all on every edge.
 
         Args:
             cells: distinct cells: 2 where normal cells and reductions share theirs, else as many as the network has.
         """
+        if self.stages:
+            return len(self.operations) ** (edge_count(self.nodes, 1) * cells)
         choices = len(set(self.operations) - {"none"})
         return math.prod(choices**2 * i * (i + 1) // 2 for i in range(1, self.nodes + 1)) ** cells
 
@@ -166,3 +181,14 @@ for _name, _operations, _source in (
     ),
 ):
     register_space(SearchSpace(_name, _operations, source=f"{_PAPER}: {_source}"))
+register_space(
+    SearchSpace(
+        "nasbench201",
+        ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"),
+        nodes=3,
+        multiplier=1,
+        source="NAS-Bench-201, Dong and Yang, ICLR 2020: 15,625 cells whose true accuracy is known",
+        stages=STAGES,
+        cells=5,
+    )
+)

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from kdarts.nets import kernels
 from kdarts.nets.initializers import uniform
-from kdarts.nets.operations import Conv, Norm, Operation, Pool, Reduce, Relu
+from kdarts.nets.operations import Conv, Halve, Norm, Operation, Pool, Reduce, Relu
 
 
 @keras.saving.register_keras_serializable("kdarts")
@@ -113,6 +113,8 @@ class Stack(keras.layers.Layer):
                         x = kernels.max_pool(x, self.stride)
                     else:
                         x = kernels.average_pool(x, self.stride, step.padded)
+                case Halve():
+                    x = kernels.halved_mean(x)
                 case Norm():
                     last = position == len(steps) - 1
                     x = self._normalize(x, values, scale if last else None, training, step.epsilon)

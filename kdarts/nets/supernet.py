@@ -11,12 +11,20 @@ from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.genotypes.topology import check_topology, parse_topology
 from kdarts.nets.cost import Cost, candidate_costs, network_cost, supernet_cost
-from kdarts.nets.frame import build_chain, make_stems, run_stems
+from kdarts.nets.frame import build_chain, make_closing, make_stems, run_stems
 from kdarts.nets.head import head_inputs, make_head, run_head
 from kdarts.nets.mixture import Mixture
 from kdarts.nets.operations import FACTORIZED_REDUCE, Operation
 from kdarts.nets.partial import check_partial_channels
-from kdarts.nets.plan import Frame, check_input_shape, check_reductions, choose_stem, plan_cells, share_cells
+from kdarts.nets.plan import (
+    Frame,
+    check_input_shape,
+    check_reductions,
+    choose_stem,
+    plan_cells,
+    plan_stages,
+    share_cells,
+)
 from kdarts.nets.recompute import recomputed
 from kdarts.nets.search_cell import SearchCell, edge_sources
 from kdarts.nets.spaces import SearchSpace, get_space
@@ -38,7 +46,7 @@ class Supernet(keras.Model):
         input_shape: `(height, width, channels)` of an image, at least `(8, 8, 1)`.
         num_classes: number of classes, at least 2.
         channels: channels of a node before any reduction, even.
-        cells: number of cells.
+        cells: number of cells; in a space with stages, of each.
         reductions: positions of the reduction cells; None: a third and two thirds of the way.
         sharing: which cells share an α: "shared" (normal and reduce), "individual", or one index for each cell.
         mixing: how α weighs the candidates: a name of `MIXINGS`, such as "softmax" or "sigmoid".
@@ -110,11 +118,17 @@ class Supernet(keras.Model):
         self.multiplier = multiplier or min(self.space.multiplier, self.nodes)
         if not 1 <= self.multiplier <= self.nodes:
             raise KdartsError(f"multiplier {self.multiplier}: allowed is 1 to the {self.nodes} nodes of a cell")
-        self.reductions = check_reductions(reductions, cells)
         self._stem_name = self.space.stem if stem == "auto" else stem
-        self.stem = choose_stem(self._stem_name, self.image_shape)
+        self.stem = choose_stem(self._stem_name, self.image_shape, self.space.stages)
         self.frame = Frame(**frame) if isinstance(frame, dict) else frame or self.space.frame
-        self.plan = plan_cells(cells, channels, self.reductions, self.stem.halved, self.frame.widen)
+        self.depth = cells
+        if self.space.stages:
+            if reductions or topology:
+                raise KdartsError(f"space {self.space.name!r}: has stages, and no reductions nor a topology of its own")
+            self.reductions, self.plan = (), plan_stages(self.space.stages, cells, channels)
+        else:
+            self.reductions = check_reductions(reductions, cells)
+            self.plan = plan_cells(cells, channels, self.reductions, self.stem.halved, self.frame.widen)
         self.partial_channels = check_partial_channels(partial_channels, self.plan)
         self.sequence = share_cells(sharing, self.plan)
         self.sharing = sharing
@@ -124,7 +138,7 @@ class Supernet(keras.Model):
         if topology is not None:
             read = parse_topology if isinstance(topology, str) else check_topology
             topology = read(topology, self.nodes)
-        self.topology, self.edges = topology, edge_sources(self.nodes, topology)
+        self.topology, self.edges = topology, edge_sources(self.nodes, topology, self.space.inputs)
         self.offsets = dict(offsets or {})
         self._operations = (*self.space.candidates, *([AUXILIARY_SKIP] if auxiliary_skip else []))
         dtype = self.dtype_policy
@@ -135,6 +149,7 @@ class Supernet(keras.Model):
             self.space.operations,
             *how,
             self.space.alpha_scale,
+            self.space.inputs,
             name="mixture",
             dtype="float64" if dtype.variable_dtype == "float64" else "float32",
         )
@@ -152,11 +167,13 @@ class Supernet(keras.Model):
                 topology,
                 self.space.affine,
                 self.frame.epsilon,
+                cell.entry,
                 name=f"cell_{index}",
                 dtype=dtype,
             )
             for index, cell in enumerate(self.plan)
         ]
+        self.closing = make_closing(self.cells, dtype)
         head = self.frame.head
         inputs = head_inputs(head, self.cells[-1].outputs, self.image_shape[:2], self.stem, self.plan)
         *self.hidden, self.classifier = make_head(head, num_classes, inputs, dtype.variable_dtype)
@@ -173,7 +190,7 @@ class Supernet(keras.Model):
 
     def build(self):
         """Makes the variables; nothing is computed."""
-        build_chain(self.stems, self.cells, self.image_shape[-1])
+        build_chain(self.stems, self.cells, self.image_shape[-1], self.closing)
         self.built = True
 
     def _candidates_of(self, index: int):
@@ -206,19 +223,21 @@ class Supernet(keras.Model):
 
     @property
     def alpha_names(self) -> tuple[str, ...]:
-        """Names of the α: "normal" and "reduce" where two are shared so, else "cell_0" and on."""
+        """Names of the α: "normal" and "reduce" where two are shared so, "cell" where one is, else "cell_0" and on."""
         if self.sharing == "shared" and len(self.alphas) == 2:
             return "normal", "reduce"
+        if self.sharing == "shared" and len(self.alphas) == 1:
+            return ("cell",)
         return tuple(f"cell_{index}" for index in range(len(self.alphas)))
 
     @property
     def sizes(self) -> dict[str, int]:
         """What a summary says of its size."""
-        return {"cells": len(self.plan), "channels": self.channels}
+        return {"cells": self.depth, "channels": self.channels}
 
     def cost_of(self, genotype: Genotype, latencies=None) -> Cost:
         """Cost of a genotype's network at the sizes of this supernet; `latencies` as of `network_cost`."""
-        size = self.image_shape, self.num_classes, self.channels, len(self.plan)
+        size = self.image_shape, self.num_classes, self.channels, self.depth
         return network_cost(genotype, *size, self._stem_name, self.frame, latencies=latencies)
 
     def candidate_costs(self, latencies=None) -> list[list[list[Cost]]]:
@@ -242,8 +261,8 @@ class Supernet(keras.Model):
             self.mixture.redraw()
         elif self.sampling != "all":
             with keras.StatelessScope():  # What training adds to the running statistics stays inside.
-                return self.classify(self.states(x, training=True, mixtures=self.mixture.drawn())[-1])
-        return self.classify(self.states(x, training)[-1])
+                return self.classify(self.states(x, training=True, mixtures=self.mixture.drawn())[-1], training=True)
+        return self.classify(self.states(x, training)[-1], training)
 
     def states(self, x, training=False, mixtures=None) -> list:
         """What enters and leaves the cells: cell `i` reads items `i` and `i + 1`, and its output is item `i + 2`.
@@ -282,8 +301,10 @@ class Supernet(keras.Model):
             return recomputed(cell, s0, s1, mixing, **options)
         return cell(s0, s1, mixing=mixing, **options)
 
-    def classify(self, x):
-        """Logits from the last cell's output."""
+    def classify(self, x, training=True):
+        """Logits from the last cell's output `x`."""
+        if self.closing is not None:
+            x = tf.nn.relu(self.closing(x, training=training))
         return run_head([*self.hidden, self.classifier], tf.cast(x, self.variable_dtype))
 
     def get_config(self):
@@ -291,7 +312,7 @@ class Supernet(keras.Model):
         config.update(
             space=self.space.name,
             input_shape=self.image_shape,
-            cells=len(self.plan),
+            cells=self.depth,
             stem=self._stem_name,
             candidates=self.mixture.candidates and [present.tolist() for present in self.mixture.candidates],
             frame=dataclasses.asdict(self.frame),

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from keras import layers
 
+from kdarts.genotypes.edges import edge_row
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.nets.drop_path import DropPath
 from kdarts.nets.layers import apply_operation
-from kdarts.nets.operations import Conv, adapter, get_operation
-from kdarts.nets.plan import Frame, Stem, check_reductions, plan_cells
+from kdarts.nets.operations import CLOSING, RESIDUAL, Conv, adapter, get_operation
+from kdarts.nets.plan import Frame, Stem, plan_genotype
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,7 @@ class Trunk:
         stem: how an image enters.
 
     Attributes:
-        reductions: positions of the reduction cells.
-        cells: their number.
+        plan: its cells, in order.
         stride: of the last cell's output.
 
     Raises:
@@ -50,13 +50,11 @@ class Trunk:
     def __init__(self, genotype: Genotype, channels, cells, drop_path, stem: Stem, seed, frame: Frame, c_mid):
         if not 0 <= drop_path < 1:
             raise KdartsError(f"drop_path {drop_path}: needs 0 <= drop_path < 1")
-        self.sequence, reductions = genotype.at_depth(cells)
-        self.cells = len(self.sequence)
-        self.reductions = check_reductions(reductions, self.cells)
+        planned = plan_genotype(genotype, cells, channels, stem, frame)
+        self.plan, self.sequence = zip(*planned, strict=True)
         self.genotype, self.channels, self.stem, self.frame, self.c_mid = genotype, channels, stem, frame, c_mid
         self.drop_path, self.seed = drop_path, seed
-        self.stride = math.prod(map(_stride, stem.parts)) * 2 ** len(self.reductions)
-        self.plan = plan_cells(self.cells, channels, self.reductions, stem.halved, frame.widen)
+        self.stride = math.prod([*map(_stride, stem.parts), *map(_cell_stride, self.plan)])
         for operation in genotype.operations:
             get_operation(operation, c_mid)
 
@@ -77,10 +75,28 @@ class Trunk:
             return DropPath(self.drop_path, next(seeds), name=f"{name}.drop")(x) if self.drop_path else x
 
         for position, (cell, index) in enumerate(zip(self.plan, self.sequence, strict=True)):
-            found, name = self.genotype.live(index), f"cells.{position}"
-            s0, s1 = s1, _cell(*found, self.c_mid, individual, s0, s1, cell, self.frame.epsilon, name, drop)
-            stride *= 1 + cell.reduction
+            found, name = self.genotype.live(index), f"cells.{self.number(position)}"
+            if cell.entry == "adapted":
+                nodes = _adapted(s0, s1, cell, self.frame.epsilon, name)
+            elif cell.entry == "residual":
+                nodes = {1: _residual(s1, cell.filters, f"cells.{self.number(position) - 1}")}
+            else:
+                nodes = {1: s1}
+            s0, s1 = s1, _cell(*found, self.c_mid, individual, nodes, cell, name, drop)
+            stride *= _cell_stride(cell)
             yield Grown(s1, stride, position)
+
+    def number(self, position: int) -> int:
+        """Of the cell at `position` where residual blocks are counted like cells, as the reference code does."""
+        return position + sum(cell.entry == "residual" for cell in self.plan[: position + 1])
+
+    def close(self, x):
+        """What stands between the last cell's output `x` and the head."""
+        return x if self.plan[-1].entry == "adapted" else apply_operation(CLOSING, x, x.shape[-1], 1, CLOSING.name)
+
+
+def _cell_stride(cell) -> int:
+    return 1 + (cell.reduction or cell.entry == "residual")
 
 
 def _stride(part) -> int:
@@ -89,24 +105,37 @@ def _stride(part) -> int:
     return stride ** sum(isinstance(step, Conv) and any(step.strided) for step in operation.layers(stride))
 
 
-def _cell(edges, outputs, c_mid, individual, s0, s1, plan, epsilon, name, drop):
-    """One cell: adapt both inputs, sum each node's edges, join the output nodes.
-
-    `drop(x, name)` is drop-path: in DARTS on every edge but identities, in D-DARTS, whose cells are `individual`, on
-    every node's sum.
-    """
+def _adapted(s0, s1, plan, epsilon, name) -> dict:
+    """Both inputs of a cell, as its nodes 0 and 1."""
     nodes = {}
     for number, (halving, x) in enumerate(((plan.after_reduction, s0), (False, s1))):
         adapt, stride = adapter(halving, epsilon)
         nodes[number] = apply_operation(adapt, x, plan.filters, stride, f"{name}.preprocess{number}")
-    numbers = _edge_numbers(edges, individual)
+    return nodes
+
+
+def _residual(x, filters, name):
+    """A residual block that halves the image."""
+    first, second, beside = (f"{name}.{part.name}" for part in RESIDUAL)
+    y = apply_operation(RESIDUAL[0], x, filters, 2, first)
+    y = apply_operation(RESIDUAL[1], y, filters, 1, second)
+    return layers.Add(name=f"{name}.output")([y, apply_operation(RESIDUAL[2], x, filters, 2, beside)])
+
+
+def _cell(edges, outputs, c_mid, individual, nodes, plan, name, drop):
+    """One cell, whose inputs are the first of its `nodes`: sum each node's edges, join the output nodes.
+
+    `drop(x, name)` is drop-path: in DARTS on every edge but identities, in D-DARTS, whose cells are `individual`, on
+    every node's sum.
+    """
+    numbers = _edge_numbers(edges, individual, plan.entry)
     for node in sorted({to for _, to, _ in edges}):
         arriving = []
         for (operation_name, to, source), number in zip(edges, numbers, strict=True):
             if to != node:
                 continue
             stride = 2 if plan.reduction and source < 2 else 1
-            operation, path = get_operation(operation_name, c_mid), f"{name}._ops.{number}"
+            operation, path = get_operation(operation_name, c_mid), f"{name}.{number}"
             edge = apply_operation(operation, nodes[source], plan.filters, stride, path)
             identity = not operation.layers(stride) and not operation.zero
             arriving.append(edge if individual or identity else drop(edge, path))
@@ -122,13 +151,20 @@ def _cell(edges, outputs, c_mid, individual, s0, s1, plan, epsilon, name, drop):
     return layers.Concatenate(name=f"{name}.output")(joined) if len(joined) > 1 else joined[0]
 
 
-def _edge_numbers(edges, individual) -> list[str]:
-    """What the reference codes call the edges: DARTS counts them, D-DARTS says `to.from.k`, the k-th from there."""
-    if not individual:
-        return [str(position) for position in range(len(edges))]
+def _edge_numbers(edges, individual, entry) -> list[str]:
+    """What the reference codes call the edges.
+
+    DARTS counts them, D-DARTS says `to.from.k`, the k-th from there, and NAS-Bench-201 counts the pairs of nodes.
+    """
+    if not individual and entry == "adapted":
+        return [f"_ops.{position}" for position in range(len(edges))]
     seen = Counter()
     numbers = []
     for _, to, source in edges:
-        numbers.append(f"{to}.{source}.{seen[to, source]}")
+        k = seen[to, source]
+        again = f".{k}" if k else ""
+        numbers.append(
+            f"_ops.{to}.{source}.{k}" if entry == "adapted" else f"layers.{edge_row(to, source, inputs=1)}{again}"
+        )
         seen[to, source] += 1
     return numbers

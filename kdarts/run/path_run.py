@@ -103,6 +103,7 @@ def run_paths(
     write_history()
     if not is_chief(training.distribute_strategy):
         return []
+    evolving = time.monotonic()
     measured_on = pipeline.eval_dataset(valid, method.path_batch_size, mean, std)
     found = _evolve(training, workdir, batches(augmentation, 0), measured_on, seed, stem)
     if found is None:
@@ -118,13 +119,13 @@ def run_paths(
     best = space.genotype(paths[ranked(rows)[0]["candidate"]])
     best.save(workdir / "genotype.json")
     net = training.network
-    cost = network_cost(best, net.image_shape, net.num_classes, net.channels, len(net.plan), stem)
+    cost = network_cost(best, net.image_shape, net.num_classes, net.channels, net.depth, stem)
     about = {
         "params": cost.params,
         "macs": cost.macs,
         "skip_connects": best.skip_connects(),
         "path_steps": epochs * steps,
-        "path_seconds": checkpoint.records["seconds"],
+        "path_seconds": checkpoint.records["seconds"] + time.monotonic() - evolving,
         "candidates": len(rows),
         "family": len(family),
         "path_accuracy": ranked(rows)[0]["accuracy"],

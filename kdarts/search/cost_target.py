@@ -22,7 +22,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kdarts.genotypes.edges import edge_row
+from kdarts.genotypes.edges import edge_count, edge_row
 from kdarts.genotypes.errors import KdartsError
 from kdarts.nets.hypercuboid import HyperCuboid
 from kdarts.nets.latency import Latencies
@@ -120,15 +120,16 @@ class CostTarget(keras.layers.Layer):
             np.array([[getattr(cost, self.kind) for cost in edge] for edge in cell], np.float64)
             for cell in net.candidate_costs(self._latencies)
         ]
-        rows = [edge_row(*edge) for edge in net.edges]
-        summed = [np.zeros((edge_row(net.nodes + 2, 0), cells[0].shape[1])) for _ in net.alphas]
+        rows = [edge_row(*edge, net.space.inputs) for edge in net.edges]
+        summed = [np.zeros((edge_count(net.nodes, net.space.inputs), cells[0].shape[1])) for _ in net.alphas]
         for index, cell in zip(net.sequence, cells, strict=True):
             summed[index][rows] += cell
         return [costs[:, self._named] for costs in summed]
 
     @property
     def _named(self) -> list[int]:
-        return [k for k, name in enumerate(self._net.space.operations) if name != "none"]
+        """Columns of what the rule may keep."""
+        return [k for k, name in enumerate(self._net.space.operations) if name != "none" or self._net.space.stages]
 
     def of(self, found) -> float:
         """What a genotype or a path costs at the supernet's sizes."""
@@ -238,7 +239,7 @@ class CostTarget(keras.layers.Layer):
         span = max(costs.max() for costs in self._costs) or 1.0
         if isinstance(self._net, HyperCuboid):
             return [self._costs[0].reshape(self._net.alphas[0].shape) / span]
-        rows, found = [edge_row(*edge) for edge in self._net.edges], []
+        rows, found = [edge_row(*edge, self._net.space.inputs) for edge in self._net.edges], []
         for alpha, costs in zip(self._net.alphas, self._costs, strict=True):
             found.append(np.zeros(alpha.shape))
             found[-1][:, self._named] = costs[rows] / span

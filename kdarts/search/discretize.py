@@ -2,11 +2,12 @@
 
 import numpy as np
 
-from kdarts.genotypes.edges import node_rows
+from kdarts.genotypes.edges import cell_of, edge_count, node_rows
 from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.genotypes.genotype import Genotype, thirds
 from kdarts.nets.spaces import SearchSpace
 from kdarts.search.progressive import select
+from kdarts.search.skip_limit import limit_skips
 
 
 def strongest_two(weights: np.ndarray, operations: tuple[str, ...], threshold: float) -> list:
@@ -77,17 +78,42 @@ def _two_best(weights, operations) -> list:
     return [(operations[columns[best[source]]], int(source), scores[source, best[source]]) for source in order]
 
 
+def argmax(weights: np.ndarray, operations: tuple[str, ...], threshold: float) -> list:
+    """Of every input its strongest operation, `none` among them; of equals the first (NAS-Bench-201).
+
+    The arguments are those of `strongest_two`.
+    """
+    return [(operations[column], source) for source, column in enumerate(weights.argmax(1))]
+
+
 def _of_nodes(rule):
     """A rule for a whole cell from one for a node."""
 
     def of_cell(weights, operations, threshold, max_skips):
-        cell = []
+        cell, first = [], 2 - cell_of(len(weights))[1]
         for node, rows in node_rows(len(weights)).items():
             found = rule(weights[rows], operations, threshold)
-            cell += [(operation, node, source) for operation, source in found]
+            cell += [(operation, node, source + first) for operation, source in found]
         return cell
 
     return of_cell
+
+
+def residual(weights: np.ndarray, operations: tuple[str, ...], threshold: float, max_skips: int | None) -> list:
+    """A cell with at most `max_skips` skip connections (see `limit_skips`), which `kdarts` looks for.
+
+    Otherwise two inputs to a node as by `strongest_two`, or, in cells of one input, one operation on each edge as by
+    `argmax`.
+
+    Args:
+        weights: of the cell, `[edges, operations]`.
+        operations, threshold: as of `strongest_two`.
+        max_skips: None: any number.
+    """
+    if max_skips is not None:
+        weights = limit_skips(weights, operations, max_skips)
+    rule = argmax if cell_of(len(weights))[1] == 1 else strongest_two
+    return _of_nodes(rule)(weights, operations, threshold, max_skips)
 
 
 def _progressive(weights, operations, threshold, max_skips):
@@ -100,8 +126,10 @@ RULES = {
     "sparse": _of_nodes(sparse),
     "edge": _of_nodes(two_of_each_edge),
     "complete": _of_nodes(complete),
+    "argmax": _of_nodes(argmax),
     "pairs": _of_nodes(strongest_pairs),
     "progressive": _progressive,
+    "residual": residual,
 }
 
 
@@ -121,14 +149,16 @@ def discretize(
         probabilities: for each distinct cell its weights after mixing, `[edges, operations]`, edges node by node;
             compared as they are, in float64.
         space: names the operations.
-        method: the rule: "darts", "pairs", "progressive", or, where a node or a cell may come out empty, "sparse",
-            "edge" or "complete".
+        method: the rule: "darts", "pairs", "progressive", "residual", "argmax", or, where a node or a cell may come out
+            empty, "sparse", "edge" or "complete". In a space with stages "darts" is "argmax": all edges are kept.
         threshold: least weight of an operation, 0 to 1, of "sparse", "edge" and "complete".
-        reductions: positions of the reduction cells; None: the default of the depth.
+        reductions: positions of the reduction cells; None: the default of the depth; a space with stages has none.
         sequence: for each cell of the network the index of its distinct cell; None: of two sets of weights the
-            first is the normal cell and the second the reduction cell, of any other number each is one cell.
+            first is the normal cell and the second the reduction cell, of any other number each is one cell; in a space
+            with stages a single one stands everywhere.
         multiplier: nodes in a cell's output, counted from the last; None: the space's, or all where a cell has fewer.
-        max_skips: with "progressive" the most skip connections of a cell that is no reduction; None: any number.
+        max_skips: with "progressive" and "residual" the most skip connections of a cell that is no reduction; None: any
+            number.
 
     Returns:
         The genotype; `Genotype.gaps` tells of nodes and cells that came out empty.
@@ -140,7 +170,10 @@ def discretize(
     rule = RULES[choice("discretisation", method, RULES)]
     if not 0 <= threshold <= 1:
         raise KdartsError(f"threshold {threshold}: allowed is 0 to 1")
-    cells, concats, reduce = [], [], _reduction_cells(len(probabilities), reductions, sequence)
+    if space.stages:
+        rule, reductions = RULES["argmax"] if method == "darts" else rule, None
+    cells, concats = [], []
+    reduce = set() if space.stages else _reduction_cells(len(probabilities), reductions, sequence)
     for index, weights in enumerate(probabilities):
         weights = np.asarray(weights, np.float64)
         nodes = _nodes(weights, space, index)
@@ -149,9 +182,9 @@ def discretize(
             raise KdartsError(f"multiplier {outputs}: allowed is 1 to the {nodes} nodes of cell {index}")
         cells.append(tuple(rule(weights, space.operations, threshold, None if index in reduce else max_skips)))
         concats.append(tuple(range(2 + nodes - outputs, 2 + nodes)))
-    if sequence is None and len(cells) != 2:
+    if sequence is None and len(cells) != (1 if space.stages else 2):
         sequence = range(len(cells))
-    return Genotype(tuple(cells), tuple(concats), reductions, sequence)
+    return Genotype(tuple(cells), tuple(concats), reductions, sequence, stages=space.stages)
 
 
 def _reduction_cells(cells: int, reductions, sequence) -> set[int]:
@@ -166,12 +199,13 @@ def _reduction_cells(cells: int, reductions, sequence) -> set[int]:
 def _nodes(weights: np.ndarray, space: SearchSpace, index: int) -> int:
     """Number of intermediate nodes with as many edges as `weights` has rows."""
     nodes = 1
-    while weights.ndim and nodes * (nodes + 3) // 2 < len(weights):
+    while weights.ndim and edge_count(nodes, space.inputs) < len(weights):
         nodes += 1
-    fits = weights.ndim == 2 and weights.shape == (nodes * (nodes + 3) // 2, len(space.operations))
+    fits = weights.ndim == 2 and weights.shape == (edge_count(nodes, space.inputs), len(space.operations))
     if not fits or not np.isfinite(weights).all():
+        counts = ", ".join(str(edge_count(n, space.inputs)) for n in range(1, 6))
         raise KdartsError(
             f"weights of cell {index}: shape {weights.shape}; needs finite [edges, {len(space.operations)}] with "
-            "2, 5, 9, 14, 20, ... edges"
+            f"{counts}, ... edges"
         )
     return nodes

@@ -11,7 +11,7 @@ One draw is a softmax; the first two of several are drawn as by Plackett and Luc
 import numpy as np
 import tensorflow as tf
 
-from kdarts.genotypes.edges import node_rows
+from kdarts.genotypes.edges import cell_of, node_rows
 
 SURE = 1e-6
 """τ at which nothing is left to chance."""
@@ -60,6 +60,11 @@ def _all_that_pass(scores, passes):
     return passes
 
 
+def _one_of_each_edge(scores, passes):
+    """The strongest operation of every edge, `none` among them."""
+    return tf.nn.softmax(scores)
+
+
 KEPT = {
     "darts": _best_of_two_edges,
     "progressive": _best_of_two_edges,
@@ -67,17 +72,19 @@ KEPT = {
     "pairs": _two_of_all,
     "edge": _two_of_each_edge,
     "complete": _all_that_pass,
+    "argmax": _one_of_each_edge,
+    "residual": _best_of_two_edges,
 }
 """For each rule of cells the probability that a node keeps an operation of an edge, from the logarithms over τ and the
-probability that it reaches the threshold. That the last one counts skip connections is left out."""
+probability that it reaches the threshold. That two of them count skip connections is left out."""
 
 
 def expected_cell_cost(strengths, costs: np.ndarray, rule: str, threshold: float, temperature):
     """The expected cost of the edges of a cell; a scalar.
 
     Args:
-        strengths: as of `Mixture.strengths`, `[edges, operations]`, without the column of `none`, which no rule keeps;
-            0 or less for what the edge has not.
+        strengths: as of `Mixture.strengths`, `[edges, operations]`, without the column of `none` where the rule never
+            keeps it; 0 or less for what the edge has not.
         costs: of the same, `[edges, operations]`, for all cells that share them.
         rule: one of `KEPT`.
         threshold: of the rule.
@@ -87,6 +94,8 @@ def expected_cell_cost(strengths, costs: np.ndarray, rule: str, threshold: float
     logs = tf.math.log(tf.where(there, strengths, tf.ones_like(strengths)))
     bar = float(np.log(max(threshold, _LEAST)))
     passes = tf.where(there, tf.sigmoid((logs - bar) / temperature), tf.zeros_like(logs))
+    if cell_of(strengths.shape[0])[1] == 1 and rule == "residual":
+        rule = "argmax"
     total = []
     for rows in node_rows(strengths.shape[0]).values():
         part, held = logs[rows], there[rows]

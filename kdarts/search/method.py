@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, replace
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.registry import Registry
 from kdarts.nets.attention import Attention
+from kdarts.nets.spaces import SearchSpace
 from kdarts.search.stage import Stage
 
 
@@ -155,6 +156,11 @@ class Method:
             if name not in known:
                 raise KdartsError(f"method {self.name!r} has no axis {name!r}; allowed: {', '.join(sorted(known))}")
         return replace(self, **choices)
+
+    def within(self, space: SearchSpace) -> "Method":
+        """The same where a space leaves no choice: with stages all edges stay, each with its strongest operation."""
+        rule = self.discretization if self.discretization == "residual" else "argmax"
+        return replace(self, discretization=rule, topology="") if space.stages else self
 
     def at(self, stage: Stage) -> "Method":
         """The search that one of its stages is."""

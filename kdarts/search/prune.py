@@ -20,8 +20,9 @@ def soft_prune(
     """The best operations on each edge that DARTS' rule keeps (DARTS-PD section 3.2, "soft pruning").
 
     Args:
-        probabilities: weights after mixing `[edges, operations]` of the normal and of the reduction cell; where edges
-            have weights of their own (PC-DARTS), multiplied by those, which changes the choice of edges alone.
+        probabilities: weights after mixing `[edges, operations]` of the normal and of the reduction cell, or in a space
+            with stages, where every edge is kept, of its cell; where edges have weights of their own (PC-DARTS),
+            multiplied by those, which changes the choice of edges alone.
         space: names the operations.
         kept: k, operations on each edge: 1 to the space's, `none` not counted.
         none: whether `none` may be one of them; no edge is kept for its sake.
@@ -32,13 +33,12 @@ def soft_prune(
         number.
 
     Raises:
-        KdartsError: if there are not two sets of weights, they do not fit the space, or `kept` is out of range.
+        KdartsError: if there are not so many sets of weights, they do not fit the space, or `kept` is out of range.
     """
     check_kept(kept, space, none)
-    if len(probabilities) != 2:
-        raise KdartsError(
-            f"paths need two sets of weights, the normal and the reduction cell's; got {len(probabilities)}"
-        )
+    if len(probabilities) != (1 if space.stages else 2):
+        needed = "one set of weights" if space.stages else "two sets of weights, the normal and the reduction cell's"
+        raise KdartsError(f"paths need {needed}; got {len(probabilities)}")
     genotype = discretize(probabilities, space, "darts", reductions=reductions, multiplier=multiplier)
     names = _columns(space, none)
     columns = [space.operations.index(name) for name in names]
@@ -46,11 +46,11 @@ def soft_prune(
     for cell, weights in zip(genotype.cells, probabilities, strict=True):
         weights, slots = np.asarray(weights, np.float64), []
         for _, to, source in cell:
-            row = weights[edge_row(to, source), columns]
+            row = weights[edge_row(to, source, space.inputs), columns]
             best = np.argsort(-row, kind="stable")[:kept]
             slots.append((to, source, tuple(names[i] for i in best)))
         cells.append(tuple(slots))
-    return PathSpace(tuple(cells), genotype.concats, genotype.reductions)
+    return PathSpace(tuple(cells), genotype.concats, genotype.reductions, space.stages)
 
 
 def check_kept(kept: int, space: SearchSpace, none: bool = False) -> None:

@@ -72,7 +72,10 @@ class Search(keras.Model):
     ):
         super().__init__(name="search", dtype=supernet.dtype_policy)
         self.supernet = supernet
-        self.method = (get_method(method) if isinstance(method, str) else method).override(**overrides)
+        if isinstance(method, str):
+            method = get_method(method)
+            method = method.within(supernet.space) if isinstance(supernet, Supernet) else method
+        self.method = method.override(**overrides)
         self._architecture_gradient = get_order(self.method.order)
         self.sync_batch_norm = sync_batch_norm
         if isinstance(supernet, HyperCuboid):
@@ -286,8 +289,8 @@ class Search(keras.Model):
         net = self.supernet
         if isinstance(net, HyperCuboid):
             return found_path(net, self.method.discretization)
-        usual = net.reductions == thirds(len(net.plan))
-        shared = net.sharing == "shared" and len(net.alphas) == 2
+        usual = net.reductions == (() if net.space.stages else thirds(len(net.plan)))
+        shared = net.sharing == "shared" and len(net.alphas) == (1 if net.space.stages else 2)
         return discretize(
             [keras.ops.convert_to_numpy(w) for w in net.mixture.strengths()],
             net.space,

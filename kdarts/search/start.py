@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kdarts.genotypes.edges import edge_row
+from kdarts.genotypes.edges import edge_count, edge_row
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.genotypes.topology import topology_text
@@ -31,20 +31,22 @@ def alphas_from(genotype: Genotype, space: SearchSpace | str, nodes: int | None 
         10 where the genotype has the operation, 0 elsewhere.
 
     Raises:
-        KdartsError: if the space lacks an operation, or a cell has too few nodes.
+        KdartsError: if the space lacks an operation, its cells have other inputs, or a cell has too few nodes.
     """
     space = get_space(space) if isinstance(space, str) else space
     lacking = [name for name in genotype.operations if name not in space.operations]
     if lacking:
         raise KdartsError(f"space {space.name!r} lacks {', '.join(lacking)}; it has {', '.join(space.operations)}")
+    if genotype.stages != space.stages:
+        raise KdartsError(f"start: space {space.name!r} has cells of {space.inputs} inputs, the genotype others")
     nodes = nodes or max(space.nodes, genotype.nodes)
     if nodes < genotype.nodes:
         raise KdartsError(f"nodes {nodes}: the genotype has {genotype.nodes}")
     alphas = []
     for cell in genotype.cells:
-        alpha = np.full((nodes * (nodes + 3) // 2, len(space.operations)), ABSENT, np.float32)
+        alpha = np.full((edge_count(nodes, space.inputs), len(space.operations)), ABSENT, np.float32)
         for operation, to, source in cell:
-            alpha[edge_row(to, source), space.operations.index(operation)] = PRESENT
+            alpha[edge_row(to, source, space.inputs), space.operations.index(operation)] = PRESENT
         alphas.append(alpha)
     return alphas
 
@@ -56,7 +58,7 @@ def start_from(supernet: Supernet, genotype: Genotype) -> None:
         KdartsError: if the depth or the reductions differ, if cells share an α that differ in the genotype, if an edge
             is not in the supernet's topology, or as of `alphas_from`.
     """
-    sequence, reductions = genotype.at_depth(len(supernet.plan))
+    sequence, reductions = genotype.at_depth(supernet.depth)
     if tuple(sorted(reductions)) != tuple(supernet.reductions):
         raise KdartsError(
             f"start: its reductions are at {sorted(reductions)}, the supernet's at {list(supernet.reductions)}"
@@ -66,7 +68,7 @@ def start_from(supernet: Supernet, genotype: Genotype) -> None:
         if cells.setdefault(index, cell) != cell:
             raise KdartsError(f"start: cells {cells[index]} and {cell} differ, but the supernet has one α for both")
     values = alphas_from(genotype, supernet.space, supernet.nodes)
-    rows = [edge_row(to, source) for to, source in supernet.edges]
+    rows = [edge_row(to, source, supernet.space.inputs) for to, source in supernet.edges]
     if any(np.delete(value, rows, 0).any() for value in values):
         raise KdartsError(f"start: has edges that the topology {topology_text(supernet.topology)} leaves out")
     for index, cell in cells.items():

@@ -10,6 +10,7 @@ from kdarts.search.methods import (  # noqa: F401
     fairdarts,
     gdas,
     i_darts,
+    kdarts,
     multichannelnet,
     pcdarts,
     pdarts,

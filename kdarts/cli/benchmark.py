@@ -1,0 +1,207 @@
+"""`kdarts benchmark`: methods scored by a table of true accuracies."""
+
+import concurrent.futures
+import os
+import re
+import statistics
+import threading
+import time
+from dataclasses import dataclass
+
+from absl import flags
+
+from kdarts.cli import axes, options, search, seeds, shallow
+from kdarts.cli.command import Command
+from kdarts.genotypes.errors import KdartsError, choice
+from kdarts.search.method import method_names
+
+_OWN = ("table", "methods", "seeds", "jobs", "method")
+_SPACE = "nasbench201"
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A method, and what it chooses otherwise on some axes.
+
+    Attributes:
+        label: as it was asked for, `darts+order=second`.
+        words: its part of the command of a search.
+    """
+
+    label: str
+    words: tuple[str, ...]
+
+    @property
+    def folder(self) -> str:
+        """The label as the name of a folder."""
+        return re.sub(r"[^\w+=.,-]", "_", self.label)
+
+
+def define(values: flags.FlagValues) -> None:
+    """Its flags: those of one search, which all have in common, and a few of the benchmark."""
+    search.define_one(values)
+    flags.DEFINE_string(
+        "table", None, "CSV with the columns architecture and an accuracy in % for each data set", flag_values=values
+    )
+    flags.DEFINE_string(
+        "methods",
+        "darts,beta_darts",
+        "methods, separated by commas; +AXIS=VALUE behind one is another choice, as in darts+order=second",
+        flag_values=values,
+    )
+    flags.DEFINE_string("seeds", "0-2", "seeds of each method's searches, such as 0,1,2 or 10-14", flag_values=values)
+    options.positive("jobs", 1, "searches at a time, which share the processor's cores among them", values)
+    flags.DEFINE_string("workdir", "runs/benchmark", "folder of the benchmark", flag_values=values)
+
+
+def contestants(text: str) -> list[Contestant]:
+    """What `--methods` names; a piece that begins with no method belongs to the value before it."""
+    pieces = []
+    for piece in text.split(","):
+        if piece.strip().split("+")[0] in method_names() or not pieces:
+            pieces.append(piece.strip())
+        else:
+            pieces[-1] += f",{piece}"
+    found = []
+    for piece in pieces:
+        name, *choices = piece.split("+")
+        if name not in method_names():
+            raise KdartsError(f"--methods: unknown method {name!r}; allowed: {', '.join(method_names())}")
+        for choice in choices:
+            axis, equals, _ = choice.partition("=")
+            if axis not in axes.AXES or not equals:
+                raise KdartsError(f"--methods: {piece!r} has {choice!r} where AXIS=VALUE should stand; see --help")
+        found.append(Contestant(piece, (f"--method={name}", *(f"--{choice}" for choice in choices))))
+    if len({one.folder for one in found}) < len(found):
+        raise KdartsError(f"--methods={text}: names one twice")
+    return found
+
+
+def parse_seeds(text: str) -> list[int]:
+    """The seeds that a text such as `0,1,2` or `10-14` names."""
+    numbers = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,9})(?:-(\d{1,9}))?\s*", part)
+        if not match or int(match[2] or match[1]) - int(match[1]) not in range(1000):
+            raise KdartsError(f"--seeds={text}: needs numbers from 0, such as 0,1,2 or 10-14")
+        numbers += range(int(match[1]), int(match[2] or match[1]) + 1)
+    if len(set(numbers)) < len(numbers):
+        raise KdartsError(f"--seeds={text}: names one twice")
+    return numbers
+
+
+def run(values: flags.FlagValues) -> None:
+    """Runs the searches, or goes on with them, and scores what they found."""
+    from kdarts.run.accuracy_table import AccuracyTable
+    from kdarts.run.workdir import Workdir
+
+    if values.table is None:
+        raise KdartsError("--table: needs the CSV of true accuracies, with columns architecture and one a data set")
+    table, numbers, methods = AccuracyTable.load(values.table), parse_seeds(values.seeds), contestants(values.methods)
+    common = shallow.given(values, [name for name in values if name not in seeds.OWN | set(_OWN)])
+    common = ["search", *([] if values["space"].present else [f"--space={_SPACE}"]), *common]
+    if not values["validate_every"].present:
+        common.append("--validate_every=0")
+    for one in methods:
+        _check([*common, *one.words])
+    workdir = Workdir(values.workdir)
+    # More methods, seeds or processes go on in the same folder.
+    remembered = options.remembered(values)
+    remembered = {name: value for name, value in remembered.items() if name not in _OWN}
+    workdir.check(remembered)
+    workdir.claim(remembered)
+    _run_all(common, methods, numbers, values.jobs, workdir, table)
+    _write(methods, numbers, workdir, table)
+
+
+def _check(words: list[str]) -> None:
+    """Refuses a search that cannot be, or whose outcome no table of single cells can have."""
+    from kdarts.nets.mixing import MIXINGS
+    from kdarts.nets.sampling import SAMPLINGS
+    from kdarts.search.choices import check_choices
+    from kdarts.search.discretize import RULES
+    from kdarts.search.gradients import ORDERS
+
+    method = axes.chosen_method(search.COMMAND.parse(words))
+    check_choices(method)
+    known = {"order": ORDERS, "mixing": MIXINGS, "sampling": SAMPLINGS, "discretization": RULES}
+    for axis, choices in known.items():
+        choice(axis, getattr(method, axis), choices)
+    if method.sharing != "shared":
+        raise KdartsError(f"{method.name}: its cells differ, and a table knows one at a time; add +sharing=shared")
+
+
+def _run_all(common, methods, numbers, jobs, workdir, table) -> None:
+    """Runs whatever is not finished, `jobs` at a time."""
+    from kdarts.run.files import read_summary
+    from kdarts.run.scores import score
+
+    tasks = [(one, seed, workdir / "searches" / one.folder / str(seed)) for seed in numbers for one in methods]
+    left = [task for task in tasks if read_summary(task[2] / "search") is None]
+    if len(left) < len(tasks):
+        print(f"{len(tasks) - len(left)} of {len(tasks)} searches were finished before", flush=True)
+    began, done, lock = time.monotonic(), [], threading.Lock()
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    places = list(range(jobs))
+
+    def share_cores():
+        # Of this thread, and so of the processes that it starts.
+        with lock:
+            place = places.pop()
+        if jobs > 1 and len(cores) >= jobs:
+            os.sched_setaffinity(0, cores[place::jobs])
+
+    def work(one, seed, folder):
+        seeds.Commands([*common, *one.words], [], quiet=True).search(seed, folder / "search")
+        found = score(folder / "search", table)
+        with lock:
+            done.append(one)
+            past = time.monotonic() - began
+            ahead = past / len(done) * (len(left) - len(done))
+            accuracies = " / ".join(f"{found[name]:.2f}" for name in table.names)
+            print(
+                f"{len(done)} of {len(left)} · {one.label}, seed {seed}: {accuracies} in {found['wall_seconds']:.0f} s"
+                f" · {int(ahead // 60)}:{int(ahead % 60):02} left",
+                flush=True,
+            )
+
+    with concurrent.futures.ThreadPoolExecutor(jobs, initializer=share_cores) as pool:
+        futures = [pool.submit(work, *task) for task in left]
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _write(methods, numbers, workdir, table) -> None:
+    """Writes `searches.csv`, `results.csv`, `results.md` and `curves.png`, and prints the table."""
+    from kdarts.genotypes.files import write_text
+    from kdarts.run.files import write_table
+    from kdarts.run.scores import course, markdown, score, together
+    from kdarts.views.benchmark import draw_benchmark
+
+    searches, results, courses = [], {}, {}
+    for one in methods:
+        folders = [workdir / "searches" / one.folder / str(seed) / "search" for seed in numbers]
+        rows = [score(folder, table) for folder in folders]
+        searches += [{"method": one.label, "seed": seed, **row} for seed, row in zip(numbers, rows, strict=True)]
+        results[one.label] = together(rows, table.names)
+        epochs = list(zip(*(course(folder, table) for folder in folders), strict=False))
+        keys = ("seconds", table.names[0])
+        courses[one.label] = [tuple(statistics.fmean(row[key] for row in epoch) for key in keys) for epoch in epochs]
+    write_table(workdir / "searches.csv", searches)
+    write_table(workdir / "results.csv", [{"method": label, **row} for label, row in results.items()])
+    text = markdown(results, table)
+    write_text(workdir / "results.md", text)
+    draw_benchmark(courses, workdir / "curves.png", table.best[0], table.mean[0], f"{table.names[0]} (%)")
+    print(f"\n{text}\n{workdir / 'results.md'}, {workdir / 'curves.png'}")
+
+
+COMMAND = Command(
+    "methods, scored by a table of true accuracies",
+    define,
+    run,
+    example="kdarts benchmark --table=accuracy.csv --dataset=cifar10 --data_dir=DIR --methods=darts,gdas --seeds=0-4",
+)

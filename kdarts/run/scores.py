@@ -1,0 +1,108 @@
+"""How searches fare by a table of true accuracies."""
+
+import json
+import pathlib
+import statistics
+from collections.abc import Sequence
+
+from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.genotype import Genotype
+from kdarts.run.accuracy_table import AccuracyTable
+from kdarts.run.files import read_json
+
+FIGURES = ("skip_connects", "wall_seconds", "peak_memory_mb")
+"""What a search's summary says that goes into its row."""
+
+
+def score(folder: pathlib.Path, table: AccuracyTable) -> dict:
+    """What a finished search came to.
+
+    Args:
+        folder: its workdir.
+        table: the truth.
+
+    Returns:
+        The true accuracy of what it found under the names of the table, `regret` (the distance to the best on the
+        first of these), `FIGURES`, and the architecture.
+
+    Raises:
+        KdartsError: if a file is missing or damaged, or the table has not what was found.
+    """
+    summary, found = _summary(folder), Genotype.load(folder / "genotype.json")
+    accuracies = table.of(found)
+    row = dict(zip(table.names, accuracies, strict=True)) | {"regret": round(table.best[0] - accuracies[0], 4)}
+    return row | {name: summary[name] for name in FIGURES} | {"architecture": found.to_text()}
+
+
+def _summary(folder) -> dict:
+    """With the time of what follows a search counted in."""
+    summary = read_json(folder / "summary.json")
+    return summary | {"wall_seconds": summary["wall_seconds"] + summary.get("path_seconds", 0)}
+
+
+def course(folder: pathlib.Path, table: AccuracyTable) -> list[dict]:
+    """The true accuracy of what α stood for after each epoch of a finished search.
+
+    The last one is that of what was found in the end, which stages behind the search may have changed.
+
+    Args:
+        folder, table: as of `score`.
+
+    Returns:
+        For each epoch `epoch`, from 1, `seconds` (its share of the whole time, as all epochs are alike) and the
+        accuracies under the names of the table.
+    """
+    seconds = _summary(folder)["wall_seconds"]
+    lines = (folder / "genotypes.jsonl").read_text("utf-8").splitlines()
+    found = [Genotype.from_json(json.dumps(json.loads(line)["genotype"])) for line in lines]
+    found[-1] = Genotype.load(folder / "genotype.json")
+    return [
+        {"epoch": number, "seconds": round(seconds * number / len(found), 1)}
+        | dict(zip(table.names, table.of(genotype), strict=True))
+        for number, genotype in enumerate(found, 1)
+    ]
+
+
+def together(rows: Sequence[dict], names: Sequence[str]) -> dict:
+    """Mean and sample standard deviation (divisor n - 1) over the seeds of a method.
+
+    Args:
+        rows: as of `score`, at least one.
+        names: of the table.
+
+    Returns:
+        `seeds`, and for each name, for `regret` and `FIGURES` the mean; for the names the deviation, too, as `NAME_sd`
+        (empty for one seed).
+    """
+    if not rows:
+        raise KdartsError("no search to score")
+    result = {"seeds": len(rows)}
+    for name in (*names, "regret", *FIGURES):
+        values = [row[name] for row in rows]
+        result[name] = round(statistics.fmean(values), 4)
+        if name in names:
+            result[f"{name}_sd"] = round(statistics.stdev(values), 4) if len(values) > 1 else ""
+    return result
+
+
+def markdown(rows: dict[str, dict], table: AccuracyTable) -> str:
+    """The table of a benchmark in Markdown, with the optimum and a random choice.
+
+    Args:
+        rows: by method, as of `together`.
+        table: the truth.
+    """
+    titles = ["method", *table.names, "regret", "skips", "seconds", "memory (MB)", "seeds"]
+    lines = [titles, ["---", *["---:"] * (len(titles) - 1)]]
+    for method, row in rows.items():
+        accuracies = [_spread(row[name], row[f"{name}_sd"]) for name in table.names]
+        rest = [f"{row['regret']:.2f}", f"{row['skip_connects']:.1f}", f"{row['wall_seconds']:.0f}"]
+        lines.append([f"`{method}`", *accuracies, *rest, f"{row['peak_memory_mb']:.0f}", str(row["seeds"])])
+    for name, values in (("random choice", table.mean), ("optimum", table.best)):
+        regret = f"{table.best[0] - values[0]:.2f}"
+        lines.append([name, *(f"{value:.2f}" for value in values), regret, *[""] * (len(titles) - len(values) - 2)])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _spread(mean, deviation) -> str:
+    return f"{mean:.2f}" if deviation == "" else f"{mean:.2f} ± {deviation:.2f}"
