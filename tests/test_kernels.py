@@ -2,6 +2,9 @@
 
 import contextlib
 import itertools
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -90,10 +93,12 @@ def test_grouped_convolution_is_one_convolution_for_each_group(dtype, tolerance,
     groups, inner, filters = 3, 4, 2
 
     def separate(x, kernel):
-        margins = [[n // 2, n // 2] for n in size]
+        margins, steps = [[n // 2, n // 2] for n in size], stride
         x = tf.pad(x, [[0, 0], *margins, [0, 0]])
+        if size == (1, 1):  # TensorFlow's own stride corrupts memory there.
+            x, steps = x[:, :: stride[0], :: stride[1]], (1, 1)
         parts = zip(tf.split(x, groups, -1), tf.split(kernel, groups, -1), strict=True)
-        return tf.concat([tf.nn.conv2d(a, k, (1, *stride, 1), "VALID") for a, k in parts], -1)
+        return tf.concat([tf.nn.conv2d(a, k, (1, *steps, 1), "VALID") for a, k in parts], -1)
 
     cases = []
     for height, width in [(1, 1), (2, 5), (7, 4), (8, 8), (9, 13)]:
@@ -303,3 +308,17 @@ def test_padding_counts_in_a_padded_mean(channels, stride):
         return tf.nn.avg_pool2d(tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]), 3, stride, "VALID")
 
     _both(lambda x: kernels.average_pool(x, stride, padded=True), plain, _random(2, 5, 8, channels))
+
+
+def test_without_onednn_the_kernels_are_other_ones_of_the_same_values(monkeypatch):
+    monkeypatch.setattr(kernels, "has_grouped_gradients", lambda: False)
+    _check_depthwise(5, 2, 1, [(2, 5), (7, 4)], "float32", 2e-6)
+    test_grouped_convolution_is_one_convolution_for_each_group("float32", 2e-6, (3, 3), (2, 2))
+    test_grouped_convolution_is_one_convolution_for_each_group("float32", 2e-6, (1, 1), (1, 1))
+
+
+def test_where_tensorflow_is_told_to_leave_onednn_out_that_is_seen():
+    program = "from kdarts.nets.onednn import has_grouped_gradients; print(has_grouped_gradients())"
+    quiet = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "0", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run([sys.executable, "-c", program], env=quiet, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -12,6 +12,7 @@ import contextvars
 
 import tensorflow as tf
 
+from kdarts.nets.onednn import has_grouped_gradients
 from kdarts.nets.replicas import is_synchronized, moments_over_replicas
 
 DECAY = 0.1
@@ -35,7 +36,8 @@ def twice_differentiable():
 
 def _grouped(x):
     """Whether grouped convolutions are the fast and supported form for `x`."""
-    return x.dtype in (tf.float32, tf.bfloat16) and not _twice.get() and not tf.config.list_logical_devices("GPU")
+    suited = x.dtype in (tf.float32, tf.bfloat16) and not _twice.get()
+    return suited and not tf.config.list_logical_devices("GPU") and has_grouped_gradients()
 
 
 def _padded(x, size, stride):
