@@ -1,6 +1,7 @@
 """The course project's network, its cells and its search, against its own code and its report."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from kdarts.nets.spaces import get_space
 from kdarts.nets.supernet import Supernet
 from kdarts.search.discretize import discretize
 from kdarts.search.search import Search
+from kdarts.views.heatmap import draw_alphas
 
 FINAL = Frame((4096, 1024, 256), "after", 1e-3)
 KINDS = ("normal", "reduce")
@@ -118,6 +120,17 @@ def test_sizes_are_those_of_the_reference(golden):
         for classes in (10, 100):
             cost = network_cost(Genotype.load(name), (32, 32, 3), classes, 16, 14, "none", FINAL)
             assert cost.params == counts[f"{key}_final14_{classes}"]["total"]
+
+
+def test_its_heat_maps_have_the_edges_by_the_node_that_they_leave(golden, tmp_path):
+    figures, path = golden("course_figures.json"), tmp_path / "alphas.svg"
+    weights = np.arange(18).reshape(9, 2) / 20  # α's rows: by the node that they lead to
+    draw_alphas({"normal cell": weights, "reduction cell": weights}, ["sep_conv_3x3", "zero"], path, order="source")
+    text = path.read_text("utf-8")
+    assert re.findall(r">(\d, \d)<", text) == 2 * [edge.replace("_", ", ") for edge in sorted(figures["edges"])]
+    rows = [0, 2, 5, 1, 3, 6, 4, 7, 8]
+    values = [f"{weights[row, column]:.2f}" for column in range(2) for row in rows]
+    assert re.findall(r">(\d\.\d\d)<", text)[:36] == 2 * values
 
 
 FRAMES = [("none", Frame()), ("small", Frame((6,), "after")), ("imagenet", Frame((6, 4)))]

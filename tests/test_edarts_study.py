@@ -6,6 +6,8 @@ import pathlib
 
 import numpy as np
 import pytest
+from conftest import ROOT
+from test_docs import commands
 
 from kdarts.cli.search import COMMAND as SEARCH
 from kdarts.cli.train import COMMAND as TRAIN
@@ -290,6 +292,16 @@ def test_the_commands_are_the_papers(study, tool):
     assert (search.train_examples, search.valid_examples, search.seed) == (2500, 2500, 4)
     assert (train.epochs, train.cells, train.channels, train.batch_size, train.drop_path) == (100, 5, 16, 64, 0.2)
     assert (train.cutout, train.auxiliary, train.clip, train.seed) == (0, False, 5.0, 4)
+
+
+@pytest.mark.parametrize("page", ["edarts", "sharpdarts"])
+def test_the_commands_of_what_was_measured_are_commands(study, tool, page):
+    given = [words for _, program, *words in commands(ROOT / "docs" / f"{page}.md") if "edarts_study" in program]
+    assert given
+    for words in given:
+        chosen = study.parse(words)
+        kind = tool("edarts_studies").STUDIES[chosen.verb]
+        kind.trial(kind.names(chosen)[0], chosen).check()
 
 
 @pytest.mark.parametrize(

@@ -222,6 +222,18 @@ def test_what_cannot_be_built_is_told(choices, said):
         mlp(**choices)
 
 
+@pytest.mark.parametrize("shape", [5, (), (None, 5), (0,)])
+def test_a_shape_of_no_example_is_refused(shape):
+    with pytest.raises(KdartsError, match="needs the sizes of an example"):
+        HyperCuboid(shape, {"block": (1,)}, build=keras.layers.Dense, head=keras.layers.Dense)
+
+
+@pytest.mark.parametrize("wrong", [{"filters": 0}, {"filters": 4, "stride": 3}])
+def test_an_operation_is_placed_at_sizes_that_it_can_have(wrong):
+    with pytest.raises(KdartsError, match="needs 1 or more filters, stride 1 or 2"):
+        kdarts.Placed(kdarts.get_operation("sep_conv_3x3"), **wrong)
+
+
 def test_a_search_trains_weights_and_alpha(tmp_path):
     keras.utils.set_random_seed(0)
     cuboid = mlp()

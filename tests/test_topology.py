@@ -37,6 +37,12 @@ def test_a_text_means_a_topology_by_its_inputs_or_its_number():
         assert parse_topology(topology_text(topology)) == parse_topology(str(number)) == topology
 
 
+def test_a_number_is_read_without_a_list_of_all_topologies():
+    assert parse_topology("0", nodes=12) == ((0, 1),) * 12
+    last = topology_count(8) - 1
+    assert parse_topology(str(last), nodes=8) == tuple((node - 2, node - 1) for node in range(2, 10))
+
+
 @pytest.mark.parametrize(
     "text, told",
     [

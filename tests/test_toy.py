@@ -56,7 +56,7 @@ def test_command_prints_a_line_for_each_xi_and_draws(tmp_path, capsys):
     assert [line["xi"] for line in told] == [0, 0.5] and told[1]["fixed_point"] == 1
     text = picture.read_text("utf-8")
     assert written == str(picture) and all(word in text for word in ("w = α", "ξ = 0.5", "solution", "start"))
-    for wrong in ("--xi=", "--xi=a", "--start=1", "--to=toy.bmp"):
+    for wrong in ("--xi=", "--xi=a", "--start=1", "--to=toy.bmp", "--order=first"):
         assert main(["toy", wrong]) == 2
         assert capsys.readouterr().err.count("\n") == 1
 

@@ -15,6 +15,9 @@ from kdarts.genotypes.genotype import Genotype
 from kdarts.genotypes.hyper_path import HyperPath
 from kdarts.search.method import Method
 
+_OF_CELLS = ("recompute", "stem", "head", "widen", "adapter_epsilon")
+"""Flags that a HyperCuboid has no use for."""
+
 
 def define(values: flags.FlagValues) -> None:
     """Its flags: those of one search, and of several seeds."""
@@ -146,8 +149,10 @@ def _hypercuboid(values: flags.FlagValues, method: Method, image_shape, num_clas
     """The supernet where the space is a HyperCuboid."""
     from kdarts.nets.cuboids import make_hypercuboid
 
-    if values.recompute or values.stem != "auto" or method.sharing != "shared":
-        raise KdartsError("--recompute, --stem and --sharing are about cells; a HyperCuboid has none")
+    given = [name for name in _OF_CELLS if values[name].value != values[name].default]
+    given += ["sharing"] if method.sharing != "shared" else []
+    if given:
+        raise KdartsError(f"--{given[0]} is about cells; a HyperCuboid has none")
     sizes = (method.channels, method.cells, values.nodes)
     return make_hypercuboid(method.space, image_shape, num_classes, *sizes, method.mixing, values.precision)
 

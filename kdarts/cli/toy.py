@@ -14,7 +14,7 @@ def define(values: flags.FlagValues) -> None:
     """Its flags."""
     text = "learning rates of the unrolled step, comma-separated; 0: first order"
     flags.DEFINE_list("xi", ["0", "0.3", "0.5", "0.7"], text, flag_values=values)
-    flags.DEFINE_string("order", None, "second or exact where ξ is above 0; default: second", flag_values=values)
+    flags.DEFINE_enum("order", None, ["second", "exact"], "where ξ is above 0; default: second", flag_values=values)
     flags.DEFINE_float("learning_rate", 0.01, "of the steps of α and of w", flag_values=values)
     flags.DEFINE_float("threshold", 1e-4, "ends a search once both steps are shorter", flag_values=values)
     flags.DEFINE_list("start", ["2", "-2"], "α,w at the beginning", flag_values=values)

@@ -72,8 +72,17 @@ def parse_topology(text: str, nodes: int = 4) -> Topology:
     if parts == [[text]]:
         if len(text) > 9 or int(text) >= topology_count(nodes):
             raise KdartsError(f"topology {text!r}: {form}")
-        return topologies(nodes)[int(text)]
+        return _numbered(int(text), nodes)
     return check_topology(parts, nodes)
+
+
+def _numbered(number: int, nodes: int) -> Topology:
+    """`topologies(nodes)[number]` without the list, which has 57 million entries for 8 nodes."""
+    found = []
+    for node in range(nodes + 1, 1, -1):
+        number, index = divmod(number, math.comb(node, 2))
+        found.append(next(itertools.islice(itertools.combinations(range(node), 2), index, None)))
+    return tuple(found[::-1])
 
 
 def topology_edges(topology) -> list[int]:

@@ -67,8 +67,8 @@ class HyperCuboid(keras.Model):
         Logits `[batch, classes]`, float32 (or float64).
 
     Raises:
-        KdartsError: if a function returns something else, transitions to one state differ in their shapes, or no path
-            leads through.
+        KdartsError: if the shape is none, a function returns something else, transitions to one state differ in their
+            shapes, or no path leads through.
     """
 
     betas = ()
@@ -94,7 +94,7 @@ class HyperCuboid(keras.Model):
         super().__init__(**kwargs)
         self.cuboid = Cuboid(sequence, states, choices)
         self.parts, self.space_name, self.mixing = Parts(build, head, stem, tail), space, mixing
-        self.image_shape = tuple(int(n) for n in input_shape)
+        self.image_shape = _checked_shape(input_shape)
         made = {index: build(step) for index, step in self.cuboid.steps()}
         first = [self.parts.of_stem(i, state) for i, state in enumerate(self.cuboid.state_values)]
         last = [head(state) for state in self.cuboid.state_values]
@@ -247,3 +247,13 @@ class HyperCuboid(keras.Model):
         """Logits from the last states, as of `states`."""
         summed = tf.add_n([strand(state[str(index)], None, training) for index, strand in self._heads.items()])
         return tf.cast(self._tail(summed, None, training), self._float)
+
+
+def _checked_shape(given) -> tuple[int, ...]:
+    try:
+        shape = tuple(int(size) for size in given)
+    except TypeError:
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise KdartsError(f"input_shape {given!r}: needs the sizes of an example, such as (30,) or (32, 32, 3)")
+    return shape

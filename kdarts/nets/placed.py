@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from kdarts.genotypes.errors import KdartsError
 from kdarts.nets.cost import Cost, operation_cost
 from kdarts.nets.layers import apply_operation
 from kdarts.nets.operations import Operation
@@ -15,11 +16,21 @@ class Placed:
         operation: the definition.
         filters: output channels, at least 1.
         stride: 1 or 2.
+
+    Raises:
+        KdartsError: if one of the two is out of its range.
     """
 
     operation: Operation
     filters: int
     stride: int = 1
+
+    def __post_init__(self):
+        if self.filters < 1 or self.stride not in (1, 2):
+            raise KdartsError(
+                f"placed {self.operation.name!r}: filters {self.filters}, stride {self.stride}; "
+                "needs 1 or more filters, stride 1 or 2"
+            )
 
     def evaluation_form(self, x, name: str):
         """Adds its stock layers to a functional model."""
