@@ -87,7 +87,8 @@ def _step(search, shape, values):
     import tensorflow as tf
 
     from kdarts.run.step import Step
-    from kdarts.search.search import loss_scale, without_graph_rewriting
+    from kdarts.search.loss_scale import loss_scale
+    from kdarts.search.search import without_graph_rewriting
 
     size = search.method.batch_size
     generator = tf.random.Generator.from_seed(values.seed)

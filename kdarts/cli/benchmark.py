@@ -67,11 +67,11 @@ def contestants(text: str) -> list[Contestant]:
         name, *choices = piece.split("+")
         if name not in method_names():
             raise KdartsError(f"--methods: unknown method {name!r}; allowed: {', '.join(method_names())}")
-        for choice in choices:
-            axis, equals, _ = choice.partition("=")
+        for other in choices:
+            axis, equals, _ = other.partition("=")
             if axis not in axes.AXES or not equals:
-                raise KdartsError(f"--methods: {piece!r} has {choice!r} where AXIS=VALUE should stand; see --help")
-        found.append(Contestant(piece, (f"--method={name}", *(f"--{choice}" for choice in choices))))
+                raise KdartsError(f"--methods: {piece!r} has {other!r} where AXIS=VALUE should stand; see --help")
+        found.append(Contestant(piece, (f"--method={name}", *(f"--{other}" for other in choices))))
     if len({one.folder for one in found}) < len(found):
         raise KdartsError(f"--methods={text}: names one twice")
     return found

@@ -11,7 +11,7 @@ from kdarts.nets.frame import build_chain, make_closing, make_stems, run_stems
 from kdarts.nets.head import make_head
 from kdarts.nets.kernels import DECAY
 from kdarts.nets.path_cell import PathCell
-from kdarts.nets.plan import check_input_shape, check_reductions, choose_stem, plan_cells, plan_stages
+from kdarts.nets.plan import check_input_shape, check_reductions, choose_stem, plan_cells
 
 
 @keras.saving.register_keras_serializable("kdarts")
@@ -58,10 +58,8 @@ class PathNetwork(keras.Model):
         if not 0 <= drop_path < 1:
             raise KdartsError(f"drop_path {drop_path}: needs 0 <= drop_path < 1")
         chosen, self.depth = choose_stem(stem, self.image_shape, space.stages), cells
-        if space.stages:
-            self.plan = plan_stages(space.stages, cells, channels)
-        else:
-            self.plan = plan_cells(cells, channels, check_reductions(space.reductions, cells), chosen.halved)
+        reductions = () if space.stages else check_reductions(space.reductions, cells)
+        self.plan = plan_cells(cells, channels, reductions, chosen.halved, stages=space.stages)
         dtype = self.dtype_policy
         self.drop_path = DropPath(drop_path, seed, dtype=dtype, name="drop_path") if drop_path else None
         self.stems = make_stems(chosen, channels, dtype)

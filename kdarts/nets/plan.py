@@ -143,9 +143,28 @@ def auxiliary_position(plan) -> int:
     return max((i for i, cell in enumerate(plan) if cell.reduction), default=2 * len(plan) // 3)
 
 
-def plan_cells(cells: int, channels: int, reductions, halved: bool = False, widen: str = "at") -> list[CellPlan]:
-    """The cells in order; the width doubles at each reduction, or after it (see `WIDENINGS`)."""
-    _check_sizes(cells, channels)
+def plan_cells(
+    cells: int, channels: int, reductions, halved: bool = False, widen: str = "at", stages: int | None = None
+) -> list[CellPlan]:
+    """The cells in order.
+
+    The width doubles at each reduction, or after it (see `WIDENINGS`); with stages, as of `Genotype`, behind each.
+
+    Args:
+        cells: their number, with stages in each.
+        channels: of the first.
+        reductions: positions of those that reduce; with stages none.
+        halved: as of `Stem`.
+        widen: as of `Frame`.
+        stages: runs of equal cells between residual blocks, or None.
+    """
+    if cells < 1:
+        raise KdartsError(f"cells {cells}: needs at least 1")
+    if channels < 2 or channels % 2:
+        raise KdartsError(f"channels {channels}: needs an even number, at least 2")
+    if stages:
+        entries = [["residual" if stage else "plain", *["plain"] * (cells - 1)] for stage in range(stages)]
+        return [CellPlan(channels << s, False, False, entry) for s, stage in enumerate(entries) for entry in stage]
     plan, before = [], halved
     for index in range(cells):
         reduction = index in reductions
@@ -154,20 +173,6 @@ def plan_cells(cells: int, channels: int, reductions, halved: bool = False, wide
         plan.append(CellPlan(channels, reduction, before))
         before = reduction
     return plan
-
-
-def plan_stages(stages: int, cells: int, channels: int) -> list[CellPlan]:
-    """`stages` runs of `cells` equal cells; between them a residual block doubles the width (NAS-Bench-201)."""
-    _check_sizes(cells, channels)
-    entries = [["residual" if stage else "plain", *["plain"] * (cells - 1)] for stage in range(stages)]
-    return [CellPlan(channels << s, False, False, entry) for s, stage in enumerate(entries) for entry in stage]
-
-
-def _check_sizes(cells: int, channels: int) -> None:
-    if cells < 1:
-        raise KdartsError(f"cells {cells}: needs at least 1")
-    if channels < 2 or channels % 2:
-        raise KdartsError(f"channels {channels}: needs an even number, at least 2")
 
 
 def plan_genotype(
@@ -181,11 +186,9 @@ def plan_genotype(
         stem: how an image enters.
     """
     sequence, reductions = genotype.at_depth(cells)
-    if genotype.stages:
-        plan = plan_stages(genotype.stages, len(sequence) // genotype.stages, channels)
-    else:
-        reductions = check_reductions(reductions, len(sequence))
-        plan = plan_cells(len(sequence), channels, reductions, stem.halved, frame.widen)
+    reductions = () if genotype.stages else check_reductions(reductions, len(sequence))
+    each = len(sequence) // (genotype.stages or 1)
+    plan = plan_cells(each, channels, reductions, stem.halved, frame.widen, genotype.stages)
     return list(zip(plan, sequence, strict=True))
 
 

@@ -16,15 +16,7 @@ from kdarts.nets.head import head_inputs, make_head, run_head
 from kdarts.nets.mixture import Mixture
 from kdarts.nets.operations import FACTORIZED_REDUCE, Operation
 from kdarts.nets.partial import check_partial_channels
-from kdarts.nets.plan import (
-    Frame,
-    check_input_shape,
-    check_reductions,
-    choose_stem,
-    plan_cells,
-    plan_stages,
-    share_cells,
-)
+from kdarts.nets.plan import Frame, check_input_shape, check_reductions, choose_stem, plan_cells, share_cells
 from kdarts.nets.recompute import recomputed
 from kdarts.nets.search_cell import SearchCell, edge_sources
 from kdarts.nets.spaces import SearchSpace, get_space
@@ -121,14 +113,12 @@ class Supernet(keras.Model):
         self._stem_name = self.space.stem if stem == "auto" else stem
         self.stem = choose_stem(self._stem_name, self.image_shape, self.space.stages)
         self.frame = Frame(**frame) if isinstance(frame, dict) else frame or self.space.frame
+        if self.space.stages and (reductions or topology):
+            raise KdartsError(f"space {self.space.name!r}: has stages, and no reductions nor a topology of its own")
         self.depth = cells
-        if self.space.stages:
-            if reductions or topology:
-                raise KdartsError(f"space {self.space.name!r}: has stages, and no reductions nor a topology of its own")
-            self.reductions, self.plan = (), plan_stages(self.space.stages, cells, channels)
-        else:
-            self.reductions = check_reductions(reductions, cells)
-            self.plan = plan_cells(cells, channels, self.reductions, self.stem.halved, self.frame.widen)
+        self.reductions = () if self.space.stages else check_reductions(reductions, cells)
+        around = self.stem.halved, self.frame.widen, self.space.stages
+        self.plan = plan_cells(cells, channels, self.reductions, *around)
         self.partial_channels = check_partial_channels(partial_channels, self.plan)
         self.sequence = share_cells(sharing, self.plan)
         self.sharing = sharing

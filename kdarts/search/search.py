@@ -10,7 +10,7 @@ from kdarts.genotypes.genotype import Genotype, thirds
 from kdarts.genotypes.hyper_path import HyperPath
 from kdarts.nets.attention import attention_row
 from kdarts.nets.hypercuboid import HyperCuboid
-from kdarts.nets.replicas import counted_once, if_true, mean_over_replicas, synchronize, whole_loss
+from kdarts.nets.replicas import if_true, mean_over_replicas, synchronize, whole_loss
 from kdarts.nets.supernet import Supernet
 from kdarts.search.ablation import AblationLoss
 from kdarts.search.beta_decay import beta_decay
@@ -19,6 +19,7 @@ from kdarts.search.cost_target import CostTarget, CostWatch, chosen_target
 from kdarts.search.discretize import RULES, discretize
 from kdarts.search.gradients import get_order
 from kdarts.search.graphs import without_graph_rewriting
+from kdarts.search.loss_scale import apply_gradients, loss_scale
 from kdarts.search.method import Method, get_method
 from kdarts.search.objective import Objective, cross_entropy
 from kdarts.search.optimizers import SGD, Adam
@@ -26,22 +27,6 @@ from kdarts.search.path_rules import check_for_cuboid, found_path
 from kdarts.search.schedules import LastStep
 from kdarts.search.start import start_from
 from kdarts.search.zero_one import zero_one_loss
-
-
-def loss_scale(optimizer):
-    """The factor by which an optimizer wants the loss scaled; None for most."""
-    return optimizer.scale_loss(tf.constant(1.0)) if isinstance(optimizer, LossScaleOptimizer) else None
-
-
-def _apply(optimizer, gradients, variables) -> None:
-    """One step from gradients as they are; a `LossScaleOptimizer` expects them scaled, and skips what is not finite.
-
-    On several replicas they are the mean over all.
-    """
-    scale, gradients = loss_scale(optimizer), counted_once(gradients)
-    if scale is not None:
-        gradients = [g * tf.cast(scale, g.dtype) for g in gradients]
-    optimizer.apply(gradients, variables)
 
 
 @keras.saving.register_keras_serializable("kdarts")
@@ -195,7 +180,7 @@ class Search(keras.Model):
             x = tf.identity(x)
         step = self.objective.gradients(*self.objective.values(), (x, y), loss_scale(self.optimizer))
         by_weights, statistics = mean_over_replicas((step["by_weights"], step["statistics"]))
-        _apply(self.optimizer, by_weights, self.supernet.operation_weights)
+        apply_gradients(self.optimizer, by_weights, self.supernet.operation_weights)
         for variable, value in zip(self.supernet.non_trainable_variables, statistics, strict=True):
             variable.assign(value)
         self._loss_tracker.update_state(step["loss"], sample_weight=tf.shape(x)[0])
@@ -214,7 +199,7 @@ class Search(keras.Model):
     def _architecture_step(self, train, valid) -> None:
         """Moves α and β by one step of their optimizer."""
         gradients, contributions = self._compute_architecture_gradients(train, valid)
-        _apply(self.arch_optimizer, gradients, self.supernet.architecture)
+        apply_gradients(self.arch_optimizer, gradients, self.supernet.architecture)
         if self.cost_target:
             self.cost_target.adapt(self.arch_optimizer.iterations)
         if self._ablation:
