@@ -37,7 +37,7 @@ def twice_differentiable():
 def _grouped(x):
     """Whether grouped convolutions are the fast and supported form for `x`."""
     suited = x.dtype in (tf.float32, tf.bfloat16) and not _twice.get()
-    return suited and not tf.config.list_logical_devices("GPU") and has_grouped_gradients()
+    return suited and not tf.config.list_logical_devices("GPU") and has_grouped_gradients(x.dtype)
 
 
 def _padded(x, size, stride):
