@@ -9,6 +9,7 @@ from kdarts.cli.command import Command
 from kdarts.cli.notes import note_gaps
 from kdarts.cli.pictures import draw
 from kdarts.cli.quiet import start_tensorflow
+from kdarts.genotypes.distance import OPERATIONS
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.found import load_found
 from kdarts.genotypes.genotype import Genotype
@@ -109,6 +110,8 @@ def build(
         return search
     sharing, cells, space = method.sharing, {}, get_space(method.space)
     if start is not None:
+        if unknown := [name for name in space.operations if name not in (*OPERATIONS, "none")]:
+            raise KdartsError(f"--start: no distance to it is known in space {space.name!r}, for {', '.join(unknown)}")
         sequence, reductions = start.at_depth(method.cells)
         cells = {"reductions": reductions, "nodes": values.nodes or start.nodes}
         lengths = {len(concat) for concat in start.concats}
