@@ -115,6 +115,15 @@ def test_a_start_is_asked_for_where_it_is_needed(tmp_path, capsys):
     assert error.count("\n") == 1 and "--start" in error and not (tmp_path / "run").exists()
 
 
+def test_the_step_of_a_search_from_a_start_can_be_timed(tmp_path, capsys):
+    START.save(tmp_path / "start.json")
+    arguments = ["bench", "--method=dartopti", "--space=ddarts", "--channels=2", "--batch_size=4", "--steps=1"]
+    arguments += ["--ablation_weight=0", "--input_shape=8,8,1"]
+    assert main(arguments) == 2 and "need --start" in capsys.readouterr().err
+    assert main([*arguments, f"--start={tmp_path / 'start.json'}"]) == 0
+    assert json.loads(capsys.readouterr().out)["cells"] == 3
+
+
 def test_a_space_that_the_distance_does_not_know_is_refused(tmp_path, capsys):
     """Each epoch notes the distance to the start: better told before the first."""
     words = ["search", "--space=sharpdarts", "--start=SHARP_DARTS", f"--workdir={tmp_path / 'run'}"]

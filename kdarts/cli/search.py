@@ -31,9 +31,7 @@ def define_one(values: flags.FlagValues) -> None:
     options.define_augmentation(values)
     options.define_strong_augmentation(values)
     axes.define(values)
-    flags.DEFINE_string(
-        "start", None, "genotype that α starts from: a path, or a name of the zoo such as resnet18", flag_values=values
-    )
+    define_start(values)
     options.positive("nodes", None, "intermediate nodes of a cell; default by space", values)
     options.define_frame(values, "the space's, else ")
     options.positive("train_examples", None, "images for the weights; default: half of the train split", values)
@@ -54,6 +52,12 @@ def define_one(values: flags.FlagValues) -> None:
     replicas.define(values)
     text = "of the edges in the picture of α: by the node that they lead to, or by the one that they leave"
     flags.DEFINE_enum("edge_order", "target", ["target", "source"], text, flag_values=values)
+
+
+def define_start(values: flags.FlagValues) -> None:
+    """`--start`."""
+    text = "genotype that α starts from: a path, or a name of the zoo such as resnet18"
+    flags.DEFINE_string("start", None, text, flag_values=values)
 
 
 def define_step(values: flags.FlagValues) -> None:
