@@ -99,6 +99,7 @@ def test_a_search_ends_by_its_distance_and_is_known_to_be_finished(tmp_path, cap
     arguments = ["search", "--method=dartopti", f"--start={tmp_path / 'start.json'}", f"--workdir={tmp_path / 'run'}"]
     arguments += ["--channels=4", "--epochs=9", "--pretrain_epochs=1", "--arch_learning_rate=0", "--validate_every=0"]
     arguments += ["--stop_from=1", "--stop_window=2", "--space=ddarts", "--arch_final_learning_rate=0"]
+    arguments += ["--discretization=sparse"]  # which keeps one of the two operations of an edge of the start
     assert main(arguments) == 0
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["stopped_by"] == "distance" and summary["epochs"] == 4
@@ -112,3 +113,21 @@ def test_a_start_is_asked_for_where_it_is_needed(tmp_path, capsys):
     assert main(["search", "--method=dartopti", f"--workdir={tmp_path / 'run'}"]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "--start" in error and not (tmp_path / "run").exists()
+
+
+def test_the_step_of_a_search_from_a_start_can_be_timed(tmp_path, capsys):
+    START.save(tmp_path / "start.json")
+    arguments = ["bench", "--method=dartopti", "--space=ddarts", "--channels=2", "--batch_size=4", "--steps=1"]
+    arguments += ["--ablation_weight=0", "--input_shape=8,8,1"]
+    assert main(arguments) == 2 and "need --start" in capsys.readouterr().err
+    assert main([*arguments, f"--start={tmp_path / 'start.json'}"]) == 0
+    assert json.loads(capsys.readouterr().out)["cells"] == 3
+
+
+def test_a_space_that_the_distance_does_not_know_is_refused(tmp_path, capsys):
+    """Each epoch notes the distance to the start: better told before the first."""
+    words = ["search", "--space=sharpdarts", "--start=SHARP_DARTS", f"--workdir={tmp_path / 'run'}"]
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "--start: no distance to it is known in space 'sharpdarts'" in error
+    assert not (tmp_path / "run").exists()

@@ -59,7 +59,7 @@ def test_faithful_networks_have_the_depth_of_the_real_ones():
     separable = 2 * layers_of("xception", "sep_conv_3x3") + layers_of("xception", "dil_conv_3x3")
     assert separable == 3 * 2 + 8 * 3 + 2 + 2 and layers_of("xception", "simple_conv_1x1") == 4
     net = build_network(get_genotype("xception"), (96, 96, 3), 10, channels=4, stem="small")
-    assert net.get_layer("cells.12.node2").output.shape[1:] == (6, 6, 64)
+    assert net.get_layer("cells.12.node3").output.shape[1:] == (6, 6, 64)
 
 
 @pytest.mark.parametrize(

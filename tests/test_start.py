@@ -10,7 +10,7 @@ from kdarts.nets.mixing import sigmoid
 from kdarts.nets.spaces import get_space
 from kdarts.nets.supernet import Supernet
 from kdarts.search.discretize import discretize
-from kdarts.search.start import alphas_from
+from kdarts.search.start import alphas_from, start_from
 
 BACK = ["ResNet18", "InceptionV4", "resnet18", "resnet50", "xception", "DO-1-ResNet18", "DO-2-ResNet50"]
 BACK += ["ResNet18_cifar100_threshold_edge_0.85", "ResNet50_cifar10_threshold_edge_0.85"]
@@ -49,6 +49,15 @@ def test_rows_are_edges_and_columns_operations():
     assert alphas_from(get_genotype("ResNet50"), "dartopti")[0].shape == (27, 12)
 
 
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "xception"])
+def test_a_faithful_network_comes_back_whole(name):
+    """All its cells end at the last node, which is what the cells of its supernet pass on."""
+    genotype = get_genotype(name)
+    probabilities = [sigmoid(alpha).numpy() for alpha in alphas_from(genotype, "dartopti", genotype.nodes)]
+    back = discretize(probabilities, get_space("dartopti"), "edge", 0.85, *genotype.at_depth(None)[::-1], multiplier=1)
+    assert _sorted(back) == _sorted(genotype) and back.concats == genotype.concats and not back.gaps()
+
+
 def test_it_fits_a_supernet_whose_cells_are_shared_like_the_genotypes():
     genotype = get_genotype("resnet18")
     sizes = {"channels": 2, "cells": 4, "reductions": genotype.reductions, "sharing": genotype.sequence}
@@ -57,6 +66,15 @@ def test_it_fits_a_supernet_whose_cells_are_shared_like_the_genotypes():
         alpha.assign(value)
     found = discretize(net.mixing_weights(), net.space, "edge", 0.85, net.reductions, net.sequence, net.multiplier)
     assert _sorted(found) == _sorted(genotype) and found.concats == genotype.concats
+
+
+def test_a_cell_that_ends_before_the_supernets_is_no_start():
+    """Its function would not be in the supernet, whose outputs nothing leads to."""
+    cells = ((("skip_connect", 2, 1),), (("skip_connect", 2, 1), ("max_pool_3x3", 3, 2)))
+    net = Supernet("dartopti", (8, 8, 1), 2, 2, 2, (), sharing=[0, 1], mixing="sigmoid", nodes=2, multiplier=1)
+    with pytest.raises(KdartsError, match=r"start: cell 0 ends at node 2, .* at node 3"):
+        start_from(net, Genotype(cells, ((2,), (3,)), (), (0, 1)))
+    start_from(net, Genotype(((("skip_connect", 3, 1),), cells[1]), ((3,), (3,)), (), (0, 1)))
 
 
 def test_what_a_space_cannot_hold_is_refused():

@@ -158,9 +158,6 @@ def test_the_zoo_can_hold_cells_that_repeat(monkeypatch):
     assert get_genotype("a") == Genotype(genes, ((2, 3),) * 2, (1,), (0, 1, 0), "a")
     assert get_genotype("c") == Genotype(genes, ((2, 3),) * 2, (1,), (1, 1), "c")
     assert (describe("a"), describe("c")) == ("here", "there; the cells of a")
-    own = {"a": {**entry, "concats": [[2], [4]]}}
-    monkeypatch.setattr(zoo, "_zoo", lambda: {"genotypes": own, "aliases": {}})
-    assert get_genotype("a").concats == ((2,), (4,))
     with pytest.raises(KdartsError, match="unknown genotype 'd'"):
         describe("d")
 

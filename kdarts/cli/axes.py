@@ -23,7 +23,7 @@ SMALL_PATHS = {
     "population": 20,
     "generations": 5,
     "calibration_batches": 20,
-    "size_bin": 0.02,
+    "size_bin": 0.01,
     "family_channels": 16,
     "family_cells": 5,
 }
@@ -95,7 +95,7 @@ AXES = {
     "stop_ratio": "the eigenvalue before, as a share of what it is now, below which it grows too fast",
     "stop_skips": "skip connections of a cell that end the search, with --stop=skips",
     "samples": "random genotypes that are compared at the end, of which the best is found; 0: α says",
-    "stop_from": "first epoch that counts for the stop rule",
+    "stop_from": "first epoch that counts for the stop rule, those of the pretraining not counted",
     "stop_window": "epochs that must agree",
     "stop_tolerance": "how far apart they may be",
     "epochs": "length of the search",

@@ -18,6 +18,7 @@ def define(values: flags.FlagValues) -> None:
     """Its flags."""
     flags.DEFINE_string("method", "darts", "how α moves", flag_values=values)
     axes.define(values)
+    search_command.define_start(values)
     options.positive("nodes", None, "intermediate nodes of a cell; default by space", values)
     flags.DEFINE_list("input_shape", ["32", "32", "3"], "height,width,channels of an image", flag_values=values)
     options.positive("num_classes", 10, "number of classes", values)
@@ -35,7 +36,7 @@ def define(values: flags.FlagValues) -> None:
 
 def run(values: flags.FlagValues) -> None:
     """Times steps on random images, as a run takes them; with --update=epoch, those that leave α as it is."""
-    method = axes.chosen_method(values)
+    start, method = search_command.chosen_start(values, axes.chosen_method(values))
     if method.stages:
         method = method.at(method.stages[0])
     try:
@@ -47,7 +48,7 @@ def run(values: flags.FlagValues) -> None:
 
     configure_threads()
     began = time.perf_counter()
-    search = search_command.build(values, method, shape, values.num_classes)
+    search = search_command.build(values, method, shape, values.num_classes, start)
     built = time.perf_counter() - began
     step, traced = _step(search, shape, values)
     began = time.perf_counter()

@@ -9,6 +9,7 @@ from kdarts.cli.command import Command
 from kdarts.cli.notes import note_gaps
 from kdarts.cli.pictures import draw
 from kdarts.cli.quiet import start_tensorflow
+from kdarts.genotypes.distance import OPERATIONS
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.found import load_found
 from kdarts.genotypes.genotype import Genotype
@@ -33,9 +34,7 @@ def define_one(values: flags.FlagValues) -> None:
     options.define_augmentation(values)
     options.define_strong_augmentation(values)
     axes.define(values)
-    flags.DEFINE_string(
-        "start", None, "genotype that α starts from: a path, or a name of the zoo such as resnet18", flag_values=values
-    )
+    define_start(values)
     options.positive("nodes", None, "intermediate nodes of a cell; default by space", values)
     options.define_frame(values, "the space's, else ")
     options.positive("train_examples", None, "images for the weights; default: half of the train split", values)
@@ -56,6 +55,12 @@ def define_one(values: flags.FlagValues) -> None:
     replicas.define(values)
     text = "of the edges in the picture of α: by the node that they lead to, or by the one that they leave"
     flags.DEFINE_enum("edge_order", "target", ["target", "source"], text, flag_values=values)
+
+
+def define_start(values: flags.FlagValues) -> None:
+    """`--start`."""
+    text = "genotype that α starts from: a path, or a name of the zoo such as resnet18"
+    flags.DEFINE_string("start", None, text, flag_values=values)
 
 
 def define_step(values: flags.FlagValues) -> None:
@@ -112,6 +117,8 @@ def build(
         return search
     sharing, cells, space = method.sharing, {}, get_space(method.space)
     if start is not None:
+        if unknown := [name for name in space.operations if name not in (*OPERATIONS, "none")]:
+            raise KdartsError(f"--start: no distance to it is known in space {space.name!r}, for {', '.join(unknown)}")
         sequence, reductions = start.at_depth(method.cells)
         cells = {"reductions": reductions, "nodes": values.nodes or start.nodes}
         lengths = {len(concat) for concat in start.concats}

@@ -136,15 +136,12 @@ def two_cells(fields: dict, name: str = "") -> Genotype:
 
 
 def cell_by_cell(fields: dict, name: str = "") -> Genotype:
-    """A D-DARTS or DARTOpti genotype from its published fields: genes, concat, reductions and perhaps seq.
-
-    The zoo may say `concats`, one for each of the genes, in place of `concat`.
-    """
+    """A D-DARTS or DARTOpti genotype from its published fields: genes, concat, reductions and perhaps seq."""
     genes = fields["genes"]
     if not isinstance(genes, list | tuple):
         raise KdartsError("genotype text: genes must be a list of cells")
     cells = tuple(edges_of(cell, f"genes[{i}]") for i, cell in enumerate(genes))
-    concats = fields["concats"] if "concats" in fields else (_concat(fields["concat"]),) * len(cells)
+    concats = (_concat(fields["concat"]),) * len(cells)
     return Genotype(cells, concats, fields["reductions"], fields.get("seq", range(len(cells))), name)
 
 

@@ -2,7 +2,6 @@
 
 An entry holds the fields of a published text form (`kdarts.genotypes.text`): `normal`, `reduce` and their concats, or
 `genes`, `concat`, `reductions` and perhaps `seq`; or, as `of`, another entry's name and the fields that differ from it.
-Where cells differ in their outputs, `concats` has one for each in place of `concat`.
 `renamed` says what operations are called here whose names mean others in the publication.
 Each says its `source`; a `note` is what is special about it.
 """

@@ -8,6 +8,7 @@ import numpy as np
 from kdarts.genotypes.distance import distance
 from kdarts.genotypes.files import write_text
 from kdarts.genotypes.found import Found, found_from_json
+from kdarts.genotypes.genotype import Genotype
 from kdarts.nets.supernet import Supernet
 from kdarts.run.checkpoint import Checkpoint
 from kdarts.run.files import write_arrays, write_table
@@ -64,12 +65,20 @@ class SearchRecord(keras.callbacks.Callback):
         if logs is not None:
             logs.update(genotype.measures())
             if search.start is not None:
-                logs["distance"] = distance(genotype, search.start)
+                logs["distance"] = distance(_above_threshold(search), search.start)
 
     def write(self) -> Found | None:
         """Writes the files of all epochs so far; returns the latest genotype or path, None before the first epoch."""
         noted = {name: np.stack(rows) for name, rows in self.checkpoint.arrays.items()}
         return write_record(self.workdir, self.checkpoint.records, noted)
+
+
+def _above_threshold(search: Search) -> Genotype:
+    """What the distance to a start is of: as in D-DARTS' program up to two operations of an edge, if only one is kept.
+
+    Of a start with two on an edge α would be far from the outset, else.
+    """
+    return search.genotype("edge" if search.method.discretization == "sparse" else None)
 
 
 def write_record(workdir: Workdir, records: dict, noted: dict[str, np.ndarray]) -> Found | None:

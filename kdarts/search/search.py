@@ -269,8 +269,8 @@ class Search(keras.Model):
             gradients = self._gradients_of(*batches)[0]
         return gradients if betas else gradients[: len(self.supernet.alphas)]
 
-    def genotype(self) -> Genotype | HyperPath:
-        """What α (and β) stand for now, by the method's rule; a path where the supernet is a HyperCuboid."""
+    def genotype(self, rule: str | None = None) -> Genotype | HyperPath:
+        """What α (and β) stand for now, by a rule of `discretize`, None: the method's; a HyperCuboid's are a path."""
         net = self.supernet
         if isinstance(net, HyperCuboid):
             return found_path(net, self.method.discretization)
@@ -279,7 +279,7 @@ class Search(keras.Model):
         return discretize(
             [keras.ops.convert_to_numpy(w) for w in net.mixture.strengths()],
             net.space,
-            self.method.discretization,
+            rule or self.method.discretization,
             self.method.threshold,
             reductions=None if shared and usual else net.reductions,
             sequence=None if shared and usual else net.sequence,

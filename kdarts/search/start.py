@@ -55,8 +55,8 @@ def start_from(supernet: Supernet, genotype: Genotype) -> None:
     """Sets the α of a supernet to a genotype.
 
     Raises:
-        KdartsError: if the depth or the reductions differ, if cells share an α that differ in the genotype, if an edge
-            is not in the supernet's topology, or as of `alphas_from`.
+        KdartsError: if the depth or the reductions differ, if cells share an α that differ in the genotype, if a cell
+            ends before the supernet's outputs, if an edge is not in the supernet's topology, or as of `alphas_from`.
     """
     sequence, reductions = genotype.at_depth(supernet.depth)
     if tuple(sorted(reductions)) != tuple(supernet.reductions):
@@ -68,6 +68,13 @@ def start_from(supernet: Supernet, genotype: Genotype) -> None:
         if cells.setdefault(index, cell) != cell:
             raise KdartsError(f"start: cells {cells[index]} and {cell} differ, but the supernet has one α for both")
     values = alphas_from(genotype, supernet.space, supernet.nodes)
+    first = supernet.nodes + 2 - supernet.multiplier
+    for number, (cell, concat) in enumerate(zip(genotype.cells, genotype.concats, strict=True)):
+        ends = {to for _, to, _ in cell} & set(concat)
+        if ends and max(ends) < first:
+            raise KdartsError(
+                f"start: cell {number} ends at node {max(ends)}, but the supernet's output begins at node {first}"
+            )
     rows = [edge_row(to, source, supernet.space.inputs) for to, source in supernet.edges]
     if any(np.delete(value, rows, 0).any() for value in values):
         raise KdartsError(f"start: has edges that the topology {topology_text(supernet.topology)} leaves out")
