@@ -200,12 +200,13 @@ def test_the_one_skip_connection_stands_where_it_leads_by_most():
     weights[:, 3] = 0.2  # nor_conv_3x3
     weights[[0, 3, 5], 1] = 0.3, 0.35, 0.25  # skip_connect
     weights[5, 4] = 0.3  # avg_pool_3x3
-    texts = [discretize([weights], SPACE, "residual", max_skips=most).to_text() for most in (0, 1, 2, None)]
+    texts = [discretize([weights], SPACE, "residual", max_skips=count).to_text() for count in (0, 1, 2, 3, None)]
     conv, skip, pool = "nor_conv_3x3", "skip_connect", "avg_pool_3x3"
     assert texts == [
         _text([conv, conv, conv, conv, conv, pool]),
         _text([conv, conv, conv, skip, conv, pool]),
         _text([skip, conv, conv, skip, conv, pool]),
+        _text([skip, conv, conv, skip, conv, skip]),
         _text([skip, conv, conv, skip, conv, pool]),
     ]
 

@@ -7,7 +7,7 @@ from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.genotypes.genotype import Genotype, thirds
 from kdarts.nets.spaces import SearchSpace
 from kdarts.search.progressive import select
-from kdarts.search.skip_limit import limit_skips
+from kdarts.search.skip_places import place_skips
 
 
 def strongest_two(weights: np.ndarray, operations: tuple[str, ...], threshold: float) -> list:
@@ -100,10 +100,10 @@ def _of_nodes(rule):
 
 
 def residual(weights: np.ndarray, operations: tuple[str, ...], threshold: float, max_skips: int | None) -> list:
-    """A cell with at most `max_skips` skip connections (see `limit_skips`), which `kdarts` looks for.
+    """A cell with skip connections on `max_skips` edges, where they lead by most (see `place_skips`; `kdarts`).
 
-    Otherwise two inputs to a node as by `strongest_two`, or, in cells of one input, one operation on each edge as by
-    `argmax`.
+    Otherwise two inputs to a node as by `strongest_two`, which may leave such an edge out, or, in cells of one input,
+    one operation on each edge as by `argmax`.
 
     Args:
         weights: of the cell, `[edges, operations]`.
@@ -111,7 +111,7 @@ def residual(weights: np.ndarray, operations: tuple[str, ...], threshold: float,
         max_skips: None: any number.
     """
     if max_skips is not None:
-        weights = limit_skips(weights, operations, max_skips)
+        weights = place_skips(weights, operations, max_skips)
     rule = argmax if cell_of(len(weights))[1] == 1 else strongest_two
     return _of_nodes(rule)(weights, operations, threshold, max_skips)
 
@@ -157,8 +157,8 @@ def discretize(
             first is the normal cell and the second the reduction cell, of any other number each is one cell; in a space
             with stages a single one stands everywhere.
         multiplier: nodes in a cell's output, counted from the last; None: the space's, or all where a cell has fewer.
-        max_skips: with "progressive" and "residual" the most skip connections of a cell that is no reduction; None: any
-            number.
+        max_skips: with "progressive" and "residual" the most skip connections of a cell that is no reduction, with the
+            latter all that have a place; None: any number.
 
     Returns:
         The genotype; `Genotype.gaps` tells of nodes and cells that came out empty.

@@ -5,7 +5,7 @@
   to 6 in a straight line, an eighth of the paper's 50. It keeps candidates from winning by having led early, so that
   the convolutions, which train more slowly, catch up.
 - What convolutions never catch up with is the one skip connection that the network is best built around. A cell keeps
-  one, on the edge where it leads the best other operation by most (`residual`, see `skip_limit`); every other edge
+  one, on the edge where it leads the best other operation by most (`residual`, see `skip_places`); every other edge
   takes its best other operation. P-DARTS limits skip connections likewise, by their strength, to two.
 - α's Adam takes ten times DARTS' steps, 3e-3, so that a search takes minutes.
 """
