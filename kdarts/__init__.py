@@ -6,8 +6,8 @@ import importlib.util
 import os
 import sys
 
-# Without it, on processors older than AVX-512 VNNI, TensorFlow takes kernels that have no gradient of grouped convolutions,
-# and the search step a form several times slower. It counts only where TensorFlow is not imported yet.
+# Without it, on processors older than AVX-512 VNNI, TensorFlow takes kernels that have no gradient of grouped
+# convolutions, and the search step a form several times slower. It counts only where TensorFlow is not imported yet.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 _HOMES = {

@@ -10,8 +10,8 @@ import tensorflow as tf
 def has_grouped_gradients() -> bool:
     """Whether grouped `conv2d` kernels have gradients on this CPU: only oneDNN's have.
 
-    TensorFlow uses oneDNN by itself on processors with AVX-512 VNNI, and on others where `TF_ENABLE_ONEDNN_OPTS` is 1 when
-    it is imported, as it is if kdarts is imported first.
+    TensorFlow uses oneDNN by itself on processors with AVX-512 VNNI, and on others where `TF_ENABLE_ONEDNN_OPTS` is 1
+    when it is imported, as it is if kdarts is imported first.
     """
     image = np.ones((1, 2, 2, 2), np.float32)
     sizes = {"filter_sizes": [1, 1, 1, 2], "strides": [1, 1, 1, 1], "padding": "SAME"}
