@@ -349,6 +349,17 @@ def test_the_same_command_again_says_what_was_found_and_changes_nothing(runs, ca
     assert [path.read_bytes() for path in files] == before
 
 
+def test_a_training_that_is_finished_keeps_what_was_measured(runs):
+    root, data = runs
+    summary = root / "train" / "summary.json"
+    before = json.loads(summary.read_text())
+    assert before["step_ms"] > 0
+    sizes = ["--cells=2", "--channels=4", "--epochs=2", "--batch_size=8"]
+    sizes += ["--auxiliary", "--drop_path=0.1", "--cutout=2"]
+    assert main(["train", f"--genotype={root}/search/genotype.json", data, f"--workdir={root}/train", *sizes]) == 0
+    assert json.loads(summary.read_text()) == before
+
+
 def test_a_workdir_of_another_run_is_refused(runs, capfd):
     root, data = runs
     before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}

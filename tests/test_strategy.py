@@ -4,6 +4,7 @@ import pathlib
 import socket
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -82,16 +83,53 @@ def test_what_concerns_alpha_is_drawn_alike_and_dropouts_are_their_own(fast):
         assert (fast[f"draws:{name}:0"] != fast[f"draws:{name}:1"]).any()
 
 
-@pytest.mark.slow
-def test_two_processes_come_to_what_two_replicas_come_to(fast, tmp_path):
+def two_tasks():
+    """`TF_CONFIG` of each of two workers on this machine."""
     with socket.create_server(("127.0.0.1", 0)) as a, socket.create_server(("127.0.0.1", 0)) as b:
         hosts = [f"127.0.0.1:{s.getsockname()[1]}" for s in (a, b)]
+    return [
+        json.dumps({"cluster": {"worker": hosts}, "task": {"type": "worker", "index": index}}) for index in range(2)
+    ]
+
+
+@pytest.mark.slow
+def test_two_processes_come_to_what_two_replicas_come_to(fast, tmp_path):
     files = [tmp_path / f"{index}.npz" for index in range(2)]
-    tasks = [{"cluster": {"worker": hosts}, "task": {"type": "worker", "index": index}} for index in range(2)]
-    wait([start(f, ["first"], TF_CONFIG=json.dumps(t)) for f, t in zip(files, tasks, strict=True)], 600)
+    wait([start(f, ["first"], TF_CONFIG=task) for f, task in zip(files, two_tasks(), strict=True)], 600)
     for file in files:
         for name, value in np.load(file).items():
             np.testing.assert_array_equal(fast[name], value, err_msg=name)
+
+
+@pytest.mark.slow
+def test_the_same_command_on_two_hosts_leaves_one_workdir_and_goes_on_from_it(tmp_path):
+    command = [sys.executable, "-m", "kdarts", "search", "--operations=none,skip_connect,max_pool_3x3", "--cells=2"]
+    command += ["--channels=2", "--nodes=1", "--epochs=20", "--train_examples=64", "--valid_examples=33"]
+    command += ["--batch_size=16", "--strategy=multi_worker"]
+    environment = {**os.environ, "PYTHONPATH": str(PROGRAM.parent.parent), "CUDA_VISIBLE_DEVICES": "-1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "cwd": tmp_path}
+    folders = [tmp_path / name for name in ("first", "second")]  # Hosts need not see the same disk.
+
+    def begin():
+        pairs = zip(folders, two_tasks(), strict=True)
+        own = [([*command, f"--workdir={folder}"], {**environment, "TF_CONFIG": task}) for folder, task in pairs]
+        return [subprocess.Popen(words, env=variables, **pipes) for words, variables in own]
+
+    processes, limit = begin(), time.monotonic() + 600
+    while not (folders[0] / "backup" / "epoch-000001.npz").exists():
+        assert time.monotonic() < limit and all(process.poll() is None for process in processes)
+        time.sleep(0.01)
+    for process in processes:
+        process.kill()
+        process.communicate()
+    assert not (folders[0] / "summary.json").exists()
+    processes = begin()
+    said = [process.communicate(timeout=600)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    assert all("going on after epoch" in text for text in said)
+    assert "Found a network" in said[0] and "Found a network" not in said[1]
+    assert json.loads((folders[0] / "summary.json").read_text())["epochs"] == 20
+    assert not folders[1].exists()
 
 
 @pytest.mark.parametrize(

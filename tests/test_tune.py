@@ -205,6 +205,12 @@ def test_several_searches_keep_the_best(tmp_path, commands, capsys):
     assert (tmp_path / "history.csv").read_text() == "worth\n0.16\n"
     assert "0.1500 ± 0.0100 after shallow trainings, on 287 held-back images" in capsys.readouterr().out
     assert all(f"--workdir={tmp_path / 'seeds'}" in " ".join(words) for words in begun)
+    damaged = tmp_path / "seeds/2/search/genotype.json"
+    whole = damaged.read_text()
+    damaged.write_text(whole.replace("sep_conv_3x3", "sep_conv_5x5").replace("skip_connect", "skip_connecu"))
+    assert main(arguments) == 0 and f"{damaged}: damaged (checksum)" in capsys.readouterr().out
+    assert len(begun) == 8 and begun[7][-1] == f"--workdir={damaged.parent}"
+    assert damaged.read_text() == (tmp_path / "genotype.json").read_text() == whole
     train = TRAIN.parse(begun[1])
     assert (train.channels, train.cells, train.epochs, train.hold_back, train.seed) == (4, 5, 10, 0.2, 4)
 

@@ -5,6 +5,8 @@ import statistics
 from collections.abc import Callable, Sequence
 
 from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.found import load_found
+from kdarts.genotypes.seals import check_archive
 from kdarts.run.files import read_json, read_summary
 from kdarts.run.workdir import STOPPED
 
@@ -21,8 +23,8 @@ def measured(
     """Runs a search and the shallow training of what it found, as far as they are not finished.
 
     Args:
-        search: runs that of a seed in a folder, going on where it was left, to its `summary.json`; None: there is none,
-            and the genotype lies in `folder/search` already.
+        search: runs that of a seed in a folder, going on where it was left, to its `summary.json`; of a finished one
+            it makes damaged files again. None: there is none, and the genotype lies in `folder/search` already.
         train: the same of a genotype's file.
         folder: `search` and `train` in it.
         seed: of both.
@@ -34,7 +36,7 @@ def measured(
     if diverged(folder):
         return figures(folder, seed)
     try:
-        if search is not None and read_summary(found) is None:
+        if search is not None and not _is_whole(found):
             search(seed, found)
         if read_summary(trained) is None:
             train(found / "genotype.json", seed, trained)
@@ -42,6 +44,20 @@ def measured(
         if not diverged(folder):
             raise
     return figures(folder, seed)
+
+
+def _is_whole(search: pathlib.Path) -> bool:
+    """Whether a search is finished and what it found can be read; what is damaged is named."""
+    if read_summary(search) is None:
+        return False
+    try:
+        load_found(search / "genotype.json")
+        for arrays in sorted(search.glob("*.npz")):
+            check_archive(arrays)
+    except KdartsError as error:
+        print(f"{error}; made again", flush=True)
+        return False
+    return True
 
 
 def diverged(folder: pathlib.Path) -> bool:

@@ -10,7 +10,7 @@ from kdarts.run import pipeline
 from kdarts.run.checkpoint import Checkpoint
 from kdarts.run.data_service import served
 from kdarts.run.divergence import Watch, skipped_steps
-from kdarts.run.files import write_json, write_table
+from kdarts.run.files import read_summary, write_json, write_table
 from kdarts.run.logs import loggers
 from kdarts.run.loop import run_epochs
 from kdarts.run.models import save_model
@@ -19,6 +19,9 @@ from kdarts.run.step import Step
 from kdarts.run.strategy import evaluate
 from kdarts.run.timing import Progress, StepTime, peak_memory_mb
 from kdarts.run.workdir import Workdir
+
+_MEASURED = ("step_ms", "data_wait_share", "peak_memory_mb")
+"""Figures of the process that trained; one that finds all of it done has none of its own."""
 
 
 def run_training(
@@ -64,7 +67,7 @@ def run_training(
     steps = pipeline.steps_per_epoch(train, batch_size)
     checkpoint = Checkpoint(workdir / "backup", network, steps, checkpoint_every)
     first_step = checkpoint.restore()
-    step, clock = Step(network), StepTime()
+    step, clock, known = Step(network), StepTime(), {}
 
     def write_history():
         write_table(workdir / "history.csv", checkpoint.records["history"])
@@ -93,6 +96,8 @@ def run_training(
                 Progress(),
             ],
         )
+    elif (summary := read_summary(workdir)) is not None:
+        known = {name: summary[name] for name in _MEASURED if name in summary}
     write_history()
     save_model(network, workdir / "model.keras")
     # Without what only the training has: smoothed labels, and the metrics' state.
@@ -113,6 +118,7 @@ def run_training(
         **skipped_steps(checkpoint.records["history"]),
         "wall_seconds": checkpoint.records["seconds"],
         "peak_memory_mb": peak_memory_mb(),
+        **known,
     }
     write_json(workdir / "summary.json", summary)
     return summary

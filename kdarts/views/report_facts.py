@@ -8,6 +8,7 @@ STOPS = {
     "distance": "a stable distance to the start",
     "skips": "a cell's skip connections",
     "ranking": "a stable ranking of α",
+    "eigenvalue": "the growing curvature of the loss in α",
 }
 """What ended a search, by the name of its stop rule."""
 
