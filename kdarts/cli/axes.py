@@ -60,6 +60,7 @@ AXES = {
     "discretization": "rule that makes a genotype of α",
     "threshold": "least weight of an operation, for rules that have one",
     "max_skips": "most skip connections of a normal cell, for the rules progressive and residual",
+    "skip_trial": "whether the places of skips, by the rule residual, are tried at the end in the search's own weights",
     "zero_one_weight": "of the zero-one loss, which drives each mixing weight to 0 or 1; 0: none",
     "zero_one": "form of the zero-one loss: l2 or l1",
     "ablation_weight": "of the ablation loss, which rewards a cell by what its absence costs; 0: none",

@@ -12,6 +12,7 @@ from absl import flags
 
 from kdarts.cli import axes, options, search, seeds, shallow
 from kdarts.cli.command import Command
+from kdarts.cli.quiet import start_tensorflow
 from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.search.method import method_names
 
@@ -102,6 +103,7 @@ def run(values: flags.FlagValues) -> None:
     common = ["search", *([] if values["space"].present else [f"--space={_SPACE}"]), *common]
     if not values["validate_every"].present:
         common.append("--validate_every=0")
+    start_tensorflow()
     for one in methods:
         _check([*common, *one.words])
     workdir = Workdir(values.workdir)

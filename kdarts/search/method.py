@@ -27,7 +27,8 @@ class Method:
         order: the architecture gradient: "first", "second" (unrolled, finite differences) or "exact" (unrolled).
         discretization: the rule that makes a genotype of α.
         threshold: least weight of an operation, for the rules that have one.
-        max_skips: most skip connections of a normal cell, for the rule that counts them.
+        max_skips: most skip connections of a normal cell, for the rules that count them.
+        skip_trial: whether the rule "residual" has their places tried at the end, in the weights of the search.
         zero_one_weight, zero_one: weight and form ("l2" or "l1") of the zero-one loss (see `zero_one`).
         ablation_weight: of the ablation loss (see `ablation`); 0: no ablated passes.
         ablation: its gradient: "own", "exact" or "constant".
@@ -91,6 +92,7 @@ class Method:
     discretization: str = "darts"
     threshold: float = 0.85
     max_skips: int = 2
+    skip_trial: bool = False
     zero_one_weight: float = 0.0
     zero_one: str = "l2"
     ablation_weight: float = 0.0

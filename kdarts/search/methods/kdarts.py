@@ -14,7 +14,7 @@ from kdarts.search.method import register_method
 from kdarts.search.methods.darts import DARTS
 
 KDARTS = register_method(
-    DARTS.override(beta_weight=6.0, discretization="residual", max_skips=1, arch_learning_rate=3e-3).named(
-        "kdarts", "kdarts: DARTS with beta decay and one skip connection a cell"
-    )
+    DARTS.override(
+        beta_weight=6.0, discretization="residual", max_skips=1, skip_trial=True, arch_learning_rate=3e-3
+    ).named("kdarts", "kdarts: DARTS with beta decay and one skip connection a cell")
 )
