@@ -195,6 +195,8 @@ def _run(values: flags.FlagValues, method: Method, workdir, data, start: Genotyp
         return
     note_gaps(found)
     accuracy, net = summary["valid_accuracy"], search.supernet
+    if summary["stopped_by"] != "epochs":
+        print(f"Ended after {summary['epochs']} epochs by --stop={summary['stopped_by']}")
     print(
         f"Found a network of {summary['params'] / 1e6:.2f} M weights ({summary['macs'] / 1e6:.1f} M MACs), "
         f"search accuracy {accuracy:.3f}: {workdir / 'genotype.json'}\n"
