@@ -19,8 +19,8 @@ from kdarts.search.method import get_method
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-MEASURED = {"edarts", "sharpdarts"}
-"""Pages of results, whose commands take hours and are tested at other sizes (test_flagfiles, test_edarts_study)."""
+MEASURED = {"benchmark", "edarts", "sharpdarts"}
+"""Pages of results, whose commands take hours and are tested at other sizes, in the tests of what they are about."""
 TESTED = {"serving", "backbone"}
 """Pages whose Python is tested beside what it is about (test_export, test_backbone)."""
 BATCH = ["--epochs=1", "--batch_size=16", "--train_examples=32"]

@@ -1,12 +1,13 @@
-"""kdarts: the mix of the papers' choices with the least regret a minute on NAS-Bench-201 (docs/benchmark.md).
+"""kdarts: a mix of the papers' choices for searches of minutes (docs/benchmark.md has what it came to).
 
 - DARTS in first order (Eq. 2 to 4 of Liu et al. 2019): each step moves α by the validation loss, then the weights.
 - Beta decay (Ye et al. 2022, Eq. 12): α's loss gains λ times the mean over the edges of log Σ exp α, and λ grows from 0
   to 6 in a straight line, an eighth of the paper's 50. It keeps candidates from winning by having led early, so that
   the convolutions, which train more slowly, catch up.
-- What convolutions never catch up with is the one skip connection that the network is best built around. A cell keeps
-  one, on the edge where it leads the best other operation by most (`residual`, see `skip_places`); every other edge
-  takes its best other operation. P-DARTS limits skip connections likewise, by their strength, to two.
+- A normal cell has one skip connection, and every other edge its best other operation (`residual`, see `skip_places`).
+  P-DARTS limits skip connections likewise, by their strength, to two.
+- Where it stands is not read from α: at the end the network of each place is tried in the weights of the search, on
+  images of α (`skip_trial`), as random search with weight sharing does (Li and Talwalkar 2019).
 - α's Adam takes ten times DARTS' steps, 3e-3, so that a search takes minutes.
 """
 
