@@ -122,19 +122,19 @@ def test_the_picture_needs_a_course(tmp_path):
 def test_a_benchmark_scores_what_its_searches_found_and_goes_on(truth, tmp_path, capfd):
     folder = tmp_path / "run"
     sizes = ["--epochs=2", "--channels=2", "--train_examples=16", "--valid_examples=16", "--batch_size=16"]
-    words = ["benchmark", f"--table={truth}", f"--workdir={folder}", "--jobs=2", "--seeds=0,1", *sizes]
+    words = ["benchmark", f"--table={truth}", f"--workdir={folder}", "--jobs=2", "--seeds=1", *sizes]
     assert main([*words, "--methods=darts+order=first"]) == 0
     said = capfd.readouterr().out
-    assert "2 of 2" in said and "random choice" in said
+    assert "1 of 1" in said and "random choice" in said
     with (folder / "searches.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [(row["method"], row["seed"]) for row in rows] == [("darts+order=first", "0"), ("darts+order=first", "1")]
+    assert [(row["method"], row["seed"]) for row in rows] == [("darts+order=first", "1")]
     table = AccuracyTable.load(truth)
     for row in rows:
         found = Genotype.load(folder / "searches" / "darts+order=first" / row["seed"] / "search" / "genotype.json")
         assert float(row["first"]) == table.of(found)[0] == 90 - float(row["regret"])
     assert (folder / "curves.png").stat().st_size > 1000 and "| optimum |" in (folder / "results.md").read_text()
     assert main([*words, "--methods=darts+order=first"]) == 0
-    assert "2 of 2 searches were finished before" in capfd.readouterr().out
+    assert "1 of 1 searches were finished before" in capfd.readouterr().out
     assert main([*words[:-1], "--batch_size=8", "--methods=darts+order=first"]) == 2
     assert "--batch_size=16" in capfd.readouterr().err

@@ -180,7 +180,7 @@ def _under_noise(search, rate, steps=60):
     "kind, rule, mixing, rate, choices",
     [
         ("macs", "darts", "softmax", 0.01, {"sharing": "shared", "space": "darts"}),
-        ("params", "edge", "sigmoid", 0.05, {}),
+        pytest.param("params", "edge", "sigmoid", 0.05, {}, marks=pytest.mark.slow),
     ],
 )
 def test_alpha_is_led_to_the_target_against_the_loss(kind, rule, mixing, rate, choices):

@@ -10,6 +10,7 @@ def _damaged(tool, tmp_path, capsys, *arguments):
     return said
 
 
+@pytest.mark.slow
 def test_a_damaged_training_comes_to_the_same_or_is_refused(tool, tmp_path, capsys):
     said = _damaged(tool, tmp_path, capsys, "--runs=train", "--damages=8")
     assert "FAULT" not in said

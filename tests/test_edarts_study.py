@@ -194,6 +194,7 @@ def test_the_cells_of_a_topology(tool):
 # Whole studies with made-up commands
 
 
+@pytest.mark.slow
 def test_topologies_are_ranked_and_the_best_measured_in_both_cells(study, pretended, tmp_path, capsys):
     commands, _ = pretended
     arguments = ["topologies", f"--workdir={tmp_path}", "--numbers=0,7,30-32", "--best=2", "--seeds=3"]

@@ -107,6 +107,7 @@ def test_what_a_kill_left_half_written_is_cleared_away(tmp_path):
     assert sorted(path.name for path in tmp_path.rglob("*")) == [".notes", "backup", "flags.flags", "flags.flags"]
 
 
+@pytest.mark.slow
 def test_a_training_killed_within_an_epoch_comes_to_the_same_result(tmp_path):
     said = _killed_and_whole(TRAIN, tmp_path, ["000000-step-000009", "000003"], ["history.csv"], "--checkpoint_every=3")
     assert "going on after epoch 3 of 4" in said

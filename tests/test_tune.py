@@ -93,7 +93,7 @@ def test_a_tuning_writes_its_table_and_the_best_flags(tmp_path, commands, capsys
     assert all("--hold_back=0.2" in words for words in commands[0])
 
 
-@pytest.mark.parametrize("tuner", ["random", "hyperband"])
+@pytest.mark.parametrize("tuner", ["random", pytest.param("hyperband", marks=pytest.mark.slow)])
 def test_a_killed_tuning_comes_to_the_same_result(tmp_path, commands, capsys, tuner):
     begun, killed = commands
     arguments = TUNE if tuner == "random" else [*TUNE[:-1], "--tuner=hyperband", "--epochs=4", "--seeds=1"]
@@ -138,6 +138,7 @@ def test_a_damaged_summary_is_made_again(tmp_path, commands, capsys):
     assert "damaged" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_each_kind_of_architectures_has_a_baseline(tmp_path, commands):
     arguments = ["tune", *SMALL, "--choose=method=darts,ddarts", "--trials=2", "--seeds=1", "--random=3"]
     assert main([*arguments, f"--workdir={tmp_path / 'a'}"]) == 0

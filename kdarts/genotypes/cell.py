@@ -8,19 +8,22 @@ Edge = tuple[str, int, int]
 LAST_NODE = 1001  # the 1000th intermediate node
 
 
-def rows(value, what):
+def rows(value, what: str):
+    """`value`, if it is a list of lists; raises `KdartsError` naming `what` otherwise."""
     if not isinstance(value, list | tuple) or any(not isinstance(row, list | tuple | range) for row in value):
         raise KdartsError(f"genotype: {what} must be a list of lists")
     return value
 
 
-def integers(value, what) -> tuple[int, ...]:
+def integers(value, what: str) -> tuple[int, ...]:
+    """`value` as a tuple, if it is a list of whole numbers; raises `KdartsError` naming `what` otherwise."""
     if not isinstance(value, list | tuple | range) or any(type(i) is not int for i in value):
         raise KdartsError(f"genotype: {what} must be a list of whole numbers, got {value!r}")
     return tuple(value)
 
 
-def edge_of(edge, where) -> Edge:
+def edge_of(edge, where: str) -> Edge:
+    """`edge` as a tuple; raises `KdartsError` saying `where` it stands if it is no `(operation, to, from)`."""
     if not isinstance(edge, list | tuple) or len(edge) != 3:
         raise KdartsError(f"genotype: {where} must be [operation, to, from], got {edge!r}")
     operation, to, source = edge
@@ -42,7 +45,8 @@ def reached_in(cell) -> set[int]:
     return reached
 
 
-def check_concat(index, concat):
+def check_concat(index: int, concat) -> None:
+    """Raises `KdartsError` if cell number `index` cannot have these outputs."""
     if not concat:
         raise KdartsError(f"genotype: concats[{index}] is empty; a cell needs an output")
     for node in concat:

@@ -144,25 +144,13 @@ class Supernet(keras.Model):
             dtype="float64" if dtype.variable_dtype == "float64" else "float32",
         )
         self.stems = make_stems(self.stem, channels, dtype)
-        self.cells = [
-            SearchCell(
-                self._operations,
-                cell.filters,
-                self.nodes,
-                self.multiplier,
-                cell.reduction,
-                cell.after_reduction,
-                self._candidates_of(index),
-                partial_channels,
-                topology,
-                self.space.affine,
-                self.frame.epsilon,
-                cell.entry,
-                name=f"cell_{index}",
-                dtype=dtype,
-            )
-            for index, cell in enumerate(self.plan)
-        ]
+
+        def make_cell(index, plan):
+            sizes = plan.filters, self.nodes, self.multiplier, plan.reduction, plan.after_reduction
+            how = self._candidates_of(index), partial_channels, topology, self.space.affine, self.frame.epsilon
+            return SearchCell(self._operations, *sizes, *how, plan.entry, name=f"cell_{index}", dtype=dtype)
+
+        self.cells = [make_cell(index, plan) for index, plan in enumerate(self.plan)]
         self.closing = make_closing(self.cells, dtype)
         head = self.frame.head
         inputs = head_inputs(head, self.cells[-1].outputs, self.image_shape[:2], self.stem, self.plan)
