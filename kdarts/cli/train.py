@@ -112,6 +112,8 @@ def _run(values, genotype, sizes, data, workdir, remembered, began) -> None:
         accuracy, images = summary[f"{on}_accuracy"], summary[f"{on}_examples"]
         said = f"{on.replace('_', '-').capitalize()} accuracy {accuracy:.4f} on {images} images: "
     else:
+        if (workdir / "summary.json").exists():  # Else the first training that is left claims the folder.
+            workdir.claim(remembered)
         summary = run_seeds(train_with, workdir, range(values.seed, values.seed + values.seeds))
         spread = "" if values.seeds == 1 else f" ± {summary['test_accuracy_sd']:.3f}"
         said = f"test accuracy {summary['test_accuracy']:.3f}{spread} ({len(summary['seeds'])} seeds)\n"
