@@ -21,7 +21,6 @@ from kdarts.nets.supernet import Supernet
 from kdarts.search.discretize import discretize
 from kdarts.search.prune import soft_prune
 from kdarts.search.search import Search
-from kdarts.search.skip_trial import place_by_trial
 
 SPACE = get_space("nasbench201")
 BEST = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_1x1~2|"
@@ -223,33 +222,3 @@ def test_in_cells_of_two_inputs_the_rule_limits_the_normal_cell():
     normal, reduce = discretize([weights, weights], darts, "residual", max_skips=1).cells
     assert [operation for operation, _, _ in normal].count("skip_connect") == 1
     assert [operation for operation, _, _ in reduce].count("skip_connect") == 8
-
-
-@pytest.mark.parametrize("space, sharing", [(SPACE, "shared"), (get_space("darts"), "individual")])
-def test_skip_connections_stand_where_the_network_loses_least_in_the_weights_of_the_search(space, sharing):
-    net = Supernet(
-        space, (8, 8, 1), 3, channels=4, cells=2, nodes=2, reductions=() if space.stages else (1,), sharing=sharing
-    )
-    search = Search(net, "kdarts")
-    search.compile()
-    x = np.random.default_rng(0).normal(size=(12, 8, 8, 1)).astype("float32")
-    before = [alpha.numpy() for alpha in net.alphas]
-    losses, accuracy = place_by_trial(search, tf.data.Dataset.from_tensors((x, np.arange(12) % 3)))
-    normal = len({i for i, cell in zip(net.sequence, net.plan, strict=True) if not cell.reduction})
-    assert len(losses) == len(net.edges) * normal and 0 <= accuracy <= 1
-    skip = space.operations.index("skip_connect")
-    for index in range(normal):
-        part = losses[index * len(net.edges) : (index + 1) * len(net.edges)]
-        changed = np.argwhere(net.alphas[index].numpy() != before[index])
-        assert changed.tolist() == [[int(np.argmin(part)), skip]]
-    if space.stages:
-        [cell] = search.genotype().cells
-        assert [operation for operation, _, _ in cell].count("skip_connect") == 1
-    if sharing == "individual":
-        assert (net.alphas[1].numpy() == before[1]).all()  # a reduction's
-
-
-def test_a_trial_of_places_needs_its_rule():
-    net = Supernet(SPACE, (8, 8, 1), 3, channels=4, cells=1)
-    with pytest.raises(KdartsError, match="residual"):
-        Search(net, "darts", skip_trial=True)

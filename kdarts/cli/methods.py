@@ -39,7 +39,7 @@ def _choices(m: Method) -> list[str]:
         f"{len(m.stages)} stages": m.stages,
         f"may stop by {m.stop}": m.stop != "epochs",
         f"the best of {m.samples} samples": m.samples,
-        f"then paths of {m.paths} operations an edge": m.paths,
+        f"then paths of {m.paths} operations an edge for their {m.path_choice}": m.paths,
     }
     usual = [f"space {m.space}", f"{m.sharing} α", m.mixing, f"{m.order} order", f"cells by {m.discretization}"]
     return [*usual, *(words for words, holds in told.items() if holds)]

@@ -1,4 +1,4 @@
-"""What `kdarts search` does after a search with `--paths`: DARTS-PD's shared paths, and the family found among them."""
+"""What `kdarts search` does after a search with `--paths`: shared paths, and what is chosen among them."""
 
 import csv
 import dataclasses
@@ -7,7 +7,7 @@ from absl import flags
 
 from kdarts.cli import options, replicas
 from kdarts.cli.notes import note_gaps
-from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.genotypes.genotype import Genotype
 from kdarts.search.method import Method
 
@@ -18,10 +18,16 @@ def check(values: flags.FlagValues, method: Method) -> None:
         return
     from kdarts.nets.plan import Frame
     from kdarts.nets.spaces import get_space
+    from kdarts.search.choices import PATH_CHOICES
     from kdarts.search.prune import check_kept
+    from kdarts.search.skip_paths import check_skips
 
     space = get_space(method.space)
     check_kept(method.paths, space)
+    if choice("path_choice", method.path_choice, PATH_CHOICES) == "skips":
+        check_skips(space)
+        if method.paths != 2 or not method.max_skips:
+            raise KdartsError("--path_choice=skips needs --paths=2 and --max_skips of 1 or more")
     if options.frame(values, space) != Frame() or space.stem != "auto":
         raise KdartsError(f"--paths={method.paths} knows DARTS' frame alone: not --head or space {space.name!r}")
     if method.sharing != "shared":
@@ -35,7 +41,7 @@ def check(values: flags.FlagValues, method: Method) -> None:
 
 
 def derive(values: flags.FlagValues, method: Method, search, workdir, data: tuple) -> None:
-    """Prunes a finished search softly, trains the paths that are left and evolves them into a family.
+    """Trains the paths that a finished search leaves and finds what the method chooses of them.
 
     Args:
         values: the flags.
@@ -44,13 +50,8 @@ def derive(values: flags.FlagValues, method: Method, search, workdir, data: tupl
         workdir: its folder.
         data: images for the weights and for the validation, mean and standard deviation.
     """
-    import keras
-    import numpy as np
-
-    from kdarts.nets.path_net import PathNetwork
     from kdarts.run.path_run import run_paths
-    from kdarts.search.fair_training import FairTraining
-    from kdarts.search.prune import soft_prune
+    from kdarts.run.place_run import run_places
     from kdarts.views.drawing import draw_genotype
 
     train, valid, mean, std = data
@@ -59,10 +60,57 @@ def derive(values: flags.FlagValues, method: Method, search, workdir, data: tupl
             f"--path_batch_size={method.path_batch_size}: allowed is 1 to {len(train)}, the images of a half"
         )
     replicas.check(values, "--path_batch_size", method.path_batch_size)
+    training = _training(values, method, search, workdir, train)
+    augmentation = options.augmentation(values, train.image_shape)
+    found = (run_places if method.path_choice == "skips" else run_paths)(
+        training,
+        workdir,
+        train,
+        valid,
+        mean=mean,
+        std=std,
+        augmentation=augmentation,
+        cutout=dataclasses.replace(augmentation, cutout=method.path_cutout),
+        seed=values.seed,
+        stem=values.stem,
+        checkpoint_every=values.checkpoint_every,
+    )
+    if not found:
+        return
+    genotype, best = Genotype.load(workdir / "genotype.json"), workdir / "genotype.json"
+    draw_genotype(genotype, workdir / "cells.svg")
+    note_gaps(genotype)
+    following = f"Next: kdarts train --genotype={best} --dataset={values.dataset}"
+    if method.path_choice == "skips":
+        print(f"Found where its skip connections stand, accuracy along its path {found:.3f}: {best}")
+    else:
+        draw(workdir, found, method.size_bin)
+        sizes = [row["params"] / 1e6 for row in found]
+        print(
+            f"Found a family of {len(found)} networks of {min(sizes):.2f} to {max(sizes):.2f} M weights: "
+            f"{workdir / 'family'}; the best, {max(row['accuracy'] for row in found):.3f} on the images of α: {best}"
+        )
+        following += f" --channels={method.family_channels} --cells={method.family_cells}"
+    print(following + (f" --data_dir={values.data_dir}" if values.data_dir else ""))
+
+
+def _training(values: flags.FlagValues, method: Method, search, workdir, train):
+    """The compiled training of the paths, whose space is written to `paths.json`."""
+    import keras
+    import numpy as np
+
+    from kdarts.nets.path_net import PathNetwork
+    from kdarts.search.fair_training import FairTraining
+    from kdarts.search.prune import soft_prune
+    from kdarts.search.skip_paths import skip_paths
+
     net = search.supernet
     weights = [np.asarray(w) for w in net.mixture.strengths()]
-    reductions = search.genotype().reductions
-    space = soft_prune(weights, net.space, method.paths, reductions=reductions, multiplier=net.multiplier)
+    cells = {"reductions": search.genotype().reductions, "multiplier": net.multiplier}
+    if method.path_choice == "skips":
+        space = skip_paths(weights, net.space, **cells)
+    else:
+        space = soft_prune(weights, net.space, method.paths, **cells)
     space.save(workdir / "paths.json")
     keras.utils.set_random_seed(values.seed)  # Whether the search ran in this process or an earlier one.
     with replicas.strategy(values).scope():
@@ -79,35 +127,7 @@ def derive(values: flags.FlagValues, method: Method, search, workdir, data: tupl
         )
         training = FairTraining(network, method, replicas.together(values))
         training.compile(jit_compile=values.jit_compile)
-    augmentation = options.augmentation(values, train.image_shape)
-    family = run_paths(
-        training,
-        workdir,
-        train,
-        valid,
-        mean=mean,
-        std=std,
-        augmentation=augmentation,
-        cutout=dataclasses.replace(augmentation, cutout=method.path_cutout),
-        seed=values.seed,
-        stem=values.stem,
-        checkpoint_every=values.checkpoint_every,
-    )
-    if not family:
-        return
-    draw(workdir, family, method.size_bin)
-    found = Genotype.load(workdir / "genotype.json")
-    draw_genotype(found, workdir / "cells.svg")
-    note_gaps(found)
-    sizes = [row["params"] / 1e6 for row in family]
-    print(
-        f"Found a family of {len(family)} networks of {min(sizes):.2f} to {max(sizes):.2f} M weights: "
-        f"{workdir / 'family'}; the best, {max(row['accuracy'] for row in family):.3f} on the images of α: "
-        f"{workdir / 'genotype.json'}\n"
-        f"Next: kdarts train --genotype={workdir / 'genotype.json'} --dataset={values.dataset} "
-        f"--channels={method.family_channels} --cells={method.family_cells}"
-        + (f" --data_dir={values.data_dir}" if values.data_dir else "")
-    )
+    return training
 
 
 def draw(workdir, family: list[dict], size_bin: float) -> None:

@@ -24,7 +24,6 @@ from kdarts.search.random_search import RandomSearch
 from kdarts.search.schedules import ArchitectureRate, Cosine, Pretraining, SearchProgress, get_schedule
 from kdarts.search.search import Search, without_graph_rewriting
 from kdarts.search.skip_dropout import SkipDropout, SkipDropoutRate
-from kdarts.search.skip_trial import SkipTrial
 
 
 @without_graph_rewriting()
@@ -119,7 +118,6 @@ def run_search(
                 SkipDropoutRate(dropout),
                 SearchProgress(*length),
                 RandomSearch(method.samples, evaluation, epochs, seed),
-                *([SkipTrial(evaluation, epochs)] if method.skip_trial else []),
                 *([HessianWatch(watch, evaluation)] if watch else []),
                 record,
                 *more,

@@ -1,6 +1,6 @@
 """Whether a method's choices exist."""
 
-from kdarts.genotypes.errors import KdartsError, choice
+from kdarts.genotypes.errors import choice
 from kdarts.nets.attention import MODES
 from kdarts.search.collapse import watched_every
 from kdarts.search.method import Method
@@ -8,6 +8,7 @@ from kdarts.search.schedules import get_schedule
 from kdarts.search.zero_one import FORMS
 
 UPDATES = ("step", "epoch", "frozen")
+PATH_CHOICES = ("family", "skips")
 
 
 def check_choices(method: Method) -> None:
@@ -16,6 +17,5 @@ def check_choices(method: Method) -> None:
     choice("update", method.update, UPDATES)
     choice("attention_mode", method.attention_mode, MODES)
     watched_every(method)
-    if method.skip_trial and (method.discretization != "residual" or method.samples):
-        raise KdartsError("skip_trial: needs discretization 'residual', and no samples")
+    choice("path_choice", method.path_choice, PATH_CHOICES)
     get_schedule(method.schedule, 1.0, 0.0, 1, power=method.power)

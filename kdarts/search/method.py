@@ -28,7 +28,6 @@ class Method:
         discretization: the rule that makes a genotype of α.
         threshold: least weight of an operation, for the rules that have one.
         max_skips: most skip connections of a normal cell, for the rules that count them.
-        skip_trial: whether the rule "residual" has their places tried at the end, in the weights of the search.
         zero_one_weight, zero_one: weight and form ("l2" or "l1") of the zero-one loss (see `zero_one`).
         ablation_weight: of the ablation loss (see `ablation`); 0: no ablated passes.
         ablation: its gradient: "own", "exact" or "constant".
@@ -63,8 +62,9 @@ class Method:
         samples: genotypes drawn at random that are compared at the end, of which the best is what was found; 0: α says.
         epochs, batch_size, channels, cells: the paper's sizes.
         stages: searches one after another, each of `epochs`, in place of one; they give `cells` and `skip_dropout`.
-        paths: operations kept on each edge, for a training of shared paths and their evolution after the search
-            (DARTS-PD); 0: none of it.
+        paths: operations kept on each edge, for a training of shared paths after the search (DARTS-PD); 0: none of it.
+        path_choice: what is chosen of them: "family", by evolution, a network for each size, or "skips", where the
+            normal cell's `max_skips` skip connections stand (see `skip_paths`), with two operations on each edge.
         path_epochs: length of that training; path_cycles: the same in cycles of the fair sampler, in place of epochs.
         path_batch_size, path_learning_rate, path_drop_path, path_cutout: of that training; the rate falls to 0 by half
             a cosine, drop-path rises from 0.
@@ -92,7 +92,6 @@ class Method:
     discretization: str = "darts"
     threshold: float = 0.85
     max_skips: int = 2
-    skip_trial: bool = False
     zero_one_weight: float = 0.0
     zero_one: str = "l2"
     ablation_weight: float = 0.0
@@ -136,6 +135,7 @@ class Method:
     cells: int = 8
     stages: tuple[Stage, ...] = ()
     paths: int = 0
+    path_choice: str = "family"
     path_epochs: int = 600
     path_cycles: int | None = None
     path_batch_size: int = 256

@@ -6,8 +6,9 @@
   the convolutions, which train more slowly, catch up.
 - A normal cell has one skip connection, and every other edge its best other operation (`residual`, see `skip_places`).
   P-DARTS limits skip connections likewise, by their strength, to two.
-- Where it stands is not read from α: at the end the network of each place is tried in the weights of the search, on
-  images of α (`skip_trial`), as random search with weight sharing does (Li and Talwalkar 2019).
+- Where it stands is not read from α: paths with a skip connection or the best other operation on each edge are trained
+  with shared weights and path-wise strict fairness (DARTS-PD, section 3.2), and the places compared by the accuracy
+  along them (`skip_paths`). No other operation is tried so: a short training prefers what trains fast.
 - α's Adam takes ten times DARTS' steps, 3e-3, so that a search takes minutes.
 """
 
@@ -16,6 +17,16 @@ from kdarts.search.methods.darts import DARTS
 
 KDARTS = register_method(
     DARTS.override(
-        beta_weight=6.0, discretization="residual", max_skips=1, skip_trial=True, arch_learning_rate=3e-3
-    ).named("kdarts", "kdarts: DARTS with beta decay and one skip connection a cell")
+        beta_weight=6.0,
+        discretization="residual",
+        max_skips=1,
+        arch_learning_rate=3e-3,
+        paths=2,
+        path_choice="skips",
+        path_epochs=10,
+        path_batch_size=64,
+        path_learning_rate=0.025,
+        path_drop_path=0.0,
+        path_cutout=0,
+    ).named("kdarts", "kdarts: DARTS with beta decay, and one skip connection a cell where shared paths want it")
 )

@@ -1,0 +1,98 @@
+"""Where skip connections stand: the paths with and without them, and the comparison of their places."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from kdarts.cli.main import main
+from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.genotype import Genotype
+from kdarts.genotypes.path_space import PathSpace
+from kdarts.nets.spaces import get_space, listed_space
+from kdarts.search.skip_paths import best_place, compare_places, skip_paths
+
+CONV, SKIP, POOL = "nor_conv_3x3", "skip_connect", "avg_pool_3x3"
+
+
+def test_every_edge_of_one_input_has_its_best_other_operation_and_a_skip_connection():
+    weights = np.full((6, 5), 0.1)
+    weights[:, 1] = 0.4  # skip_connect, the strongest everywhere
+    weights[:, 0] = 0.3  # none, which may not stand
+    weights[:, 3] = 0.2
+    weights[4, 4] = 0.25
+    [cell] = skip_paths([weights], get_space("nasbench201")).cells
+    assert [slot[:2] for slot in cell] == [(2, 1), (3, 1), (3, 2), (4, 1), (4, 2), (4, 3)]
+    assert [slot[2] for slot in cell] == [(CONV, SKIP)] * 4 + [(POOL, SKIP), (CONV, SKIP)]
+
+
+def test_in_cells_of_two_inputs_the_other_operations_choose_the_edges():
+    space, rng = get_space("darts"), np.random.default_rng(0)
+    normal, reduce = rng.uniform(0.1, 0.2, (2, 14, 8))
+    normal[:, 3] = 1.0  # skip_connect
+    normal[[2, 4], 4] = 0.5, 0.6  # of node 3: edges from 0 and from 2
+    paths = skip_paths([normal, reduce], space)
+    assert {slot[:2] for slot in paths.cells[0] if slot[0] == 3} == {(3, 0), (3, 2)}
+    assert all(slot[2][1] == SKIP and slot[2][0] not in ("none", SKIP) for slot in paths.cells[0])
+    rows = {(to, source): k for k, (to, source) in enumerate((t, s) for t in range(2, 6) for s in range(t))}
+    for to, source, (best, _) in paths.cells[1]:
+        row = reduce[rows[to, source]].copy()
+        row[0] = 0
+        assert best == space.operations[int(row.argmax())]
+
+
+def test_a_space_without_a_skip_connection_has_no_place_for_one():
+    with pytest.raises(KdartsError, match="to place skip connections"):
+        skip_paths([np.ones((2, 2))] * 2, listed_space("none,sep_conv_3x3"))
+
+
+@pytest.mark.parametrize("count, looked_at", [(1, 6), (2, 11), (9, 21)])
+def test_places_are_taken_one_after_another_where_the_accuracy_is_greatest(count, looked_at):
+    worth = np.array([0.1, 0.3, 0.2, 0.6, 0.5, 0.4])
+    worth[4] = -1  # beside the fourth; alone it would be second
+    space = skip_paths([np.ones((6, 5))], get_space("nasbench201"))
+    found = compare_places(space, count, lambda path: float(np.dot(worth, path)))
+    assert len(found) == looked_at and len({path for path, _ in found}) == looked_at
+    path, accuracy = best_place(found)
+    order = np.argsort(-worth)[: min(count, 6)]
+    assert sorted(np.flatnonzero(path)) == sorted(order) and accuracy == pytest.approx(worth[order].sum())
+
+
+def test_a_search_with_places_ends_with_one_skip_connection_where_it_was_most_accurate(tmp_path, capsys):
+    arguments = ["search", "--method=kdarts", "--space=nasbench201", "--cells=1", "--channels=2", "--epochs=1"]
+    arguments += ["--train_examples=64", "--valid_examples=64", "--batch_size=32", "--path_batch_size=32"]
+    arguments += ["--path_epochs=1", "--calibration_batches=1", f"--workdir={tmp_path / 'run'}"]
+    assert main(arguments) == 0
+    out, run = capsys.readouterr().out, tmp_path / "run"
+    assert "64 paths, trained fairly" in out and "Found where its skip connections stand" in out
+    rows, summary = list(csv.DictReader((run / "places.csv").open())), json.loads((run / "summary.json").read_text())
+    best = max(rows, key=lambda row: float(row["accuracy"]))
+    assert len(rows) == 6 and summary["path_accuracy"] == float(best["accuracy"])
+    found, paths = Genotype.load(run / "genotype.json"), PathSpace.load(run / "paths.json")
+    assert found == paths.genotype(list(map(int, best["path"].split())))
+    assert found.skip_connects() == summary["skip_connects"] == 1
+    assert (summary["params"], summary["macs"]) == (int(best["params"]), int(best["macs"]))
+    for row in rows:
+        row["accuracy"] = float(row["accuracy"])
+    (run / "places.csv").unlink()
+    assert main(arguments) == 0  # Again: the same comes of it.
+    again = list(csv.DictReader((run / "places.csv").open()))
+    assert [{**row, "accuracy": float(row["accuracy"])} for row in again] == rows
+    assert Genotype.load(run / "genotype.json") == found
+
+
+@pytest.mark.parametrize(
+    "flags, fault",
+    [
+        (["--paths=3"], "--paths=2"),
+        (["--max_skips=0"], "--max_skips of 1 or more"),
+        (["--path_choice=best"], "family, skips"),
+        (["--operations=none,sep_conv_3x3,dil_conv_3x3"], "to place skip connections"),
+        (["--sharing=individual"], "--sharing=shared"),
+    ],
+)
+def test_what_has_no_place_for_skip_connections_is_told_before_the_search(flags, fault, tmp_path, capsys):
+    assert main(["search", "--method=kdarts", *flags, f"--workdir={tmp_path / 'run'}"]) == 2
+    assert fault in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
