@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from absl import flags
 
-from kdarts.cli import axes, options, search, seeds, shallow
+from kdarts.cli import axes, options, paths, search, seeds, shallow
 from kdarts.cli.command import Command
 from kdarts.cli.quiet import start_tensorflow
 from kdarts.genotypes.errors import KdartsError, choice
@@ -118,17 +118,14 @@ def run(values: flags.FlagValues) -> None:
 
 def _check(words: list[str]) -> None:
     """Refuses a search that cannot be, or whose outcome no table of single cells can have."""
-    from kdarts.nets.mixing import MIXINGS
-    from kdarts.nets.sampling import SAMPLINGS
     from kdarts.search.choices import check_choices
     from kdarts.search.discretize import RULES
-    from kdarts.search.gradients import ORDERS
 
-    method = axes.chosen_method(search.COMMAND.parse(words))
+    values = search.COMMAND.parse(words)
+    method = axes.chosen_method(values)
     check_choices(method)
-    known = {"order": ORDERS, "mixing": MIXINGS, "sampling": SAMPLINGS, "discretization": RULES}
-    for axis, choices in known.items():
-        choice(axis, getattr(method, axis), choices)
+    choice("discretization", method.discretization, RULES)
+    paths.check(values, method)
     if method.sharing != "shared":
         raise KdartsError(f"{method.name}: its cells differ, and a table knows one at a time; add +sharing=shared")
 

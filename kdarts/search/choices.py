@@ -2,7 +2,10 @@
 
 from kdarts.genotypes.errors import choice
 from kdarts.nets.attention import MODES
+from kdarts.nets.mixing import MIXINGS
+from kdarts.nets.sampling import SAMPLINGS
 from kdarts.search.collapse import watched_every
+from kdarts.search.gradients import ORDERS
 from kdarts.search.method import Method
 from kdarts.search.schedules import get_schedule
 from kdarts.search.zero_one import FORMS
@@ -13,6 +16,9 @@ PATH_CHOICES = ("family", "skips")
 
 def check_choices(method: Method) -> None:
     """Refuses a choice that an axis does not know; raises `KdartsError` with those that it does."""
+    choice("order", method.order, ORDERS)
+    choice("mixing", method.mixing, MIXINGS)
+    choice("sampling", method.sampling, SAMPLINGS)
     choice("zero_one", method.zero_one, FORMS)
     choice("update", method.update, UPDATES)
     choice("attention_mode", method.attention_mode, MODES)

@@ -10,6 +10,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from kdarts.genotypes.edges import cell_of
 from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.views import figure as house
 
@@ -63,14 +64,11 @@ def edge_labels(count: int) -> list[str]:
     Args:
         count: edges of the cell, at least 1.
     """
-    for inputs in (2, 1):
-        labels, target = [], inputs
-        while len(labels) < count:
-            labels += [f"{source}→{target}" for source in range(target)]
-            target += 1
-        if len(labels) == count:
-            return labels
-    return [str(i) for i in range(count)]
+    try:
+        nodes, inputs = cell_of(count)
+    except KdartsError:
+        return [str(i) for i in range(count)]
+    return [f"{source}→{target}" for target in range(inputs, inputs + nodes) for source in range(target)]
 
 
 def _by_source(panels, edges):

@@ -1,4 +1,4 @@
-"""kdarts: a mix of the papers' choices for searches of minutes (docs/benchmark.md has what it came to).
+"""kdarts: a mix of the papers' choices (docs/benchmark.md has what it came to).
 
 - DARTS in first order (Eq. 2 to 4 of Liu et al. 2019): each step moves α by the validation loss, then the weights.
 - Beta decay (Ye et al. 2022, Eq. 12): α's loss gains λ times the mean over the edges of log Σ exp α, and λ grows from 0
@@ -9,7 +9,7 @@
 - Where it stands is not read from α: paths with a skip connection or the best other operation on each edge are trained
   with shared weights and path-wise strict fairness (DARTS-PD, section 3.2), and the places compared by the accuracy
   along them (`skip_paths`). No other operation is tried so: a short training prefers what trains fast.
-- α's Adam takes ten times DARTS' steps, 3e-3, so that a search takes minutes.
+- Otherwise as DARTS. A search of minutes needs longer steps of α, --arch_learning_rate=3e-3, as with any method here.
 """
 
 from kdarts.search.method import register_method
@@ -20,7 +20,6 @@ KDARTS = register_method(
         beta_weight=6.0,
         discretization="residual",
         max_skips=1,
-        arch_learning_rate=3e-3,
         paths=2,
         path_choice="skips",
         path_epochs=10,
