@@ -20,7 +20,7 @@ from kdarts.nets.drop_path import DropPathSchedule
 from kdarts.nets.path_net import PathNetwork
 from kdarts.run.checkpoint import Checkpoint
 from kdarts.run.family import family_of, write_family
-from kdarts.run.path_run import training_length
+from kdarts.run.path_training import training_length
 from kdarts.search.evolution import new_generation
 from kdarts.search.fair_paths import FairPaths
 from kdarts.search.fair_training import FairTraining
@@ -68,9 +68,14 @@ def test_training_moves_every_weight_in_one_graph_and_goes_on_where_it_was_left(
         np.testing.assert_array_equal(one, other, err_msg=one.path)
     path = [1, 0, 0, 1]
     calibration, valid = [_images()[0]], [_images(7, 1), _images(3, 2)]
-    first = whole.accuracy(path, calibration, valid)
-    whole.accuracy([0, 1, 1, 1], calibration, valid)
-    assert whole.accuracy(path, calibration, valid) == first == resumed.accuracy(path, calibration, valid)
+    first, loss = whole.measure(path, calibration, valid)
+    whole.measure([0, 1, 1, 1], calibration, valid)
+    assert whole.measure(path, calibration, valid) == (first, loss) == resumed.measure(path, calibration, valid)
+    logits = [whole(x, training=False).numpy() for x, _ in valid]
+    expected = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(
+        np.concatenate([y for _, y in valid]), np.concatenate(logits)
+    )
+    assert loss == pytest.approx(float(expected), rel=1e-5)
     assert first * 10 == pytest.approx(round(first * 10))
 
 

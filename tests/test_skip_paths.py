@@ -48,37 +48,34 @@ def test_a_space_without_a_skip_connection_has_no_place_for_one():
 
 
 @pytest.mark.parametrize("count, looked_at", [(1, 6), (2, 11), (9, 21)])
-def test_places_are_taken_one_after_another_where_the_accuracy_is_greatest(count, looked_at):
+def test_places_are_taken_one_after_another_where_the_loss_is_least(count, looked_at):
     worth = np.array([0.1, 0.3, 0.2, 0.6, 0.5, 0.4])
     worth[4] = -1  # beside the fourth; alone it would be second
     space = skip_paths([np.ones((6, 5))], get_space("nasbench201"))
-    found = compare_places(space, count, lambda path: float(np.dot(worth, path)))
+    found = compare_places(space, count, lambda path: -float(np.dot(worth, path)))
     assert len(found) == looked_at and len({path for path, _ in found}) == looked_at
-    path, accuracy = best_place(found)
     order = np.argsort(-worth)[: min(count, 6)]
-    assert sorted(np.flatnonzero(path)) == sorted(order) and accuracy == pytest.approx(worth[order].sum())
+    assert sorted(np.flatnonzero(best_place(found))) == sorted(order)
 
 
-def test_a_search_with_places_ends_with_one_skip_connection_where_it_was_most_accurate(tmp_path, capsys):
+def test_a_search_with_places_ends_with_one_skip_connection_where_the_loss_was_least(tmp_path, capsys):
     arguments = ["search", "--method=kdarts", "--space=nasbench201", "--cells=1", "--channels=2", "--epochs=1"]
     arguments += ["--train_examples=64", "--valid_examples=64", "--batch_size=32", "--path_batch_size=32"]
-    arguments += ["--path_epochs=1", "--calibration_batches=1", f"--workdir={tmp_path / 'run'}"]
+    arguments += ["--path_epochs=1", "--target_params=5k", "--calibration_batches=1", f"--workdir={tmp_path / 'run'}"]
     assert main(arguments) == 0
     out, run = capsys.readouterr().out, tmp_path / "run"
     assert "64 paths, trained fairly" in out and "Found where its skip connections stand" in out
     rows, summary = list(csv.DictReader((run / "places.csv").open())), json.loads((run / "summary.json").read_text())
-    best = max(rows, key=lambda row: float(row["accuracy"]))
+    best = min(rows, key=lambda row: float(row["loss"]))
     assert len(rows) == 6 and summary["path_accuracy"] == float(best["accuracy"])
     found, paths = Genotype.load(run / "genotype.json"), PathSpace.load(run / "paths.json")
     assert found == paths.genotype(list(map(int, best["path"].split())))
     assert found.skip_connects() == summary["skip_connects"] == 1
     assert (summary["params"], summary["macs"]) == (int(best["params"]), int(best["macs"]))
-    for row in rows:
-        row["accuracy"] = float(row["accuracy"])
+    assert summary["target_gap"] == pytest.approx(summary["params"] / 5000 - 1)
     (run / "places.csv").unlink()
     assert main(arguments) == 0  # Again: the same comes of it.
-    again = list(csv.DictReader((run / "places.csv").open()))
-    assert [{**row, "accuracy": float(row["accuracy"])} for row in again] == rows
+    assert list(csv.DictReader((run / "places.csv").open())) == rows
     assert Genotype.load(run / "genotype.json") == found
 
 

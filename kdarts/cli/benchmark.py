@@ -132,11 +132,11 @@ def _check(words: list[str]) -> None:
 
 def _run_all(common, methods, numbers, jobs, workdir, table) -> None:
     """Runs whatever is not finished, `jobs` at a time."""
-    from kdarts.run.files import read_summary
+    from kdarts.run.repeats import search_is_whole
     from kdarts.run.scores import score
 
     tasks = [(one, seed, workdir / "searches" / one.folder / str(seed)) for seed in numbers for one in methods]
-    left = [task for task in tasks if read_summary(task[2] / "search") is None]
+    left = [task for task in tasks if not search_is_whole(task[2] / "search")]
     if len(left) < len(tasks):
         print(f"{len(tasks) - len(left)} of {len(tasks)} searches were finished before", flush=True)
     began, done, lock = time.monotonic(), [], threading.Lock()

@@ -50,6 +50,7 @@ def derive(values: flags.FlagValues, method: Method, search, workdir, data: tupl
         workdir: its folder.
         data: images for the weights and for the validation, mean and standard deviation.
     """
+    from kdarts.run.files import read_json, write_json
     from kdarts.run.path_run import run_paths
     from kdarts.run.place_run import run_places
     from kdarts.views.drawing import draw_genotype
@@ -82,6 +83,9 @@ def derive(values: flags.FlagValues, method: Method, search, workdir, data: tupl
     note_gaps(genotype)
     following = f"Next: kdarts train --genotype={best} --dataset={values.dataset}"
     if method.path_choice == "skips":
+        if search.cost_target:
+            summary = read_json(workdir / "summary.json") | search.cost_target.summary(genotype)
+            write_json(workdir / "summary.json", summary)
         print(f"Found where its skip connections stand, accuracy along its path {found:.3f}: {best}")
     else:
         draw(workdir, found, method.size_bin)

@@ -26,7 +26,7 @@ class PathOracle(TrialOracle):
         hyperparameters = keras_tuner.HyperParameters()
         self._names = [
             f"{kind}_{source}_to_{to}"
-            for kind, cell in zip(("normal", "reduce"), space.cells, strict=True)
+            for kind, cell in zip(("normal", "reduce"), space.cells, strict=False)
             for to, source, _ in cell
         ]
         for name, (_, _, operations) in zip(self._names, space.slots, strict=True):

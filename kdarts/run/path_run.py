@@ -104,7 +104,7 @@ def _evolve(training, workdir, batches, measured_on, seed, stem):
     oracle = PathOracle(space, method.population, method.generations, seed, allowed)
 
     def measure(path):
-        return training.accuracy(path, calibration(), measured_on)
+        return training.measure(path, calibration(), measured_on)[0]
 
     tuner = PathTuner(oracle, measure, workdir / "evolution")
     before, most = len(oracle.measured()), method.population * method.generations

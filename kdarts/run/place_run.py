@@ -53,23 +53,18 @@ def run_places(
     calibration = functools.cache(lambda: [x for x, _ in batches.take(method.calibration_batches)])
     edges = len(net.space.cells[0])
     count = min(method.max_skips, edges)
-    progress = keras.utils.Progbar(
-        sum(edges - k for k in range(count)), stateful_metrics=["accuracy"], unit_name="place"
-    )
+    progress = keras.utils.Progbar(sum(edges - k for k in range(count)), stateful_metrics=["loss"], unit_name="place")
+    rows = {}
 
     def measure(path):
-        accuracy = training.accuracy(path, calibration(), measured_on)
-        progress.add(1, [("accuracy", accuracy)])
-        return accuracy
-
-    looked_at = compare_places(net.space, count, measure)
-    rows = []
-    for path, accuracy in looked_at:
+        accuracy, loss = training.measure(path, calibration(), measured_on)
         cost = network_cost(net.space.genotype(path), net.image_shape, net.num_classes, net.channels, net.depth, stem)
-        row = {"path": " ".join(map(str, path)), "accuracy": accuracy, "params": cost.params, "macs": cost.macs}
-        rows.append(row)
-    write_table(workdir / "places.csv", rows)
-    path, accuracy = best_place(looked_at)
+        rows[path] = {"loss": loss, "accuracy": accuracy, "params": cost.params, "macs": cost.macs}
+        progress.add(1, [("loss", loss)])
+        return loss
+
+    path = best_place(compare_places(net.space, count, measure))
+    write_table(workdir / "places.csv", [{"path": " ".join(map(str, path)), **row} for path, row in rows.items()])
     about["path_seconds"] += time.monotonic() - began
-    write_found(training, workdir, stem, path, accuracy, about)
-    return accuracy
+    write_found(training, workdir, stem, path, rows[path]["accuracy"], about)
+    return rows[path]["accuracy"]

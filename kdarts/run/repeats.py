@@ -36,7 +36,7 @@ def measured(
     if diverged(folder):
         return figures(folder, seed)
     try:
-        if search is not None and not _is_whole(found):
+        if search is not None and not search_is_whole(found):
             search(seed, found)
         if read_summary(trained) is None:
             train(found / "genotype.json", seed, trained)
@@ -46,9 +46,10 @@ def measured(
     return figures(folder, seed)
 
 
-def _is_whole(search: pathlib.Path) -> bool:
-    """Whether a search is finished and what it found can be read; what is damaged is named."""
-    if read_summary(search) is None:
+def search_is_whole(search: pathlib.Path) -> bool:
+    """Whether a search is finished, with its paths, and what it found can be read; what is damaged is named."""
+    summary = read_summary(search)
+    if summary is None or ("paths" in summary and "path_accuracy" not in summary):
         return False
     try:
         load_found(search / "genotype.json")

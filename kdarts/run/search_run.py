@@ -66,7 +66,7 @@ def run_search(
         alternatives: gives, by flag, what makes a like search with less memory; they are tried if that is refused.
 
     Returns:
-        The summary, as in `summary.json`.
+        The summary, as in `summary.json`; where `paths` in it says that more is to follow, that adds `path_accuracy`.
     """
     began = time.monotonic() if began is None else began
     method = search.method
@@ -154,6 +154,7 @@ def run_search(
         "wall_seconds": checkpoint.records["seconds"],
         "peak_memory_mb": peak_memory_mb(),
         "stopped_by": checkpoint.records.get("stopped_by", "epochs"),
+        **({"paths": method.paths} if method.paths else {}),
         **{key: checkpoint.records[key] for key in ("returned_to",) if key in checkpoint.records},
     }
     write_json(workdir / "summary.json", summary)

@@ -61,7 +61,7 @@ def chosen_target(method: Method) -> tuple[str, float] | None:
     ((kind, value),) = given.items()
     if not value > 0 or not np.isfinite(value):
         raise KdartsError(f"{names[0]} {value}: needs a number above 0")
-    resting = {"samples": 0, "stages": (), "paths": 0}
+    resting = {"samples": 0, "stages": (), **({} if method.path_choice == "skips" else {"paths": 0})}
     for axis, rest in resting.items():
         if getattr(method, axis) != rest:
             raise KdartsError(f"{names[0]}: what is found with {axis} is not what α says, nor of one size")

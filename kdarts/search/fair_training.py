@@ -1,6 +1,7 @@
 """Training of shared paths: a Keras model whose `fit` trains a fair group of paths in each step."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from kdarts.nets.path_net import PathNetwork
@@ -34,7 +35,7 @@ class FairTraining(keras.Model):
         self.network, self.sync_batch_norm = network, sync_batch_norm
         self.method = (get_method(method) if isinstance(method, str) else method).override(**overrides)
         self._calibrate = tf.function(lambda x: self.network(x, training=True), autograph=False)
-        self._count_right = tf.function(self._right, autograph=False)
+        self._sums = tf.function(self._sums_of, autograph=False)
         self.built = True
 
     def compile(self, optimizer=None, loss=None, metrics=("accuracy",), **kwargs):
@@ -81,8 +82,8 @@ class FairTraining(keras.Model):
         self._loss_tracker.update_state(loss / kept, sample_weight=tf.shape(x)[0])
         return self.compute_metrics(x, tf.tile(y, [kept]), tf.reshape(logits, [-1, logits.shape[-1]]))
 
-    def accuracy(self, path, calibration, valid) -> float:
-        """The part of images that a path names rightly, with running statistics of its own.
+    def measure(self, path, calibration, valid) -> tuple[float, float]:
+        """The part of images that a path names rightly and its mean loss, with running statistics of its own.
 
         What came before has no influence, and only the running statistics and `network.chosen` change.
 
@@ -90,12 +91,16 @@ class FairTraining(keras.Model):
             path: `[edges]`, the index of its operation on each edge.
             calibration: batches of training images, for the running statistics.
             valid: batches `(x, y)` to measure on.
+
+        Returns:
+            Accuracy, 0 to 1, and loss.
         """
         self.network.chosen.assign(path)
         self.network.recalibrate(self._calibrate, calibration)
-        right = [(self._count_right(x, y), len(y)) for x, y in valid]
-        return sum(int(count) for count, _ in right) / sum(size for _, size in right)
+        sums = np.sum([[*map(float, self._sums(x, y)), len(y)] for x, y in valid], 0)
+        return float(sums[0] / sums[2]), float(sums[1] / sums[2])
 
-    def _right(self, x, y):
+    def _sums_of(self, x, y):
         logits = self.network(x, training=False)
-        return tf.math.count_nonzero(tf.equal(tf.argmax(logits, -1, tf.int32), tf.cast(y, tf.int32)))
+        right = tf.equal(tf.argmax(logits, -1, tf.int32), tf.cast(y, tf.int32))
+        return tf.math.count_nonzero(right), self._loss_of(y, logits) * tf.cast(tf.shape(y)[0], logits.dtype)

@@ -41,6 +41,7 @@ _FIGURES = {
     "accuracy_sd": ("its standard deviation", _PERCENT),
     "peak_memory_mb": ("most memory", "{:,.0f} MB".format),
     "stopped_by": ("ended by", lambda rule: STOPS.get(rule, str(rule))),
+    "paths": ("operations on an edge of the paths", str),
     "path_steps": ("steps of the shared paths", "{:,}".format),
     "path_seconds": ("time of the shared paths", clock),
     "path_accuracy": ("best accuracy along a path", _PERCENT),

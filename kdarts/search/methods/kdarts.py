@@ -7,8 +7,8 @@
 - A normal cell has one skip connection, and every other edge its best other operation (`residual`, see `skip_places`).
   P-DARTS limits skip connections likewise, by their strength, to two.
 - Where it stands is not read from α: paths with a skip connection or the best other operation on each edge are trained
-  with shared weights and path-wise strict fairness (DARTS-PD, section 3.2), and the places compared by the accuracy
-  along them (`skip_paths`). No other operation is tried so: a short training prefers what trains fast.
+  with shared weights and path-wise strict fairness (DARTS-PD, section 3.2), and the places compared by the loss along
+  them (`skip_paths`). No other operation is tried so: a short training prefers what trains fast.
 - Otherwise as DARTS. A search of minutes needs longer steps of α, --arch_learning_rate=3e-3, as with any method here.
 """
 
