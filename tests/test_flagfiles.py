@@ -40,7 +40,7 @@ def test_there_are_flagfiles():
     assert {"sharpdarts_cifar10", "sharpsepconv_cifar10", "train_sharp_cifar10", "train_sharp_imagenet"} <= names
     assert {"train_ddarts_cifar10", "train_do2_imagenet", "train_cifar100"} <= names
     assert {"course_cifar10", "train_course_cifar10", "train_course_cifar100"} <= names
-    assert "multichannelnet_cifar10" in names
+    assert {"multichannelnet_cifar10", "kdarts_nasbench201"} <= names
     assert names > QUICK
     assert {f"dartopti_{a}_cifar{b}" for a in ("resnet18", "resnet50", "xception") for b in (10, 100)} <= names
 
@@ -77,6 +77,7 @@ def test_flagfile_opens_with_its_command_and_takes_two_steps(path, data_dir, tmp
     arguments += ["--samples=2"] if any(line.startswith("--samples=") for line in lines) else []
     if any(line.startswith("--paths=") for line in lines):
         arguments += [*SMALL_PATHS, "--calibration_batches=1"]
+    arguments += ["--target_params=10k"] if any(line.startswith("--target_params=") for line in lines) else []
     arguments += ["--epochs=1", f"--workdir={tmp_path / 'run'}"]
     assert main(arguments) == 0
     assert "2 steps an epoch" in capsys.readouterr().out

@@ -11,6 +11,8 @@ from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.genotypes.path_space import PathSpace
 from kdarts.nets.spaces import get_space, listed_space
+from kdarts.run.files import write_json
+from kdarts.run.repeats import search_is_whole
 from kdarts.search.skip_paths import best_place, compare_places, skip_paths
 
 CONV, SKIP, POOL = "nor_conv_3x3", "skip_connect", "avg_pool_3x3"
@@ -74,8 +76,11 @@ def test_a_search_with_places_ends_with_one_skip_connection_where_the_loss_was_l
     assert (summary["params"], summary["macs"]) == (int(best["params"]), int(best["macs"]))
     assert summary["target_gap"] == pytest.approx(summary["params"] / 5000 - 1)
     (run / "places.csv").unlink()
+    assert search_is_whole(run)
+    write_json(run / "summary.json", {name: value for name, value in summary.items() if name != "path_accuracy"})
+    assert not search_is_whole(run)  # As when it was killed before its places were compared.
     assert main(arguments) == 0  # Again: the same comes of it.
-    assert list(csv.DictReader((run / "places.csv").open())) == rows
+    assert list(csv.DictReader((run / "places.csv").open())) == rows and search_is_whole(run)
     assert Genotype.load(run / "genotype.json") == found
 
 
