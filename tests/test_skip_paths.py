@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from test_resume import finish, kill_at, same_state
 
 from kdarts.cli.main import main
 from kdarts.genotypes.errors import KdartsError
@@ -82,6 +83,22 @@ def test_a_search_with_places_ends_with_one_skip_connection_where_the_loss_was_l
     assert main(arguments) == 0  # Again: the same comes of it.
     assert list(csv.DictReader((run / "places.csv").open())) == rows and search_is_whole(run)
     assert Genotype.load(run / "genotype.json") == found
+
+
+@pytest.mark.slow
+def test_a_search_killed_while_its_paths_are_trained_comes_to_the_same_places(tmp_path):
+    arguments = ["search", "--method=kdarts", "--cells=3", "--channels=4", "--nodes=2", "--epochs=2", "--path_epochs=3"]
+    arguments += ["--max_skips=2"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    finish(arguments, whole)
+    for mark in ("backup/epoch-000002.npz", "path_backup/epoch-000001.npz", "path_backup/epoch-000003.npz"):
+        kill_at(mark, arguments, killed)
+        assert not search_is_whole(killed) and not (killed / "places.csv").exists()
+    finish(arguments, killed)
+    for name in ("genotype.json", "paths.json", "path_history.csv", "places.csv", "cells.svg"):
+        assert (whole / name).read_bytes() == (killed / name).read_bytes(), name
+    same_state(whole / "path_backup" / "epoch-000003.npz", killed / "path_backup" / "epoch-000003.npz")
+    assert Genotype.load(killed / "genotype.json").skip_connects() >= 2
 
 
 @pytest.mark.parametrize(
