@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import json
 
 import pytest
 
@@ -11,7 +12,8 @@ from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.nets.spaces import get_space
 from kdarts.run.accuracy_table import AccuracyTable
-from kdarts.run.scores import markdown, together
+from kdarts.run.files import write_json
+from kdarts.run.scores import course, markdown, score, together
 from kdarts.views.benchmark import draw_benchmark
 
 SKIPS = "|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|skip_connect~2|"
@@ -112,6 +114,20 @@ def test_scores_of_seeds_are_means_and_deviations(truth):
     assert "| `darts` | 82.00 ± 2.83 | 8.00 | 1.5 | 70 | 9 | 2 |" in text
     assert "| `one` | 81.00 | 9.00 |" in text
     assert "| random choice | 45.00 | 45.00 |" in text and "| optimum | 90.00 | 0.00 |" in text
+
+
+@pytest.mark.parametrize("paths", [{}, {"path_seconds": 5.0}])
+def test_the_course_of_a_search_ends_with_what_its_paths_led_to(truth, tmp_path, paths):
+    table = AccuracyTable.load(truth)
+    folder, figures = tmp_path / "run", {"skip_connects": 0, "wall_seconds": 10.0, "peak_memory_mb": 1}
+    write_json(folder / "summary.json", figures | paths)
+    epochs = [Genotype.from_text(SKIPS), Genotype.from_text(SKIPS if paths else CONVS)]
+    lines = [{"epoch": number, "genotype": json.loads(genotype.to_json())} for number, genotype in enumerate(epochs)]
+    (folder / "genotypes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    Genotype.from_text(CONVS).save(folder / "genotype.json")
+    points = [(row["epoch"], row["seconds"], row["first"]) for row in course(folder, table)]
+    assert points == ([(1, 5, 0), (2, 10, 0), (3, 15, 90)] if paths else [(1, 5, 0), (2, 10, 90)])
+    assert score(folder, table)["wall_seconds"] == points[-1][1] and score(folder, table)["regret"] == 0
 
 
 def test_the_picture_needs_a_course(tmp_path):

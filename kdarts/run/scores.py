@@ -28,38 +28,37 @@ def score(folder: pathlib.Path, table: AccuracyTable) -> dict:
     Raises:
         KdartsError: if a file is missing or damaged, or the table has not what was found.
     """
-    summary, found = _summary(folder), Genotype.load(folder / "genotype.json")
+    summary, found = read_json(folder / "summary.json"), Genotype.load(folder / "genotype.json")
+    summary["wall_seconds"] = _seconds(summary)
     accuracies = table.of(found)
     row = dict(zip(table.names, accuracies, strict=True)) | {"regret": round(table.best[0] - accuracies[0], 4)}
     return row | {name: summary[name] for name in FIGURES} | {"architecture": found.to_text()}
 
 
-def _summary(folder) -> dict:
-    """With the time of what follows a search counted in."""
-    summary = read_json(folder / "summary.json")
-    return summary | {"wall_seconds": summary["wall_seconds"] + summary.get("path_seconds", 0)}
+def _seconds(summary: dict) -> float:
+    """The time of a search and of the paths that followed it."""
+    return summary["wall_seconds"] + summary.get("path_seconds", 0)
 
 
 def course(folder: pathlib.Path, table: AccuracyTable) -> list[dict]:
-    """The true accuracy of what α stood for after each epoch of a finished search.
-
-    The last one is that of what was found in the end, which stages behind the search may have changed.
+    """The true accuracy of what α stood for after each epoch of a finished search, and of what followed it.
 
     Args:
         folder, table: as of `score`.
 
     Returns:
-        For each epoch `epoch`, from 1, `seconds` (its share of the whole time, as all epochs are alike) and the
-        accuracies under the names of the table.
+        For each epoch `epoch`, from 1, `seconds` (its share of the search's time, as all epochs are alike) and the
+        accuracies under the names of the table. Where shared paths followed, a last one with what they led to.
     """
-    seconds = _summary(folder)["wall_seconds"]
-    lines = (folder / "genotypes.jsonl").read_text("utf-8").splitlines()
+    summary, lines = read_json(folder / "summary.json"), (folder / "genotypes.jsonl").read_text("utf-8").splitlines()
     found = [Genotype.from_json(json.dumps(json.loads(line)["genotype"])) for line in lines]
-    found[-1] = Genotype.load(folder / "genotype.json")
+    times = [summary["wall_seconds"] * number / len(found) for number in range(1, len(found) + 1)]
+    if "path_seconds" in summary:
+        found.append(Genotype.load(folder / "genotype.json"))
+        times.append(_seconds(summary))
     return [
-        {"epoch": number, "seconds": round(seconds * number / len(found), 1)}
-        | dict(zip(table.names, table.of(genotype), strict=True))
-        for number, genotype in enumerate(found, 1)
+        {"epoch": number, "seconds": round(seconds, 1)} | dict(zip(table.names, table.of(genotype), strict=True))
+        for number, (seconds, genotype) in enumerate(zip(times, found, strict=True), 1)
     ]
 
 
