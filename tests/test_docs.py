@@ -33,7 +33,7 @@ def blocks(page: pathlib.Path, language: str) -> list[str]:
 
 def commands(page: pathlib.Path) -> list[list[str]]:
     """The words of each command of a page: `kdarts`, or `python` and a program of the project."""
-    lines = [line for block in blocks(page, "sh") for line in block.replace("\\\n", " ").splitlines()]
+    lines = [line for block in blocks(page, "sh") for line in block.replace("\\\n", "").splitlines()]
     return [shlex.split(line, comments=True) for line in lines if line.startswith(("kdarts ", "python "))]
 
 
