@@ -52,7 +52,9 @@ def derive(values: flags.FlagValues, method: Method, search, workdir, data: tupl
     """
     from kdarts.run.files import read_json, write_json
     from kdarts.run.path_run import run_paths
+    from kdarts.run.path_training import path_measure, train_paths
     from kdarts.run.place_run import run_places
+    from kdarts.run.strategy import is_chief
     from kdarts.views.drawing import draw_genotype
 
     train, valid, mean, std = data
@@ -63,20 +65,19 @@ def derive(values: flags.FlagValues, method: Method, search, workdir, data: tupl
     replicas.check(values, "--path_batch_size", method.path_batch_size)
     training = _training(values, method, search, workdir, train)
     augmentation = options.augmentation(values, train.image_shape)
-    found = (run_places if method.path_choice == "skips" else run_paths)(
-        training,
-        workdir,
-        train,
-        valid,
-        mean=mean,
-        std=std,
-        augmentation=augmentation,
-        cutout=dataclasses.replace(augmentation, cutout=method.path_cutout),
-        seed=values.seed,
-        stem=values.stem,
-        checkpoint_every=values.checkpoint_every,
+    usual = {"mean": mean, "std": std, "seed": values.seed}
+    cutout = dataclasses.replace(augmentation, cutout=method.path_cutout)
+    about = train_paths(
+        training, workdir, train, augmentation=cutout, checkpoint_every=values.checkpoint_every, **usual
     )
-    if not found:
+    if not is_chief(training.distribute_strategy):
+        return
+    measure = path_measure(training, train, valid, augmentation=augmentation, **usual)
+    if method.path_choice == "skips":
+        found = run_places(training, workdir, measure, about, stem=values.stem)
+    else:
+        found = run_paths(training, workdir, measure, about, seed=values.seed, stem=values.stem)
+    if found == []:
         return
     genotype, best = Genotype.load(workdir / "genotype.json"), workdir / "genotype.json"
     draw_genotype(genotype, workdir / "cells.svg")

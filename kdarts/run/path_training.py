@@ -1,5 +1,6 @@
 """The training of shared paths, which DARTS-PD's search is followed by, from its start or from where it was left."""
 
+import functools
 import time
 
 import keras
@@ -105,6 +106,23 @@ def training_length(method: Method, space: PathSpace, steps: int) -> tuple[int, 
     while space.kept > 1 and length * space.kept <= min(steps, space.kept ** (space.edges - 1)):
         length *= space.kept
     return length, method.path_cycles * space.kept ** (space.edges - 1) // length
+
+
+def path_measure(training: FairTraining, train, valid, *, mean, std, augmentation, seed: int):
+    """A function of a path that gives its accuracy and loss on images of α, as of `FairTraining.measure`.
+
+    Args:
+        training: of the paths; its method says how many batches running statistics are taken from.
+        train: images for these.
+        valid: images to measure on.
+        mean, std: of each channel, for the scale 0 to 1.
+        augmentation, seed: of the images for the statistics, and of their order.
+    """
+    method = training.method
+    batches = pipeline.train_dataset(train, method.path_batch_size, seed, augmentation, mean, std, 0)
+    measured_on = pipeline.eval_dataset(valid, method.path_batch_size, mean, std)
+    calibration = functools.cache(lambda: [x for x, _ in batches.take(method.calibration_batches)])
+    return lambda path: training.measure(path, calibration(), measured_on)
 
 
 def write_found(training: FairTraining, workdir: Workdir, stem: str, path, accuracy: float, about: dict) -> None:
