@@ -14,7 +14,7 @@ from kdarts.genotypes.path_space import PathSpace
 from kdarts.nets.spaces import get_space, listed_space
 from kdarts.run.files import write_json
 from kdarts.run.repeats import search_is_whole
-from kdarts.search.skip_paths import best_place, compare_places, skip_paths
+from kdarts.search.skip_paths import best_places, skip_paths
 
 CONV, SKIP, POOL = "nor_conv_3x3", "skip_connect", "avg_pool_3x3"
 
@@ -55,10 +55,16 @@ def test_places_are_taken_one_after_another_where_the_loss_is_least(count, looke
     worth = np.array([0.1, 0.3, 0.2, 0.6, 0.5, 0.4])
     worth[4] = -1  # beside the fourth; alone it would be second
     space = skip_paths([np.ones((6, 5))], get_space("nasbench201"))
-    found = compare_places(space, count, lambda path: -float(np.dot(worth, path)))
-    assert len(found) == looked_at and len({path for path, _ in found}) == looked_at
+    found = []
+
+    def measure(path):
+        found.append(path)
+        return -float(np.dot(worth, path))
+
+    best = best_places(space, count, measure)
+    assert len(found) == looked_at and len(set(found)) == looked_at
     order = np.argsort(-worth)[: min(count, 6)]
-    assert sorted(np.flatnonzero(best_place(found))) == sorted(order)
+    assert sorted(np.flatnonzero(best)) == sorted(order)
 
 
 def test_a_search_with_places_ends_with_one_skip_connection_where_the_loss_was_least(tmp_path, capsys):

@@ -50,7 +50,6 @@ def derive(values: flags.FlagValues, method: Method, search, workdir, data: tupl
         workdir: its folder.
         data: images for the weights and for the validation, mean and standard deviation.
     """
-    from kdarts.run.files import read_json, write_json
     from kdarts.run.path_run import run_paths
     from kdarts.run.path_training import path_measure, train_paths
     from kdarts.run.place_run import run_places
@@ -74,9 +73,9 @@ def derive(values: flags.FlagValues, method: Method, search, workdir, data: tupl
         return
     measure = path_measure(training, train, valid, augmentation=augmentation, **usual)
     if method.path_choice == "skips":
-        found = run_places(training, workdir, measure, about, stem=values.stem)
+        found = run_places(training, workdir, measure, about, search.cost_target)
     else:
-        found = run_paths(training, workdir, measure, about, seed=values.seed, stem=values.stem)
+        found = run_paths(training, workdir, measure, about, seed=values.seed)
     if found == []:
         return
     genotype, best = Genotype.load(workdir / "genotype.json"), workdir / "genotype.json"
@@ -84,9 +83,6 @@ def derive(values: flags.FlagValues, method: Method, search, workdir, data: tupl
     note_gaps(genotype)
     following = f"Next: kdarts train --genotype={best} --dataset={values.dataset}"
     if method.path_choice == "skips":
-        if search.cost_target:
-            summary = read_json(workdir / "summary.json") | search.cost_target.summary(genotype)
-            write_json(workdir / "summary.json", summary)
         print(f"Found where its skip connections stand, accuracy along its path {found:.3f}: {best}")
     else:
         draw(workdir, found, method.size_bin)

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.path_space import PathSpace
+from kdarts.nets.cost import Cost, network_cost
 from kdarts.nets.drop_path import DropPath
 from kdarts.nets.frame import build_chain, make_closing, make_stems, run_stems
 from kdarts.nets.head import make_head
@@ -57,7 +58,7 @@ class PathNetwork(keras.Model):
             raise KdartsError(f"num_classes {num_classes}: needs at least 2")
         if not 0 <= drop_path < 1:
             raise KdartsError(f"drop_path {drop_path}: needs 0 <= drop_path < 1")
-        chosen, self.depth = choose_stem(stem, self.image_shape, space.stages), cells
+        chosen, self.depth, self._stem_name = choose_stem(stem, self.image_shape, space.stages), cells, stem
         reductions = () if space.stages else check_reductions(space.reductions, cells)
         self.plan = plan_cells(cells, channels, reductions, chosen.halved, stages=space.stages)
         dtype = self.dtype_policy
@@ -120,6 +121,11 @@ class PathNetwork(keras.Model):
             s1 = [tf.nn.relu(self.closing(s, training=training)) for s in (tf.unstack(s1) if several else [s1])]
             s1 = tf.stack(s1) if several else s1[0]
         return self.classifier(tf.reduce_mean(tf.cast(s1, self.variable_dtype), [-3, -2]))
+
+    def cost_of(self, path, channels: int | None = None, cells: int | None = None) -> Cost:
+        """Cost of a path's stand-alone network, at the sizes of this one where none are given."""
+        sizes = self.image_shape, self.num_classes, channels or self.channels, cells or self.depth, self._stem_name
+        return network_cost(self.space.genotype(path), *sizes)
 
     @property
     def statistics(self) -> list[keras.Variable]:

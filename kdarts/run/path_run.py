@@ -4,7 +4,6 @@ import functools
 import time
 
 from kdarts.genotypes.errors import KdartsError
-from kdarts.nets.cost import network_cost
 from kdarts.run.family import family_of, ranked, write_family
 from kdarts.run.files import write_table
 from kdarts.run.path_training import write_found
@@ -12,7 +11,7 @@ from kdarts.run.workdir import Workdir
 from kdarts.search.fair_training import FairTraining
 
 
-def run_paths(training: FairTraining, workdir: Workdir, measure, about: dict, *, seed: int, stem: str) -> list[dict]:
+def run_paths(training: FairTraining, workdir: Workdir, measure, about: dict, *, seed: int) -> list[dict]:
     """Evolves trained paths, going on from where that was left.
 
     Args:
@@ -22,18 +21,17 @@ def run_paths(training: FairTraining, workdir: Workdir, measure, about: dict, *,
         measure: as of `path_measure`.
         about: of the training, as of `train_paths`.
         seed: of the evolution.
-        stem: of the stand-alone networks.
 
     Returns:
         The family, as of `family_of`; [] in a process that only measures for keras-tuner's chief.
     """
     method, space, evolving = training.method, training.network.space, time.monotonic()
-    found = _evolve(training, workdir, measure, seed, stem)
+    found = _evolve(training, workdir, measure, seed)
     if found is None:
         return []
     rows = []
     for number, (path, accuracy) in enumerate(found):
-        cost = _cost(training, stem, path)
+        cost = _cost(training, path)
         row = {"candidate": number, "accuracy": accuracy, "params": cost.params, "macs": cost.macs}
         rows.append(row | {"path": " ".join(map(str, path))})
     write_table(workdir / "candidates.csv", rows)
@@ -45,17 +43,16 @@ def run_paths(training: FairTraining, workdir: Workdir, measure, about: dict, *,
         "family": len(family),
     }
     best = ranked(rows)[0]
-    write_found(training, workdir, stem, paths[best["candidate"]], best["accuracy"], about)
+    write_found(training, workdir, paths[best["candidate"]], best["accuracy"], about)
     return family
 
 
-def _cost(training, stem, path):
-    method, net = training.method, training.network
-    sizes = net.image_shape, net.num_classes, method.family_channels, method.family_cells, stem
-    return network_cost(net.space.genotype(path), *sizes)
+def _cost(training, path):
+    method = training.method
+    return training.network.cost_of(path, method.family_channels, method.family_cells)
 
 
-def _evolve(training, workdir, measure, seed, stem):
+def _evolve(training, workdir, measure, seed):
     """Every path looked at and its accuracy, in order; None for one of keras-tuner's workers, which does not know."""
     from kdarts.run.path_oracle import PathOracle, PathTuner
     from kdarts.run.trial_files import reports
@@ -64,10 +61,9 @@ def _evolve(training, workdir, measure, seed, stem):
 
     @functools.cache
     def allowed(path):
-        return method.size_limit is None or _cost(training, stem, path).params <= method.size_limit * 1e6
+        return method.size_limit is None or _cost(training, path).params <= method.size_limit * 1e6
 
     oracle = PathOracle(space, method.population, method.generations, seed, allowed)
-
     tuner = PathTuner(oracle, lambda path: measure(path)[0], workdir / "evolution")
     before, most = len(oracle.measured()), method.population * method.generations
     if 0 < before < most:

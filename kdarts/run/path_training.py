@@ -7,7 +7,6 @@ import keras
 import tensorflow as tf
 
 from kdarts.genotypes.path_space import PathSpace
-from kdarts.nets.cost import network_cost
 from kdarts.nets.drop_path import DropPathSchedule
 from kdarts.run import pipeline
 from kdarts.run.checkpoint import Checkpoint
@@ -125,21 +124,18 @@ def path_measure(training: FairTraining, train, valid, *, mean, std, augmentatio
     return lambda path: training.measure(path, calibration(), measured_on)
 
 
-def write_found(training: FairTraining, workdir: Workdir, stem: str, path, accuracy: float, about: dict) -> None:
+def write_found(training: FairTraining, workdir: Workdir, path, accuracy: float, about: dict) -> None:
     """Makes a path's network what the search found: `genotype.json` and `summary.json` are its.
 
     Args:
         training: of the paths.
         workdir: of the search.
-        stem: of the stand-alone network.
         path: which one.
         accuracy: along it.
         about: what else the summary is to tell.
     """
-    net = training.network
-    found = net.space.genotype(path)
+    found, cost = training.network.space.genotype(path), training.network.cost_of(path)
     found.save(workdir / "genotype.json")
-    cost = network_cost(found, net.image_shape, net.num_classes, net.channels, net.depth, stem)
     summary = read_json(workdir / "summary.json") | {
         "params": cost.params,
         "macs": cost.macs,

@@ -11,12 +11,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from kdarts.genotypes.edges import edge_row
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import SKIPS
 from kdarts.genotypes.path_space import PathSpace
 from kdarts.nets.spaces import SearchSpace
-from kdarts.search.discretize import discretize
 from kdarts.search.evolution import Path
 from kdarts.search.prune import soft_prune
 
@@ -35,17 +33,12 @@ def skip_paths(probabilities, space: SearchSpace, reductions=None, multiplier: i
         KdartsError: if the space has no skip connection or nothing else, and as of `soft_prune`.
     """
     check_skips(space)
-    pruned = soft_prune(probabilities, space, 2, reductions=reductions, multiplier=multiplier)
     [skip] = [name for name in space.operations if name in SKIPS]
-    weights = np.array(probabilities[0], np.float64)
-    weights[:, space.operations.index(skip)] = -1
-    first = discretize([weights, *probabilities[1:]], space, "darts", reductions=reductions, multiplier=multiplier)
-    others = [k for k, name in enumerate(space.operations) if name not in ("none", skip)]
-    normal = []
-    for _, to, source in first.cells[0]:
-        best = others[int(weights[edge_row(to, source, space.inputs), others].argmax())]
-        normal.append((to, source, (space.operations[best], skip)))
-    return dataclasses.replace(pruned, cells=(tuple(normal), *pruned.cells[1:]))
+    normal = np.array(probabilities[0], np.float64)
+    normal[:, space.operations.index(skip)] = -1  # Less than any weight.
+    pruned = soft_prune([normal, *probabilities[1:]], space, 2, reductions=reductions, multiplier=multiplier)
+    slots = tuple((to, source, (names[0], skip)) for to, source, names in pruned.cells[0])
+    return dataclasses.replace(pruned, cells=(slots, *pruned.cells[1:]))
 
 
 def check_skips(space: SearchSpace) -> None:
@@ -55,7 +48,7 @@ def check_skips(space: SearchSpace) -> None:
         raise KdartsError(f"space {space.name!r}: to place skip connections needs one, and another operation")
 
 
-def compare_places(space: PathSpace, count: int, measure: Callable[[Path], float]) -> list[tuple[Path, float]]:
+def best_places(space: PathSpace, count: int, measure: Callable[[Path], float]) -> Path:
     """Places skip connections in the normal cell, one after another, each where the loss is least.
 
     The loss, and not the accuracy, as it tells paths apart by fewer images: where a training is short most of them are
@@ -67,19 +60,11 @@ def compare_places(space: PathSpace, count: int, measure: Callable[[Path], float
         measure: gives the loss along a path.
 
     Returns:
-        Every path that was looked at and its loss, in order; `best_place` is what was found.
+        The path with all of them; of equal losses the earlier edge's counts.
     """
-    looked_at, path, edges = [], (0,) * space.edges, len(space.cells[0])
+    path, edges = (0,) * space.edges, len(space.cells[0])
     for _ in range(min(count, edges)):
         free = [edge for edge in range(edges) if path[edge] == 0]
-        found = [tuple(int(k == edge) or path[k] for k in range(space.edges)) for edge in free]
-        losses = [measure(candidate) for candidate in found]
-        looked_at += zip(found, losses, strict=True)
-        path = found[int(np.argmin(losses))]
-    return looked_at
-
-
-def best_place(looked_at: list[tuple[Path, float]]) -> Path:
-    """Of what `compare_places` looked at, the path with all skip connections and the least loss (the first)."""
-    most = max(sum(path) for path, _ in looked_at)
-    return min(((path, loss) for path, loss in looked_at if sum(path) == most), key=lambda pair: pair[1])[0]
+        candidates = [tuple(int(k == edge) or path[k] for k in range(space.edges)) for edge in free]
+        path = min(candidates, key=measure)
+    return path
