@@ -3,7 +3,7 @@
 import keras
 
 import kdarts
-from kdarts.nets.operations import Conv, Norm, Operation, Relu
+from kdarts.ops.operations import Conv, Norm, Operation, Relu
 
 keras.utils.set_random_seed(0)
 steps = (Relu(), Conv((3, 3), strided=(True, True)), Norm())

@@ -7,15 +7,15 @@ import pathlib
 import numpy as np
 import pytest
 
-from kdarts.cli.quiet import start_tensorflow
+from kdarts.cli.process import start_tensorflow
 
 start_tensorflow()
 
 import keras  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
-from kdarts.nets.reference import load_reference_state  # noqa: E402
-from kdarts.run.threads import configure_threads  # noqa: E402
+from kdarts.networks.reference import load_reference_state  # noqa: E402
+from kdarts.training.distribution import configure_threads  # noqa: E402
 
 configure_threads()
 
@@ -141,7 +141,7 @@ def numbered_by_reference(model, state: dict):
 
 
 def copy_edge(stack, edge: int, model, name: str) -> None:
-    """Copies one edge's share of the weights of a search-form `Stack` into the layers called `name` of a network."""
+    """Copies one edge's share of the weights of a `GroupedOperation` into the layers called `name` of a network."""
     steps = stack.operation.step_names(stack.stride)
     for variables, parts in zip(stack.step_weights, steps, strict=True):
         share = [v.numpy().reshape(*v.shape[:-1], stack.copies, -1)[..., edge, :] for v in variables]

@@ -10,7 +10,7 @@ import contextlib
 import os
 import sys
 
-from kdarts.cli.quiet import start_tensorflow
+from kdarts.cli.process import start_tensorflow
 
 start_tensorflow()
 
@@ -18,15 +18,15 @@ import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
-from kdarts.nets.drop_path import DropPath  # noqa: E402
-from kdarts.nets.replicas import own_seed  # noqa: E402
-from kdarts.nets.spaces import listed_space  # noqa: E402
-from kdarts.nets.supernet import Supernet  # noqa: E402
-from kdarts.run.loop import run_epochs  # noqa: E402
-from kdarts.run.strategy import draw_apart, make_strategy  # noqa: E402
-from kdarts.run.timing import StepTime  # noqa: E402
-from kdarts.search.graphs import without_graph_rewriting  # noqa: E402
+from kdarts.networks.trunk import DropPath  # noqa: E402
+from kdarts.ops.replicas import own_seed  # noqa: E402
+from kdarts.search.loop import run_epochs  # noqa: E402
+from kdarts.search.objective import without_graph_rewriting  # noqa: E402
+from kdarts.search.replicas import draw_apart, make_strategy  # noqa: E402
 from kdarts.search.search import Search  # noqa: E402
+from kdarts.supernet.spaces import listed_space  # noqa: E402
+from kdarts.supernet.supernet import Supernet  # noqa: E402
+from kdarts.training.progress import StepTime  # noqa: E402
 
 STEPS, SIZE, SHAPE, CLASSES = 5, 8, (8, 8, 1), 3
 

@@ -6,16 +6,15 @@ import tensorflow as tf
 from conftest import state_dict
 
 from kdarts.genotypes.errors import KdartsError
-from kdarts.nets.mixing import sigmoid
-from kdarts.nets.reference import load_reference_state
-from kdarts.nets.spaces import SearchSpace
-from kdarts.nets.supernet import Supernet
-from kdarts.search.ablation import AblationLoss
+from kdarts.networks.reference import load_reference_state
+from kdarts.search.ablation import REMOVALS, AblationLoss, Removed
 from kdarts.search.gradients import Validation
+from kdarts.search.losses import zero_one_loss
 from kdarts.search.method import get_method
-from kdarts.search.removal import REMOVALS, Removed
 from kdarts.search.search import Search
-from kdarts.search.zero_one import zero_one_loss
+from kdarts.supernet.relaxation import sigmoid
+from kdarts.supernet.spaces import SearchSpace
+from kdarts.supernet.supernet import Supernet
 
 FEW = SearchSpace("few", ("avg_pool_3x3", "skip_connect", "dil_conv_3x3"), nodes=2, multiplier=2)
 UNBOUND = {"ablation_clip": 1e9, "ablation_margin": -1e9}
@@ -216,7 +215,7 @@ def test_the_weights_never_see_the_images_of_alpha():
         search = _search(dtype="float32", arch_learning_rate=0.0, zero_one_weight=7.0)
         data = tf.data.Dataset.from_tensors((_batch(dtype="float32"), _batch(seed, dtype="float32")))
         search.fit(data, epochs=1, verbose=0)
-        results.append([v.numpy() for v in search.supernet.operation_weights])
+        results.append([v.numpy() for v in search.supernet.network_variables])
         results[-1] += [v.numpy() for v in search.supernet.non_trainable_variables]
     for one, other in zip(*results, strict=True):
         np.testing.assert_array_equal(one, other)

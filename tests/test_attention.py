@@ -6,10 +6,10 @@ import pytest
 import tensorflow as tf
 
 from kdarts.genotypes.errors import KdartsError
-from kdarts.nets.attention import attention_row, parse_attention
-from kdarts.nets.spaces import SearchSpace
-from kdarts.nets.supernet import Supernet
 from kdarts.search.search import Search
+from kdarts.supernet.parameters import attention_row, parse_attention
+from kdarts.supernet.spaces import SearchSpace
+from kdarts.supernet.supernet import Supernet
 
 FEW = SearchSpace("few", ("none", "skip_connect", "dil_conv_3x3"), 2, 2)
 GIVEN = (("dil_conv_3x3", -0.5), ("sep_conv_3x3", 9.0))

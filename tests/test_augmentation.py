@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from kdarts.data.augmentation import Augmentation, cutout, default_augmentation, flip, normalize, pad_and_crop
 from kdarts.genotypes.errors import KdartsError
-from kdarts.run.augmentation import Augmentation, cutout, default_augmentation, flip, normalize, pad_and_crop
 
 SHAPES = [(8, 8, 1), (32, 32, 3), (9, 14, 3)]
 

@@ -10,11 +10,11 @@ import tensorflow as tf
 from PIL import Image, ImageEnhance, ImageOps
 
 from kdarts.cli import options
-from kdarts.cli.train import COMMAND
+from kdarts.cli.train import TRAIN
+from kdarts.data import image_operations
+from kdarts.data.augmentation import Augmentation
+from kdarts.data.auto_augment import MAGNITUDES, POLICIES, auto_augment
 from kdarts.genotypes.errors import KdartsError
-from kdarts.run import image_operations
-from kdarts.run.augmentation import Augmentation
-from kdarts.run.auto_augment import MAGNITUDES, POLICIES, auto_augment
 
 SIZES = [(32, 32), (23, 40), (8, 8)]
 
@@ -202,7 +202,7 @@ def test_refusals():
 
 
 def test_the_flag_has_every_policy_and_reaches_the_augmentation():
-    values = COMMAND.parse(["train", "--auto_augment=cifar10", "--pad=2"])
+    values = TRAIN.parse(["train", "--auto_augment=cifar10", "--pad=2"])
     assert set(values["auto_augment"].parser.enum_values) == set(POLICIES)
     assert options.augmentation(values, (8, 8, 1)) == Augmentation(2, False, 0, auto_augment="cifar10")
     assert options.remembered(values)["auto_augment"] == "cifar10"

@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT, state_dict  # noqa: F401  (starts TensorFlow quietly, first)
 
 import kdarts
-from kdarts.nets.smoothed_loss import SmoothedCrossentropy
+from kdarts.networks.loss import SmoothedCrossentropy
 
 ELSEWHERE = """
 import sys
@@ -29,7 +29,7 @@ losses = network.fit(data["x"], data["y"], batch_size=8, epochs=2, shuffle=False
 after = network.predict(data["x"], verbose=0)
 network.save(f"{folder}/on.keras")
 for layer in network.layers:
-    if isinstance(layer, kdarts.nets.drop_path.DropPath):
+    if isinstance(layer, kdarts.networks.trunk.DropPath):
         layer.rate.assign(0.5)
 first, second = (keras.ops.convert_to_numpy(network(data["x"], training=True)[0]) for _ in range(2))
 np.savez(f"{folder}/{keras.backend.backend()}.npz", before=before, losses=losses, after=after, moved=first - second)
@@ -51,7 +51,7 @@ def trained(tmp_path_factory):
     genotype = kdarts.Genotype.load("DARTS_V1")
     network = kdarts.build_network(genotype, (8, 8, 3), 3, channels=4, cells=2, auxiliary=True, drop_path=0.3)
     for layer in network.layers:
-        if isinstance(layer, kdarts.nets.drop_path.DropPath):
+        if isinstance(layer, kdarts.networks.trunk.DropPath):
             layer.rate.assign(0.0)  # as in a schedule's first epoch: what follows is then the same everywhere
     optimizer = kdarts.SGD(0.05, nesterov=True, global_clipnorm=5.0)
     network.compile(optimizer, SmoothedCrossentropy(0.1), metrics=["accuracy"], run_eagerly=True)

@@ -10,11 +10,10 @@ from kdarts.cli.benchmark import contestants, parse_seeds
 from kdarts.cli.main import main
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
-from kdarts.nets.spaces import get_space
-from kdarts.run.accuracy_table import AccuracyTable
-from kdarts.run.files import write_json
-from kdarts.run.scores import course, markdown, score, together
-from kdarts.views.benchmark import draw_benchmark
+from kdarts.supernet.spaces import get_space
+from kdarts.training.files import write_json
+from kdarts.tuning.scores import AccuracyTable, course, markdown, score, together
+from kdarts.views.curves import draw_benchmark
 
 SKIPS = "|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|skip_connect~2|"
 CONVS = SKIPS.replace("skip_connect", "nor_conv_3x3")

@@ -6,12 +6,12 @@ import tensorflow as tf
 from conftest import state_dict
 
 from kdarts.genotypes.errors import KdartsError
-from kdarts.nets.fan_out import FanOut
-from kdarts.nets.operations import get_operation
-from kdarts.nets.reference import load_reference_state
-from kdarts.nets.spaces import SearchSpace
-from kdarts.nets.supernet import Supernet
+from kdarts.networks.reference import load_reference_state
+from kdarts.ops.mixed import MixedEdges
+from kdarts.ops.operations import get_operation
 from kdarts.search.search import Search
+from kdarts.supernet.spaces import SearchSpace
+from kdarts.supernet.supernet import Supernet
 
 FEW = SearchSpace("few", ("none", "max_pool_3x3", "skip_connect", "dil_conv_3x3"), 2, 2)
 LEFT = np.array([[1, 1, 0, 1], [0, 0, 1, 1], [1, 0, 0, 0], [0, 1, 1, 0], [0, 1, 1, 1]], bool)
@@ -54,7 +54,7 @@ def test_a_supernet_with_five_operations_an_edge_equals_the_reference(golden):
         )
         assert not gradient.numpy()[~there].any()
     assert (
-        net.cost().params == sum(a.size for a in state.values()) == sum(np.prod(w.shape) for w in net.operation_weights)
+        net.cost().params == sum(a.size for a in state.values()) == sum(np.prod(w.shape) for w in net.network_variables)
     )
 
 
@@ -67,7 +67,7 @@ def test_what_an_edge_has_not_is_as_if_it_weighed_nothing():
     pairs = [*zip((*part.stems, part.classifier), (*whole.stems, whole.classifier), strict=True)]
     for mine, full in zip(part.cells, whole.cells, strict=True):
         pairs += zip(mine.preprocess, full.preprocess, strict=True)
-        for ours, theirs in zip(mine.fan_outs, full.fan_outs, strict=True):
+        for ours, theirs in zip(mine.mixed_edges, full.mixed_edges, strict=True):
             for column, stack in ours.stacks.items():
                 for value, source in zip(stack.weights, theirs.stacks[column].weights, strict=True):
                     by_edge = source.numpy().reshape(*source.shape[:-1], theirs.copies, -1)
@@ -77,7 +77,7 @@ def test_what_an_edge_has_not_is_as_if_it_weighed_nothing():
     x = _random(3, 8, 8, 3)
     for training in (False, True):
         np.testing.assert_allclose(part(x, training=training), whole(x, training=training), rtol=0, atol=1e-5)
-    assert part.cost().params == sum(np.prod(w.shape) for w in part.operation_weights) < whole.cost().params
+    assert part.cost().params == sum(np.prod(w.shape) for w in part.network_variables) < whole.cost().params
     assert part.cost().macs < whole.cost().macs
 
 
@@ -163,16 +163,16 @@ def test_the_zero_one_loss_is_the_mean_over_what_is_left(eagerly):
 def _skips(stride=1):
     operations = (get_operation("none"), get_operation("skip_connect"), get_operation("avg_pool_3x3"))
     there = np.array([[1, 1, 0], [1, 0, 1], [0, 1, 1]], bool)
-    fan_out = FanOut(operations, 3, 4, stride, there)
-    fan_out.build((None, None, None, 4))
-    return fan_out
+    mixed = MixedEdges(operations, 3, 4, stride, there)
+    mixed.build((None, None, None, 4))
+    return mixed
 
 
 def test_what_skips_pass_on_is_dropped_element_by_element_on_each_edge():
-    fan_out, x = _skips(), tf.constant(_random(8, 12, 12, 4) + 5)
+    mixed, x = _skips(), tf.constant(_random(8, 12, 12, 4) + 5)
     weights = tf.constant([[1.0, 2.0, 0.0], [1.0, 0.0, 1.0], [0.0, 4.0, 0.0]])
     dropout = tf.constant(0.25), tf.constant([3, 4])
-    plain, dropped = fan_out(x, weights), fan_out(x, weights, dropout=dropout)
+    plain, dropped = mixed(x, weights), mixed(x, weights, dropout=dropout)
     np.testing.assert_array_equal(plain[1], dropped[1])
     shares = []
     for edge, weight in ((0, 2.0), (2, 4.0)):
@@ -182,14 +182,14 @@ def test_what_skips_pass_on_is_dropped_element_by_element_on_each_edge():
         np.testing.assert_allclose(plain[edge], weight * x, rtol=1e-5)
         shares.append(kept)
     assert 0.5 < np.mean(shares[0] == shares[1]) < 0.75  # independent: 0.625
-    other = fan_out(x, weights, dropout=(dropout[0], tf.constant([3, 5])))
+    other = mixed(x, weights, dropout=(dropout[0], tf.constant([3, 5])))
     assert not np.array_equal(other[0], dropped[0])
 
 
 def test_skips_of_stride_2_are_not_dropped():
-    fan_out, x = _skips(2), tf.constant(_random(2, 6, 6, 4))
+    mixed, x = _skips(2), tf.constant(_random(2, 6, 6, 4))
     weights, dropout = tf.ones((3, 3)), (tf.constant(0.9), tf.constant([0, 0]))
-    for plain, dropped in zip(fan_out(x, weights), fan_out(x, weights, dropout=dropout), strict=True):
+    for plain, dropped in zip(mixed(x, weights), mixed(x, weights, dropout=dropout), strict=True):
         np.testing.assert_array_equal(plain, dropped)
 
 

@@ -9,9 +9,9 @@ import pytest
 import tensorflow as tf
 
 from kdarts.genotypes.errors import KdartsError
-from kdarts.run.checkpoint import Checkpoint, last_is_whole, notes
-from kdarts.run.loop import run_epochs
-from kdarts.run.timing import StepTime
+from kdarts.search.loop import run_epochs
+from kdarts.training.checkpoint import Checkpoint, last_is_whole, notes
+from kdarts.training.progress import StepTime
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 

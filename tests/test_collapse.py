@@ -11,17 +11,17 @@ import tensorflow as tf
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
-from kdarts.nets.hypercuboid import HyperCuboid
-from kdarts.nets.operations import get_operation
-from kdarts.nets.placed import Placed
-from kdarts.nets.spaces import SearchSpace
-from kdarts.nets.supernet import Supernet
-from kdarts.run.checkpoint import Checkpoint
-from kdarts.run.search_record import SearchRecord, StopRule
-from kdarts.search.collapse import Curvature, HessianWatch, skips_by_cell, watched_every
+from kdarts.ops.operations import get_operation
+from kdarts.search.curvature import Curvature, HessianWatch, skips_by_cell, watched_every
 from kdarts.search.method import get_method
+from kdarts.search.record import SearchRecord, StopRule
 from kdarts.search.search import Search, without_graph_rewriting
 from kdarts.search.stopping import SoFar, get_stop, goes_back_to
+from kdarts.supernet.hypercuboid import HyperCuboid
+from kdarts.supernet.parts import Placed
+from kdarts.supernet.spaces import SearchSpace
+from kdarts.supernet.supernet import Supernet
+from kdarts.training.checkpoint import Checkpoint
 
 FEW = SearchSpace("few", ("none", "max_pool_3x3", "skip_connect", "dil_conv_3x3"), 1, 1)
 
@@ -34,7 +34,7 @@ def _batch(dtype="float64", channels=2, size=8, count=6):
 def _search(net, **choices) -> Search:
     """With α and weights spread as in the midst of a search."""
     rng = np.random.default_rng(5)
-    for scale, variables in ((1, net.architecture), (0.5, net.operation_weights)):
+    for scale, variables in ((1, net.architecture), (0.5, net.network_variables)):
         for variable in variables:
             variable.assign(scale * rng.normal(size=variable.shape))
     search = Search(net, **choices)

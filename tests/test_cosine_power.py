@@ -9,8 +9,7 @@ import tensorflow as tf
 
 import kdarts
 from kdarts.genotypes.errors import KdartsError
-from kdarts.search.cosine_power import CosinePower
-from kdarts.search.schedules import Cosine, get_schedule
+from kdarts.search.schedules import Cosine, CosinePower, get_schedule
 
 
 def _arguments(case):

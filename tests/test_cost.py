@@ -8,15 +8,15 @@ import pytest
 
 from kdarts.genotypes.deepen import deepen
 from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.genotype import Genotype
-from kdarts.genotypes.zoo import get_genotype
-from kdarts.nets.cost import Cost, auxiliary_cost, network_cost, operation_cost, supernet_cost
-from kdarts.nets.network import build_network
-from kdarts.nets.operations import get_operation
-from kdarts.nets.plan import check_input_shape, choose_stem, plan_cells
-from kdarts.nets.search_cell import edge_sources
-from kdarts.nets.spaces import get_space
-from kdarts.nets.supernet import Supernet
+from kdarts.genotypes.genotype import Genotype, get_genotype
+from kdarts.networks.network import build_network
+from kdarts.ops.cost import Cost, operation_cost
+from kdarts.ops.operations import get_operation
+from kdarts.supernet.cell import edge_sources
+from kdarts.supernet.cost import auxiliary_cost, network_cost, supernet_cost
+from kdarts.supernet.macro import check_input_shape, choose_stem, plan_cells
+from kdarts.supernet.spaces import get_space
+from kdarts.supernet.supernet import Supernet
 
 CIFAR, IMAGENET = (32, 32, 3), (224, 224, 3)
 CONFIGURATIONS = {
@@ -321,14 +321,14 @@ def test_no_supernet_of_darts_is_left_out(golden):
 def test_the_supernet_that_is_built_has_what_was_counted(space, shape, channels, cells, options):
     net = Supernet(space, shape, 10, channels, cells, **options)
     assert net.cost() == _supernet_cost(channels, cells, shape, 10, space, **options)
-    assert net.cost().params == sum(math.prod(v.shape) for v in net.operation_weights)
+    assert net.cost().params == sum(math.prod(v.shape) for v in net.network_variables)
 
 
 def test_nodes_and_outputs_of_a_supernet_count():
     built = []
     for options in ({"nodes": 2, "multiplier": 2}, {"nodes": 3, "multiplier": 1}, {"sharing": "individual"}):
         net = Supernet("darts", (8, 8, 1), 3, 4, 2, **options)
-        built.append(sum(math.prod(v.shape) for v in net.operation_weights))
+        built.append(sum(math.prod(v.shape) for v in net.network_variables))
         assert net.cost().params == built[-1]
     assert len(set(built)) == 3
 

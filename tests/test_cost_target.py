@@ -9,22 +9,21 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from kdarts.cli.axes import count
+from kdarts.cli.method_flags import count
+from kdarts.data.pipeline import search_dataset
 from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.zoo import get_genotype
-from kdarts.nets.cost import network_cost
-from kdarts.nets.hypercuboid import HyperCuboid
-from kdarts.nets.latency import Latencies
-from kdarts.nets.network import build_network
-from kdarts.nets.spaces import SearchSpace
-from kdarts.nets.supernet import Supernet
-from kdarts.run.pipeline import search_dataset
-from kdarts.search.cost_target import BAND, CostWatch, chosen_target
-from kdarts.search.discretize import strongest_two
-from kdarts.search.expected_cost import SURE, expected_cell_cost, expected_path_cost
+from kdarts.genotypes.genotype import get_genotype
+from kdarts.networks.network import build_network
+from kdarts.ops.cost import Latencies
+from kdarts.search.cost_target import BAND, SURE, CostWatch, chosen_target, expected_cell_cost, expected_path_cost
 from kdarts.search.method import get_method
 from kdarts.search.optimizers import Adam
 from kdarts.search.search import Search
+from kdarts.search.selection import strongest_two
+from kdarts.supernet.cost import network_cost
+from kdarts.supernet.hypercuboid import HyperCuboid
+from kdarts.supernet.spaces import SearchSpace
+from kdarts.supernet.supernet import Supernet
 
 SMALL = SearchSpace("small", ("none", "skip_connect", "sep_conv_3x3", "dil_conv_5x5"), 2, 2)
 

@@ -10,18 +10,17 @@ from conftest import state_dict
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
-from kdarts.nets.cost import network_cost
-from kdarts.nets.course_reference import course_state
-from kdarts.nets.network import build_network
-from kdarts.nets.plan import Frame, plan_cells
-from kdarts.nets.reference import load_reference_state
-from kdarts.nets.spaces import get_space
-from kdarts.nets.supernet import Supernet
-from kdarts.search.discretize import discretize
+from kdarts.networks.network import build_network
+from kdarts.networks.reference import course_state, load_reference_state
 from kdarts.search.search import Search
+from kdarts.search.selection import discretize
+from kdarts.supernet.cost import network_cost
+from kdarts.supernet.macro import MacroConfig, plan_cells
+from kdarts.supernet.spaces import get_space
+from kdarts.supernet.supernet import Supernet
 from kdarts.views.heatmap import draw_alphas
 
-FINAL = Frame((4096, 1024, 256), "after", 1e-3)
+FINAL = MacroConfig((4096, 1024, 256), "after", 1e-3)
 KINDS = ("normal", "reduce")
 NAMES = {
     **{"dil_sep_conv_3x3": "dil_conv_3x3", "dil_sep_conv_5x5": "dil_conv_5x5"},
@@ -38,7 +37,7 @@ def _images(x, dtype="float32"):
 
 
 def _supernet(arrays, dtype) -> Supernet:
-    frame = Frame((16, 12, 8), "after", 1e-3)
+    frame = MacroConfig((16, 12, 8), "after", 1e-3)
     net = Supernet("course", (32, 32, 3), 10, channels=2, cells=8, frame=frame, dtype=dtype)
     load_reference_state(net, course_state(state_dict(arrays)))
     for alpha, kind in zip(net.alphas, KINDS, strict=True):
@@ -84,7 +83,7 @@ def _learned(arrays) -> Genotype:
 
 def test_the_final_network_is_that_of_the_reference(golden):
     arrays = golden("course_learned.npz")
-    genotype, frame = _learned(arrays), Frame((16, 12, 8), "after", 1e-3)
+    genotype, frame = _learned(arrays), MacroConfig((16, 12, 8), "after", 1e-3)
     net = build_network(genotype, (32, 32, 3), 10, channels=2, cells=14, stem="none", frame=frame)
     state = course_state(state_dict(arrays), genotype)
     load_reference_state(net, state)
@@ -112,7 +111,7 @@ def test_the_published_cells_follow_from_the_published_heat_maps(golden, name, f
 def test_sizes_are_those_of_the_reference(golden):
     counts = golden("course_figures.json")["param_counts"]
     net = Supernet("course", (32, 32, 3), 10)
-    assert net.cost().params == sum(v.shape.num_elements() for v in net.operation_weights)
+    assert net.cost().params == sum(v.shape.num_elements() for v in net.network_variables)
     assert net.cost().params == counts["search_net_8_16"]["total"]
     head = sum(w.shape.num_elements() for layer in (*net.hidden, net.classifier) for w in layer.weights)
     assert head == counts["search_net_8_16"]["classifier"]
@@ -133,7 +132,7 @@ def test_its_heat_maps_have_the_edges_by_the_node_that_they_leave(golden, tmp_pa
     assert re.findall(r">(\d\.\d\d)<", text)[:36] == 2 * values
 
 
-FRAMES = [("none", Frame()), ("small", Frame((6,), "after")), ("imagenet", Frame((6, 4)))]
+FRAMES = [("none", MacroConfig()), ("small", MacroConfig((6,), "after")), ("imagenet", MacroConfig((6, 4)))]
 
 
 @pytest.mark.parametrize("stem, frame", FRAMES)
@@ -144,7 +143,7 @@ def test_any_space_takes_any_frame(stem, frame):
     main = sum(v.shape.num_elements() for v in network.trainable_variables if "auxiliary" not in v.path)
     assert network_cost(genotype, shape, 3, 2, 3, stem, frame).params == main
     net = Supernet("darts", shape, 3, channels=2, cells=3, nodes=1, stem=stem, frame=frame)
-    assert net.cost().params == sum(v.shape.num_elements() for v in net.operation_weights)
+    assert net.cost().params == sum(v.shape.num_elements() for v in net.network_variables)
     again = Supernet.from_config(net.get_config())
     assert again.frame == frame and again.plan == net.plan and len(again.hidden) == len(frame.head)
     x = tf.random.stateless_normal((2, *shape), [1, 2])
@@ -161,4 +160,4 @@ def test_the_width_doubles_where_the_frame_says():
 def test_a_frame_refuses_what_makes_no_sense():
     for wrong in ({"head": (0,)}, {"head": (1.5,)}, {"widen": "before"}, {"epsilon": 0.0}):
         with pytest.raises(KdartsError):
-            Frame(**wrong)
+            MacroConfig(**wrong)

@@ -6,13 +6,11 @@ import json
 import numpy as np
 import pytest
 
+from kdarts.genotypes.architectures import describe_path, get_path, load_architecture, path_names
 from kdarts.genotypes.best_path import best_path, greedy_path, live
-from kdarts.genotypes.cuboid import LIMIT, Cuboid, label
+from kdarts.genotypes.cuboid import LIMIT, Cuboid, HyperPath, label, path_of
 from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.found import load_found
 from kdarts.genotypes.genotype import Genotype
-from kdarts.genotypes.hyper_path import HyperPath, path_of
-from kdarts.genotypes.path_zoo import describe_path, get_path, path_names
 
 CUBOID = Cuboid(
     {"layer": range(2), "stride": (1, 2)},
@@ -74,8 +72,8 @@ def test_a_path_survives_its_file(tmp_path):
     assert path.end == {"width": 8, "bias": False}
     assert path.steps[3].choice == {"kernel": 5, "activation": "tanh"}
     path.save(tmp_path / "path.json")
-    assert HyperPath.load(tmp_path / "path.json") == path == load_found(tmp_path / "path.json")
-    assert isinstance(load_found("DARTS_V2"), Genotype)
+    assert HyperPath.load(tmp_path / "path.json") == path == load_architecture(tmp_path / "path.json")
+    assert isinstance(load_architecture("DARTS_V2"), Genotype)
     with pytest.raises(KdartsError, match="needs 5 numbers from 0 to 3"):
         HyperPath(CUBOID, (0, 4, 1, 2, 2), (0, 1, 2, 3))
 

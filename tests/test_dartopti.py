@@ -12,11 +12,11 @@ from conftest import state_dict  # noqa: F401  (starts TensorFlow quietly, first
 from kdarts.cli.main import main
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
-from kdarts.nets.spaces import SearchSpace
-from kdarts.nets.supernet import Supernet
 from kdarts.search.schedules import Cosine, Pretraining
 from kdarts.search.search import Search
 from kdarts.search.start import alphas_from, start_from
+from kdarts.supernet.spaces import SearchSpace
+from kdarts.supernet.supernet import Supernet
 
 FEW = SearchSpace("few", ("avg_pool_3x3", "skip_connect", "dil_conv_3x3"), nodes=2, multiplier=2)
 START = Genotype(
@@ -75,10 +75,10 @@ def test_alpha_stands_still_while_the_weights_are_pretrained():
         def on_epoch_end(self, epoch, logs=None):
             net = search.supernet
             seen.append(
-                (net.alphas[0].numpy(), net.operation_weights[0].numpy(), int(search.arch_optimizer.iterations))
+                (net.alphas[0].numpy(), net.network_variables[0].numpy(), int(search.arch_optimizer.iterations))
             )
 
-    before = search.supernet.alphas[0].numpy(), search.supernet.operation_weights[0].numpy()
+    before = search.supernet.alphas[0].numpy(), search.supernet.network_variables[0].numpy()
     search.fit(_data(), steps_per_epoch=2, epochs=3, verbose=0, callbacks=[Pretraining(2), Record()])
     for epoch in (0, 1):
         np.testing.assert_array_equal(seen[epoch][0], before[0])

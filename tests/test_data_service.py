@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from kdarts.data.augmentation import Augmentation
+from kdarts.data.datasets import ImageData
+from kdarts.data.pipeline import search_dataset_from
+from kdarts.data.service import served
 from kdarts.genotypes.errors import KdartsError
-from kdarts.run.augmentation import Augmentation
-from kdarts.run.data_service import served
-from kdarts.run.datasets import ImageData
-from kdarts.run.pipeline import search_dataset_from
 
 service = tf.data.experimental.service
 

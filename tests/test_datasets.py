@@ -9,9 +9,9 @@ import tensorflow as tf
 from conftest import prepared
 
 from kdarts.cli.main import main
+from kdarts.data import pictures
+from kdarts.data.datasets import ImageData, halves, load, statistics
 from kdarts.genotypes.errors import KdartsError
-from kdarts.run import pictures
-from kdarts.run.datasets import ImageData, halves, load, statistics
 
 
 def _png(path, value, size=(10, 10), channels=3):

@@ -7,8 +7,7 @@ import pytest
 import kdarts
 from kdarts.genotypes.deepen import deepen, derived
 from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.genotype import Genotype, thirds
-from kdarts.genotypes.zoo import get_genotype
+from kdarts.genotypes.genotype import Genotype, get_genotype, thirds
 
 
 def _searched(count, reductions=None) -> Genotype:

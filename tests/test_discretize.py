@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from kdarts.genotypes.errors import KdartsError
-from kdarts.nets.spaces import SearchSpace, get_space
-from kdarts.search.discretize import discretize
+from kdarts.search.selection import discretize
+from kdarts.supernet.spaces import SearchSpace, get_space
 
 DARTS = get_space("darts")
 EDGES = [(node, source) for node in range(2, 6) for source in range(node)]

@@ -8,9 +8,8 @@ import pytest
 import kdarts
 from kdarts.genotypes.distance import OPERATIONS, SCORES, directed, distance, edge_vectors, hausdorff, read_weights
 from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.genotype import Genotype
-from kdarts.genotypes.zoo import get_genotype
-from kdarts.nets.spaces import get_space
+from kdarts.genotypes.genotype import Genotype, get_genotype
+from kdarts.supernet.spaces import get_space
 
 CONV, SKIP, POOL = "simple_conv_3x3", "skip_connect", "max_pool_3x3"
 

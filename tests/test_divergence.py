@@ -8,16 +8,15 @@ import pytest
 import tensorflow as tf
 
 from kdarts.cli.main import main
-from kdarts.nets.spaces import SearchSpace
-from kdarts.nets.supernet import Supernet
-from kdarts.run.checkpoint import Checkpoint
-from kdarts.run.divergence import Divergence, Watch
-from kdarts.run.loop import run_epochs
-from kdarts.run.step import NotFinite, Step
-from kdarts.run.timing import StepTime
-from kdarts.run.workdir import STOPPED, Workdir
+from kdarts.search.loop import run_epochs
 from kdarts.search.optimizers import SGD
 from kdarts.search.search import Search
+from kdarts.search.step import NotFinite, Step
+from kdarts.supernet.spaces import SearchSpace
+from kdarts.supernet.supernet import Supernet
+from kdarts.training.checkpoint import Checkpoint
+from kdarts.training.progress import Divergence, StepTime, Watch
+from kdarts.training.workdir import STOPPED, Workdir
 
 STEPS = 3
 SPACE = SearchSpace("few", ("none", "skip_connect", "max_pool_3x3"))

@@ -1,6 +1,5 @@
 """Every command and every piece of Python in the README and in docs/ works: its flags are flags, and it runs, small."""
 
-import importlib
 import os
 import pathlib
 import re
@@ -13,8 +12,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kdarts.cli.main import VERBS, main
-from kdarts.genotypes.found import load_found
+from kdarts.cli.main import VERBS, command_of, main
+from kdarts.genotypes.architectures import load_architecture
 from kdarts.search.method import get_method
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -54,7 +53,7 @@ def small(words: list[str]) -> list[str]:
         sizes += PATHS if method.paths else []
         return [*BATCH, "--valid_examples=16", "--channels=4", *sizes]
     if verb == "train":
-        found = load_found(given["genotype"])
+        found = load_architecture(given["genotype"])
         return [*BATCH, "--channels=4", *(["--cells=2"] if getattr(found, "sequence", 0) is None else [])]
     if verb == "tune":
         shallow = ["--shallow_epochs=1", "--shallow_channels=4", "--shallow_train_examples=64"]
@@ -86,7 +85,7 @@ def test_flags_of_every_command_exist(page, monkeypatch):
         else:
             assert words[0] in VERBS, words
             made = [word for word in words if word.startswith("--flagfile=runs/")]  # by a command before it
-            importlib.import_module(f"kdarts.cli.{words[0]}").COMMAND.parse([w for w in words if w not in made])
+            command_of(words[0]).parse([w for w in words if w not in made])
 
 
 @pytest.mark.slow

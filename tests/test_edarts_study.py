@@ -9,11 +9,11 @@ import pytest
 from conftest import ROOT
 from test_docs import commands
 
-from kdarts.cli.search import COMMAND as SEARCH
-from kdarts.cli.train import COMMAND as TRAIN
+from kdarts.cli.search import SEARCH
+from kdarts.cli.train import TRAIN
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
-from kdarts.run.files import write_json
+from kdarts.training.files import write_json
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:keras_tuner")  # It asks for its thread as of old.
 
@@ -65,7 +65,7 @@ def table(path):
 
 
 def _oracle(folder, names, then=None):
-    from kdarts.run.grid_oracle import GridOracle
+    from kdarts.training.trials import GridOracle
 
     oracle = GridOracle(names, then)
     oracle._set_project_dir(str(folder.parent), folder.name)

@@ -17,11 +17,11 @@ from conftest import ROOT, state_dict  # noqa: F401  (starts TensorFlow quietly,
 
 import kdarts
 from kdarts.cli.main import main
+from kdarts.data import datasets
 from kdarts.genotypes.errors import KdartsError
-from kdarts.run import datasets
-from kdarts.run.export import FORMATS, serving_model
-from kdarts.run.files import write_json
-from kdarts.run.served import check_served
+from kdarts.serving.export import FORMATS, serving_model
+from kdarts.serving.formats import check_served
+from kdarts.training.files import write_json
 
 NEEDS = {"saved_model": "tensorflow", "litert": "ai_edge_litert", "onnx": "onnxruntime"}
 """The library that each format answers with; ONNX is tried where its packages are."""

@@ -12,18 +12,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kdarts.cli.limits import megabytes
-from kdarts.cli.search import COMMAND
+from kdarts.cli.options import megabytes
+from kdarts.cli.search import SEARCH
 from kdarts.genotypes.errors import KdartsError
-from kdarts.nets.spaces import SearchSpace
-from kdarts.nets.supernet import Supernet
-from kdarts.run.forecast import Memory, estimate, forecast, refusal
-from kdarts.run.graph_memory import live_bytes
-from kdarts.run.step import Step
-from kdarts.run.timing import StepTime
 from kdarts.search.method import get_method
-from kdarts.search.passes import passes_of_step
 from kdarts.search.search import Search
+from kdarts.search.step import Step
+from kdarts.supernet.spaces import SearchSpace
+from kdarts.supernet.supernet import Supernet
+from kdarts.training.forecast import Memory, estimate, forecast, passes_of_step, refusal
+from kdarts.training.graph_memory import live_bytes
+from kdarts.training.progress import StepTime
 
 ROOT = pathlib.Path(__file__).parent.parent
 SPACE = SearchSpace("few", ("none", "skip_connect", "max_pool_3x3"))
@@ -118,13 +117,13 @@ def test_passes_of_a_step(choices, passes):
 
 @pytest.mark.parametrize(("text", "expected"), [("8GB", 8000), ("900MB", 900), ("1.5gb", 1500), (None, None)])
 def test_a_limit_is_read(text, expected):
-    assert megabytes(COMMAND.parse(["search", *([f"--memory_limit={text}"] if text else [])])) == expected
+    assert megabytes(SEARCH.parse(["search", *([f"--memory_limit={text}"] if text else [])])) == expected
 
 
 @pytest.mark.parametrize("text", ["8", "GB", "-1GB", "0MB", "8TB"])
 def test_a_limit_needs_a_unit(text):
     with pytest.raises(KdartsError, match=r"--memory_limit=.*needs a number and MB or GB"):
-        megabytes(COMMAND.parse(["search", f"--memory_limit={text}"]))
+        megabytes(SEARCH.parse(["search", f"--memory_limit={text}"]))
 
 
 def test_the_share_of_waiting():

@@ -6,13 +6,13 @@ import tensorflow as tf
 from conftest import numbered_by_reference, state_dict
 
 from kdarts.genotypes.errors import KdartsError
-from kdarts.nets import kernels
-from kdarts.nets.reference import load_reference_state
-from kdarts.nets.spaces import SearchSpace
-from kdarts.nets.supernet import Supernet
+from kdarts.networks.reference import load_reference_state
+from kdarts.ops import kernels
 from kdarts.search import gradients
 from kdarts.search.optimizers import SGD, Adam
 from kdarts.search.search import Search
+from kdarts.supernet.spaces import SearchSpace
+from kdarts.supernet.supernet import Supernet
 
 FEW = SearchSpace("few", ("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3", "dil_conv_5x5"), 1, 1)
 KINDS = ("normal", "reduce")
@@ -55,7 +55,7 @@ def _relative(ours, theirs):
 def _slope(search, train, valid, unrolled, step):
     """Derivative of L_valid(w'(α), α) along one direction of α, by central differences on the supernet itself."""
     net, optimizer = search.supernet, search.optimizer
-    weights, start = net.operation_weights, [v.numpy() for v in net.trainable_variables]
+    weights, start = net.network_variables, [v.numpy() for v in net.trainable_variables]
     directions = [_random(*alpha.shape, seed=77 + i) for i, alpha in enumerate(net.alphas)]
     alphas = [alpha.numpy() for alpha in net.alphas]
 
@@ -130,7 +130,7 @@ def _reference_search(arrays: dict, cells: int, order: str, dtype: str):
     search = Search(net, order=order)
     search.compile()
     load_reference_state(net, state_dict(arrays, ("mom:",)))
-    for buffer, weight in zip(search.optimizer.buffers, net.operation_weights, strict=True):
+    for buffer, weight in zip(search.optimizer.buffers, net.network_variables, strict=True):
         buffer.assign(weight)
     load_reference_state(net, state_dict(arrays))
     for alpha, kind in zip(net.alphas, KINDS, strict=True):
@@ -204,9 +204,9 @@ def test_the_step_of_the_weights_equals_the_reference(golden):
     step = search.objective.gradients(*search.objective.values(), train)
     np.testing.assert_allclose(step["loss"], arrays["w_step_train_loss"], rtol=1e-5)
     np.testing.assert_allclose(tf.linalg.global_norm(step["by_weights"]), arrays["w_step_grad_norm"], rtol=1e-3)
-    search.optimizer.apply(step["by_weights"], net.operation_weights)
-    after = [weight.numpy() for weight in net.operation_weights]
-    named = numbered_by_reference(net, state_dict(arrays))(net.operation_weights, after)
+    search.optimizer.apply(step["by_weights"], net.network_variables)
+    after = [weight.numpy() for weight in net.network_variables]
+    named = numbered_by_reference(net, state_dict(arrays))(net.network_variables, after)
     names = [key.removeprefix("wnorm_after:") for key in arrays if key.startswith("wnorm_after:")]
     assert set(names) == set(named)
     ours, theirs = [np.linalg.norm(named[n]) for n in names], [arrays[f"wnorm_after:{n}"] for n in names]

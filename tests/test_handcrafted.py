@@ -6,9 +6,10 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from kdarts.genotypes.zoo import describe, get_genotype
-from kdarts.nets.cost import network_cost
-from kdarts.nets.network import build_network
+from kdarts.genotypes.genotype import get_genotype
+from kdarts.genotypes.zoo import describe
+from kdarts.networks.network import build_network
+from kdarts.supernet.cost import network_cost
 
 FAITHFUL = ["resnet18", "resnet50", "xception"]
 

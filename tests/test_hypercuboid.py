@@ -9,17 +9,16 @@ import tensorflow as tf
 from conftest import ROOT, state_dict
 
 import kdarts
+from kdarts.genotypes.architectures import get_path, path_names
 from kdarts.genotypes.best_path import best_path
 from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.path_zoo import get_path, path_names
-from kdarts.nets.cuboid_spaces import multichannelnet_axes
-from kdarts.nets.cuboids import build_path_network, make_hypercuboid
-from kdarts.nets.hyper_network import path_network
-from kdarts.nets.hypercuboid import HyperCuboid
-from kdarts.nets.model_cost import model_cost
-from kdarts.nets.multichannelnet import multichannelnet_parts
-from kdarts.nets.reference import load_reference_state
-from kdarts.search.path_rules import found_path
+from kdarts.networks.reference import load_reference_state
+from kdarts.ops.layers import model_cost
+from kdarts.search.selection import found_path
+from kdarts.supernet.cuboids import build_path_network, make_hypercuboid, multichannelnet_parts
+from kdarts.supernet.grids import multichannelnet_axes
+from kdarts.supernet.hypercuboid import HyperCuboid
+from kdarts.supernet.parts import path_network
 
 AXES = multichannelnet_axes(4, 4, 2)
 """Those of the reference arrays."""
@@ -55,7 +54,7 @@ def test_multichannelnet_is_the_reference(golden, eagerly, mixing, algorithm):
         with tf.GradientTape() as tape:
             logits = cuboid(images(arrays["x"]), training=True)
             loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(arrays["y"], logits))
-        variables = [cuboid.alphas[0].value, *(v.value for v in cuboid.operation_weights)]
+        variables = [cuboid.alphas[0].value, *(v.value for v in cuboid.network_variables)]
         by_alpha, *by_weights = tape.gradient(loss, variables)
         np.testing.assert_allclose(logits, wanted["logits"], atol=1e-4)
         np.testing.assert_allclose(loss, wanted["loss"], atol=1e-5)
@@ -92,7 +91,7 @@ def test_sizes_are_those_of_the_reference(golden):
     assert axes.shape == (8, 4, 4, 2)
     assert total == wanted["supernet"]["params"] == 8_930_122
     small = make_hypercuboid("multichannelnet", (8, 8, 3), 10, 2, 2, 2)
-    assert small.cost().params == sum(np.prod(w.shape) for w in small.operation_weights)
+    assert small.cost().params == sum(np.prod(w.shape) for w in small.network_variables)
 
 
 @pytest.mark.parametrize("name", path_names())
@@ -148,12 +147,12 @@ def batch(seed, size=8):
 
 def with_weights_of(network, cuboid, path):
     """Copies the weights along a path from the supernet."""
-    strands, (at, *_) = cuboid.strands, path.states
+    chains, (at, *_) = cuboid.chains, path.states
     names = [f"stem.{at}"]
     for step, (target, choice) in zip(path.steps, zip(path.states[1:], path.choices, strict=True), strict=True):
         names.append(f"op_grid.{step.stage}.{at}.{target}.{choice}")
         at = target
-    layers = [layer for name in (*names, f"base.{at}", "tail") for layer in strands[name].layers]
+    layers = [layer for name in (*names, f"base.{at}", "tail") for layer in chains[name].layers]
     network.set_weights([weight for layer in layers for weight in layer.get_weights()])
 
 

@@ -8,12 +8,10 @@ import tensorflow as tf
 from PIL import Image
 
 from kdarts.cli import options
-from kdarts.cli.train import COMMAND
+from kdarts.cli.train import TRAIN
+from kdarts.data import image_operations as pil
+from kdarts.data.augmentation import AREA, RATIO, Augmentation, color_jitter, random_boxes, random_resized_crop
 from kdarts.genotypes.errors import KdartsError
-from kdarts.run import image_operations as pil
-from kdarts.run.augmentation import Augmentation
-from kdarts.run.color_jitter import color_jitter
-from kdarts.run.random_resized_crop import AREA, RATIO, random_boxes, random_resized_crop
 
 
 def _pictures(count=60, height=24, width=31, channels=3):
@@ -92,10 +90,10 @@ def test_the_seed_decides_alone():
 
 
 def test_flags_and_refusals():
-    values = COMMAND.parse(["train", "--random_resized_crop", "--color_jitter=0.4", "--flip"])
+    values = TRAIN.parse(["train", "--random_resized_crop", "--color_jitter=0.4", "--flip"])
     expected = Augmentation(pad=0, flip=True, random_resized_crop=True, color_jitter=0.4)
     assert options.augmentation(values, (224, 224, 3)) == expected
-    values = COMMAND.parse(["train", "--random_resized_crop", "--pad=4"])
+    values = TRAIN.parse(["train", "--random_resized_crop", "--pad=4"])
     with pytest.raises(KdartsError, match="pad 4 with random_resized_crop"):
         options.augmentation(values, (224, 224, 3))
     with pytest.raises(KdartsError, match=r"color_jitter 1\.5"):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kdarts.nets import kernels
+from kdarts.ops import kernels
 
 SMALL = list(itertools.product(range(1, 8), range(1, 8)))
 LARGER = [(8, 8), (9, 12), (16, 11), (13, 13), (32, 32)]
@@ -318,7 +318,7 @@ def test_without_onednn_the_kernels_are_other_ones_of_the_same_values(monkeypatc
 
 
 def test_where_tensorflow_is_told_to_leave_onednn_out_that_is_seen():
-    program = "import tensorflow as tf, kdarts.nets.onednn as o; print(o.has_grouped_gradients(tf.float32))"
+    program = "import tensorflow as tf, kdarts.ops.kernels as o; print(o.has_grouped_gradients(tf.float32))"
     quiet = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "0", "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run([sys.executable, "-c", program], env=quiet, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from kdarts.run.files import write_arrays, write_json, write_table
+from kdarts.training.files import write_arrays, write_json, write_table
 
 PROGRAM = pathlib.Path(__file__).parent.parent / "tools" / "kill_runs.py"
 

@@ -10,13 +10,12 @@ import sys
 import pytest
 
 from kdarts.genotypes.errors import KdartsError
-from kdarts.run.lock import lock, shares
-from kdarts.run.workdir import Workdir
+from kdarts.training.workdir import Workdir, lock, shares
 
 ROOT = pathlib.Path(__file__).parent.parent
 HOLD = """
 import pathlib, sys
-from kdarts.run.lock import lock
+from kdarts.training.workdir import lock
 lock(pathlib.Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()

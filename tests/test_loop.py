@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kdarts.run.loop import run_epochs
-from kdarts.run.timing import StepTime
+from kdarts.search.loop import run_epochs
+from kdarts.training.progress import StepTime
 
 STEPS, EPOCHS = 4, 3
 

@@ -8,12 +8,10 @@ import pytest
 from matplotlib.image import imread
 
 from kdarts.cli.main import main
-from kdarts.genotypes.cuboid import Cuboid
+from kdarts.genotypes.cuboid import Cuboid, HyperPath
 from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.hyper_path import HyperPath
-from kdarts.nets.cuboid_spaces import cuboid_names, get_cuboid, multichannelnet_axes
-from kdarts.nets.cuboids import build_path_network
-from kdarts.nets.multichannelnet import multichannelnet_parts
+from kdarts.supernet.cuboids import build_path_network, multichannelnet_parts
+from kdarts.supernet.grids import cuboid_names, get_cuboid, multichannelnet_axes
 from kdarts.views.trellis import draw_path, draw_stages
 
 SMALL = ["--channels=2", "--cells=2", "--nodes=2", "--epochs=1", "--train_examples=128", "--valid_examples=64"]

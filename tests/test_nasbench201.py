@@ -12,15 +12,15 @@ from kdarts.cli.main import main
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.genotypes.path_space import PathSpace
-from kdarts.nets.cost import network_cost
-from kdarts.nets.network import build_network
-from kdarts.nets.path_net import PathNetwork
-from kdarts.nets.reference import load_reference_state
-from kdarts.nets.spaces import get_space
-from kdarts.nets.supernet import Supernet
-from kdarts.search.discretize import discretize
-from kdarts.search.prune import soft_prune
+from kdarts.networks.network import build_network
+from kdarts.networks.reference import load_reference_state
+from kdarts.paths.network import PathNetwork
+from kdarts.paths.prune import soft_prune
 from kdarts.search.search import Search
+from kdarts.search.selection import discretize
+from kdarts.supernet.cost import network_cost
+from kdarts.supernet.spaces import get_space
+from kdarts.supernet.supernet import Supernet
 
 SPACE = get_space("nasbench201")
 BEST = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_1x1~2|"

@@ -8,10 +8,9 @@ from conftest import numbered_by_reference, state_dict
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
-from kdarts.nets.auxiliary import AuxiliaryNetwork, auxiliary_head
-from kdarts.nets.drop_path import DropPath, DropPathSchedule
-from kdarts.nets.network import build_network
-from kdarts.nets.reference import load_reference_state
+from kdarts.networks.network import AuxiliaryNetwork, auxiliary_head, build_network
+from kdarts.networks.reference import load_reference_state
+from kdarts.networks.trunk import DropPath, DropPathSchedule
 
 TINY = Genotype(
     (

@@ -11,11 +11,12 @@ from conftest import numbered_by_reference, state_dict
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
-from kdarts.nets.cost import auxiliary_cost, network_cost, operation_cost
-from kdarts.nets.drop_path import DropPath, DropPathSchedule
-from kdarts.nets.network import build_network
-from kdarts.nets.operations import get_operation
-from kdarts.nets.reference import load_reference_state
+from kdarts.networks.network import build_network
+from kdarts.networks.reference import load_reference_state
+from kdarts.networks.trunk import DropPath, DropPathSchedule
+from kdarts.ops.cost import operation_cost
+from kdarts.ops.operations import get_operation
+from kdarts.supernet.cost import auxiliary_cost, network_cost
 
 GAPPED = Genotype(
     (

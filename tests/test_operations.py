@@ -7,9 +7,10 @@ import tensorflow as tf
 from conftest import copy_edge
 
 from kdarts.genotypes.errors import KdartsError
-from kdarts.nets.fan_out import FanOut, normalized_pool
-from kdarts.nets.layers import apply_operation
-from kdarts.nets.operations import (
+from kdarts.ops.grouped import GroupedOperation
+from kdarts.ops.layers import apply_operation
+from kdarts.ops.mixed import MixedEdges, normalized_pool
+from kdarts.ops.operations import (
     FACTORIZED_REDUCE,
     RELU_CONV_BN,
     Conv,
@@ -20,7 +21,6 @@ from kdarts.nets.operations import (
     operation_names,
     register_operation,
 )
-from kdarts.nets.stack import Stack
 
 NAMES = [
     "none",
@@ -59,20 +59,20 @@ def _evaluated(operation, shape, filters, stride) -> keras.Model:
     return keras.Model(x, apply_operation(operation, x, filters, stride, "edge"))
 
 
-def _searched(stack: Stack, x, **kwargs):
+def _searched(stack: GroupedOperation, x, **kwargs):
     """A stack's output for an input that is neither rectified nor repeated yet."""
     rectified, tiled = stack.reads
     x = tf.nn.relu(x) if rectified else x
     return stack(tf.tile(x, [1, 1, 1, stack.copies]) if tiled else x, **kwargs)
 
 
-def _stack(operation, channels, filters, stride, copies=1, **kwargs) -> Stack:
-    stack = Stack(operation, copies, filters, stride, **kwargs)
+def _stack(operation, channels, filters, stride, copies=1, **kwargs) -> GroupedOperation:
+    stack = GroupedOperation(operation, copies, filters, stride, **kwargs)
     stack.build((None, None, None, channels * (copies if stack.reads[1] else 1)))
     return stack
 
 
-def _named_filters(stack: Stack):
+def _named_filters(stack: GroupedOperation):
     """`(reference name, variable)` of each filter."""
     for weights, names in zip(stack.step_weights, stack.operation.step_names(stack.stride), strict=True):
         if len(weights) == len(names):
@@ -189,7 +189,7 @@ def _definition(key):
     return (normalized_pool(operation) if key.startswith("supernet_") else operation), 4, int(stride)
 
 
-def _stack_by_name(stack: Stack, pooling: bool) -> dict:
+def _stack_by_name(stack: GroupedOperation, pooling: bool) -> dict:
     """The variables of a stack by the reference's names."""
     found = {f"{name}.weight": variable for name, variable in _named_filters(stack)}
     kinds = ("running_mean", "running_var", "weight", "bias")
@@ -281,7 +281,7 @@ def test_every_operation_of_the_file_is_compared(golden):
     assert keys == {*OF_DDARTS_FILE, *NORMALIZED_POOLS}
 
 
-def _randomize(stack: Stack, seed=0):
+def _randomize(stack: GroupedOperation, seed=0):
     for index, variable in enumerate(stack.variables):
         value = _random(*variable.shape, seed=seed + index)
         variable.assign(np.abs(value) + 1 if variable.name.endswith("var") else value)
@@ -326,11 +326,11 @@ FULL = Operation("full", (Conv((3, 3), (True, True)), Norm(), Relu(), Conv((1, 3
 def test_a_fan_out_is_the_weighted_sum_of_single_operations_on_each_edge(names, stride, size):
     operations = tuple(get_operation(n) if isinstance(n, str) else n for n in names)
     copies, filters = 3, 4
-    fan_out = FanOut(operations, copies, filters, stride)
-    fan_out.build((None, None, None, filters))
+    mixed = MixedEdges(operations, copies, filters, stride)
+    mixed.build((None, None, None, filters))
     models = {}
     for column, operation in enumerate(operations):
-        stack = fan_out.stacks.get(column) or fan_out.free.get(column)
+        stack = mixed.stacks.get(column) or mixed.free.get(column)
         if stack:
             _randomize(stack, seed=column)
         for edge in range(copies):
@@ -347,7 +347,7 @@ def test_a_fan_out_is_the_weighted_sum_of_single_operations_on_each_edge(names, 
     @tf.function(autograph=False)
     def run(x, mixing, upstream):
         outcomes = []
-        for form in (fan_out, apart):
+        for form in (mixed, apart):
             with tf.GradientTape() as tape:
                 tape.watch((x, mixing))
                 edges = form(x, mixing, training=True)
@@ -357,7 +357,7 @@ def test_a_fan_out_is_the_weighted_sum_of_single_operations_on_each_edge(names, 
 
     x, mixing = _random(2, *size, filters, seed=4), _random(copies, len(operations), seed=5)
     upstream = _random(2, *(-(-n // stride) for n in size), copies * filters, seed=6)
-    in_evaluation = [form(tf.constant(x), tf.constant(mixing), training=False) for form in (fan_out, apart)]
+    in_evaluation = [form(tf.constant(x), tf.constant(mixing), training=False) for form in (mixed, apart)]
     ours, theirs = run(tf.constant(x), tf.constant(mixing), tf.constant(upstream))
     for edge in range(copies):
         _close(ours[0][edge], theirs[0][edge], 2e-5, f"edge {edge}")
@@ -372,6 +372,6 @@ def test_none_gives_zeros_of_the_right_size(stride):
     half = (2, -(-7 // stride), 8 // stride, 4)
     y = _evaluated(get_operation("none"), (7, 8, 4), 4, stride)(x)
     assert y.shape == half and not np.any(y)
-    fan_out = FanOut((get_operation("none"), get_operation("max_pool_3x3")), 2, 4, stride)
-    none, pooled = fan_out(x, tf.constant([[1.0, 0.0], [0.0, 1.0]]))
+    mixed = MixedEdges((get_operation("none"), get_operation("max_pool_3x3")), 2, 4, stride)
+    none, pooled = mixed(x, tf.constant([[1.0, 0.0], [0.0, 1.0]]))
     assert none.shape == half and not np.any(none) and np.any(pooled)

@@ -10,16 +10,16 @@ from conftest import state_dict
 
 from kdarts.cli.main import main
 from kdarts.genotypes.errors import KdartsError
-from kdarts.nets import partial
-from kdarts.nets.cost import supernet_cost
-from kdarts.nets.fan_out import FanOut
-from kdarts.nets.plan import check_reductions, choose_stem, plan_cells
-from kdarts.nets.reference import _fan_out_values, _State, load_reference_state
-from kdarts.nets.search_cell import SearchCell, edge_sources
-from kdarts.nets.spaces import SearchSpace, get_space
-from kdarts.nets.supernet import Supernet
-from kdarts.search.discretize import discretize
+from kdarts.networks.reference import _fan_out_values, _State, load_reference_state
+from kdarts.ops.mixed import MixedEdges
 from kdarts.search.search import Search
+from kdarts.search.selection import discretize
+from kdarts.supernet import cell as partial
+from kdarts.supernet.cell import SearchCell, edge_sources
+from kdarts.supernet.cost import supernet_cost
+from kdarts.supernet.macro import check_reductions, choose_stem, plan_cells
+from kdarts.supernet.spaces import SearchSpace, get_space
+from kdarts.supernet.supernet import Supernet
 
 FEW = SearchSpace("few", ("none", "max_pool_3x3", "skip_connect", "dil_conv_3x3"), 2, 2)
 KINDS = ("normal", "reduce")
@@ -78,22 +78,22 @@ def test_a_supernet_equals_the_reference(golden, eagerly):
     names = [f"d{name}_{kind}_f64" for name in ("alphas", "betas") for kind in KINDS]
     for gradient, name in zip(found["by_alphas"], names, strict=True):
         assert _relative(gradient, arrays[name]) < 1e-9, name
-    assert net.cost().params == sum(np.prod(v.shape) for v in net.operation_weights) == 104_450
+    assert net.cost().params == sum(np.prod(v.shape) for v in net.network_variables) == 104_450
 
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_a_mixed_operation_equals_the_reference(golden, stride):
     arrays = golden("pcdarts_supernet.npz")
     prefix = f"mixed|s{stride}:"
-    fan_out = FanOut(get_space("darts").candidates, 1, 2, stride, dtype="float64")
-    fan_out.build((None, None, None, 2))
+    mixed = MixedEdges(get_space("darts").candidates, 1, 2, stride, dtype="float64")
+    mixed.build((None, None, None, 2))
     weights = {k.removeprefix(prefix + "param:"): v for k, v in arrays.items() if k.startswith(prefix + "param:")}
     state = _State(weights)
-    for variable, value in _fan_out_values(fan_out, [{k: f"_ops.{k}" for k in range(8)}], state):
+    for variable, value in _fan_out_values(mixed, [{k: f"_ops.{k}" for k in range(8)}], state):
         variable.assign(value)
     state.finish()
     x = _channels_last(arrays[prefix + "x"])
-    (mixed,) = fan_out(x[..., :2], mixing=tf.constant(arrays[prefix + "w"][None], tf.float64), training=True)
+    (mixed,) = mixed(x[..., :2], mixing=tf.constant(arrays[prefix + "w"][None], tf.float64), training=True)
     (passed,) = partial.bypass(x, tf.ones(1), 4, stride)
     y = np.transpose(partial.place(mixed, 4) + passed, (0, 3, 1, 2))
     assert _relative(y, arrays[prefix + "y"]) < 1e-6
@@ -165,7 +165,7 @@ def test_a_cell_is_its_formula(k, size):
         if source == 2:
             states.append(nodes[2])
         x, stride = states[source], 2 if source < 2 else 1
-        mixed = cell.fan_outs[source](x[..., :2], mixing=tf.gather(weights, edges), training=True)
+        mixed = cell.mixed_edges[source](x[..., :2], mixing=tf.gather(weights, edges), training=True)
         rest = x[..., 2:].numpy()
         if stride == 2:
             odd = size % 2

@@ -8,10 +8,10 @@ from conftest import copy_edge
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.path_space import PathSpace
-from kdarts.nets.cost import network_cost
-from kdarts.nets.network import build_network
-from kdarts.nets.path_net import PathNetwork
-from kdarts.search.fair_paths import FairPaths
+from kdarts.networks.network import build_network
+from kdarts.paths.fair import FairPaths
+from kdarts.paths.network import PathNetwork
+from kdarts.supernet.cost import network_cost
 
 TWO = PathSpace(
     (

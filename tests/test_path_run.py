@@ -15,16 +15,14 @@ from kdarts.cli.main import main
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.genotypes.path_space import PathSpace
-from kdarts.nets.cost import network_cost
-from kdarts.nets.drop_path import DropPathSchedule
-from kdarts.nets.path_net import PathNetwork
-from kdarts.run.checkpoint import Checkpoint
-from kdarts.run.family import family_of, write_family
-from kdarts.run.path_training import training_length
-from kdarts.search.evolution import new_generation
-from kdarts.search.fair_paths import FairPaths
-from kdarts.search.fair_training import FairTraining
+from kdarts.networks.trunk import DropPathSchedule
+from kdarts.paths.evolution import family_of, new_generation, write_family
+from kdarts.paths.fair import FairPaths, FairTraining
+from kdarts.paths.network import PathNetwork
 from kdarts.search.method import get_method
+from kdarts.supernet.cost import network_cost
+from kdarts.training.checkpoint import Checkpoint
+from kdarts.training.path_run import training_length
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:keras_tuner")  # It asks for its thread as of old.
 
@@ -91,7 +89,7 @@ def _accuracy(path):
 
 
 def _oracle(folder, seed=3, allowed=lambda path: True, space=WIDE, population=6, generations=3):
-    from kdarts.run.path_oracle import PathOracle
+    from kdarts.training.trials import PathOracle
 
     oracle = PathOracle(space, population, generations, seed, allowed)
     oracle._set_project_dir(str(folder.parent), folder.name)

@@ -8,11 +8,11 @@ import pytest
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.path_space import PathSpace
-from kdarts.nets.spaces import get_space
-from kdarts.search import fair_paths
-from kdarts.search.discretize import discretize
-from kdarts.search.fair_paths import FairPaths
-from kdarts.search.prune import soft_prune
+from kdarts.paths import fair as fair_paths
+from kdarts.paths.fair import FairPaths
+from kdarts.paths.prune import soft_prune
+from kdarts.search.selection import discretize
+from kdarts.supernet.spaces import get_space
 
 SPACE = get_space("darts")
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from kdarts.data import datasets
+from kdarts.data.augmentation import Augmentation
+from kdarts.data.datasets import ImageData
+from kdarts.data.pipeline import eval_dataset, search_dataset, search_dataset_from, steps_per_epoch, train_dataset
 from kdarts.genotypes.errors import KdartsError
-from kdarts.run import datasets
-from kdarts.run.augmentation import Augmentation
-from kdarts.run.datasets import ImageData
-from kdarts.run.pipeline import eval_dataset, search_dataset, search_dataset_from, steps_per_epoch, train_dataset
 
 PLAIN = Augmentation(pad=0, flip=False)
 MEAN, STD = (0.0,), (1 / 255,)  # leaves raw pixels

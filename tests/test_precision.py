@@ -11,13 +11,12 @@ from conftest import state_dict  # noqa: F401  (starts TensorFlow quietly, first
 from keras.optimizers import LossScaleOptimizer
 
 from kdarts.cli.main import main
-from kdarts.nets.spaces import SearchSpace
-from kdarts.nets.supernet import Supernet
-from kdarts.run.export import serving_model
-from kdarts.run.models import load_model
-from kdarts.search.ablation import MODES
-from kdarts.search.removal import REMOVALS
+from kdarts.search.ablation import MODES, REMOVALS
 from kdarts.search.search import Search
+from kdarts.serving.export import serving_model
+from kdarts.supernet.spaces import SearchSpace
+from kdarts.supernet.supernet import Supernet
+from kdarts.training.models import load_model
 
 ABLATIONS = itertools.cycle(itertools.product(REMOVALS, MODES))
 FEW = SearchSpace("few", ("avg_pool_3x3", "skip_connect", "dil_conv_3x3"), nodes=1, multiplier=1)

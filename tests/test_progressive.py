@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from kdarts.nets.spaces import get_space
-from kdarts.search.discretize import discretize
-from kdarts.search.progressive import narrow, select
-from kdarts.search.skip_dropout import SkipDropout
+from kdarts.search.schedules import SkipDropout
+from kdarts.search.selection import discretize, narrow, select
+from kdarts.supernet.spaces import get_space
 
 DARTS = get_space("darts")
 KINDS = "normal", "reduce"

@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kdarts.nets import mixing
-from kdarts.nets.spaces import SearchSpace
-from kdarts.nets.supernet import Supernet
-from kdarts.search.beta_decay import beta_decay
-from kdarts.search.discretize import strongest_pairs
+from kdarts.search.losses import beta_decay
 from kdarts.search.method import get_method
 from kdarts.search.random_search import RandomSearch, best_random
 from kdarts.search.schedules import SearchProgress
 from kdarts.search.search import Search
+from kdarts.search.selection import strongest_pairs
+from kdarts.supernet import relaxation as mixing
+from kdarts.supernet.spaces import SearchSpace
+from kdarts.supernet.supernet import Supernet
 
 FEW = SearchSpace("few", ("none", "max_pool_3x3", "skip_connect", "dil_conv_3x3"), nodes=2, multiplier=2)
 
@@ -44,12 +44,12 @@ def _step(search) -> dict:
 @pytest.mark.parametrize("name", ["gdas", "darts_plus", "darts_minus", "beta_darts", "i_darts", "random", "sharpdarts"])
 def test_every_relative_takes_a_step(name):
     search = _search(name)
-    before = [v.numpy() for v in search.supernet.alphas], search.supernet.operation_weights[0].numpy()
+    before = [v.numpy() for v in search.supernet.alphas], search.supernet.network_variables[0].numpy()
     search.supernet.mixture.progress.assign(0.5)
     assert np.isfinite(float(_step(search)["loss"]))
     moved = [not np.array_equal(v, b) for v, b in zip(search.supernet.alphas, before[0], strict=True)]
     assert moved == [name != "random"] * 2
-    assert not np.array_equal(search.supernet.operation_weights[0], before[1])
+    assert not np.array_equal(search.supernet.network_variables[0], before[1])
     assert len(search.genotype().cells) == 2
 
 
@@ -68,8 +68,8 @@ def _parts(net) -> list:
     parts = [*net.stems, net.classifier]
     for cell in net.cells:
         parts += cell.preprocess
-        for fan_out in cell.fan_outs:
-            stacks = {**fan_out.stacks, **fan_out.free}
+        for mixed in cell.mixed_edges:
+            stacks = {**mixed.stacks, **mixed.free}
             parts += [stacks[column] for column in sorted(stacks) if column < len(FEW.operations)]
     return parts
 

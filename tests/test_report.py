@@ -14,18 +14,18 @@ import pytest
 import tensorflow as tf
 
 from kdarts.cli.main import main
-from kdarts.genotypes.cuboid import Cuboid
+from kdarts.genotypes.cuboid import Cuboid, HyperPath
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
-from kdarts.genotypes.hyper_path import HyperPath
 from kdarts.genotypes.seals import sealed_lines
-from kdarts.nets.cost import network_cost
-from kdarts.nets.plan import Frame
-from kdarts.nets.supernet import Supernet
-from kdarts.run.files import write_arrays, write_json
-from kdarts.run.setting import setting_of
 from kdarts.search.search import Search
-from kdarts.views import report_alpha, report_cells
+from kdarts.supernet.cost import network_cost
+from kdarts.supernet.macro import MacroConfig
+from kdarts.supernet.supernet import Supernet
+from kdarts.training.files import write_arrays, write_json
+from kdarts.training.search_run import setting_of
+from kdarts.views import report_cells
+from kdarts.views import report_cells as report_alpha
 from kdarts.views.events import CellEvents
 from kdarts.views.report import page, run_data, write_report
 from kdarts.views.report_run import read_run
@@ -47,7 +47,7 @@ SETTING = {
     "topology": False,
     "offsets": {},
     "stem": "auto",
-    "frame": dataclasses.asdict(Frame()),
+    "frame": dataclasses.asdict(MacroConfig()),
 }
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror=hacked=1>"
 

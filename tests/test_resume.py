@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from kdarts.run.workdir import Workdir
+from kdarts.training.workdir import Workdir
 
 ROOT = pathlib.Path(__file__).parent.parent
 SEARCH = ["search", "--cells=2", "--channels=4", "--nodes=2", "--epochs=4", "--validate_every=2", "--order=second"]

@@ -5,10 +5,10 @@ import pytest
 import tensorflow as tf
 
 from kdarts.genotypes.errors import KdartsError
-from kdarts.nets import mixing
-from kdarts.nets.sampling import COLDEST, HOTTEST, get_sampling, gumbel, random_genotype
-from kdarts.nets.spaces import SearchSpace
-from kdarts.nets.supernet import Supernet
+from kdarts.supernet import relaxation as mixing
+from kdarts.supernet.relaxation import COLDEST, HOTTEST, get_sampling, gumbel, random_genotype
+from kdarts.supernet.spaces import SearchSpace
+from kdarts.supernet.supernet import Supernet
 
 FEW = SearchSpace("few", ("none", "skip_connect", "dil_conv_3x3"), nodes=2, multiplier=2)
 

@@ -5,7 +5,7 @@ import itertools
 import keras
 import pytest
 
-from kdarts.nets.drop_path import DropPath, DropPathSchedule
+from kdarts.networks.trunk import DropPath, DropPathSchedule
 from kdarts.search.schedules import Cosine, Linear, Step, Warmup
 
 EXACT = {"rel": 0, "abs": 1e-12}

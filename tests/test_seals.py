@@ -8,7 +8,7 @@ import pytest
 from kdarts.genotypes.errors import DamageError, KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.genotypes.seals import check_archive, sealed_lines, unsealed_lines
-from kdarts.run.files import read_arrays, read_json, write_arrays, write_json
+from kdarts.training.files import read_arrays, read_json, write_arrays, write_json
 
 VALUE = {"accuracy": 0.5, "name": "é", "rows": [1, None, {"a": True}]}
 ARRAYS = {"alpha": np.arange(6, dtype=np.float32).reshape(2, 3), "text": np.array("{}")}

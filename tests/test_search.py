@@ -8,13 +8,13 @@ import pytest
 import tensorflow as tf
 
 from kdarts.genotypes.errors import KdartsError
-from kdarts.nets.spaces import SearchSpace
-from kdarts.nets.supernet import Supernet
-from kdarts.search.discretize import discretize
 from kdarts.search.method import get_method
 from kdarts.search.objective import Objective
 from kdarts.search.optimizers import SGD, Adam
 from kdarts.search.search import Search
+from kdarts.search.selection import discretize
+from kdarts.supernet.spaces import SearchSpace
+from kdarts.supernet.supernet import Supernet
 
 FEW = SearchSpace("few", ("none", "max_pool_3x3", "skip_connect", "dil_conv_3x3"), 2, 2)
 
@@ -65,7 +65,7 @@ def test_compile_takes_the_papers_optimizers():
     np.testing.assert_allclose(alphas.learning_rate, 3e-4)
     assert (alphas.beta_1, alphas.beta_2, alphas.epsilon, alphas.l2) == (0.5, 0.999, 1e-8, 1e-3)
     assert alphas.global_clipnorm is None
-    assert len(weights.buffers) == len(search.supernet.operation_weights)
+    assert len(weights.buffers) == len(search.supernet.network_variables)
 
 
 def test_overrides_reach_the_optimizers():
@@ -102,7 +102,7 @@ def test_fit_trains_the_weights_and_moves_the_alphas():
     search = _search(learning_rate=0.1)
     net = search.supernet
     statistics = [v for v in net.non_trainable_variables if "mixture" not in v.path]
-    groups = [net.alphas, net.operation_weights, statistics]
+    groups = [net.alphas, net.network_variables, statistics]
     before = [_values(group) for group in groups]
     stopping = keras.callbacks.EarlyStopping("val_loss", min_delta=100.0, patience=5)
     history = search.fit(
@@ -130,7 +130,7 @@ def test_a_step_moves_alphas_first_and_then_the_weights_at_the_new_alphas(order)
     (train, valid), second = _pairs(2)
     search.fit(tf.data.Dataset.from_tensors(second), verbose=0)  # fills the momentum buffers
     alphas, weights, statistics = (
-        [tf.Variable(v) for v in g] for g in (net.alphas, net.operation_weights, net.non_trainable_variables)
+        [tf.Variable(v) for v in g] for g in (net.alphas, net.network_variables, net.non_trainable_variables)
     )
     buffers, moments = _values(search.optimizer.buffers), search.arch_optimizer.variables
     manual = Adam(0.5)
@@ -146,7 +146,7 @@ def test_a_step_moves_alphas_first_and_then_the_weights_at_the_new_alphas(order)
     np.testing.assert_allclose(history["accuracy"], [np.mean(np.argmax(step["logits"], 1) == train[1])], rtol=1e-5)
     for ours, theirs in zip(net.alphas, alphas, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
-    for ours, old, gradient, buffer in zip(net.operation_weights, weights, step["by_weights"], buffers, strict=True):
+    for ours, old, gradient, buffer in zip(net.network_variables, weights, step["by_weights"], buffers, strict=True):
         expected = old - 0.025 * (0.9 * buffer + gradient * 0.1 / norm + 3e-4 * old)
         np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-6, err_msg=ours.path)
     for ours, theirs in zip(net.non_trainable_variables, step["statistics"], strict=True):
@@ -293,7 +293,7 @@ def test_once_an_epoch_alpha_moves_after_the_last_step_on_its_batches():
     assert int(search.supernet.mixture.draws) == 4, "three passes of the weights, one of α"
     assert int(search.arch_optimizer.iterations) == 1 and np.isfinite(history.history["loss"][0])
     plain.fit(_pairs(steps=3, batch=6), epochs=1, verbose=0)
-    assert _same(_values(plain.supernet.operation_weights), _values(search.supernet.operation_weights))
+    assert _same(_values(plain.supernet.network_variables), _values(search.supernet.network_variables))
     plain = Search(plain.supernet, "edarts", order="second")
     plain.compile(search.optimizer, Adam(0.1, 0.5, 0.999, l2=1e-3))
     gradients = plain.architecture_gradients(*pairs[-1])

@@ -8,9 +8,9 @@ from test_resume import finish, kill_at, same_state
 
 from kdarts.cli.main import main
 from kdarts.genotypes.errors import KdartsError
-from kdarts.run.files import read_arrays, write_arrays, write_json
-from kdarts.run.seeds import combined, run_seeds
-from kdarts.run.workdir import Workdir
+from kdarts.training.files import read_arrays, write_arrays, write_json
+from kdarts.training.seeds import combined, run_seeds
+from kdarts.training.workdir import Workdir
 
 TINY = ["train", "--genotype=DARTS_V1", "--cells=2", "--channels=2", "--epochs=1", "--train_examples=64"]
 

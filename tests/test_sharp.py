@@ -11,20 +11,20 @@ from conftest import state_dict
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.genotypes.zoo import describe
-from kdarts.nets.cost import network_cost, supernet_cost
-from kdarts.nets.layers import apply_operation
-from kdarts.nets.mixing import MIXINGS
-from kdarts.nets.mixture import Mixture
-from kdarts.nets.network import build_network
-from kdarts.nets.operations import FACTORIZED_REDUCE, RELU_CONV_BN, Conv, Norm, Operation, Relu, get_operation
-from kdarts.nets.operations import sharp_sep_conv as block
-from kdarts.nets.plan import STEMS, plan_cells
-from kdarts.nets.reference import load_reference_state
-from kdarts.nets.search_cell import edge_sources
-from kdarts.nets.spaces import get_space
-from kdarts.nets.stack import Stack
-from kdarts.nets.supernet import Supernet
-from kdarts.search.discretize import discretize
+from kdarts.networks.network import build_network
+from kdarts.networks.reference import load_reference_state
+from kdarts.ops.grouped import GroupedOperation
+from kdarts.ops.layers import apply_operation
+from kdarts.ops.operations import FACTORIZED_REDUCE, RELU_CONV_BN, Conv, Norm, Operation, Relu, get_operation
+from kdarts.ops.operations import sharp_sep_conv as block
+from kdarts.search.selection import discretize
+from kdarts.supernet.cell import edge_sources
+from kdarts.supernet.cost import network_cost, supernet_cost
+from kdarts.supernet.macro import STEMS, plan_cells
+from kdarts.supernet.parameters import Mixture
+from kdarts.supernet.relaxation import MIXINGS
+from kdarts.supernet.spaces import get_space
+from kdarts.supernet.supernet import Supernet
 
 PUBLISHED = {"dil_conv_3x3": "dil_sep_conv_3x3", "dil_conv_5x5": "dil_sep_conv_5x5"}
 PUBLISHED |= {"avg_pool_3x3": "padded_avg_pool_3x3"}
@@ -43,7 +43,7 @@ def _last(array):
 
 def _searched(operation, channels, filters, stride, affine):
     """The search form: how it is called, and its variables by the program's names."""
-    stack = Stack(operation, 1, filters, stride, affine)
+    stack = GroupedOperation(operation, 1, filters, stride, affine)
     stack.build((None, None, None, channels))
     found = {}
     for values, names in zip(stack.step_weights, operation.step_names(stride), strict=True):

@@ -11,10 +11,10 @@ from kdarts.cli.main import main
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.genotypes.path_space import PathSpace
-from kdarts.nets.spaces import get_space, listed_space
-from kdarts.run.files import write_json
-from kdarts.run.repeats import search_is_whole
-from kdarts.search.skip_paths import best_places, skip_paths
+from kdarts.paths.prune import best_places, skip_paths
+from kdarts.supernet.spaces import get_space, listed_space
+from kdarts.training.files import write_json
+from kdarts.training.repeats import search_is_whole
 
 CONV, SKIP, POOL = "nor_conv_3x3", "skip_connect", "avg_pool_3x3"
 

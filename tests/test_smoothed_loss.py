@@ -8,8 +8,8 @@ import pytest
 
 from kdarts.cli.main import main
 from kdarts.genotypes.errors import KdartsError
-from kdarts.nets.smoothed_loss import SmoothedCrossentropy, training_loss
-from kdarts.run.models import load_model
+from kdarts.networks.loss import SmoothedCrossentropy, training_loss
+from kdarts.training.models import load_model
 
 TINY = ["train", "--genotype=DARTS_V1", "--cells=2", "--channels=4", "--epochs=1"]
 

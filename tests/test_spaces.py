@@ -5,8 +5,8 @@ import math
 import pytest
 
 from kdarts.genotypes.errors import KdartsError
-from kdarts.nets.operations import operation_names
-from kdarts.nets.spaces import SearchSpace, get_space, listed_space, register_space, space_names
+from kdarts.ops.operations import operation_names
+from kdarts.supernet.spaces import SearchSpace, get_space, listed_space, register_space, space_names
 
 
 @pytest.mark.parametrize("name", ["darts", "ddarts"])

@@ -9,18 +9,18 @@ import pytest
 from test_resume import same_state
 
 from kdarts.cli.main import main
+from kdarts.data import datasets
+from kdarts.data.augmentation import Augmentation
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
-from kdarts.nets.supernet import Supernet
-from kdarts.run import datasets
-from kdarts.run.augmentation import Augmentation
-from kdarts.run.files import read_json
-from kdarts.run.stages import check_method, run_stages
-from kdarts.run.workdir import Workdir
 from kdarts.search.method import get_method
-from kdarts.search.progressive import narrow
 from kdarts.search.search import Search
-from kdarts.search.stage import Stage, parse_stages
+from kdarts.search.selection import narrow
+from kdarts.search.stages import Stage, parse_stages
+from kdarts.supernet.supernet import Supernet
+from kdarts.training.files import read_json
+from kdarts.training.stages import check_method, run_stages
+from kdarts.training.workdir import Workdir
 
 PDARTS = get_method("pdarts")
 TINY = PDARTS.override(stages=(Stage(1, 8), Stage(2, 3, 0.5)), epochs=2, warmup_epochs=1, batch_size=12, channels=2)

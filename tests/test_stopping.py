@@ -7,12 +7,12 @@ import pytest
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
-from kdarts.nets.supernet import Supernet
-from kdarts.run.checkpoint import Checkpoint
-from kdarts.run.search_record import SearchRecord, StopRule
 from kdarts.search.method import get_method
+from kdarts.search.record import SearchRecord, StopRule
 from kdarts.search.search import Search
 from kdarts.search.stopping import RULES, SoFar, get_stop
+from kdarts.supernet.supernet import Supernet
+from kdarts.training.checkpoint import Checkpoint
 
 PLAIN = Genotype.load("DARTS_V2")
 

@@ -11,7 +11,7 @@ import pytest
 
 from kdarts.cli.main import main
 from kdarts.genotypes.errors import KdartsError
-from kdarts.run.strategy import make_strategy
+from kdarts.search.replicas import make_strategy
 
 PROGRAM = pathlib.Path(__file__).with_name("replicas_program.py")
 FAST = ("first", "infinity", "draws")
@@ -142,7 +142,7 @@ def test_a_wrong_tf_config_is_told_in_one_line(monkeypatch, text):
 
 
 def test_flags_that_do_not_go_together_are_refused(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr("kdarts.run.threads.configure_threads", lambda: None)
+    monkeypatch.setattr("kdarts.training.distribution.configure_threads", lambda: None)
     common = ["search", f"--workdir={tmp_path / 'run'}", "--strategy=mirrored"]
     assert main([*common, "--jit_compile"]) == 2
     assert "--jit_compile: not with --strategy=mirrored" in capsys.readouterr().err

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from kdarts.cli import options
-from kdarts.run.files import write_arrays, write_json, write_table
-from kdarts.run.workdir import Workdir
 from kdarts.search.method import get_method
+from kdarts.training.files import write_arrays, write_json, write_table
+from kdarts.training.workdir import Workdir
 
 TINY = ["--cells=2", "--channels=4", "--nodes=2", "--epochs=1", "--batch_size=64"]
 
@@ -193,7 +193,7 @@ def test_the_time_left_goes_by_the_finished_searches(tool, study, finished, tmp_
     assert "run 2 of 3: method=fairdarts seed=0 · about 0:01:00 left" in out
     assert "ended with -9; the same command goes on there" in err
     assert len(started) == 1
-    assert started[0][1:4] == ["-m", "kdarts.cli.child", "search"]
+    assert started[0][1:4] == ["-m", "kdarts.cli.process", "search"]
     assert not (tmp_path / "methods.csv").exists()
 
 

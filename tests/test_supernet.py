@@ -8,12 +8,12 @@ from conftest import copy_edge, numbered_by_reference, state_dict
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
-from kdarts.nets.mixing import MIXINGS
-from kdarts.nets.network import build_network
-from kdarts.nets.reference import load_reference_state
-from kdarts.nets.search_cell import edge_sources
-from kdarts.nets.spaces import SearchSpace
-from kdarts.nets.supernet import Supernet
+from kdarts.networks.network import build_network
+from kdarts.networks.reference import load_reference_state
+from kdarts.supernet.cell import edge_sources
+from kdarts.supernet.relaxation import MIXINGS
+from kdarts.supernet.spaces import SearchSpace
+from kdarts.supernet.supernet import Supernet
 
 FEW = SearchSpace("few", ("none", "max_pool_3x3", "skip_connect", "dil_conv_3x3"), nodes=2, multiplier=2)
 
@@ -47,7 +47,7 @@ def _check_against_the_reference(arrays, dtype, in_a_graph, logits_error, gradie
         with tf.GradientTape() as tape:
             logits = net(x, training=True)
             loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits))
-        variables = net.operation_weights, net.alphas
+        variables = net.network_variables, net.alphas
         return logits, loss, *tape.gradient(loss, tf.nest.map_structure(lambda v: v.value, variables))
 
     x = tf.constant(arrays["x"].transpose(0, 2, 3, 1), dtype)
@@ -59,7 +59,7 @@ def _check_against_the_reference(arrays, dtype, in_a_graph, logits_error, gradie
         assert _relative(gradient, arrays[f"dalpha_{kind}_f64"]) < gradient_error
 
     # These are float32 in the file: rounding turns a few ReLUs on or off, and moves them by one part in a thousand.
-    gradients = named(net.operation_weights, by_weights)
+    gradients = named(net.network_variables, by_weights)
     norms = {key.removeprefix("gnorm:"): value for key, value in arrays.items() if key.startswith("gnorm:")}
     assert gradients.keys() == norms.keys()
     ours = np.array([np.linalg.norm(gradients[name]) for name in norms])
@@ -113,7 +113,7 @@ def test_a_supernet_that_passes_one_operation_on_each_chosen_edge_is_that_networ
         for stack in cell.preprocess:
             copy_edge(stack, 0, network, f"cells.{index}.{stack.name}")
         for operation, to, source in genotype.cells[index % 2]:
-            stack = cell.fan_outs[source].stacks.get(operations.index(operation))
+            stack = cell.mixed_edges[source].stacks.get(operations.index(operation))
             if stack:
                 copy_edge(stack, to - max(2, source + 1), network, f"cells.{index}._ops.{to}.{source}.0")
     for ours, theirs in zip(net.classifier.weights, network.get_layer("classifier").weights, strict=True):
@@ -197,7 +197,7 @@ def test_cells_share_alphas_as_asked_for(sharing, sequence):
 
 def test_individual_alphas_that_agree_equal_shared_ones():
     shared, individual = _few(reductions=(1,)), _few(reductions=(1,), sharing="individual")
-    for ours, theirs in zip(individual.operation_weights, shared.operation_weights, strict=True):
+    for ours, theirs in zip(individual.network_variables, shared.network_variables, strict=True):
         ours.assign(theirs)
     _set_alphas(shared)
     for alpha, index in zip(individual.alphas, shared.sequence, strict=True):
@@ -234,7 +234,7 @@ def test_mixings_are_the_papers_formulas():
 
 def test_only_the_weights_after_mixing_count():
     softmax, sigmoid = _few(), _few(mixing="sigmoid")
-    for ours, theirs in zip(sigmoid.operation_weights, softmax.operation_weights, strict=True):
+    for ours, theirs in zip(sigmoid.network_variables, softmax.network_variables, strict=True):
         ours.assign(theirs)
     _set_alphas(softmax)
     for ours, weights in zip(sigmoid.alphas, softmax.mixing_weights(), strict=True):
@@ -247,10 +247,10 @@ def test_alphas_are_trainable_variables_apart_from_the_weights():
     net = _few()
     trainable = {id(variable) for variable in net.trainable_variables}
     alphas = {id(alpha) for alpha in net.alphas}
-    weights = {id(weight) for weight in net.operation_weights}
+    weights = {id(weight) for weight in net.network_variables}
     assert alphas <= trainable and not alphas & weights and alphas | weights == trainable
     assert [alpha.path.rsplit("/", 1)[1] for alpha in net.alphas] == ["alpha_0", "alpha_1"]
-    count = sum(np.prod(weight.shape) for weight in net.operation_weights)
+    count = sum(np.prod(weight.shape) for weight in net.network_variables)
     assert net.cost().params == count
     statistics = {v.path.rsplit("_", 1)[-1] for v in net.non_trainable_variables}
     assert statistics == {"mean", "var", "mixture/progress", "mixture/draws"}
@@ -259,7 +259,7 @@ def test_alphas_are_trainable_variables_apart_from_the_weights():
 def test_weights_start_as_in_the_papers_framework():
     keras.utils.set_random_seed(0)
     net = Supernet("darts", (32, 32, 3), 10, channels=16, cells=1, reductions=())
-    for weight in net.operation_weights:
+    for weight in net.network_variables:
         name = weight.path.rsplit("/", 1)[1]
         if name.endswith("gamma") or name.endswith("beta"):
             assert np.all(weight.numpy() == name.endswith("gamma"))

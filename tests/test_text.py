@@ -7,9 +7,9 @@ import time
 import pytest
 
 from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.genotype import Genotype
+from kdarts.genotypes.genotype import Genotype, get_genotype
 from kdarts.genotypes.text import read_text
-from kdarts.genotypes.zoo import genotype_names, get_genotype
+from kdarts.genotypes.zoo import genotype_names
 
 PAIRS = [("sep_conv_3x3", 1), ("skip_connect", 0), ("none", 0), ("max_pool_3x3", 2)]
 PAIRS_MEAN = (("sep_conv_3x3", 2, 1), ("skip_connect", 2, 0), ("none", 3, 0), ("max_pool_3x3", 3, 2))

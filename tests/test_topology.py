@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.topology import (
+from kdarts.genotypes.edges import (
     check_topology,
     parse_topology,
     topologies,
@@ -13,10 +12,11 @@ from kdarts.genotypes.topology import (
     topology_edges,
     topology_text,
 )
-from kdarts.nets.search_cell import edge_sources
-from kdarts.nets.spaces import SearchSpace
-from kdarts.nets.supernet import Supernet
+from kdarts.genotypes.errors import KdartsError
 from kdarts.search.search import Search
+from kdarts.supernet.cell import edge_sources
+from kdarts.supernet.spaces import SearchSpace
+from kdarts.supernet.supernet import Supernet
 
 
 def test_all_topologies_of_four_nodes_stand_in_the_reference_order(golden):
@@ -86,12 +86,12 @@ def test_a_topology_is_the_whole_supernet_without_the_other_edges(topology):
     for ours, theirs in zip(part.cells, whole.cells, strict=True):
         for mine, full in zip(ours.preprocess, theirs.preprocess, strict=True):
             mine.set_weights(full.get_weights())
-        for source, fan_out in zip(ours.sources, ours.fan_outs, strict=True):
+        for source, mixed in zip(ours.sources, ours.mixed_edges, strict=True):
             kept = [to for to, start in part.edges if start == source]
             places = [[to for to, start in whole.edges if start == source].index(to) for to in kept]
-            for column, stack in fan_out.stacks.items():
-                for value, full in zip(stack.weights, theirs.fan_outs[source].stacks[column].weights, strict=True):
-                    by_edge = full.numpy().reshape(*full.shape[:-1], theirs.fan_outs[source].copies, -1)
+            for column, stack in mixed.stacks.items():
+                for value, full in zip(stack.weights, theirs.mixed_edges[source].stacks[column].weights, strict=True):
+                    by_edge = full.numpy().reshape(*full.shape[:-1], theirs.mixed_edges[source].copies, -1)
                     value.assign(by_edge[..., places, :].reshape(value.shape))
     mixtures = []
     for weights in part.mixing_weights():
@@ -107,7 +107,7 @@ def test_a_topology_has_the_weights_of_its_edges_alone():
     part = Supernet("darts", (32, 32, 3), 10, cells=5, topology="0")
     assert [alpha.shape for alpha in part.alphas] == [(8, 8)] * 2
     params = part.cost().params
-    assert params == sum(np.prod(w.shape) for w in part.operation_weights)
+    assert params == sum(np.prod(w.shape) for w in part.network_variables)
     # By hand: stem, classifier, the cells' first convolutions; then 8 edges of each cell. Separable convolutions have
     # two depthwise and two pointwise filters, dilated ones one of each; a skip of stride 2 has a pointwise one.
     stem, classifier, adapters = 27 * 48 + 2 * 48, 257 * 10, 0

@@ -9,7 +9,7 @@ from kdarts.cli.main import main
 from kdarts.genotypes.errors import KdartsError
 from kdarts.search import gradients
 from kdarts.search.toy import fixed_point, run_toy
-from kdarts.views.trajectories import draw_trajectories
+from kdarts.views.curves import draw_trajectories
 
 REPORTED = {0: 659, 0.3: 411, 0.5: 296, 0.7: 335}
 

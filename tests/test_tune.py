@@ -14,11 +14,11 @@ from kdarts.cli.main import main
 from kdarts.cli.search import COMMAND as SEARCH
 from kdarts.cli.search import build
 from kdarts.cli.train import COMMAND as TRAIN
+from kdarts.data.datasets import hold_back, load
 from kdarts.genotypes.genotype import Genotype
-from kdarts.run.datasets import hold_back, load
-from kdarts.run.files import write_json
 from kdarts.search.method import get_method
-from kdarts.search.random_found import random_found
+from kdarts.search.random_search import random_found
+from kdarts.training.files import write_json
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:keras_tuner")  # It asks for its thread as of old.
 
@@ -240,7 +240,7 @@ def test_random_architectures_differ_and_come_again(name):
 
 
 def test_a_command_ends_with_the_process_that_began_it(tmp_path):
-    command = [sys.executable, "-m", "kdarts.cli.child", "search", f"--workdir={tmp_path / 'run'}"]
+    command = [sys.executable, "-m", "kdarts.cli.process", "search", f"--workdir={tmp_path / 'run'}"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, cwd=ROOT, stdout=subprocess.DEVNULL)
     process.stdin.close()
     assert process.wait(60) == 129

@@ -8,7 +8,7 @@ import keras_tuner
 import pytest
 
 from kdarts.genotypes.errors import KdartsError
-from kdarts.run.tuning_oracle import make_oracle, values_of, work_of
+from kdarts.tuning.oracle import make_oracle, values_of, work_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:keras_tuner")  # It asks for its thread as of old.
 
@@ -100,7 +100,7 @@ def test_a_chief_whose_disk_is_full_says_so(tmp_path, monkeypatch):
     def full(*_):
         raise KdartsError("no space left")
 
-    monkeypatch.setattr("kdarts.run.trial_files.write_sealed", full)
+    monkeypatch.setattr("kdarts.training.trials.write_sealed", full)
     with pytest.raises(KdartsError, match="no space left"):
         oracle.create_trial("one")
     oracle.watch(over, lambda error: told.append(str(error)))  # It does not wait for the lock that is held.

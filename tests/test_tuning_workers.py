@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from kdarts.run.files import write_json
+from kdarts.training.files import write_json
 
 ROOT = pathlib.Path(__file__).parent.parent
 TRIALS, PATIENCE = 8, 2.0
@@ -20,10 +20,10 @@ def main(folder: pathlib.Path, seconds: float) -> None:
     """What `kdarts tune` does, but for the searches."""
     import keras_tuner
 
-    from kdarts.run import repeats
-    from kdarts.run.tuning import Progress, part_of, trial_rows
-    from kdarts.run.tuning_oracle import make_oracle
-    from kdarts.run.tuning_tuner import TuningTuner, role
+    from kdarts.training import repeats
+    from kdarts.tuning.oracle import make_oracle
+    from kdarts.tuning.tuner import TuningTuner, role
+    from kdarts.tuning.tuning import Progress, part_of, trial_rows
 
     def figures(number, values, epochs):
         return [repeats.figures(part_of(folder, number, 0), 0)]

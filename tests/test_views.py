@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.genotype import Genotype
-from kdarts.genotypes.zoo import get_genotype
-from kdarts.views import distance_map, drawing, figure, heatmap
-from kdarts.views import family as family_picture
+from kdarts.genotypes.genotype import Genotype, get_genotype
+from kdarts.views import curves as family_picture
+from kdarts.views import drawing, figure, heatmap
+from kdarts.views import heatmap as distance_map
 
 OPERATIONS = ["none", "max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5"]
 SIGNATURES = {"svg": b"<?xml", "png": b"\x89PNG", "pdf": b"%PDF"}
@@ -149,7 +149,9 @@ def test_distances_are_drawn_with_every_value_and_name(tmp_path):
 @pytest.mark.parametrize("names", ["ab", ["ResNet50_cifar100_threshold_sparse_0.85"] * 2, ["x"] * 12, ["y" * 99, "z"]])
 def test_names_of_distances_stay_within_the_picture(names):
     with figure.style():
-        drawn = distance_map._figure(np.eye(len(names)), [figure.plain(name, 60) for name in names], "far " * 9)
+        drawn = distance_map._distance_map_figure(
+            np.eye(len(names)), [figure.plain(name, 60) for name in names], "far " * 9
+        )
         drawn.canvas.draw()
         renderer, axes = drawn.canvas.get_renderer(), drawn.axes[0]
         for text in [

@@ -6,8 +6,8 @@ import pytest
 
 from kdarts.genotypes import zoo
 from kdarts.genotypes.errors import KdartsError, choice
-from kdarts.genotypes.genotype import Genotype
-from kdarts.genotypes.zoo import describe, genotype_names, get_genotype
+from kdarts.genotypes.genotype import Genotype, get_genotype
+from kdarts.genotypes.zoo import describe, genotype_names
 
 DDARTS = [name for name in genotype_names() if name.startswith(("D-DARTS", "DD-"))]
 HANDCRAFTED = ["ResNet18", "ResNet50", "Xception", "InceptionV4", "resnet18", "resnet50", "xception"]

@@ -6,13 +6,13 @@ import tensorflow as tf
 from absl import flags
 
 from kdarts.cli import options
-from kdarts.cli.axes import chosen_method
+from kdarts.cli.method_flags import chosen_method
 from kdarts.cli.search import halves, search_in
-from kdarts.run.checkpoint import Checkpoint
-from kdarts.run.workdir import Workdir
 from kdarts.search.ablation import SIGNS, AblationLoss
 from kdarts.search.gradients import first
 from kdarts.search.search import Search, loss_scale, without_graph_rewriting
+from kdarts.training.checkpoint import Checkpoint
+from kdarts.training.workdir import Workdir
 
 _UNBOUNDED = 1e30
 

@@ -49,7 +49,7 @@ def call(words: list[str]) -> tuple[int | None, str, str]:
 @contextlib.contextmanager
 def interrupted(saves: int):
     """Within it, a run is interrupted once it has saved so many states."""
-    from kdarts.run.checkpoint import Checkpoint
+    from kdarts.training.checkpoint import Checkpoint
 
     save, left = Checkpoint._save, [saves]
 
@@ -152,12 +152,12 @@ def main(arguments: list[str] | None = None) -> int:
     """
     chosen = parse(list(sys.argv[1:] if arguments is None else arguments))
     names, draw = chosen.runs.split(","), random.Random(chosen.seed)
-    from kdarts.cli.quiet import start_tensorflow
+    from kdarts.cli.process import start_tensorflow
 
     start_tensorflow()
     import tensorflow as tf
 
-    from kdarts.run.threads import configure_threads
+    from kdarts.training.distribution import configure_threads
 
     with contextlib.suppress(KdartsError):  # Set before.
         configure_threads()

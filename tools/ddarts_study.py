@@ -39,14 +39,14 @@ from absl import flags
 from kdarts_command import run_kdarts
 
 from kdarts.cli import options
-from kdarts.cli.axes import chosen_method
-from kdarts.cli.exit_code import exit_code
-from kdarts.cli.quiet import start_tensorflow
+from kdarts.cli.command import exit_code
+from kdarts.cli.method_flags import chosen_method
+from kdarts.cli.process import start_tensorflow
 from kdarts.cli.search import COMMAND
 from kdarts.genotypes.errors import KdartsError, choice
-from kdarts.run.files import read_json, write_table
-from kdarts.run.workdir import Workdir
 from kdarts.search.method import get_method
+from kdarts.training.files import read_json, write_table
+from kdarts.training.workdir import Workdir
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from matplotlib.colors import Normalize
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from kdarts.genotypes.topology import topologies
+from kdarts.genotypes.edges import topologies
 from kdarts.views import figure as house
 from kdarts.views.heatmap import value_grid
 

@@ -5,16 +5,16 @@ import edarts_tables as tables
 from edarts_trials import Study, Trial
 from kdarts_command import ROOT
 
-from kdarts.cli.axes import chosen_method
-from kdarts.cli.quiet import start_tensorflow
+from kdarts.cli.method_flags import chosen_method
+from kdarts.cli.process import start_tensorflow
 from kdarts.cli.search import COMMAND as SEARCH
 from kdarts.cli.train import COMMAND as TRAIN
+from kdarts.genotypes.edges import topologies
 from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.genotypes.genotype import Genotype
-from kdarts.genotypes.topology import topologies
-from kdarts.nets.cuboid_spaces import cuboid_names
-from kdarts.nets.spaces import get_space
 from kdarts.search.method import get_method
+from kdarts.supernet.grids import cuboid_names
+from kdarts.supernet.spaces import get_space
 
 SHALLOW = ROOT / "flags" / "train_shallow_cifar10.flags"
 DARTS = ROOT / "flags" / "darts_v2_cifar10.flags"
@@ -180,7 +180,7 @@ def _skip_trial(name: str, chosen) -> Trial:
 
 def _mixing_names(chosen) -> list[str]:
     start_tensorflow()
-    from kdarts.nets.mixing import MIXINGS
+    from kdarts.supernet.relaxation import MIXINGS
 
     method = get_method(chosen.method)
     if method.sharing != "shared" or method.space in cuboid_names():

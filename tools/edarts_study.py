@@ -44,12 +44,12 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # Runs 
 from edarts_studies import STUDIES, size_of
 from edarts_trials import Measurement
 
-from kdarts.cli.exit_code import exit_code
-from kdarts.cli.quiet import start_tensorflow
+from kdarts.cli.command import exit_code
+from kdarts.cli.process import start_tensorflow
 from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.genotypes.files import write_text
-from kdarts.run.files import write_table
-from kdarts.run.workdir import Workdir
+from kdarts.training.files import write_table
+from kdarts.training.workdir import Workdir
 
 SIZES = {
     "epochs": "length of a shallow training",
@@ -136,9 +136,7 @@ def run(chosen: argparse.Namespace) -> int:
     start_tensorflow()
     import keras_tuner
 
-    from kdarts.run.grid_oracle import GridOracle
-    from kdarts.run.trial_files import reports
-    from kdarts.run.trial_oracle import TrialTuner
+    from kdarts.training.trials import GridOracle, TrialTuner, reports
 
     oracle = GridOracle(names, study.then(chosen))
     measurement = Measurement(study, chosen, folder / "trials", oracle)

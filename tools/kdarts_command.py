@@ -2,7 +2,7 @@
 
 import pathlib
 
-from kdarts.cli.child import run_kdarts
+from kdarts.cli.process import run_kdarts
 
 __all__ = ["ROOT", "run_kdarts"]
 

@@ -23,10 +23,11 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # Runs where kdarts is not installed, too.
 
-from kdarts.cli import axes, options
+from kdarts.cli import method_flags as axes
+from kdarts.cli import options
 from kdarts.cli import search as search_command
-from kdarts.cli.exit_code import exit_code
-from kdarts.cli.quiet import start_tensorflow
+from kdarts.cli.command import exit_code
+from kdarts.cli.process import start_tensorflow
 from kdarts.genotypes.errors import KdartsError
 
 LEAST_IMAGES = 1000
@@ -57,9 +58,9 @@ def parse(arguments: list[str]):
 
 def wanted(supernet) -> dict[tuple, object]:
     """What a network of a supernet may hold: operations by their keys in the table."""
-    from kdarts.nets.cost import candidate_costs
-    from kdarts.nets.latency import Latencies, computes_nothing
-    from kdarts.nets.operations import get_operation
+    from kdarts.ops.cost import Latencies, computes_nothing
+    from kdarts.ops.operations import get_operation
+    from kdarts.supernet.cost import candidate_costs
 
     found = {}
 
@@ -109,10 +110,10 @@ def run(arguments: list[str]) -> None:
     start_tensorflow()
     import keras
 
-    from kdarts.nets.hypercuboid import HyperCuboid
-    from kdarts.nets.latency import Latencies
-    from kdarts.nets.layers import apply_operation
-    from kdarts.run.threads import configure_threads
+    from kdarts.ops.cost import Latencies
+    from kdarts.ops.layers import apply_operation
+    from kdarts.supernet.hypercuboid import HyperCuboid
+    from kdarts.training.distribution import configure_threads
 
     configure_threads()
     data = options.load(values, "train")

@@ -41,14 +41,14 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # Runs 
 from kdarts_command import run_kdarts
 
 from kdarts.cli import options
-from kdarts.cli.exit_code import exit_code
+from kdarts.cli.command import exit_code
 from kdarts.cli.train import COMMAND
 from kdarts.genotypes.distance import OPERATIONS
 from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.genotypes.files import write_text
 from kdarts.genotypes.genotype import Genotype
-from kdarts.run.files import read_json, write_json
-from kdarts.run.workdir import Workdir
+from kdarts.training.files import read_json, write_json
+from kdarts.training.workdir import Workdir
 
 CELLS, EDGES = 3, ((2, 0), (3, 2), (4, 3), (5, 4))
 SKIPS = ((3, 0), (5, 3))
@@ -216,7 +216,7 @@ def _leave(training: Training, benchmark: Benchmark) -> None:
     """Gives up a folder whose very first training was refused, so that the corrected command may have it."""
     shutil.rmtree(benchmark.workdir / training.name, ignore_errors=True)
     (benchmark.workdir / f"{training.name}.json").unlink()
-    benchmark.workdir.disclaim()
+    benchmark.workdir.release()
 
 
 def train(training: Training, benchmark: Benchmark) -> int:

@@ -7,10 +7,11 @@ import time
 
 from absl import flags
 
-from kdarts.cli import axes, options
+from kdarts.cli import method_flags as axes
+from kdarts.cli import options
 from kdarts.cli import search as search_command
 from kdarts.cli.command import Command
-from kdarts.cli.quiet import start_tensorflow
+from kdarts.cli.process import start_tensorflow
 from kdarts.genotypes.errors import KdartsError
 
 
@@ -44,7 +45,7 @@ def run(values: flags.FlagValues) -> None:
     except ValueError:
         raise KdartsError(f"--input_shape={','.join(values.input_shape)}: needs height,width,channels") from None
     start_tensorflow()
-    from kdarts.run.threads import configure_threads
+    from kdarts.training.distribution import configure_threads
 
     configure_threads()
     began = time.perf_counter()
@@ -87,9 +88,9 @@ def _step(search, shape, values):
     """The step as a run takes it, on one random batch, and the seconds its trace took."""
     import tensorflow as tf
 
-    from kdarts.run.step import Step
-    from kdarts.search.loss_scale import loss_scale
+    from kdarts.search.objective import loss_scale
     from kdarts.search.search import without_graph_rewriting
+    from kdarts.search.step import Step
 
     size = search.method.batch_size
     generator = tf.random.Generator.from_seed(values.seed)
@@ -116,12 +117,12 @@ def _milliseconds(step) -> float:
 
 
 def _memory() -> dict:
-    from kdarts.run.timing import peak_memory_mb
+    from kdarts.training.progress import peak_memory_mb
 
     return {"peak_memory_mb": peak_memory_mb()}
 
 
-COMMAND = Command(
+BENCH = Command(
     "time and memory of the search step, as JSON",
     define,
     run,

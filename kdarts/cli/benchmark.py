@@ -10,9 +10,11 @@ from dataclasses import dataclass
 
 from absl import flags
 
-from kdarts.cli import axes, options, paths, search, seeds, shallow
+from kdarts.cli import method_flags as axes
+from kdarts.cli import options, paths, search, seeds
+from kdarts.cli import seeds as shallow
 from kdarts.cli.command import Command
-from kdarts.cli.quiet import start_tensorflow
+from kdarts.cli.process import start_tensorflow
 from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.search.method import method_names
 
@@ -93,8 +95,8 @@ def parse_seeds(text: str) -> list[int]:
 
 def run(values: flags.FlagValues) -> None:
     """Runs the searches, or goes on with them, and scores what they found."""
-    from kdarts.run.accuracy_table import AccuracyTable
-    from kdarts.run.workdir import Workdir
+    from kdarts.training.workdir import Workdir
+    from kdarts.tuning.scores import AccuracyTable
 
     if values.table is None:
         raise KdartsError("--table: needs the CSV of true accuracies, with columns architecture and one a data set")
@@ -119,9 +121,9 @@ def run(values: flags.FlagValues) -> None:
 def _check(words: list[str]) -> None:
     """Refuses a search that cannot be, or whose outcome no table of single cells can have."""
     from kdarts.search.choices import check_choices
-    from kdarts.search.discretize import RULES
+    from kdarts.search.selection import RULES
 
-    values = search.COMMAND.parse(words)
+    values = search.SEARCH.parse(words)
     method = axes.chosen_method(values)
     check_choices(method)
     choice("discretization", method.discretization, RULES)
@@ -132,8 +134,8 @@ def _check(words: list[str]) -> None:
 
 def _run_all(common, methods, numbers, jobs, workdir, table) -> None:
     """Runs whatever is not finished, `jobs` at a time."""
-    from kdarts.run.repeats import search_is_whole
-    from kdarts.run.scores import score
+    from kdarts.training.repeats import search_is_whole
+    from kdarts.tuning.scores import score
 
     tasks = [(one, seed, workdir / "searches" / one.folder / str(seed)) for seed in numbers for one in methods]
     left = [task for task in tasks if not search_is_whole(task[2] / "search")]
@@ -177,9 +179,9 @@ def _run_all(common, methods, numbers, jobs, workdir, table) -> None:
 def _write(methods, numbers, workdir, table) -> None:
     """Writes `searches.csv`, `results.csv`, `results.md` and `curves.png`, and prints the table."""
     from kdarts.genotypes.files import write_text
-    from kdarts.run.files import write_table
-    from kdarts.run.scores import course, markdown, score, together
-    from kdarts.views.benchmark import draw_benchmark
+    from kdarts.training.files import write_table
+    from kdarts.tuning.scores import course, markdown, score, together
+    from kdarts.views.curves import draw_benchmark
 
     searches, results, courses = [], {}, {}
     for one in methods:
@@ -198,7 +200,7 @@ def _write(methods, numbers, workdir, table) -> None:
     print(f"\n{text}\n{workdir / 'results.md'}, {workdir / 'curves.png'}")
 
 
-COMMAND = Command(
+BENCHMARK = Command(
     "methods, scored by a table of true accuracies",
     define,
     run,

@@ -5,23 +5,40 @@ import os
 import sys
 
 from kdarts import __version__
-from kdarts.cli.command import Command, help_text
-from kdarts.cli.exit_code import exit_code
+from kdarts.cli.command import Command, exit_code, help_text
 from kdarts.genotypes.errors import choice
 
-VERBS = (
-    *("search", "tune", "train", "evaluate", "export", "info", "deepen", "distance", "draw", "toy"),
-    *("benchmark", "report", "bench", "methods", "spaces"),
-)
+_COMMANDS = {
+    "search": ("search", "SEARCH"),
+    "tune": ("tune", "TUNE"),
+    "train": ("train", "TRAIN"),
+    "evaluate": ("serve", "EVALUATE"),
+    "export": ("serve", "EXPORT"),
+    "info": ("inspect", "INFO"),
+    "deepen": ("inspect", "DEEPEN"),
+    "distance": ("inspect", "DISTANCE"),
+    "draw": ("inspect", "DRAW"),
+    "toy": ("toy", "TOY"),
+    "benchmark": ("benchmark", "BENCHMARK"),
+    "report": ("report", "REPORT"),
+    "bench": ("bench", "BENCH"),
+    "methods": ("catalogue", "METHODS"),
+    "spaces": ("catalogue", "SPACES"),
+}
+"""For each verb the module of `kdarts.cli` and the name of its `Command` there."""
+
+VERBS = tuple(_COMMANDS)
 
 
-def _command(verb: str) -> Command:
-    return importlib.import_module(f"kdarts.cli.{choice('command', verb, VERBS)}").COMMAND
+def command_of(verb: str) -> Command:
+    """The command of a verb; raises `KdartsError` with the known verbs otherwise."""
+    module, name = _COMMANDS[choice("command", verb, VERBS)]
+    return getattr(importlib.import_module(f"kdarts.cli.{module}"), name)
 
 
 def _overview() -> str:
     lines = ["kdarts: differentiable neural architecture search", "", "usage: kdarts COMMAND [--flags]", ""]
-    lines += [f"  {verb:10}{_command(verb).summary}" for verb in VERBS]
+    lines += [f"  {verb:10}{command_of(verb).summary}" for verb in VERBS]
     lines += ["", "kdarts COMMAND --help lists a command's flags; --flagfile=FILE reads flags from a file."]
     return "\n".join(lines)
 
@@ -33,7 +50,7 @@ def _run(arguments: list[str]) -> int | None:
     if arguments[0] == "--version":
         print(__version__)
         return 0
-    command = _command(arguments[0])
+    command = command_of(arguments[0])
     values = command.parse(arguments)
     if values.help:
         print(help_text(arguments[0], command))

@@ -1,17 +1,30 @@
-"""The network that the flags ask for, of a genotype or of a path."""
+"""What a command says beside its result.
+
+The network that the flags ask for, of a genotype or of a path.
+"""
+
+import sys
 
 from absl import flags
 
 from kdarts.cli import options
+from kdarts.genotypes.architectures import Architecture
+from kdarts.genotypes.cuboid import HyperPath
 from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.found import Found
-from kdarts.genotypes.hyper_path import HyperPath
+from kdarts.genotypes.genotype import Genotype
+
+
+def note_gaps(found: Architecture) -> None:
+    """Prints what a genotype's network cannot build as found, one line a gap on standard error; a path has none."""
+    for gap in found.gaps() if isinstance(found, Genotype) else ():
+        print(f"note: {gap}", file=sys.stderr)
+
 
 _OF_CELLS = ("channels", "cells", "auxiliary", "drop_path", "stem", "head", "widen", "adapter_epsilon", "c_mid")
 """Flags that a path has no use for: its sizes are its own."""
 
 
-def check(values: flags.FlagValues, found: Found) -> None:
+def check(values: flags.FlagValues, found: Architecture) -> None:
     """Raises `KdartsError` for a flag of cells where there are none, and of steps where there are cells."""
     given = [name for name in _OF_CELLS if name in values and values[name].value != values[name].default]
     if isinstance(found, HyperPath) and given:
@@ -20,7 +33,7 @@ def check(values: flags.FlagValues, found: Found) -> None:
         raise KdartsError("--drop_last_step: cells have no steps; it is about a path")
 
 
-def sizes(values: flags.FlagValues, found: Found, shape, classes: int, defaults: dict[str, int]) -> dict:
+def sizes(values: flags.FlagValues, found: Architecture, shape, classes: int, defaults: dict[str, int]) -> dict:
     """What tells the size of a network: `params`, `macs`, and `stages`, or `channels` and `cells`.
 
     Args:
@@ -30,12 +43,12 @@ def sizes(values: flags.FlagValues, found: Found, shape, classes: int, defaults:
         defaults: `channels` and `cells` where flags and genotype are silent.
     """
     if isinstance(found, HyperPath):
-        from kdarts.nets.cuboids import build_path_network
-        from kdarts.nets.model_cost import model_cost
+        from kdarts.ops.layers import model_cost
+        from kdarts.supernet.cuboids import build_path_network
 
         cost = model_cost(build_path_network(found, shape, classes, values.drop_last_step))
         return {"stages": len(found.choices) - values.drop_last_step, "params": cost.params, "macs": cost.macs}
-    from kdarts.nets.cost import network_cost
+    from kdarts.supernet.cost import network_cost
 
     channels, cells = options.network_size(values, found, defaults)
     cost = network_cost(found, shape, classes, channels, cells, values.stem, options.frame(values), values.c_mid)
@@ -47,13 +60,13 @@ def sizes(values: flags.FlagValues, found: Found, shape, classes: int, defaults:
     }
 
 
-def build(values: flags.FlagValues, found: Found, shape, classes: int, defaults: dict[str, int], seed: int):
+def build(values: flags.FlagValues, found: Architecture, shape, classes: int, defaults: dict[str, int], seed: int):
     """The network itself, whose masks are drawn by `seed`; else as of `sizes`, with the flags of `kdarts train`."""
     if isinstance(found, HyperPath):
-        from kdarts.nets.cuboids import build_path_network
+        from kdarts.supernet.cuboids import build_path_network
 
         return build_path_network(found, shape, classes, values.drop_last_step)
-    from kdarts.nets.network import build_network
+    from kdarts.networks.network import build_network
 
     channels, cells = options.network_size(values, found, defaults)
     outer = values.auxiliary, values.drop_path, values.stem, seed, options.frame(values), values.c_mid

@@ -1,7 +1,13 @@
-"""Flags that several commands share, and what they mean."""
+"""Flags that several commands share, and what they mean.
 
+`--memory_limit` and `--data_service`: what a run may take, and who prepares its data.
+"""
+
+import contextlib
 import math
 import os
+import re
+from collections.abc import Callable
 
 from absl import flags
 
@@ -27,7 +33,7 @@ def define_dataset(values: flags.FlagValues) -> None:
 
 def load(values: flags.FlagValues, split: str):
     """The images that the flags name."""
-    from kdarts.run import datasets
+    from kdarts.data import datasets
 
     where = {"data_dir": values.data_dir, "image_size": values.image_size, "limit": values.limit}
     return datasets.load(values.dataset, split=split, download=values.download, **where)
@@ -77,7 +83,7 @@ def augmentation(values: flags.FlagValues, image_shape):
     """The augmentation that the flags ask for, the data set's own where they are silent."""
     import dataclasses
 
-    from kdarts.run.augmentation import Augmentation, default_augmentation
+    from kdarts.data.augmentation import Augmentation, default_augmentation
 
     own = default_augmentation(values.dataset, image_shape)
     names = [field.name for field in dataclasses.fields(Augmentation) if field.name in values]
@@ -139,7 +145,7 @@ def define_network(values: flags.FlagValues) -> None:
 
 
 def define_frame(values: flags.FlagValues, by_space: str = "") -> None:
-    """What stands around the cells: `--stem` and the fields of a `Frame`; `by_space` says who else decides."""
+    """What stands around the cells: `--stem` and the fields of a `MacroConfig`; `by_space` says who else decides."""
     text = f"cifar, small, imagenet, imagenet_wide, imagenet_quarter, none or auto ({by_space}by image size)"
     flags.DEFINE_string("stem", "auto", text, flag_values=values)
     default = "; default by space" if by_space else ""
@@ -152,10 +158,10 @@ def define_frame(values: flags.FlagValues, by_space: str = "") -> None:
 
 
 def frame(values: flags.FlagValues, space=None):
-    """The `Frame` that the flags ask for, that of `space` (a `SearchSpace`) where they are silent."""
+    """The `MacroConfig` that the flags ask for, that of `space` (a `SearchSpace`) where they are silent."""
     from dataclasses import replace
 
-    from kdarts.nets.plan import Frame
+    from kdarts.supernet.macro import MacroConfig
 
     given = {"widen": values.widen, "epsilon": values.adapter_epsilon}
     if values.head is not None:
@@ -163,14 +169,14 @@ def frame(values: flags.FlagValues, space=None):
         if not all(word.strip().isdecimal() for word in words):
             raise KdartsError(f"--head={values.head}: needs pool, or widths such as 2048,1024,256")
         given["head"] = tuple(int(word) for word in words)
-    return replace(space.frame if space else Frame(), **{name: v for name, v in given.items() if v is not None})
+    return replace(space.frame if space else MacroConfig(), **{name: v for name, v in given.items() if v is not None})
 
 
 def frame_flags(supernet) -> str:
     """The flags by which a training has a supernet's frame, each with a space before it."""
-    from kdarts.nets.plan import Frame
+    from kdarts.supernet.macro import MacroConfig
 
-    usual, frame = Frame(), supernet.frame
+    usual, frame = MacroConfig(), supernet.frame
     flags_of = {"widen": frame.widen, "adapter_epsilon": frame.epsilon}
     told = {} if supernet.stems else {"stem": "none"}
     told |= {"head": ",".join(map(str, frame.head))} if frame.head else {}
@@ -189,3 +195,63 @@ def fingerprint(genotype) -> str:
     import hashlib
 
     return hashlib.sha256(genotype.named("").to_json().encode()).hexdigest()[:16]
+
+
+def define_data_service(values: flags.FlagValues) -> None:
+    """`--data_service`."""
+    text = "HOST:PORT of a tf.data service with one worker, which then prepares the same batches in the same order"
+    flags.DEFINE_string("data_service", None, text, flag_values=values)
+
+
+def define_memory_limit(values: flags.FlagValues) -> None:
+    """`--memory_limit`."""
+    text = "refuse a search that would take more memory by its forecast, such as 8GB or 900MB, and say what would fit"
+    flags.DEFINE_string("memory_limit", None, text, flag_values=values)
+
+
+def megabytes(values: flags.FlagValues) -> float | None:
+    """`--memory_limit` in 10^6 bytes; None if it is unset."""
+    text = values.memory_limit
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(MB|GB)", text, re.IGNORECASE)
+    if found is None or not float(found[1]):
+        raise KdartsError(f"--memory_limit={text}: needs a number and MB or GB, such as 8GB or 900MB")
+    return float(found[1]) * (1000 if found[2].upper() == "GB" else 1)
+
+
+@contextlib.contextmanager
+def refusing(workdir):
+    """Around a search: if it is refused for its memory, the folder is left to the smaller one that may follow."""
+    from kdarts.training.forecast import TooLarge
+
+    try:
+        yield
+    except TooLarge:
+        workdir.release()
+        raise
+
+
+class _With:
+    """Flags of which some have another value."""
+
+    def __init__(self, values: flags.FlagValues, **changed):
+        self.__dict__.update(changed, _values=values)
+
+    def __contains__(self, name):
+        return name in self._values
+
+    def __getattr__(self, name):
+        return getattr(self._values, name)
+
+
+def lower_memory_options(values: flags.FlagValues, search, build: Callable) -> dict[str, Callable]:
+    """What makes the same search with less memory, by the flag that asks for it; `build(values, method)` makes one."""
+    method, others = search.method, {}
+    if not values.recompute:
+        others["--recompute"] = lambda: build(_With(values, recompute=True), method)
+    if values.precision == "float32":
+        others["--precision=mixed_bfloat16"] = lambda: build(_With(values, precision="mixed_bfloat16"), method)
+    if method.partial_channels == 1:
+        others["--partial_channels=4"] = lambda: build(values, method.override(partial_channels=4))
+    return others

@@ -6,7 +6,7 @@ import dataclasses
 from absl import flags
 
 from kdarts.cli import options, replicas
-from kdarts.cli.notes import note_gaps
+from kdarts.cli.networks import note_gaps
 from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.genotypes.genotype import Genotype
 from kdarts.search.method import Method
@@ -16,11 +16,10 @@ def check(values: flags.FlagValues, method: Method) -> None:
     """Raises `KdartsError` before a search begins that its paths could not follow."""
     if not method.paths:
         return
-    from kdarts.nets.plan import Frame
-    from kdarts.nets.spaces import get_space
+    from kdarts.paths.prune import check_kept, check_skips
     from kdarts.search.choices import PATH_CHOICES
-    from kdarts.search.prune import check_kept
-    from kdarts.search.skip_paths import check_skips
+    from kdarts.supernet.macro import MacroConfig
+    from kdarts.supernet.spaces import get_space
 
     space = get_space(method.space)
     check_kept(method.paths, space)
@@ -28,7 +27,7 @@ def check(values: flags.FlagValues, method: Method) -> None:
         check_skips(space)
         if method.paths != 2 or not method.max_skips:
             raise KdartsError("--path_choice=skips needs --paths=2 and --max_skips of 1 or more")
-    if options.frame(values, space) != Frame() or space.stem != "auto":
+    if options.frame(values, space) != MacroConfig() or space.stem != "auto":
         raise KdartsError(f"--paths={method.paths} knows DARTS' frame alone: not --head or space {space.name!r}")
     if method.sharing != "shared":
         raise KdartsError(f"--paths={method.paths} needs --sharing=shared, got {method.sharing!r}")
@@ -50,10 +49,8 @@ def derive(values: flags.FlagValues, method: Method, search, workdir, data: tupl
         workdir: its folder.
         data: images for the weights and for the validation, mean and standard deviation.
     """
-    from kdarts.run.path_run import run_paths
-    from kdarts.run.path_training import path_measure, train_paths
-    from kdarts.run.place_run import run_places
-    from kdarts.run.strategy import is_chief
+    from kdarts.search.replicas import is_chief
+    from kdarts.training.path_run import path_measure, run_paths, run_places, train_paths
     from kdarts.views.drawing import draw_genotype
 
     train, valid, mean, std = data
@@ -100,10 +97,9 @@ def _training(values: flags.FlagValues, method: Method, search, workdir, train):
     import keras
     import numpy as np
 
-    from kdarts.nets.path_net import PathNetwork
-    from kdarts.search.fair_training import FairTraining
-    from kdarts.search.prune import soft_prune
-    from kdarts.search.skip_paths import skip_paths
+    from kdarts.paths.fair import FairTraining
+    from kdarts.paths.network import PathNetwork
+    from kdarts.paths.prune import skip_paths, soft_prune
 
     net = search.supernet
     weights = [np.asarray(w) for w in net.mixture.strengths()]
@@ -133,7 +129,7 @@ def _training(values: flags.FlagValues, method: Method, search, workdir, train):
 
 def draw(workdir, family: list[dict], size_bin: float) -> None:
     """The picture of a family, which is beside it."""
-    from kdarts.views.family import draw_family
+    from kdarts.views.curves import draw_family
 
     with (workdir / "candidates.csv").open(newline="", encoding="utf-8") as file:
         candidates = list(csv.DictReader(file))

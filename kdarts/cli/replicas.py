@@ -40,7 +40,7 @@ def strategy(values: flags.FlagValues):
 
 @functools.cache
 def _made(name: str):
-    from kdarts.run.strategy import make_strategy
+    from kdarts.search.replicas import make_strategy
 
     return make_strategy(name)
 
@@ -54,13 +54,13 @@ def check(values: flags.FlagValues, name: str, batch_size: int) -> None:
 
 def is_first(values: flags.FlagValues) -> bool:
     """Whether this process is the one that leaves files and says what was found."""
-    from kdarts.run.strategy import is_chief
+    from kdarts.search.replicas import is_chief
 
     return is_chief(strategy(values))
 
 
 def run_on(values: flags.FlagValues, workdir):
     """As of `run_together`."""
-    from kdarts.run.hosts import run_together
+    from kdarts.training.distribution import run_together
 
     return run_together(strategy(values), workdir)

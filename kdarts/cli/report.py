@@ -3,7 +3,7 @@
 from absl import flags
 
 from kdarts.cli.command import Command
-from kdarts.cli.quiet import start_tensorflow
+from kdarts.cli.process import start_tensorflow
 from kdarts.genotypes.errors import KdartsError
 
 
@@ -27,7 +27,7 @@ def run(values: flags.FlagValues) -> None:
     print(values.to)
 
 
-COMMAND = Command(
+REPORT = Command(
     "write a page about a run: its curves, α, cells and cost by epoch",
     define,
     run,

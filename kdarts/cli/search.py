@@ -1,20 +1,59 @@
-"""`kdarts search`: from images to a genotype."""
+"""The pictures that a search leaves in its folder.
+
+`kdarts search`: from images to a genotype.
+"""
 
 import time
 
 from absl import flags
 
-from kdarts.cli import axes, limits, options, paths, replicas, seeds
+from kdarts.cli import method_flags as axes
+from kdarts.cli import options, paths, replicas, seeds
+from kdarts.cli import options as limits
 from kdarts.cli.command import Command
-from kdarts.cli.notes import note_gaps
-from kdarts.cli.pictures import draw
-from kdarts.cli.quiet import start_tensorflow
+from kdarts.cli.networks import note_gaps
+from kdarts.cli.process import start_tensorflow
+from kdarts.genotypes.architectures import Architecture, load_architecture
+from kdarts.genotypes.cuboid import HyperPath
 from kdarts.genotypes.distance import OPERATIONS
 from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.found import load_found
 from kdarts.genotypes.genotype import Genotype
-from kdarts.genotypes.hyper_path import HyperPath
 from kdarts.search.method import Method
+
+
+def draw(search, found: Architecture, workdir, stopped: bool, order: str) -> None:
+    """The pictures of a finished search, which found a genotype.
+
+    `stopped` says if its distance to the start ended it; `order` is that of a heat map's edges.
+    """
+    import numpy as np
+
+    from kdarts.search.record import alphas_by_name
+    from kdarts.training.files import read_column
+    from kdarts.views.curves import draw_distance
+    from kdarts.views.drawing import draw_genotype
+    from kdarts.views.heatmap import draw_alphas
+
+    if isinstance(found, HyperPath):
+        from kdarts.views.trellis import draw_path, draw_stages
+
+        draw_stages(found.cuboid, search.supernet.path_weights(), workdir / "alphas.png")
+        draw_path(found, workdir / "path.svg", weights=search.supernet.path_weights())
+        return
+    titles = {"normal": "normal cell", "reduce": "reduction cell"}
+    weights = alphas_by_name(search, mixed=True)
+    edges = [f"{source}→{to}" for to, source in search.supernet.edges]
+    named = {titles.get(name, name.replace("_", " ")): weight for name, weight in weights.items()}
+    draw_alphas(named, search.supernet.space.operations, workdir / "alphas.png", edges, order=order)
+    if search.supernet.betas:
+        shares = search.supernet.mixture.shares()
+        shares = {name: np.asarray(share)[:, None] for name, share in zip(named, shares, strict=True)}
+        draw_alphas(shares, ["β"], workdir / "betas.png", edges, label="share", order=order)
+    draw_genotype(found, workdir / "cells.svg")
+    if search.start is not None:
+        distances = read_column(workdir / "history.csv", "distance")
+        draw_distance(distances, workdir / "distance.png", search.method.pretrain_epochs, stopped)
+
 
 _OF_CELLS = ("recompute", "stem", "head", "widen", "adapter_epsilon")
 """Flags that a HyperCuboid has no use for."""
@@ -23,7 +62,7 @@ _OF_CELLS = ("recompute", "stem", "head", "widen", "adapter_epsilon")
 def define(values: flags.FlagValues) -> None:
     """Its flags: those of one search, and of several seeds."""
     define_one(values)
-    seeds.define(values)
+    seeds.seeds_define(values)
     flags.DEFINE_string("workdir", None, "folder of the run; default: runs/DATASET-METHOD", flag_values=values)
 
 
@@ -103,10 +142,10 @@ def build(
     """The compiled search of a method on images of a shape, from a genotype or with the candidates left, if given."""
     import keras
 
-    from kdarts.nets.cuboid_spaces import cuboid_names
-    from kdarts.nets.spaces import get_space
-    from kdarts.nets.supernet import Supernet
     from kdarts.search.search import Search
+    from kdarts.supernet.grids import cuboid_names
+    from kdarts.supernet.spaces import get_space
+    from kdarts.supernet.supernet import Supernet
 
     keras.utils.set_random_seed(values.seed if seed is None else seed)
     if method.space in cuboid_names():
@@ -154,7 +193,7 @@ def build(
 
 def _hypercuboid(values: flags.FlagValues, method: Method, image_shape, num_classes: int):
     """The supernet where the space is a HyperCuboid."""
-    from kdarts.nets.cuboids import make_hypercuboid
+    from kdarts.supernet.cuboids import make_hypercuboid
 
     given = [name for name in _OF_CELLS if values[name].value != values[name].default]
     given += ["sharing"] if method.sharing != "shared" else []
@@ -166,7 +205,7 @@ def _hypercuboid(values: flags.FlagValues, method: Method, image_shape, num_clas
 
 def run(values: flags.FlagValues) -> None:
     """Searches, or goes on with a search."""
-    from kdarts.run.workdir import Workdir
+    from kdarts.training.workdir import Workdir
 
     began = time.monotonic()
     start, method = chosen_start(values, axes.chosen_method(values))
@@ -187,7 +226,7 @@ def _run(values: flags.FlagValues, method: Method, workdir, data, start: Genotyp
     search, summary = search_in(workdir, values, method, data, start, began=began)
     first = replicas.is_first(values)
     if first:
-        found = load_found(workdir / "genotype.json")
+        found = load_architecture(workdir / "genotype.json")
         draw(search, found, workdir, summary["stopped_by"] == "distance", values.edge_order)
     if method.paths:
         paths.derive(values, method, search, workdir, data)
@@ -208,8 +247,8 @@ def _run(values: flags.FlagValues, method: Method, workdir, data, start: Genotyp
 
 def halves(values: flags.FlagValues) -> tuple:
     """The images that the flags name for the weights and for α, and their mean and standard deviation."""
-    from kdarts.run import datasets
-    from kdarts.run.threads import configure_threads
+    from kdarts.data import datasets
+    from kdarts.training.distribution import configure_threads
 
     configure_threads()
     replicas.strategy(values)  # Several hosts must find one another before anything is computed.
@@ -234,8 +273,8 @@ def search_in(workdir, values: flags.FlagValues, method: Method, data, start: Ge
     Returns:
         The search and its summary.
     """
-    from kdarts.run.search_run import run_search
-    from kdarts.run.stages import run_stages
+    from kdarts.training.search_run import run_search
+    from kdarts.training.stages import run_stages
     from kdarts.views.events import cell_events
 
     train, valid, mean, std = data
@@ -260,7 +299,7 @@ def search_in(workdir, values: flags.FlagValues, method: Method, data, start: Ge
             with replicas.strategy(values).scope():
                 return build(values, method, train.image_shape, train.num_classes, start, left)
 
-        return limits.thriftier(values, search, instead)
+        return limits.lower_memory_options(values, search, instead)
 
     choices |= {
         "mean": mean,
@@ -282,7 +321,7 @@ def search_in(workdir, values: flags.FlagValues, method: Method, data, start: Ge
         return search, run_search(search, workdir, train, valid, **choices)
 
 
-COMMAND = Command(
+SEARCH = Command(
     "search for a network on a data set",
     define,
     run,

@@ -6,7 +6,7 @@ from absl import flags
 
 from kdarts.cli import options
 from kdarts.cli.command import Command
-from kdarts.cli.quiet import start_tensorflow
+from kdarts.cli.process import start_tensorflow
 from kdarts.genotypes.errors import KdartsError
 
 
@@ -44,7 +44,7 @@ def run(values: flags.FlagValues) -> None:
         print(json.dumps({**told, "converged": found.converged}), flush=True)
         runs.append(found)
     if values.to:
-        from kdarts.views.trajectories import draw_trajectories
+        from kdarts.views.curves import draw_trajectories
 
         names = [f"ξ = {found.xi:g} ({found.iterations} iterations)" for found in runs]
         draw_trajectories([found.path for found in runs], names, values.to, SOLUTION)
@@ -58,7 +58,7 @@ def _numbers(name: str, words: list[str]) -> list[float]:
         raise KdartsError(f"--{name}={','.join(words)}: needs numbers, comma-separated") from None
 
 
-COMMAND = Command(
+TOY = Command(
     "the bilevel problem of two numbers, for several ξ (DARTS Figure 2)",
     define,
     run,

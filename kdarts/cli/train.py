@@ -4,12 +4,14 @@ import time
 
 from absl import flags
 
-from kdarts.cli import limits, networks, options, replicas, shallow
+from kdarts.cli import networks, options, replicas
+from kdarts.cli import options as limits
+from kdarts.cli import seeds as shallow
 from kdarts.cli.command import Command
-from kdarts.cli.notes import note_gaps
-from kdarts.cli.quiet import start_tensorflow
+from kdarts.cli.networks import note_gaps
+from kdarts.cli.process import start_tensorflow
+from kdarts.genotypes.architectures import load_architecture
 from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.found import load_found
 
 PAPER = {"epochs": 600, "channels": 36, "cells": 20, "batch_size": 96}
 """DARTS' recipe for CIFAR-10."""
@@ -68,7 +70,7 @@ def define(values: flags.FlagValues) -> None:
 
 def run(values: flags.FlagValues) -> None:
     """Trains, or goes on with a training."""
-    from kdarts.run.workdir import Workdir
+    from kdarts.training.workdir import Workdir
 
     began = time.monotonic()
     if not values.genotype:
@@ -77,7 +79,7 @@ def run(values: flags.FlagValues) -> None:
         raise KdartsError(f"--label_smoothing={values.label_smoothing}: allowed is 0 to below 1")
     if values.hold_back and values.seeds is not None:
         raise KdartsError(f"--hold_back={values.hold_back} with --seeds={values.seeds}: seeds are compared on the test")
-    genotype = load_found(values.genotype)
+    genotype = load_architecture(values.genotype)
     networks.check(values, genotype)
     sizes = dict(SMALL if values.dataset == "digits" else PAPER)
     sizes |= {name: values[name].value for name in ("epochs", "batch_size") if values[name].value}
@@ -86,7 +88,7 @@ def run(values: flags.FlagValues) -> None:
     remembered = options.remembered(values, genotype=genotype)
     workdir.check(remembered)
     start_tensorflow()
-    from kdarts.run import datasets
+    from kdarts.data import datasets
 
     replicas.check(values, "--batch_size", sizes["batch_size"])
     if values.hold_back:
@@ -100,7 +102,7 @@ def run(values: flags.FlagValues) -> None:
 
 def _run(values, genotype, sizes, data, workdir, remembered, began) -> None:
     """All that follows once the images are there."""
-    from kdarts.run.seeds import run_seeds
+    from kdarts.training.seeds import run_seeds
 
     def train_with(seed: int, folder) -> dict:
         since = began if values.seeds is None else time.monotonic()
@@ -135,13 +137,13 @@ def _train(values, genotype, sizes, data, seed, workdir, claim, began) -> dict:
     """Trains a genotype's network with one seed in a folder; `claim` is called before anything is written there."""
     import keras
 
-    from kdarts.nets.replicas import synchronize
-    from kdarts.nets.smoothed_loss import training_loss
-    from kdarts.run import datasets
-    from kdarts.run.strategy import build_rest
-    from kdarts.run.train_run import run_training
+    from kdarts.data import datasets
+    from kdarts.networks.loss import training_loss
+    from kdarts.ops.replicas import synchronize
     from kdarts.search.optimizers import SGD
+    from kdarts.search.replicas import build_rest
     from kdarts.search.schedules import get_schedule
+    from kdarts.training.train_run import run_training
 
     (train, test), batch_size, epochs = data, sizes["batch_size"], sizes["epochs"]
     rates = values.learning_rate, values.final_learning_rate
@@ -197,7 +199,7 @@ def _train(values, genotype, sizes, data, seed, workdir, claim, began) -> dict:
     )
 
 
-COMMAND = Command(
+TRAIN = Command(
     "train the network of a genotype from scratch",
     define,
     run,

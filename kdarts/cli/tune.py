@@ -1,19 +1,113 @@
-"""`kdarts tune`: searches for the hyperparameters of a search."""
+"""What a tuning chooses from, as the flag `--choose` spells it.
 
+`--choose=NAME=A,B,C` lists values of a flag of `kdarts search`, `--choose=NAME=A|B` those that have commas in them, and
+`--choose=NAME=LEAST..MOST`, `LEAST..MOST:log`, spans numbers, evenly or evenly in their logarithm.
+
+`kdarts tune`: searches for the hyperparameters of a search.
+"""
+
+import math
 import re
 import shlex
 import time
+from dataclasses import dataclass
 
 from absl import flags
 
-from kdarts.cli import axes, options, search, seeds, shallow
-from kdarts.cli.choices import Choice, default_choices, parse_choice
+from kdarts.cli import method_flags as axes
+from kdarts.cli import options, search, seeds
+from kdarts.cli import seeds as shallow
 from kdarts.cli.command import Command
-from kdarts.cli.quiet import start_tensorflow
+from kdarts.cli.process import start_tensorflow
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.files import write_text
-from kdarts.nets.cuboid_spaces import cuboid_names
 from kdarts.search.method import Method
+from kdarts.supernet.grids import cuboid_names
+
+_AROUND = 4.0
+"""By default, how many times less or more than the method's own value a rate may be; of a loss weight, half as many."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A flag and the values it may have.
+
+    Attributes:
+        name: of the flag.
+        values: all of them; of a span its least and its greatest.
+        span: None for a list; else `linear` or `log`.
+    """
+
+    name: str
+    values: tuple
+    span: str | None = None
+
+    def parameter(self, parameters) -> None:
+        """Declares it on keras-tuner's `HyperParameters`."""
+        if self.span is None:
+            parameters.Choice(self.name, list(self.values))
+        else:
+            kind = parameters.Int if isinstance(self.values[0], int) else parameters.Float
+            kind(self.name, *self.values, sampling=self.span)
+
+
+def parse_choice(text: str, values: flags.FlagValues) -> Choice:
+    """Reads one `--choose`.
+
+    Args:
+        text: such as `zero_one_weight=5,10,20` or `arch_learning_rate=1e-4..1e-2:log`.
+        values: the flags that may be chosen.
+
+    Raises:
+        KdartsError: for an unknown flag or a value that it does not take, and what it takes.
+    """
+    name, equals, listed = text.partition("=")
+    name = name.strip().removeprefix("--")
+    if not equals or not listed.strip():
+        raise KdartsError(f"--choose={text}: needs a flag of kdarts search and its values, such as channels=8,16")
+    if name not in values:
+        raise KdartsError(f"--choose={text}: {name!r} is no flag that can be chosen; kdarts search --help lists them")
+    flag = values[name]
+    numeric = flag.flag_type() in ("int", "float")
+    if ".." in listed and numeric:
+        return _span(text, name, listed, flag)
+    words = [word.strip() for word in listed.split("|" if "|" in listed else ",")]
+    found = tuple(_value(text, flag, word) for word in words)
+    if len(set(found)) < len(found):
+        raise KdartsError(f"--choose={text}: one value is there twice")
+    return Choice(name, found)
+
+
+def _span(text: str, name: str, listed: str, flag) -> Choice:
+    ends, _, scale = listed.partition(":")
+    least, _, most = ends.partition("..")
+    found = _value(text, flag, least.strip()), _value(text, flag, most.strip())
+    scale = scale.strip() or "linear"
+    if scale not in ("linear", "log"):
+        raise KdartsError(f"--choose={text}: {scale!r}; allowed behind a span are linear and log")
+    if not found[0] < found[1] or (scale == "log" and found[0] <= 0):
+        least = "more than 0 and " if scale == "log" else ""
+        raise KdartsError(f"--choose={text}: the first needs to be {least}less than the second")
+    return Choice(name, found, scale)
+
+
+def _value(text: str, flag, word: str):
+    try:
+        value = flag.parser.parse(word)
+    except ValueError as error:
+        raise KdartsError(f"--choose={text}: {word!r}: {error}") from None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise KdartsError(f"--choose={text}: {word!r}: needs a finite number")
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+def default_choices(method: Method) -> list[Choice]:
+    """Both learning rates around the method's own, and the weights of the losses that it has."""
+    around = {"learning_rate": _AROUND, "arch_learning_rate": _AROUND}
+    around |= {"zero_one_weight": _AROUND / 2, "ablation_weight": _AROUND / 2, "beta_weight": _AROUND / 2}
+    own = {name: getattr(method, name) for name in around}
+    return [Choice(name, (own[name] / far, own[name] * far), "log") for name, far in around.items() if own[name]]
+
 
 _OWN = ("choose", "tuner", "trials", "random")
 _FIXED = {*options.NEUTRAL, "dataset", "limit", "image_size", "seed", "hold_back", "edge_order", "validate_every"}
@@ -50,7 +144,7 @@ def define(values: flags.FlagValues) -> None:
 
 def run(values: flags.FlagValues) -> None:
     """Tunes, or goes on with a tuning."""
-    from kdarts.run.workdir import Workdir
+    from kdarts.training.workdir import Workdir
 
     method = axes.chosen_method(values)
     choices = _choices(values, method)
@@ -102,9 +196,9 @@ class _Tuning:
         """Carries it out, as far as it is this process's part."""
         import keras_tuner
 
-        from kdarts.run.tuning import Progress
-        from kdarts.run.tuning_oracle import make_oracle
-        from kdarts.run.tuning_tuner import TuningTuner, role
+        from kdarts.tuning.oracle import make_oracle
+        from kdarts.tuning.tuner import TuningTuner, role
+        from kdarts.tuning.tuning import Progress
 
         part, finished = role(), self._workdir / "trials.csv"
         parameters = keras_tuner.HyperParameters()
@@ -137,7 +231,7 @@ class _Tuning:
         """The command of a search with what is chosen, its flags, and what they choose."""
         words = self._words + [f"--{name}={value}" for name, value in chosen.items()]
         words += [] if epochs is None else [f"--epochs={epochs}"]
-        values = search.COMMAND.parse([*words, f"--hold_back={shallow.part(self._values)}"])
+        values = search.SEARCH.parse([*words, f"--hold_back={shallow.part(self._values)}"])
         for name in shallow.flag_names():
             values[name].value = self._values[name].value
         return words, values, axes.chosen_method(values)
@@ -147,14 +241,14 @@ class _Tuning:
         return seeds.Commands(words, shallow.train_words(values, method), quiet=True)
 
     def _measure(self, trial_id: str, chosen: dict, epochs: int | None) -> float:
-        from kdarts.run import repeats
+        from kdarts.training import repeats
 
         return repeats.spread(self._figures(trial_id, chosen, epochs))[0]
 
     def _figures(self, trial_id: str, chosen: dict, epochs: int | None) -> list[dict]:
         """The figures of a trial's seeds, which are carried out as far as they are not finished."""
-        from kdarts.run import repeats
-        from kdarts.run.tuning import part_of, prepare
+        from kdarts.training import repeats
+        from kdarts.tuning.tuning import part_of, prepare
 
         prepare(self._workdir / "trials" / trial_id, chosen, epochs)
         commands, rows = self._commands(chosen, epochs), []
@@ -197,8 +291,9 @@ class _Tuning:
 
     def _report(self, oracle) -> None:
         """Writes the table, measures the random architectures, and writes both and the best flags."""
-        from kdarts.run import repeats, tuning
-        from kdarts.run.files import write_table
+        from kdarts.training import repeats
+        from kdarts.training.files import write_table
+        from kdarts.tuning import tuning
 
         rows, folder = tuning.trial_rows(oracle, self._figures), self._workdir.path
         if not rows:
@@ -241,8 +336,8 @@ class _Tuning:
 
     def _random(self, label: dict, count: int) -> dict:
         """The row of the random architectures of a label."""
-        from kdarts.run.tuning import random_row
-        from kdarts.search.random_found import random_found
+        from kdarts.search.random_search import random_found
+        from kdarts.tuning.tuning import random_row
 
         built = []
 
@@ -276,7 +371,7 @@ class _Tuning:
         return words + shallow.given(self._values, ("tuner", "trials", "random"))
 
 
-COMMAND = Command(
+TUNE = Command(
     "search for the hyperparameters of a search",
     define,
     run,

@@ -1,11 +1,19 @@
-"""The axes of a HyperCuboid: what is passed in order, what is carried along, what is chosen."""
+"""The axes of a HyperCuboid: what is passed in order, what is carried along, what is chosen.
+
+A path through a HyperCuboid: what a search in one found, as data.
+"""
 
 import itertools
+import json
 import math
+import os
+import pathlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.files import write_sealed
+from kdarts.genotypes.seals import unsealed
 
 LIMIT = 100_000
 """Most transitions of a cuboid."""
@@ -148,3 +156,150 @@ def _check_axis(kind: str, name, values) -> None:
         raise KdartsError(f"{kind} {name!r}: needs finite numbers, got {list(values)!r}")
     if len({(type(value), value) for value in values}) < len(values):
         raise KdartsError(f"{kind} {name!r}: has a value twice, {list(values)!r}")
+
+
+FORMAT = "kdarts-path-1"
+_KEYS = ("format", "name", "space", "sequence", "states", "choices", "start", "steps")
+
+
+@dataclass(frozen=True)
+class HyperPath:
+    """One network of a HyperCuboid.
+
+    Attributes:
+        cuboid: the axes.
+        states: index of the state before the first step and after each; one more than there are stages.
+        choices: for each stage the index of its choices.
+        space: name of the published HyperCuboid that it is of; "": of a program's own.
+        name: of a published path.
+
+    Raises:
+        KdartsError: if there are too few or too many indices, or one is outside its axis.
+    """
+
+    cuboid: Cuboid
+    states: tuple[int, ...]
+    choices: tuple[int, ...]
+    space: str = ""
+    name: str = ""
+
+    def __post_init__(self):
+        stages, width, _, options = self.cuboid.shape
+        for field, count, limit in (("states", stages + 1, width), ("choices", stages, options)):
+            given = tuple(int(index) for index in getattr(self, field))
+            object.__setattr__(self, field, given)
+            if len(given) != count or not all(0 <= index < limit for index in given):
+                raise KdartsError(f"path: {field} {list(given)}; needs {count} numbers from 0 to {limit - 1}")
+
+    @property
+    def steps(self) -> list[Step]:
+        """Its transitions, one for each stage."""
+        pairs = zip(self.states, self.states[1:], self.choices, strict=False)
+        return [self.cuboid.step(stage, *indices) for stage, indices in enumerate(pairs)]
+
+    @property
+    def start(self) -> dict:
+        """The state before the first step."""
+        return self.cuboid.state_values[self.states[0]]
+
+    @property
+    def end(self) -> dict:
+        """The state after the last step."""
+        return self.cuboid.state_values[self.states[-1]]
+
+    def named(self, name: str) -> "HyperPath":
+        """The same under another name."""
+        return replace(self, name=name)
+
+    def measures(self) -> dict[str, float]:
+        """What a search notes of it after each epoch: nothing but itself."""
+        return {}
+
+    def to_json(self) -> str:
+        """Readable JSON, one step a line."""
+        axes = self.cuboid.to_json()
+        lines = ["{", f'  "format": "{FORMAT}",', f'  "name": {json.dumps(self.name)},']
+        lines += [f'  "space": {json.dumps(self.space)},']
+        lines += [f'  "{kind}": {json.dumps(axes[kind])},' for kind in ("sequence", "states", "choices")]
+        steps = [json.dumps({**step.target, **step.choice}) for step in self.steps]
+        lines += [f'  "start": {json.dumps(self.start)},', '  "steps": [']
+        return "\n".join([*lines, ",\n".join(f"    {step}" for step in steps), "  ]", "}"]) + "\n"
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes `to_json` to `path` with its checksum, atomically."""
+        write_sealed(path, self.to_json())
+
+    @classmethod
+    def from_json(cls, text: str, where: str = "path") -> "HyperPath":
+        """Reads what `to_json` wrote; raises `KdartsError` naming the fault and `where` it stands."""
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise KdartsError(f"{where}: not JSON ({error})") from None
+        data = unsealed(data, where)
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise KdartsError(f'{where}: not a path; its "format" must be "{FORMAT}"')
+        unknown, missing = set(data) - set(_KEYS), set(_KEYS) - {"name", "space"} - set(data)
+        if unknown or missing:
+            raise KdartsError(f"{where}: unknown keys {sorted(unknown)}, missing keys {sorted(missing)}")
+        for key in ("name", "space"):
+            if not isinstance(data.get(key, ""), str):
+                raise KdartsError(f"{where}: {key} must be text, got {data[key]!r}")
+        try:
+            for kind in ("sequence", "states", "choices"):
+                axes = data[kind]
+                if not isinstance(axes, dict) or not all(isinstance(values, list) for values in axes.values()):
+                    raise KdartsError(f"{kind} must be {{name: [values]}}, got {axes!r}")
+            cuboid = Cuboid(data["sequence"], data["states"], data["choices"])
+            return path_of(cuboid, data["start"], data["steps"], data.get("space", ""), data.get("name", ""))
+        except KdartsError as error:
+            raise KdartsError(f"{where}: {error}") from None
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "HyperPath":
+        """Reads a file that `save` wrote; raises `KdartsError` if there is none or it holds no valid path."""
+        path = pathlib.Path(path)
+        try:
+            return cls.from_json(path.read_text("utf-8"), str(path))
+        except (OSError, UnicodeDecodeError) as error:
+            raise KdartsError(f"{path}: cannot be read as text ({error})") from None
+
+
+def path_of(cuboid: Cuboid, start: dict, steps: list[dict], space: str = "", name: str = "") -> HyperPath:
+    """The path that values describe.
+
+    Args:
+        cuboid: the axes.
+        start: value of each state axis at the beginning.
+        steps: for each stage the value of each state axis after it and of each choice axis.
+        space, name: as of `HyperPath`.
+
+    Raises:
+        KdartsError: if an axis or a value is unknown or missing, or the number of steps is not that of the stages.
+    """
+    stages = cuboid.shape[0]
+    if not isinstance(steps, list | tuple) or len(steps) != stages:
+        count = len(steps) if isinstance(steps, list | tuple) else repr(steps)
+        raise KdartsError(f"steps: got {count}, the sequence has {stages} stages")
+    kinds = {"state": dict(cuboid.states), "choice": dict(cuboid.choices)}
+    states, choices = [_index(start, kinds["state"], "start")], []
+    for number, step in enumerate(steps):
+        where = f"step {number}"
+        if not isinstance(step, dict) or set(step) != {*kinds["state"], *kinds["choice"]}:
+            raise KdartsError(f"{where}: needs {', '.join((*kinds['state'], *kinds['choice']))}, got {step!r}")
+        states.append(_index({n: v for n, v in step.items() if n in kinds["state"]}, kinds["state"], where))
+        choices.append(_index({n: v for n, v in step.items() if n in kinds["choice"]}, kinds["choice"], where))
+    return HyperPath(cuboid, tuple(states), tuple(choices), space, name)
+
+
+def _index(given, axes: dict, where: str) -> int:
+    """The number of a combination of values, the last axis running fastest."""
+    if not isinstance(given, dict) or set(given) != set(axes):
+        raise KdartsError(f"{where}: needs {', '.join(axes) or 'nothing'}, got {given!r}")
+    number = 0
+    for name, values in axes.items():
+        found = [k for k, value in enumerate(values) if type(value) is type(given[name]) and value == given[name]]
+        if not found:
+            raise KdartsError(f"{where}: {name} {given[name]!r} is none of {', '.join(map(repr, values))}")
+        number = number * len(values) + found[0]
+    return number

@@ -1,4 +1,9 @@
-"""A strict reader of the published text forms of genotypes. It parses; nothing is ever evaluated.
+"""The architecture strings of NAS-Bench-201 (Dong and Yang, ICLR 2020).
+
+`|op~0|+|op~0|op~1|+|op~0|op~1|op~2|` names, node after node, the operation on the edge from each node before it; node 0
+is the cell's input. In a genotype that is node 1 and those that follow are 2, 3, ..., of which the last is the output.
+
+A strict reader of the published text forms of genotypes. It parses; nothing is ever evaluated.
 
 Two forms are read, with their keywords in any order, and NAS-Bench-201's strings (see `architecture`):
 
@@ -12,9 +17,49 @@ Lists may be written `[...]`, `(...)` or `range(a, b)`.
 
 import re
 
-from kdarts.genotypes.architecture import read_architecture
 from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.genotype import Genotype
+
+STAGES = 3
+"""Runs of equal cells in the benchmark's networks."""
+
+_ENTRY = re.compile(r"([A-Za-z_]\w*)~(\d{1,3})")
+
+
+def read_architecture(text: str) -> dict:
+    """The fields of the genotype of an architecture string, of any number of nodes and operations of any name.
+
+    Raises:
+        KdartsError: if it is no such string.
+    """
+    edges = []
+    for number, group in enumerate(text.strip().split("+"), 1):
+        entries = [_ENTRY.fullmatch(entry) for entry in group[1:-1].split("|")]
+        framed = len(group) > 2 and group[0] == group[-1] == "|"
+        if not framed or not all(entries) or [int(entry[2]) for entry in entries] != list(range(number)):
+            form = "|".join(f"operation~{source}" for source in range(number))
+            raise KdartsError(f"architecture string: {group[:80]!r} where |{form}| should stand, for node {number}")
+        edges += [(entry[1], number + 1, source + 1) for source, entry in enumerate(entries)]
+    return {"cells": (tuple(edges),), "concats": ((edges[-1][1],),), "stages": STAGES}
+
+
+def architecture_text(genotype) -> str:
+    """The architecture string of a `Genotype`, `none` where an edge has no operation.
+
+    Raises:
+        KdartsError: if it has none: cells of two inputs, more than one distinct cell, two operations on an edge, or an
+            output other than the last node.
+    """
+    if genotype.stages is None or len(genotype.cells) != 1:
+        raise KdartsError("no architecture string: it is for one cell of one input (space nasbench201)")
+    (cell,), ((*others, last),) = genotype.cells, genotype.concats
+    found = {(to, source): operation for operation, to, source in cell}
+    if len(found) < len(cell) or others or any(to > last for to, _ in found):
+        raise KdartsError("no architecture string: it has one operation on an edge, and the last node is the output")
+    groups = [
+        [f"{found.get((to, source), 'none')}~{source - 1}" for source in range(1, to)] for to in range(2, last + 1)
+    ]
+    return "+".join(f"|{'|'.join(group)}|" for group in groups)
+
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<name>[A-Za-z_]\w*)|(?P<number>\d{1,6})|(?P<text>'[^'\\\n]*'|\"[^\"\\\n]*\")|(?P<sign>[()\[\],=]))"
@@ -101,8 +146,8 @@ class _Reader:
         return name, fields
 
 
-def read_text(text: str) -> Genotype:
-    """The genotype that `text` spells in one of the published forms.
+def read_text(text: str) -> dict:
+    """The fields of the genotype that `text` spells in one of the published forms.
 
     Args:
         text: one genotype, optionally preceded by `NAME =`.
@@ -129,20 +174,21 @@ def read_text(text: str) -> Genotype:
     )
 
 
-def two_cells(fields: dict, name: str = "") -> Genotype:
-    """A DARTS genotype from its four published fields."""
+def two_cells(fields: dict) -> dict:
+    """The fields of a DARTS genotype from its four published ones."""
     cells = tuple(edges_of(fields[c], c) for c in ("normal", "reduce"))
-    return Genotype(cells, tuple(_concat(fields[f"{c}_concat"]) for c in ("normal", "reduce")), name=name)
+    return {"cells": cells, "concats": tuple(_concat(fields[f"{c}_concat"]) for c in ("normal", "reduce"))}
 
 
-def cell_by_cell(fields: dict, name: str = "") -> Genotype:
-    """A D-DARTS or DARTOpti genotype from its published fields: genes, concat, reductions and perhaps seq."""
+def cell_by_cell(fields: dict) -> dict:
+    """The fields of a D-DARTS or DARTOpti genotype from its published ones: genes, concat, reductions, maybe seq."""
     genes = fields["genes"]
     if not isinstance(genes, list | tuple):
         raise KdartsError("genotype text: genes must be a list of cells")
     cells = tuple(edges_of(cell, f"genes[{i}]") for i, cell in enumerate(genes))
     concats = (_concat(fields["concat"]),) * len(cells)
-    return Genotype(cells, concats, fields["reductions"], fields.get("seq", range(len(cells))), name)
+    sequence = fields.get("seq", range(len(cells)))
+    return {"cells": cells, "concats": concats, "reductions": fields["reductions"], "sequence": sequence}
 
 
 def edges_of(cell, where: str) -> tuple:

@@ -9,10 +9,8 @@ Each says its `source`; a `note` is what is special about it.
 import functools
 import importlib.resources
 import json
-from dataclasses import replace
 
 from kdarts.genotypes.errors import choice
-from kdarts.genotypes.genotype import Genotype
 from kdarts.genotypes.text import cell_by_cell, two_cells
 
 
@@ -35,13 +33,13 @@ def _entry(name: str) -> dict:
     return {**_entry(entry["of"]), **entry} if "of" in entry else entry
 
 
-def get_genotype(name: str) -> Genotype:
-    """The published genotype called `name`; raises `KdartsError` with what is near otherwise."""
+def genotype_fields(name: str) -> dict:
+    """The fields of the published genotype called `name`; raises `KdartsError` with what is near otherwise."""
     entry = _entry(choice("genotype", name, genotype_names()))
-    genotype = cell_by_cell(entry, name) if "genes" in entry else two_cells(entry, name)
+    fields = cell_by_cell(entry) if "genes" in entry else two_cells(entry)
     renamed = entry.get("renamed", {})
-    cells = tuple(tuple((renamed.get(op, op), *ends) for op, *ends in cell) for cell in genotype.cells)
-    return replace(genotype, cells=cells)
+    fields["cells"] = tuple(tuple((renamed.get(op, op), *ends) for op, *ends in cell) for cell in fields["cells"])
+    return {**fields, "name": name}
 
 
 def describe(name: str) -> str:

@@ -1,4 +1,6 @@
-"""The ablation loss: each cell is judged by what its absence costs (D-DARTS section 3.3).
+"""What stands in for a cell that is removed: the weights of its edges (D-DARTS section 3.3 leaves it open).
+
+The ablation loss: each cell is judged by what its absence costs (D-DARTS section 3.3).
 
 With CE the cross-entropy of the validation batch and CE₋ᵢ that of the network whose cell i is removed,
 
@@ -18,14 +20,66 @@ harm; so it counts while M̄ < −margin only (and never at 0), and each factor 
 partial channels a cell's β goes the way of its α.
 """
 
+from dataclasses import dataclass
+
+import numpy as np
 import tensorflow as tf
 
-from kdarts.genotypes.errors import choice
-from kdarts.nets.replicas import mean_over_replicas
+from kdarts.genotypes.errors import KdartsError, choice
+from kdarts.ops.replicas import mean_over_replicas
 from kdarts.search.gradients import Validation
 from kdarts.search.method import Method
 from kdarts.search.objective import Objective, scaled_gradient
-from kdarts.search.removal import Removed, get_removal
+
+
+@dataclass(frozen=True)
+class Removed:
+    """A removed cell.
+
+    Attributes:
+        weights: in place of its weights after mixing, `[edges, operations]`.
+        only: the columns that are not zero; None: all of them.
+        passes: whether, with partial channels, the others still pass by on its edges.
+    """
+
+    weights: tf.Tensor
+    only: frozenset[int] | None = None
+    passes: bool = True
+
+
+def skip(operations, edges: int, seed) -> Removed:
+    """Its edges pass skip_connect alone: what is left is the wiring."""
+    if "skip_connect" not in operations:
+        raise KdartsError(f"removal 'skip' needs skip_connect among the operations; there are {', '.join(operations)}")
+    column = operations.index("skip_connect")
+    weights = np.zeros((edges, len(operations)), np.float32)
+    weights[:, column] = 1
+    return Removed(tf.constant(weights), frozenset([column]))
+
+
+def zero(operations, edges: int, seed) -> Removed:
+    """Its output is zero."""
+    return Removed(tf.zeros((edges, len(operations))), frozenset(), passes=False)
+
+
+def half(operations, edges: int, seed) -> Removed:
+    """It weighs every operation alike, as a sigmoid does at the start."""
+    return Removed(tf.fill((edges, len(operations)), 0.5))
+
+
+def random(operations, edges: int, seed) -> Removed:
+    """It weighs the operations at random, each from 0 to 1 (the authors' program)."""
+    step, cell = (tf.cast(part, tf.int32) for part in seed)
+    return Removed(tf.random.stateless_uniform((edges, len(operations)), tf.stack([step, cell])))
+
+
+REMOVALS = {"skip": skip, "zero": zero, "half": half, "random": random}
+
+
+def get_removal(name: str):
+    """The function called `name`; raises `KdartsError` with the known names otherwise."""
+    return REMOVALS[choice("removal", name, REMOVALS)]
+
 
 MODES = ("own", "exact", "constant")
 SIGNS = {"reward": -1.0, "paper": 1.0}

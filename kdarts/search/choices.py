@@ -1,14 +1,13 @@
 """Whether a method's choices exist."""
 
 from kdarts.genotypes.errors import choice
-from kdarts.nets.attention import MODES
-from kdarts.nets.mixing import MIXINGS
-from kdarts.nets.sampling import SAMPLINGS
-from kdarts.search.collapse import watched_every
+from kdarts.search.curvature import watched_every
 from kdarts.search.gradients import ORDERS
+from kdarts.search.losses import FORMS
 from kdarts.search.method import Method
 from kdarts.search.schedules import get_schedule
-from kdarts.search.zero_one import FORMS
+from kdarts.supernet.parameters import MODES
+from kdarts.supernet.relaxation import MIXINGS, SAMPLINGS
 
 UPDATES = ("step", "epoch", "frozen")
 PATH_CHOICES = ("family", "skips")

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from kdarts.genotypes.errors import choice
-from kdarts.nets import kernels
-from kdarts.nets.replicas import mean_over_replicas
+from kdarts.ops import kernels
+from kdarts.ops.replicas import mean_over_replicas
 from kdarts.search.objective import Objective, scaled_gradient
 
 RADIUS = 0.01

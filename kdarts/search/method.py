@@ -3,11 +3,10 @@
 import importlib
 from dataclasses import dataclass, fields, replace
 
-from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.registry import Registry
-from kdarts.nets.attention import Attention
-from kdarts.nets.spaces import SearchSpace
-from kdarts.search.stage import Stage
+from kdarts.genotypes.errors import KdartsError, Registry
+from kdarts.search.stages import Stage
+from kdarts.supernet.parameters import Attention
+from kdarts.supernet.spaces import SearchSpace
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,48 @@
-"""The training loss as a pure function of the weights and of α (and β, wherever α is said here)."""
+"""How the graph of a step is made.
+
+One step of an optimizer from gradients that may have to be scaled, so that they survive float16.
+
+The training loss as a pure function of the weights and of α (and β, wherever α is said here).
+"""
 
 import contextlib
 
 import keras
 import tensorflow as tf
+from keras.optimizers import LossScaleOptimizer
 
-from kdarts.nets.replicas import replicas, synchronized
-from kdarts.nets.supernet import Supernet
+from kdarts.ops.replicas import counted_once, replicas, synchronized
+from kdarts.supernet.supernet import Supernet
+
+
+@contextlib.contextmanager
+def without_graph_rewriting():
+    """Leaves the step's graph as it is built: rewriting it costs more time at the start than it ever gives back.
+
+    The setting belongs to the whole process, so it is put back afterwards.
+    """
+    before = tf.config.optimizer.get_experimental_options().get("disable_meta_optimizer", False)
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": before})
+
+
+def loss_scale(optimizer):
+    """The factor by which an optimizer wants the loss scaled; None for most."""
+    return optimizer.scale_loss(tf.constant(1.0)) if isinstance(optimizer, LossScaleOptimizer) else None
+
+
+def apply_gradients(optimizer, gradients, variables) -> None:
+    """One step from gradients as they are; a `LossScaleOptimizer` expects them scaled, and skips what is not finite.
+
+    On several replicas they are the mean over all.
+    """
+    scale, gradients = loss_scale(optimizer), counted_once(gradients)
+    if scale is not None:
+        gradients = [g * tf.cast(scale, g.dtype) for g in gradients]
+    optimizer.apply(gradients, variables)
 
 
 class Objective:
@@ -29,14 +65,14 @@ class Objective:
     def values(self) -> tuple[list, list, list]:
         """The variables' current values: weights, α, running statistics."""
         net = self.supernet
-        groups = (net.operation_weights, net.architecture, net.non_trainable_variables)
+        groups = (net.network_variables, net.architecture, net.non_trainable_variables)
         return tuple([tf.convert_to_tensor(v) for v in group] for group in groups)
 
     @contextlib.contextmanager
     def at(self, weights, alphas, statistics):
         """Inside it, the supernet's variables have these values; what is assigned to them stays in its scope."""
         net = self.supernet
-        variables = (*net.operation_weights, *net.architecture, *net.non_trainable_variables)
+        variables = (*net.network_variables, *net.architecture, *net.non_trainable_variables)
         values = list(zip(variables, (*weights, *alphas, *statistics), strict=True))
         with synchronized(self.sync_batch_norm), keras.StatelessScope(state_mapping=values) as scope:
             yield scope

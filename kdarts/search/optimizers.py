@@ -7,7 +7,7 @@ from keras import ops
 def _note(gradients, variables) -> None:
     """`note_gradients` where the step is TensorFlow's: the other backends do without it."""
     if keras.backend.backend() == "tensorflow":
-        from kdarts.search.finite import note_gradients
+        from kdarts.search.step import note_gradients
 
         note_gradients(gradients, variables)
 

@@ -2,15 +2,22 @@
 
 Li and Talwalkar, "Random Search and Reproducibility for Neural Architecture Search", UAI 2019, Algorithm 1: the weights
 are trained by a random genotype at each step; then many are compared on one batch each, and the best of those on all.
+
+Random genotypes of what a search might find: the baseline that any search has to beat.
+
+Yang, Esperança, Carlucci, "NAS evaluation is frustratingly hard", ICLR 2020: the mean of random architectures under the
+same training protocol.
 """
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from kdarts.nets.sampling import random_genotype
+from kdarts.genotypes.architectures import Architecture
+from kdarts.genotypes.genotype import Genotype
 from kdarts.search.search import Search
 from kdarts.search.start import ABSENT, PRESENT
+from kdarts.supernet.relaxation import random_genotype
 
 FINALISTS = 10
 """How many genotypes are measured on all batches."""
@@ -96,3 +103,33 @@ def _scores(search: Search):
         return tf.math.count_nonzero(tf.argmax(logits, -1, tf.int32) == tf.cast(tf.reshape(y, [-1]), tf.int32))
 
     return score
+
+
+_SCALE = 2.0
+"""Standard deviation of α: with a sigmoid one operation in five reaches a weight of 0.85."""
+
+_DRAWS = 20
+
+
+def random_found(search: Search, seed: int, number: int) -> Architecture:
+    """What the search's own rule makes of a random α, of independent normal numbers.
+
+    By DARTS' rule every operation but `none` is equally likely on each input. A draw that leaves a node or a cell
+    without input, as rules with a threshold may, is made anew with a larger spread, 20 times at most.
+
+    Args:
+        search: α and β of it are overwritten.
+        seed, number: of the draw, 0 or more each.
+
+    Returns:
+        A genotype, or a path of a HyperCuboid.
+    """
+    random, scale = np.random.RandomState([seed, number]), _SCALE
+    for _ in range(_DRAWS):
+        for alpha in (*search.supernet.alphas, *search.supernet.betas):
+            alpha.assign(scale * random.standard_normal(alpha.shape))
+        found = search.genotype()
+        if not isinstance(found, Genotype) or not found.gaps():
+            break
+        scale *= 1.25
+    return found

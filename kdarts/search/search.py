@@ -5,28 +5,24 @@ import numpy as np
 import tensorflow as tf
 from keras.optimizers import LossScaleOptimizer
 
+from kdarts.genotypes.cuboid import HyperPath
 from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.genotypes.genotype import Genotype, thirds
-from kdarts.genotypes.hyper_path import HyperPath
-from kdarts.nets.attention import attention_row
-from kdarts.nets.hypercuboid import HyperCuboid
-from kdarts.nets.replicas import if_true, mean_over_replicas, synchronize, whole_loss
-from kdarts.nets.supernet import Supernet
+from kdarts.ops.replicas import if_true, mean_over_replicas, synchronize, whole_loss
 from kdarts.search.ablation import AblationLoss
-from kdarts.search.beta_decay import beta_decay
 from kdarts.search.choices import check_choices
 from kdarts.search.cost_target import CostTarget, CostWatch, chosen_target
-from kdarts.search.discretize import RULES, discretize
 from kdarts.search.gradients import get_order
-from kdarts.search.graphs import without_graph_rewriting
-from kdarts.search.loss_scale import apply_gradients, loss_scale
+from kdarts.search.losses import beta_decay, zero_one_loss
 from kdarts.search.method import Method, get_method
-from kdarts.search.objective import Objective, cross_entropy
+from kdarts.search.objective import Objective, apply_gradients, cross_entropy, loss_scale, without_graph_rewriting
 from kdarts.search.optimizers import SGD, Adam
-from kdarts.search.path_rules import check_for_cuboid, found_path
 from kdarts.search.schedules import LastStep
+from kdarts.search.selection import RULES, check_for_cuboid, discretize, found_path
 from kdarts.search.start import start_from
-from kdarts.search.zero_one import zero_one_loss
+from kdarts.supernet.hypercuboid import HyperCuboid
+from kdarts.supernet.parameters import attention_row
+from kdarts.supernet.supernet import Supernet
 
 
 @keras.saving.register_keras_serializable("kdarts")
@@ -132,7 +128,7 @@ class Search(keras.Model):
         super().compile(optimizer=optimizer, loss=loss, metrics=list(metrics), **kwargs)
         scaled = isinstance(self.optimizer, LossScaleOptimizer) and not isinstance(arch_optimizer, LossScaleOptimizer)
         self.arch_optimizer = LossScaleOptimizer(arch_optimizer) if scaled else arch_optimizer
-        self.optimizer.build(self.supernet.operation_weights)
+        self.optimizer.build(self.supernet.network_variables)
         self.arch_optimizer.build(self.supernet.architecture)
         # Metrics make their variables when they first see data; inside the step that would cost a second trace of it.
         self.compute_metrics(None, tf.zeros((1,), tf.int32), tf.zeros((1, self.supernet.num_classes)))
@@ -180,7 +176,7 @@ class Search(keras.Model):
             x = tf.identity(x)
         step = self.objective.gradients(*self.objective.values(), (x, y), loss_scale(self.optimizer))
         by_weights, statistics = mean_over_replicas((step["by_weights"], step["statistics"]))
-        apply_gradients(self.optimizer, by_weights, self.supernet.operation_weights)
+        apply_gradients(self.optimizer, by_weights, self.supernet.network_variables)
         for variable, value in zip(self.supernet.non_trainable_variables, statistics, strict=True):
             variable.assign(value)
         self._loss_tracker.update_state(step["loss"], sample_weight=tf.shape(x)[0])

@@ -2,12 +2,11 @@
 
 import numpy as np
 
-from kdarts.genotypes.edges import edge_count, edge_row
+from kdarts.genotypes.edges import edge_count, edge_row, topology_text
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
-from kdarts.genotypes.topology import topology_text
-from kdarts.nets.spaces import SearchSpace, get_space
-from kdarts.nets.supernet import Supernet
+from kdarts.supernet.spaces import SearchSpace, get_space
+from kdarts.supernet.supernet import Supernet
 
 PRESENT, ABSENT = 10.0, 0.0
 """α of an operation that stands on an edge and of one that does not: after a sigmoid 0.99995 and an undecided 0.5, as

@@ -6,7 +6,7 @@ import numpy as np
 
 from kdarts.genotypes.errors import choice
 from kdarts.genotypes.genotype import SKIPS, Genotype
-from kdarts.nets.operations import get_operation
+from kdarts.ops.operations import get_operation
 from kdarts.search.method import Method
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from kdarts.genotypes.genotype import Genotype
-from kdarts.run.logs import telling
-from kdarts.run.search_record import alphas_by_name
+from kdarts.search.record import alphas_by_name
+from kdarts.training.progress import telling
 from kdarts.views.drawing import draw_genotype
 from kdarts.views.trellis import draw_path
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from kdarts.genotypes.architectures import Architecture, architecture_from_json, load_architecture
 from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.found import Found, found_from_json, load_found
-from kdarts.run.files import read_arrays, read_json
-from kdarts.run.workdir import STOPPED, Workdir
+from kdarts.training.files import read_arrays, read_json
+from kdarts.training.workdir import STOPPED, Workdir
 
 Row = dict[str, float | None]
 
@@ -33,7 +33,7 @@ class Part:
     folder: pathlib.Path
     label: str = ""
     rows: list[Row] = field(default_factory=list)
-    found: list[Found] = field(default_factory=list)
+    found: list[Architecture] = field(default_factory=list)
     alphas: dict[str, np.ndarray] = field(default_factory=dict)
     betas: dict[str, np.ndarray] = field(default_factory=dict)
     setting: dict = field(default_factory=dict)
@@ -62,7 +62,7 @@ class Run:
     flags: dict[str, str]
     summary: dict
     stopped: dict
-    final: Found | None
+    final: Architecture | None
     candidates: list[dict[str, str]]
     family: list[dict[str, str]]
 
@@ -97,7 +97,7 @@ def read_run(path: str | os.PathLike) -> Run:
         Workdir(folder).flags(),
         _object(folder / "summary.json"),
         _object(folder / STOPPED),
-        load_found(last) if last.exists() else None,
+        load_architecture(last) if last.exists() else None,
         _table(folder / "candidates.csv"),
         _table(folder / "family" / "family.csv"),
     )
@@ -107,7 +107,7 @@ def _part(folder: pathlib.Path, label: str = "") -> Part:
     rows = [_row(row, folder / "history.csv") for row in _table(folder / "history.csv")]
     found = _genotypes(folder / "genotypes.jsonl")[: len(rows)]
     if not found and (folder / "genotype.json").exists():
-        found = [load_found(folder / "genotype.json")]
+        found = [load_architecture(folder / "genotype.json")]
     arrays = [_arrays(folder / f"{name}.npz", axes) for name, axes in (("alphas", 3), ("betas", 2))]
     setting, summary = _object(folder / "setting.json"), _object(folder / "summary.json")
     return Part(folder, label, rows, found, *arrays, setting, summary)
@@ -143,12 +143,12 @@ def finite(value) -> float | None:
     return float(value) if usable else None
 
 
-def _genotypes(path: pathlib.Path) -> list[Found]:
+def _genotypes(path: pathlib.Path) -> list[Architecture]:
     if not path.exists():
         return []
     try:
         lines = path.read_text("utf-8").splitlines()
-        return [found_from_json(json.dumps(json.loads(line)["genotype"]), str(path)) for line in lines]
+        return [architecture_from_json(json.dumps(json.loads(line)["genotype"]), str(path)) for line in lines]
     except KdartsError:
         raise
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:

@@ -6,9 +6,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 
-from kdarts.genotypes.cuboid import Cuboid, label
+from kdarts.genotypes.cuboid import Cuboid, HyperPath, label
 from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.hyper_path import HyperPath
 from kdarts.views import figure as house
 from kdarts.views.heatmap import draw_alphas
 

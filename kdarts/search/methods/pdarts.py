@@ -13,7 +13,7 @@
 
 from kdarts.search.method import register_method
 from kdarts.search.methods.darts import DARTS
-from kdarts.search.stage import Stage
+from kdarts.search.stages import Stage
 
 PDARTS = register_method(
     DARTS.override(

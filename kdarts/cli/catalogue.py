@@ -1,0 +1,108 @@
+"""`kdarts methods`: what `--method` takes.
+
+`kdarts spaces`: what `--space` takes.
+"""
+
+import json
+from dataclasses import asdict
+from decimal import Decimal
+
+from absl import flags
+
+from kdarts.cli.command import Command
+from kdarts.search.method import Method, get_method, method_names
+from kdarts.supernet.grids import cuboid_names, get_cuboid
+from kdarts.supernet.spaces import get_space, space_names
+
+
+def define(values: flags.FlagValues) -> None:
+    """Its flags."""
+    flags.DEFINE_bool("json", False, "one JSON object a line, with every choice", flag_values=values)
+
+
+def run(values: flags.FlagValues) -> None:
+    """Lists the methods."""
+    for name in method_names():
+        method = get_method(name)
+        if values.json:
+            print(json.dumps(asdict(method)))
+        else:
+            print(f"{name:14}{method.paper}\n{'':14}{', '.join(_choices(method))}")
+
+
+def _choices(m: Method) -> list[str]:
+    """What sets a method apart, in words."""
+    losses = {"zero-one": m.zero_one_weight, "ablation": m.ablation_weight, "beta-decay": m.beta_weight}
+    told = {
+        f"1/{m.partial_channels} of the channels and β": m.partial_channels > 1,
+        f"candidates drawn by {m.sampling}": m.sampling != "all",
+        "a fading auxiliary skip": m.auxiliary_skip,
+        f"topology {m.topology}": m.topology,
+        "α frozen": m.update == "frozen",
+        "α moves once an epoch": m.update == "epoch",
+        "operation attention": m.attention,
+        **{f"{name} loss {weight:g}": weight for name, weight in losses.items()},
+        f"{len(m.stages)} stages": m.stages,
+        f"may stop by {m.stop}": m.stop != "epochs",
+        f"the best of {m.samples} samples": m.samples,
+        f"then paths of {m.paths} operations an edge for their {m.path_choice}": m.paths,
+    }
+    usual = [f"space {m.space}", f"{m.sharing} α", m.mixing, f"{m.order} order", f"cells by {m.discretization}"]
+    return [*usual, *(words for words, holds in told.items() if holds)]
+
+
+METHODS = Command("list the methods", define, run)
+
+
+SIZES = {"one cell": 1, "two shared cells": 2, "8 individual cells": 8}
+"""Columns, and the number of distinct cells whose genotypes each counts."""
+
+
+def spaces_define(values: flags.FlagValues) -> None:
+    """Its flags."""
+    flags.DEFINE_bool("json", False, "one JSON object a line", flag_values=values)
+
+
+def spaces_run(values: flags.FlagValues) -> None:
+    """Lists the spaces and how many genotypes each holds (D-DARTS Eq. 6); the HyperCuboids and their paths."""
+    spaces = [get_space(name) for name in space_names()]
+    cuboids = [(space, space.axes()) for space in map(get_cuboid, cuboid_names())]
+    if values.json:
+        for space in spaces:
+            sizes = {column.replace(" ", "_"): space.size(cells) for column, cells in SIZES.items()}
+            print(json.dumps({**asdict(space), "sizes": sizes}))
+        for space, axes in cuboids:
+            about = {"name": space.name, **axes.to_json(), "source": space.source}
+            print(json.dumps({**about, "sizes": {"paths": axes.paths}}))
+        return
+    rows = [["name", "operations", "nodes", *SIZES]]
+    for space in spaces:
+        sizes = [_rounded(space.size(cells)) for cells in SIZES.values()]
+        rows.append([space.name, str(len(space.operations)), str(space.nodes), *sizes])
+    _print_table(rows)
+    rows = [["HyperCuboid", "stages", "states", "choices", "paths"]]
+    for space, axes in cuboids:
+        stages, states, _, choices = axes.shape
+        rows.append([space.name, str(stages), str(states), str(choices), _rounded(axes.paths)])
+    print()
+    _print_table(rows)
+    for space in spaces:
+        print(f"\n{space.name}: {space.source}\n  {', '.join(space.operations)}")
+    for space, axes in cuboids:
+        pairs = (*axes.sequence, *axes.states, *axes.choices)
+        listed = "; ".join(f"{name} {', '.join(map(str, choices))}" for name, choices in pairs)
+        print(f"\n{space.name}: {space.source}\n  {listed}")
+
+
+def _print_table(rows: list[list[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]))
+
+
+def _rounded(number: int) -> str:
+    """Three digits and the power of ten; `Decimal`, because a size may be too large for a float."""
+    return f"{Decimal(number):.2e}".replace("e+", "e")
+
+
+SPACES = Command("list the search spaces and their sizes", spaces_define, spaces_run)

@@ -1,0 +1,208 @@
+"""`kdarts info`: size and contents of a genotype.
+
+`kdarts deepen`: another depth for a genotype.
+
+`kdarts distance`: how far genotypes are apart.
+
+`kdarts draw`: a genotype's cells, or a path, as a picture.
+"""
+
+import json
+from collections import Counter
+
+from absl import flags
+
+from kdarts.cli import networks, options
+from kdarts.cli.command import Command
+from kdarts.cli.networks import note_gaps
+from kdarts.cli.process import start_tensorflow
+from kdarts.cli.train import PAPER
+from kdarts.genotypes.architectures import describe_path, load_architecture, path_names
+from kdarts.genotypes.cuboid import HyperPath
+from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.genotype import Genotype
+from kdarts.genotypes.zoo import describe, genotype_names
+
+
+def define(values: flags.FlagValues) -> None:
+    """Its flags."""
+    options.define_network(values)
+    options.positive("num_classes", 10, "number of classes", values)
+    flags.DEFINE_list("input_shape", ["32", "32", "3"], "height,width,channels of an image", flag_values=values)
+
+
+def run(values: flags.FlagValues) -> None:
+    """Prints one JSON line."""
+    name = values.arguments[0]
+    found = load_architecture(name)
+    networks.check(values, found)
+    try:
+        shape = tuple(int(n) for n in values.input_shape)
+    except ValueError:
+        raise KdartsError(f"--input_shape={','.join(values.input_shape)}: needs height,width,channels") from None
+    if isinstance(found, HyperPath):
+        start_tensorflow()
+    size = networks.sizes(values, found, shape, values.num_classes, PAPER)
+    result = {"name": found.name, "params": size.pop("params"), "macs": size.pop("macs"), **size}
+    result |= _of_path(found, result) if isinstance(found, HyperPath) else _of_cells(values, found, shape, result)
+    if name in genotype_names() or name in path_names():
+        result["source"] = describe(name) if name in genotype_names() else describe_path(name)
+    note_gaps(found)
+    print(json.dumps(result))
+
+
+def _of_path(path: HyperPath, result: dict) -> dict:
+    steps = path.steps[: result["stages"]]
+    choices = [{name: step[name] for name, _ in path.cuboid.choices} for step in steps]
+    used = {name: Counter(choice[name] for choice in choices) for name, _ in path.cuboid.choices}
+    states = {name: [path.start[name], *(step[name] for step in steps)] for name, _ in path.cuboid.states}
+    return {"space": path.space, **states, **{name: dict(sorted(counts.items())) for name, counts in used.items()}}
+
+
+def _of_cells(values: flags.FlagValues, genotype: Genotype, shape, result: dict) -> dict:
+    sequence, reductions = genotype.at_depth(result["cells"])
+    used = Counter(operation for index in sequence for operation, _, _ in genotype.cells[index])
+    more = {
+        "distinct_cells": len(genotype.cells),
+        "reductions": list(reductions),
+        "operations": dict(sorted(used.items())),
+    }
+    if not values.auxiliary:
+        return more
+    from kdarts.supernet.cost import auxiliary_cost
+
+    size = genotype, shape, values.num_classes, result["channels"], result["cells"]
+    extra = auxiliary_cost(*size, values.stem, options.frame(values))
+    return {**more, "params": result["params"] + extra.params}
+
+
+INFO = Command(
+    "parameters, MACs and operations of a genotype",
+    define,
+    run,
+    arguments="GENOTYPE ",
+    count=1,
+    example="kdarts info DARTS_V2 --channels=36 --cells=20",
+)
+
+
+def deepen_define(values: flags.FlagValues) -> None:
+    """Its flags."""
+    flags.DEFINE_string("genotype", None, "path of a genotype, or its name in the zoo", flag_values=values)
+    options.positive("cells", None, "number of cells of the new network", values)
+    flags.DEFINE_string("to", None, "file to write (JSON)", flag_values=values)
+
+
+def deepen_run(values: flags.FlagValues) -> None:
+    """Writes the new genotype and says which cells stand where."""
+    from kdarts.genotypes.deepen import deepen, derived
+
+    needed = {"genotype": "a path, or a name of the zoo such as DD-4", "cells": "how many", "to": "a file to write"}
+    for flag, what in needed.items():
+        if not values[flag].value:
+            raise KdartsError(f"--{flag} is missing: {what}")
+    genotype = Genotype.load(values.genotype)
+    deeper = deepen(genotype, values.cells)
+    deeper.save(values.to)
+    sequence, reductions = deeper.at_depth(None)
+    print(values.to)
+    row = " ".join(f"[{cell}]" if place in reductions else str(cell) for place, cell in enumerate(sequence))
+    print(f"{len(sequence)} cells, reductions in brackets: {row}")
+    if genotype.sequence is not None:
+        for where, place in derived(len(genotype.sequence), values.cells)[1].items():
+            nearest = genotype.sequence[place]
+            print(f"no normal cell was searched {where} the reductions: the nearest, cell {nearest}, stands there")
+    note_gaps(deeper)
+
+
+DEEPEN = Command(
+    "give a genotype more cells, or fewer (D-DARTS' Algorithm 1)",
+    deepen_define,
+    deepen_run,
+    example="kdarts deepen --genotype=DD-4 --cells=14 --to=dd4-14.json",
+)
+
+
+def distance_define(values: flags.FlagValues) -> None:
+    """Its flags."""
+    flags.DEFINE_string(
+        "weights",
+        "median",
+        "the operations' scores: median (D-DARTS' Table 1), mean (its program), or a .json file {operation: score}",
+        flag_values=values,
+    )
+    text = "whether an edge's distance is over the sum of the scores, else over 12 (D-DARTS' Algorithm 2)"
+    flags.DEFINE_bool("normalize", True, text, flag_values=values)
+    text = "compare cells edge by edge: a true metric, which the published one is not"
+    flags.DEFINE_bool("aligned", False, text, flag_values=values)
+    flags.DEFINE_string("to", None, "heat map to write: .svg, .png or .pdf", flag_values=values)
+
+
+def distance_run(values: flags.FlagValues) -> None:
+    """Prints one JSON line for two genotypes, a table for more."""
+    from kdarts.genotypes.distance import OPERATIONS, distance, read_weights
+
+    scores = dict(zip(OPERATIONS, read_weights(values.weights).tolist(), strict=True))
+    genotypes = [Genotype.load(word) for word in values.arguments]
+    names = [genotype.name or word for genotype, word in zip(genotypes, values.arguments, strict=True)]
+    how = {"normalize": values.normalize, "aligned": values.aligned}
+    table = [[distance(a, b, scores, **how) for b in genotypes] for a in genotypes]
+    if values.to:
+        from kdarts.views.heatmap import draw_distances
+
+        label = "aligned distance" if values.aligned else "distance M"
+        draw_distances(table, names, values.to, label if values.normalize else f"{label} (unit of the scores)")
+    if len(names) == 2:
+        print(json.dumps({"a": names[0], "b": names[1], "distance": table[0][1], "weights": values.weights, **how}))
+    else:
+        print(_as_text(names, table))
+    if values.to:
+        print(values.to)
+
+
+def _as_text(names, table) -> str:
+    """A row for each genotype, with its number, which heads its column."""
+    numbers = [str(number) for number in range(1, len(names) + 1)]
+    wide, widest = len(numbers[-1]), max(map(len, names))
+    rows = [f"{'':{wide + 2 + widest}}" + "".join(f"  {number:>8}" for number in numbers)]
+    for number, name, line in zip(numbers, names, table, strict=True):
+        rows.append(f"{number:>{wide}}  {name:{widest}}" + "".join(f"  {value:8.4f}" for value in line))
+    return "\n".join(rows)
+
+
+DISTANCE = Command(
+    "how far genotypes of DARTOpti's space are apart (D-DARTS' metric M)",
+    distance_define,
+    distance_run,
+    arguments="GENOTYPE GENOTYPE ... ",
+    count=2,
+    more=True,
+    example="kdarts distance ResNet18 ResNet50 DO-1-ResNet18 --to=distances.png",
+)
+
+
+def draw_define(values: flags.FlagValues) -> None:
+    """Its flags."""
+    flags.DEFINE_string("to", None, "file to write: .svg, .png, .pdf, or .dot for Graphviz", flag_values=values)
+    flags.DEFINE_string("title", None, "above the cells; default: the genotype's name", flag_values=values)
+
+
+def draw_run(values: flags.FlagValues) -> None:
+    """Draws."""
+    from kdarts.views.drawing import draw_genotype
+    from kdarts.views.trellis import draw_path
+
+    if not values.to:
+        raise KdartsError("--to is missing: a file that ends in .svg, .png, .pdf or .dot")
+    found = load_architecture(values.arguments[0])
+    if isinstance(found, HyperPath):
+        draw_path(found, values.to, values.title)
+    else:
+        draw_genotype(found, values.to, values.title)
+    note_gaps(found)
+    print(values.to)
+
+
+DRAW = Command(
+    "draw the cells of a genotype", draw_define, draw_run, "GENOTYPE ", 1, "kdarts draw DARTS_V2 --to=darts_v2.svg"
+)

@@ -1,0 +1,234 @@
+"""From images in memory to batches, as `tf.data` pipelines whose every random choice is a function of (seed, step).
+
+The order of an epoch and the augmentation of a batch depend on the seed, the epoch and the batch's place in it, and on
+nothing else. So a run that is taken up again at some step sees what it would have seen without the interruption.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from kdarts.data import datasets
+from kdarts.data.augmentation import Augmentation, default_augmentation, normalize
+from kdarts.data.datasets import ImageData
+from kdarts.genotypes.errors import KdartsError
+
+_TRAIN, _VALID = 0, 1  # streams of random numbers, one for each level of a search
+
+
+def train_dataset(
+    data: ImageData,
+    batch_size: int,
+    seed: int,
+    augmentation: Augmentation,
+    mean: Sequence[float],
+    std: Sequence[float],
+    start_step: int | None = None,
+) -> tf.data.Dataset:
+    """Shuffled, augmented batches, all of the same size.
+
+    Args:
+        data: the examples.
+        batch_size: 1 to the number of examples. An epoch is `len(data) // batch_size` batches; what is left over
+            differs from epoch to epoch.
+        seed: 0 or more; the same seed gives the same batches in every run.
+        augmentation: of the images.
+        mean: of each channel, for the scale 0 to 1 (`kdarts.data.datasets.statistics`).
+        std: of each channel, likewise.
+        start_step: None for one epoch, in a new order each time the dataset is gone through. An integer for batches
+            without end from that step on, where step `s` is batch `s % steps` of epoch `s // steps`.
+
+    Returns:
+        Dataset of images float32 `[batch_size, height, width, channels]` and labels int32 `[batch_size]`.
+
+    Raises:
+        KdartsError: a batch size, seed or step out of range.
+    """
+    steps = steps_per_epoch(data, batch_size)
+    stream = _Stream(data, batch_size, (seed, _TRAIN), augmentation, mean, std)
+    return _finished(stream.batches(start_step), steps if start_step is None else tf.data.INFINITE_CARDINALITY)
+
+
+def search_dataset_from(
+    train: ImageData,
+    valid: ImageData,
+    batch_size: int,
+    seed: int,
+    augmentation: Augmentation,
+    mean: Sequence[float],
+    std: Sequence[float],
+    start_step: int | None = None,
+) -> tf.data.Dataset:
+    """Pairs of batches for a bilevel search: one for the weights, one for the architecture parameters.
+
+    Args:
+        train: examples that train the weights; their number sets the length of an epoch.
+        valid: examples that train the architecture parameters, shuffled on their own. If they are fewer, they begin
+            again, in a new order, as often as needed; if they are more, each epoch sees other ones.
+        batch_size: of both, 1 to the smaller number of examples.
+        seed: 0 or more.
+        augmentation: of both.
+        mean: of each channel, for the scale 0 to 1.
+        std: of each channel, likewise.
+        start_step: None for one epoch, an integer for batches without end, as in `train_dataset`.
+
+    Returns:
+        Dataset of `((x, y), (x_valid, y_valid))`, each as in `train_dataset`.
+
+    Raises:
+        KdartsError: a batch size, seed or step out of range.
+    """
+    steps = steps_per_epoch(train, batch_size)
+    steps_per_epoch(valid, batch_size)
+    pair = tf.data.Dataset.zip(
+        _Stream(train, batch_size, (seed, _TRAIN), augmentation, mean, std).batches(start_step),
+        _Stream(valid, batch_size, (seed, _VALID), augmentation, mean, std).batches(start_step, endless=True),
+    )
+    return _finished(pair, steps if start_step is None else tf.data.INFINITE_CARDINALITY)
+
+
+def search_dataset(
+    name: str = "digits",
+    batch_size: int = 64,
+    data_dir: str | None = None,
+    seed: int = 0,
+    train_examples: int | None = None,
+    valid_examples: int | None = None,
+    image_size: int | None = None,
+    augmentation: Augmentation | None = None,
+    start_step: int | None = None,
+    download: bool = False,
+) -> tf.data.Dataset:
+    """The train split of a data set, divided and batched for a search: `search.fit(search_dataset("cifar10"), ...)`.
+
+    Args:
+        name: `digits`, a name of TensorFlow Datasets, or `folder:PATH`.
+        batch_size: examples in each of the two batches of a step.
+        data_dir: where TensorFlow Datasets finds prepared data; None for its default.
+        seed: of the draw, the order and the augmentation, 0 to 2**32 - 1.
+        train_examples: examples for the weights; None for half of them.
+        valid_examples: examples for the architecture parameters; None for the other half.
+        image_size: side in pixels to which images are resized; None leaves them as they are.
+        augmentation: of all images; None for the default of the data set.
+        start_step: None for one epoch, an integer for batches without end, as in `train_dataset`.
+        download: whether data that is not on this machine may be fetched.
+
+    Returns:
+        Dataset of `((x, y), (x_valid, y_valid))`, as in `search_dataset_from`.
+
+    Raises:
+        KdartsError: data that cannot be loaded (`kdarts.data.datasets.load`), sizes out of range.
+    """
+    data = datasets.load(name, data_dir, image_size, download=download)
+    mean, std = datasets.statistics(data.images)
+    train, valid = datasets.halves(data, train_examples, valid_examples, seed)
+    augmentation = augmentation or default_augmentation(name, data.image_shape)
+    return search_dataset_from(train, valid, batch_size, seed, augmentation, mean, std, start_step)
+
+
+def eval_dataset(data: ImageData, batch_size: int, mean: Sequence[float], std: Sequence[float]) -> tf.data.Dataset:
+    """All examples once, in order, unchanged but for normalisation.
+
+    Args:
+        data: the examples.
+        batch_size: 1 or more; the last batch has what is left.
+        mean: of each channel, for the scale 0 to 1.
+        std: of each channel, likewise.
+
+    Returns:
+        Dataset of images float32 `[n, height, width, channels]` and labels int32 `[n]`.
+
+    Raises:
+        KdartsError: a batch size below 1.
+    """
+    if batch_size < 1:
+        raise KdartsError(f"batch_size {batch_size}; allowed: 1 or more")
+    images, labels = _held(data)
+    indices = tf.data.Dataset.range(len(data)).batch(batch_size)
+    batches = _mapped(indices, lambda i: (normalize(tf.gather(images, i), mean, std), tf.gather(labels, i)))
+    return _finished(batches)
+
+
+def steps_per_epoch(data: ImageData, batch_size: int) -> int:
+    """Whole batches in one pass over `data`; raises `KdartsError` if there is none."""
+    if not 1 <= batch_size <= len(data):
+        raise KdartsError(
+            f"batch_size {batch_size}; allowed: 1 to {len(data)}, the examples of {data.name} in this part"
+        )
+    return len(data) // batch_size
+
+
+@dataclasses.dataclass(frozen=True)
+class _Stream:
+    """Batches of one part of the data, with random numbers of its own."""
+
+    data: ImageData
+    batch_size: int
+    seed: tuple[int, int]
+    augmentation: Augmentation
+    mean: Sequence[float]
+    std: Sequence[float]
+
+    def batches(self, start_step: int | None, endless: bool = False) -> tf.data.Dataset:
+        """Batches from `start_step` on; for None one epoch, or if `endless` one after another, under a new key."""
+        images, labels = _held(self.data)
+
+        def batch(indices, seed):
+            return (
+                self.augmentation(tf.gather(images, indices), seed, self.mean, self.std),
+                tf.gather(labels, indices),
+            )
+
+        return _mapped(self._draws(start_step, endless), batch)
+
+    def _draws(self, start_step: int | None, endless: bool) -> tf.data.Dataset:
+        """For each batch, the indices of its examples and the seed of their augmentation."""
+        if self.seed[0] < 0 or (start_step or 0) < 0:
+            raise KdartsError(f"seed {self.seed[0]} and start_step {start_step}; allowed: 0 or more")
+        size, count = self.batch_size, len(self.data)
+        steps = count // size
+        first_epoch, first_step = divmod(start_step or 0, steps)
+        if start_step is None:
+            # Counts the times the dataset has been gone through: tf.data has no other state that outlives an iteration.
+            keys = tf.data.Dataset.random(self.seed[0] * 2 + self.seed[1], rerandomize_each_iteration=True).take(1)
+        else:
+            keys = tf.data.Dataset.from_tensors(tf.constant(0, tf.int64))
+        epochs = tf.data.Dataset.counter(first_epoch) if endless or start_step is not None else tf.data.Dataset.range(1)
+
+        def epoch_of(key, epoch):
+            seed = tf.random.fold_in(tf.random.fold_in(tf.constant(self.seed, tf.int64), key), epoch)
+            # One true permutation an epoch. `index_shuffle` would need none, but as of TF 2.21 it is no fair shuffle:
+            # of 50,000 indices, neighbours share a batch half as often as they should.
+            order = tf.random.experimental.stateless_shuffle(tf.range(count), seed)
+            first = tf.where(tf.equal(epoch, first_epoch), tf.constant(first_step, tf.int64), 0)
+            return _mapped(
+                tf.data.Dataset.range(first, steps),
+                lambda step: (tf.slice(order, [step * size], [size]), tf.random.fold_in(seed, step)),
+            )
+
+        plain = tf.autograph.experimental.do_not_convert
+        return keys.flat_map(plain(lambda key: epochs.flat_map(plain(lambda epoch: epoch_of(key, epoch)))))
+
+
+def _held(data: ImageData) -> tuple[tf.Tensor, tf.Tensor]:
+    """Images and labels as tensors that pipelines refer to: in main memory, once, wherever the model runs."""
+    with tf.device("CPU:0"):
+        return tf.convert_to_tensor(data.images), tf.convert_to_tensor(data.labels)
+
+
+def _mapped(dataset: tf.data.Dataset, function) -> tf.data.Dataset:
+    return dataset.map(tf.autograph.experimental.do_not_convert(function))
+
+
+def _finished(batches: tf.data.Dataset, cardinality: int | None = None) -> tf.data.Dataset:
+    """`batches` prepared ahead by one thread of their own, so that they take no cores from the training step."""
+    if cardinality is not None:
+        batches = batches.apply(tf.data.experimental.assert_cardinality(cardinality))
+    options = tf.data.Options()
+    options.deterministic = True
+    options.autotune.enabled = False
+    options.threading.private_threadpool_size = 1
+    options.threading.max_intra_op_parallelism = 1
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    return batches.prefetch(2).with_options(options)

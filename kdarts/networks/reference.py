@@ -1,0 +1,253 @@
+"""Reading weights of the papers' PyTorch code, given as `{name: array}`, into supernets and networks.
+
+The course project's names of weights, said as DARTS' code says them, for `load_reference_state`.
+"""
+
+import re
+
+import keras
+import numpy as np
+
+from kdarts.genotypes.edges import edge_row
+from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.genotype import Genotype
+from kdarts.ops.grouped import GroupedOperation
+from kdarts.ops.mixed import MixedEdges
+from kdarts.supernet.hypercuboid import HyperCuboid
+from kdarts.supernet.supernet import Supernet
+
+_CELL = re.compile(r"cells\.(\d+)\.")
+_ADAPTER = re.compile(r"cells\.(\d+)\.preprocess[01]\.")
+_EDGE_OF_DDARTS = re.compile(r"cells\.(\d+)\._ops\.(\d+)\.(\d+)\.\d+\.")
+_OFFSET = re.compile(r"cells\.\d+\.edges\.\d+<-\d+\.\d+\.op\.1\.bias")
+_STATISTICS = {"mean": "running_mean", "var": "running_var", "gamma": "weight", "beta": "bias"}
+
+
+class _State:
+    """The given arrays, with a note of what was read."""
+
+    def __init__(self, state):
+        self.arrays, self.read = {name: np.asarray(array) for name, array in state.items()}, set()
+
+    def has(self, name: str) -> bool:
+        return name in self.arrays
+
+    def take(self, name: str, shape) -> np.ndarray:
+        """The array `name` in Keras' layout; raises `KdartsError` if it is missing or of another shape."""
+        if name not in self.arrays:
+            raise KdartsError(f"reference state: {name!r} is missing")
+        self.read.add(name)
+        array = self.arrays[name]
+        if array.ndim == 4:
+            array = array.transpose(2, 3, 1, 0)
+        elif array.ndim == 2:
+            array = array.T
+        if array.shape != tuple(shape):
+            raise KdartsError(
+                f"reference state: {name!r} has shape {array.shape} in Keras' layout, needs {tuple(shape)}"
+            )
+        return array
+
+    def left(self) -> list[str]:
+        """Names of what was not read."""
+        return [n for n in self.arrays if n not in self.read and not n.endswith("num_batches_tracked")]
+
+    def finish(self):
+        left = self.left()
+        if left:
+            raise KdartsError(f"reference state: {len(left)} arrays fit nothing in the model, the first {left[0]!r}")
+
+
+def load_reference_state(model, state) -> None:
+    """Copies a PyTorch state dict in the reference naming and layout into `model`.
+
+    Args:
+        model: a `Supernet`, a `HyperCuboid` of placed operations, or the network of a genotype or a path.
+        state: `{name: array}` with the reference code's names (`cells.0._ops.3._ops.4.op.1.weight`, ...) and layouts.
+            Running statistics are optional: where they are missing, the model keeps its own. P-DARTS' supernets have
+            `cells.0.cell_ops.3.m_ops.2`, the number among the operations that the edge has; NAS-Bench-201's
+            `cells.0.edges.1<-0.3`, whose convolutions have a bias that changes nothing. In a network, DARTS
+            numbers the edges of a cell (`cells.0._ops.3.op.1.weight`); D-DARTS, for genotypes with a sequence, names
+            the k-th operation of an edge (`cells.0._ops.{to}.{from}.{k}.op.1.weight`). What it keeps for
+            operations that the network leaves out (`Genotype.live`), or whose result nothing reads, is ignored.
+
+    Raises:
+        KdartsError: if an array is missing, left over, or of the wrong shape; the model is then left as it was.
+    """
+    source = _State(state)
+    kinds = {Supernet: _supernet_values, HyperCuboid: _cuboid_values}
+    read = next((read for kind, read in kinds.items() if isinstance(model, kind)), _network_values)
+    pending = read(model, source)
+    source.finish()
+    for variable, value in pending:
+        variable.assign(value)
+
+
+def _supernet_values(model: Supernet, state: _State) -> list:
+    pending = []
+    for stem in model.stems:
+        pending += _stack_values(stem, [stem.name], state)
+    place = 0
+    for index, cell in enumerate(model.cells):
+        if cell.residual is not None:  # NAS-Bench-201 counts its residual blocks among the cells.
+            for stack in cell.residual.parts:
+                pending += _stack_values(stack, [f"cells.{place}.{stack.name}"], state)
+            place += 1
+        for stack in cell.preprocess:
+            pending += _stack_values(stack, [f"cells.{place}.{stack.name}"], state)
+        for source, mixed in zip(cell.sources, cell.mixed_edges, strict=True):
+            numbers = [e for e, (_, start) in enumerate(model.edges) if start == source]
+            names = [_operation_names(model, index, place, e, state) for e in numbers]
+            pending += _fan_out_values(mixed, names, state)
+        place += 1
+    if model.closing is not None:
+        pending += _stack_values(model.closing, [model.closing.name], state)
+        # Its candidates' convolutions have an offset, which the normalisation behind it takes away again.
+        state.read.update(name for name in state.left() if _OFFSET.match(name))
+    for layer in (*model.hidden, model.classifier):
+        pending += _dense_values(layer, layer.name, state)
+    return pending
+
+
+def _cuboid_values(model: HyperCuboid, state: _State) -> list:
+    pending = []
+    for name, chain in model.chains.items():
+        for layer in chain.layers:
+            if isinstance(layer, GroupedOperation):
+                pending += _stack_values(layer, [name], state)
+            elif isinstance(layer, keras.layers.Dense):
+                pending += _dense_values(layer, layer.name, state)
+    return pending
+
+
+def _operation_names(model: Supernet, cell: int, place: int, edge: int, state: _State) -> dict[int, str]:
+    """What the operations of an edge are called, by their columns: numbered among those that it has."""
+    in_pdarts = any(".cell_ops." in name for name in state.arrays)
+    path = f"cells.{place}.cell_ops.{edge}.m_ops" if in_pdarts else f"cells.{place}._ops.{edge}._ops"
+    if model.space.stages:
+        to, source = model.edges[edge]
+        path = f"cells.{place}.edges.{to - 1}<-{source - 1}"
+    columns = range(len(model.space.operations))
+    if model.mixture.candidates is not None:
+        columns = [c for c in columns if model.mixture.candidates[model.sequence[cell]][edge, c]]
+    return {column: f"{path}.{k}" for k, column in enumerate(columns)}
+
+
+def _fan_out_values(mixed: MixedEdges, edges: list[dict[int, str]], state: _State) -> list:
+    pending = []
+    for column, stack in mixed.stacks.items():
+        pending += _stack_values(stack, [edges[e][column] for e in mixed.edges[column]], state)
+    for column, stack in mixed.free.items():
+        # Every edge of the reference keeps the same statistics of the same pooled input; the first stands for all.
+        names = [edges[e][column] for e in mixed.edges[column]]
+        pending += _stack_values(stack, names[:1], state, pooling=True)
+        for name in names[1:]:
+            state.read.update(n for n in state.arrays if n.startswith(f"{name}.1.running"))
+    return pending
+
+
+def _stack_values(stack: GroupedOperation, prefixes: list[str], state: _State, pooling: bool = False) -> list:
+    """`(variable, value)` for the stacked weights of the edges called `prefixes`."""
+    pending = []
+    names = stack.operation.step_names(stack.stride)
+    for position, (weights, parts) in enumerate(zip(stack.step_weights, names, strict=True)):
+        if not weights:
+            continue
+        if len(parts) == len(weights):
+            for variable, part in zip(weights, parts, strict=True):
+                pending.append((variable, _joined(variable, [f"{p}.{part}.weight" for p in prefixes], state)))
+            continue
+        part = str(position) if pooling else parts[0]
+        for variable in weights:
+            suffix = _STATISTICS[variable.name.rsplit("_", 1)[1]]
+            full = [f"{p}.{part}.{suffix}" for p in prefixes]
+            if suffix.startswith("running") and not state.has(full[0]):
+                continue
+            pending.append((variable, _joined(variable, full, state)))
+    return pending
+
+
+def _joined(variable, names: list[str], state: _State) -> np.ndarray:
+    """The arrays called `names` side by side on the last axis, in the shape of `variable`."""
+    shape = (*variable.shape[:-1], variable.shape[-1] // len(names))
+    return np.concatenate([state.take(name, shape) for name in names], -1)
+
+
+def _dense_values(layer, name: str, state: _State) -> list:
+    weights = (layer.kernel, state.take(f"{name}.weight", layer.kernel.shape))
+    return [weights, (layer.bias, state.take(f"{name}.bias", layer.bias.shape))]
+
+
+def _network_values(model, state: _State) -> list:
+    pending = []
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            values = {"weight": layer.gamma, "bias": layer.beta}
+            values |= {"running_mean": layer.moving_mean, "running_var": layer.moving_variance}
+            for suffix, variable in values.items():
+                name = f"{layer.name}.{suffix}"
+                if state.has(name) or not suffix.startswith("running"):
+                    pending.append((variable, state.take(name, variable.shape)))
+        elif isinstance(layer, keras.layers.DepthwiseConv2D):
+            height, width, channels, _ = layer.kernel.shape
+            value = state.take(f"{layer.name}.weight", (height, width, 1, channels))
+            pending.append((layer.kernel, value.swapaxes(2, 3)))
+        elif isinstance(layer, keras.layers.Conv2D):
+            pending.append((layer.kernel, state.take(f"{layer.name}.weight", layer.kernel.shape)))
+        elif isinstance(layer, keras.layers.Dense):
+            pending += _dense_values(layer, layer.name, state)
+    layers = {layer.name for layer in model.layers}
+    state.read.update(name for name in state.left() if _left_out(name, layers))
+    return pending
+
+
+def _left_out(name: str, layers: set[str]) -> bool:
+    """Whether `name` is of an edge from or to a node, or of the adapter of an input, that the network leaves out."""
+    if edge := _EDGE_OF_DDARTS.match(name):
+        cell, *ends = edge.groups()
+        missing = [node for node in ends if int(node) >= 2 and f"cells.{cell}.node{node}" not in layers]
+    elif adapter := _ADAPTER.match(name):
+        cell = adapter[1]
+        missing = [] if any(layer.startswith(adapter[0]) for layer in layers) else [adapter[0]]
+    else:
+        return False
+    return bool(missing) and int(cell) <= max(int(m[1]) for m in map(_CELL.match, layers) if m)
+
+
+_COURSE_REFERENCE_ADAPTER = re.compile(r"adjust_input_([01])\.(\d+)\.(.+)")
+_EDGE = re.compile(r"cells\.(\d+)\.graph_op_dict\.(\d+)_(\d+)\.(?:(\w+)\.)??(?:operation\.(?:0\.op\.)?)(.+)")
+_COLUMNS = (
+    *("sep_conv_3x3", "sep_conv_5x5", "dil_sep_conv_3x3", "dil_sep_conv_5x5"),
+    *("max_pool_3x3", "avg_pool_3x3", "identity", "zero"),
+)
+
+
+def course_state(state, genotype: Genotype | None = None, cells: int = 14) -> dict:
+    """The same arrays under the names that `load_reference_state` reads.
+
+    Args:
+        state: `{name: array}` of a search network, or of the final network of `genotype`.
+        genotype: None for a search network.
+        cells: of the final network.
+
+    Raises:
+        KdartsError: if a name is of no edge of the genotype.
+    """
+    return {_renamed(name, genotype, cells): array for name, array in state.items()}
+
+
+def _renamed(name: str, genotype: Genotype | None, cells: int) -> str:
+    if adapter := _COURSE_REFERENCE_ADAPTER.fullmatch(name):
+        number, cell, rest = adapter.groups()
+        return f"cells.{cell}.preprocess{number}.{rest}"
+    if not (edge := _EDGE.fullmatch(name)):
+        return name
+    cell, source, to, operation, rest = edge.groups()
+    ends = int(to), int(source)
+    if genotype is None and operation in _COLUMNS:
+        return f"cells.{cell}._ops.{edge_row(*ends)}._ops.{_COLUMNS.index(operation)}.op.{rest}"
+    sequence = genotype.at_depth(cells)[0] if genotype else ()
+    edges = [e[1:] for e in genotype.cells[sequence[int(cell)]]] if int(cell) < len(sequence) else []
+    if ends not in edges:
+        raise KdartsError(f"reference state: {name!r} is of no edge of the {'genotype' if genotype else 'supernet'}")
+    return f"cells.{cell}._ops.{edges.index(ends)}.op.{rest}"

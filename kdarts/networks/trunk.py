@@ -1,0 +1,224 @@
+"""Drop-path, and its schedule.
+
+Stem and cells of a genotype's network, added to a functional model one after the other.
+"""
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import keras
+from keras import layers, ops
+
+from kdarts.genotypes.edges import edge_row
+from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.genotype import Genotype
+from kdarts.ops.layers import apply_operation
+from kdarts.ops.operations import CLOSING, RESIDUAL, Conv, adapter, get_operation
+from kdarts.supernet.macro import MacroConfig, Stem, plan_genotype
+
+
+@keras.saving.register_keras_serializable("kdarts")
+class DropPath(keras.layers.Layer):
+    """Drops its input whole, for each example on its own, and scales what it keeps (DARTS section 4.1, FractalNet).
+
+    Args:
+        rate: probability to drop, 0 to below 1; held in a variable, so that `DropPathSchedule` can move it.
+        seed: of the random masks.
+    """
+
+    def __init__(self, rate: float, seed: int | None = None, **kwargs):
+        super().__init__(**kwargs)
+        if not 0 <= rate < 1:
+            raise ValueError(f"drop-path rate {rate}: needs 0 <= rate < 1")
+        self.final_rate, self.seed = rate, seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def build(self, input_shape):
+        initial = keras.initializers.Constant(self.final_rate)
+        self.rate = self.add_weight(name="rate", shape=(), initializer=initial, trainable=False, autocast=False)
+
+    def mask(self, batch_size):
+        """1 where an example passes, else 0: `[batch_size]`."""
+        return ops.cast(keras.random.uniform((batch_size,), seed=self.seed_generator) >= self.rate, "float32")
+
+    def call(self, x, training=False):
+        if not training:
+            return x
+        kept = self.mask(ops.shape(x)[0]) / (1 - self.rate)
+        return x * ops.cast(ops.reshape(kept, (-1, *[1] * (len(x.shape) - 1))), x.dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "rate": self.final_rate, "seed": self.seed}
+
+
+class DropPathSchedule(keras.callbacks.Callback):
+    """Raises every `DropPath` of the model linearly from 0: rate * epoch / epochs in epoch 0, 1, ....
+
+    Args:
+        epochs: length of the schedule.
+    """
+
+    def __init__(self, epochs: int):
+        super().__init__()
+        self.epochs = epochs
+
+    def on_epoch_begin(self, epoch, logs=None):
+        for layer in self.model._flatten_layers():
+            if isinstance(layer, DropPath):
+                layer.rate.assign(layer.final_rate * epoch / self.epochs)
+
+
+@dataclass(frozen=True)
+class Grown:
+    """What a part of the trunk gives.
+
+    Attributes:
+        x: `[batch, height, width, channels]`.
+        stride: pixels of the image for each of its own, along one side.
+        cell: position of the cell that gave it; None: a part of the stem did.
+    """
+
+    x: object
+    stride: int
+    cell: int | None = None
+
+
+class Trunk:
+    """What a network is up to its head.
+
+    Args:
+        genotype, channels, cells, drop_path, seed, frame, c_mid: as of `build_network`.
+        stem: how an image enters.
+
+    Attributes:
+        plan: its cells, in order.
+        stride: of the last cell's output.
+
+    Raises:
+        KdartsError: if the genotype names an unknown operation or a number is out of its range.
+    """
+
+    def __init__(self, genotype: Genotype, channels, cells, drop_path, stem: Stem, seed, frame: MacroConfig, c_mid):
+        if not 0 <= drop_path < 1:
+            raise KdartsError(f"drop_path {drop_path}: needs 0 <= drop_path < 1")
+        planned = plan_genotype(genotype, cells, channels, stem, frame)
+        self.plan, self.sequence = zip(*planned, strict=True)
+        self.genotype, self.channels, self.stem, self.frame, self.c_mid = genotype, channels, stem, frame, c_mid
+        self.drop_path, self.seed = drop_path, seed
+        self.stride = math.prod([*map(_stride, stem.parts), *map(_cell_stride, self.plan)])
+        for operation in genotype.operations:
+            get_operation(operation, c_mid)
+
+    def grow(self, image) -> Iterator[Grown]:
+        """Adds the parts of the stem, then the cells, to the model that begins with `image`: each when asked for."""
+        stride, states = 1, [] if self.stem.parts else [image]
+        for part in self.stem.parts:
+            name, operation, step, width = part
+            image = apply_operation(operation, image, int(width * self.channels), step, name)
+            stride *= _stride(part)
+            states.append(image)
+            yield Grown(image, stride)
+        s0, s1 = states[0], states[-1]
+        individual = self.genotype.sequence is not None
+        seeds = itertools.repeat(None) if self.seed is None else itertools.count(self.seed)
+
+        def drop(x, name):
+            return DropPath(self.drop_path, next(seeds), name=f"{name}.drop")(x) if self.drop_path else x
+
+        for position, (cell, index) in enumerate(zip(self.plan, self.sequence, strict=True)):
+            found, name = self.genotype.live(index), f"cells.{self.number(position)}"
+            if cell.entry == "adapted":
+                nodes = _adapted(s0, s1, cell, self.frame.epsilon, name)
+            elif cell.entry == "residual":
+                nodes = {1: _residual(s1, cell.filters, f"cells.{self.number(position) - 1}")}
+            else:
+                nodes = {1: s1}
+            s0, s1 = s1, _cell(*found, self.c_mid, individual, nodes, cell, name, drop)
+            stride *= _cell_stride(cell)
+            yield Grown(s1, stride, position)
+
+    def number(self, position: int) -> int:
+        """Of the cell at `position` where residual blocks are counted like cells, as the reference code does."""
+        return position + sum(cell.entry == "residual" for cell in self.plan[: position + 1])
+
+    def close(self, x):
+        """What stands between the last cell's output `x` and the head."""
+        return x if self.plan[-1].entry == "adapted" else apply_operation(CLOSING, x, x.shape[-1], 1, CLOSING.name)
+
+
+def _cell_stride(cell) -> int:
+    return 1 + (cell.reduction or cell.entry == "residual")
+
+
+def _stride(part) -> int:
+    """Of a part of a stem, whose operation may stride more than once."""
+    _, operation, stride, _ = part
+    return stride ** sum(isinstance(step, Conv) and any(step.strided) for step in operation.layers(stride))
+
+
+def _adapted(s0, s1, plan, epsilon, name) -> dict:
+    """Both inputs of a cell, as its nodes 0 and 1."""
+    nodes = {}
+    for number, (halving, x) in enumerate(((plan.after_reduction, s0), (False, s1))):
+        adapt, stride = adapter(halving, epsilon)
+        nodes[number] = apply_operation(adapt, x, plan.filters, stride, f"{name}.preprocess{number}")
+    return nodes
+
+
+def _residual(x, filters, name):
+    """A residual block that halves the image."""
+    first, second, beside = (f"{name}.{part.name}" for part in RESIDUAL)
+    y = apply_operation(RESIDUAL[0], x, filters, 2, first)
+    y = apply_operation(RESIDUAL[1], y, filters, 1, second)
+    return layers.Add(name=f"{name}.output")([y, apply_operation(RESIDUAL[2], x, filters, 2, beside)])
+
+
+def _cell(edges, outputs, c_mid, individual, nodes, plan, name, drop):
+    """One cell, whose inputs are the first of its `nodes`: sum each node's edges, join the output nodes.
+
+    `drop(x, name)` is drop-path: in DARTS on every edge but identities, in D-DARTS, whose cells are `individual`, on
+    every node's sum.
+    """
+    numbers = _edge_numbers(edges, individual, plan.entry)
+    for node in sorted({to for _, to, _ in edges}):
+        arriving = []
+        for (operation_name, to, source), number in zip(edges, numbers, strict=True):
+            if to != node:
+                continue
+            stride = 2 if plan.reduction and source < 2 else 1
+            operation, path = get_operation(operation_name, c_mid), f"{name}.{number}"
+            edge = apply_operation(operation, nodes[source], plan.filters, stride, path)
+            identity = not operation.layers(stride) and not operation.zero
+            arriving.append(edge if individual or identity else drop(edge, path))
+        path = f"{name}.node{node}"
+        if len(arriving) > 1:
+            nodes[node] = layers.Add(name=path)(arriving)
+        else:
+            # A name for every node of D-DARTS, so that reading weights sees which nodes there are.
+            nodes[node] = layers.Identity(name=path)(arriving[0]) if individual else arriving[0]
+        if individual:
+            nodes[node] = drop(nodes[node], path)
+    joined = [nodes[node] for node in outputs]
+    return layers.Concatenate(name=f"{name}.output")(joined) if len(joined) > 1 else joined[0]
+
+
+def _edge_numbers(edges, individual, entry) -> list[str]:
+    """What the reference codes call the edges.
+
+    DARTS counts them, D-DARTS says `to.from.k`, the k-th from there, and NAS-Bench-201 counts the pairs of nodes.
+    """
+    if not individual and entry == "adapted":
+        return [f"_ops.{position}" for position in range(len(edges))]
+    seen = Counter()
+    numbers = []
+    for _, to, source in edges:
+        k = seen[to, source]
+        again = f".{k}" if k else ""
+        numbers.append(
+            f"_ops.{to}.{source}.{k}" if entry == "adapted" else f"layers.{edge_row(to, source, inputs=1)}{again}"
+        )
+        seen[to, source] += 1
+    return numbers

@@ -1,0 +1,320 @@
+"""Whether TensorFlow computes with oneDNN here.
+
+The TensorFlow kernels that the supernet's hot path is made of.
+
+Each function is one mathematical operation; which kernel computes it depends on where and how it runs. The fast
+choices are those of oneDNN on a CPU: there a depthwise convolution runs quickest as a grouped `conv2d`, and the
+filter gradient of a 5x5 depthwise kernel is several times faster in two parts no wider than three columns (oneDNN has
+no specialised kernel for wider ones). Elsewhere, in float64, and where a second derivative is wanted, the plain form is
+used.
+"""
+
+import contextlib
+import contextvars
+import functools
+
+import tensorflow as tf
+
+from kdarts.ops.replicas import is_synchronized, moments_over_replicas
+
+
+@functools.cache
+def has_grouped_gradients(dtype: tf.DType) -> bool:
+    """Whether grouped `conv2d` kernels of a type have gradients on this CPU: only oneDNN's have.
+
+    TensorFlow uses oneDNN by itself on processors with AVX-512 VNNI, and on others where `TF_ENABLE_ONEDNN_OPTS` is 1
+    when it is imported, as it is if kdarts is imported first. For bfloat16 it needs AVX-512 in any case.
+    """
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        image = tf.ones((1, 2, 2, 2), dtype)
+        sizes = {"filter_sizes": [1, 1, 1, 2], "strides": [1, 1, 1, 1], "padding": "SAME"}
+        try:
+            session.run(tf.cast(tf.raw_ops.Conv2DBackpropFilter(input=image, out_backprop=image, **sizes), tf.float32))
+        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
+            return False
+    return True
+
+
+DECAY = 0.1
+"""Share of the new batch in the running statistics, as in the papers' framework."""
+
+_NARROW = 16
+"""With fewer channels oneDNN's pools and their gradients are not the quick ones."""
+
+_twice = contextvars.ContextVar("twice_differentiable", default=False)
+
+
+@contextlib.contextmanager
+def twice_differentiable():
+    """Inside it, every kernel has a right second derivative (the fused ones stop gradients silently)."""
+    token = _twice.set(True)
+    try:
+        yield
+    finally:
+        _twice.reset(token)
+
+
+def _grouped(x):
+    """Whether grouped convolutions are the fast and supported form for `x`."""
+    suited = x.dtype in (tf.float32, tf.bfloat16) and not _twice.get()
+    return suited and not tf.config.list_logical_devices("GPU") and has_grouped_gradients(x.dtype)
+
+
+def _padded(x, size, stride):
+    """`x` and the padding to convolve it with, so that `size` (odd) is padded alike on every side.
+
+    "SAME" does that at stride 1; at stride 2 it would pad the end alone. Gradients of grouped `conv2d` kernels take
+    no explicit padding.
+    """
+    if max(stride) == 1:
+        return x, "SAME"
+    return tf.pad(x, [[0, 0], *([n // 2, n // 2] for n in size), [0, 0]]), "VALID"
+
+
+def convolution(x, kernel, groups=1, stride=(1, 1)):
+    """Convolution with symmetric zero padding, as PyTorch pads.
+
+    Args:
+        x: `[batch, height, width, groups * channels]`.
+        kernel: `[h, w, channels, groups * filters]`, the groups stacked on the last axis; `h` and `w` odd.
+        groups: number of independent groups.
+        stride: along height and width.
+
+    Returns:
+        `[batch, ceil(height / stride), ceil(width / stride), groups * filters]`.
+    """
+    if tuple(kernel.shape[:2]) == (1, 1) and max(stride) > 1:
+        x, stride = x[:, :: stride[0], :: stride[1]], (1, 1)
+    x, padding = _padded(x, kernel.shape[:2], stride)
+    if groups == 1 or _grouped(x):
+        return tf.nn.conv2d(x, kernel, strides=stride, padding=padding)
+    if tuple(kernel.shape[:2]) == (1, 1):
+        shape = tf.shape(x)
+        stacked = tf.reshape(x, [-1, groups, x.shape[-1] // groups])
+        blocks = tf.reshape(kernel, [kernel.shape[2], groups, -1])
+        mixed = tf.einsum("ngc,cgf->ngf", stacked, blocks)
+        return tf.reshape(mixed, [shape[0], shape[1], shape[2], kernel.shape[3]])
+    parts = zip(tf.split(x, groups, -1), tf.split(kernel, groups, -1), strict=True)
+    return tf.concat([tf.nn.conv2d(a, k, strides=stride, padding=padding) for a, k in parts], -1)
+
+
+def factorized(x, even, odd, copies: int = 1):
+    """Two 1x1 convolutions at stride 2, of the even pixels and of the odd ones, side by side.
+
+    One convolution of 2x2 pixels, half of it zeros: slices of every second pixel cost several times as much.
+
+    Args:
+        x: `[batch, height, width, channels]`; behind an odd side stands a zero.
+        even, odd: kernels `[1, 1, channels, copies * filters]`, of filters of their own number each.
+        copies: groups of filters; the two convolutions stand side by side in each.
+
+    Returns:
+        `[batch, ceil(height / 2), ceil(width / 2), channels of both]`.
+    """
+    rest = [n % 2 for n in x.shape[1:3]]
+    if any(rest):
+        x = tf.pad(x, [[0, 0], [0, rest[0]], [0, rest[1]], [0, 0]])
+    channels = x.shape[-1]
+    even, odd = (tf.reshape(kernel, [channels, copies, -1]) for kernel in (even, odd))
+    first, last = tf.concat([even, tf.zeros_like(odd)], -1), tf.concat([tf.zeros_like(even), odd], -1)
+    between = tf.zeros_like(first)
+    kernel = tf.reshape(tf.stack([first, between, between, last]), [1, 1, 4 * channels, -1])
+    return convolution(tf.nn.space_to_depth(x, 2), kernel)
+
+
+def every_second(x):
+    """`x[:, ::2, ::2]`."""
+    # The pool of single pixels and its gradient are several times faster than the slice.
+    return x[:, ::2, ::2] if _twice.get() else tf.nn.max_pool2d(x, 1, 2, "SAME")
+
+
+def first_channels(x, count: int):
+    """`x[..., :count]`."""
+    if not _grouped(x):
+        return x[..., :count]
+    # A 1x1 convolution that picks them is several times faster there than a slice of the last axis and its gradient.
+    kernel = tf.eye(x.shape[-1], count, dtype=x.dtype)
+    return convolution(x, tf.reshape(kernel, [1, 1, x.shape[-1], count]))
+
+
+def depthwise(x, kernel, stride=1, dilation=1):
+    """Depthwise convolution with symmetric zero padding.
+
+    Args:
+        x: `[batch, height, width, channels]`.
+        kernel: `[k, k, 1, channels]`, `k` odd.
+        stride: 1 or 2, both axes.
+        dilation: 1 or 2; with a stride of 2 only every second pixel is ever read, so the two cancel.
+
+    Returns:
+        `[batch, ceil(height / stride), ceil(width / stride), channels]`.
+    """
+    if dilation == 2 and stride == 2:
+        return depthwise(every_second(x), kernel)
+    if dilation == 2:
+        return (_dilated if _twice.get() else _remade_dilated)(x, kernel)
+    return _depthwise(*_padded(x, kernel.shape[:2], (stride, stride)), kernel=kernel, stride=stride)
+
+
+def _dilated(x, kernel):
+    """Dilation 2 as an ordinary convolution over the four interleaved half-size images."""
+    margin = kernel.shape[0] - 1
+    odd = [n % 2 for n in x.shape[1:3]]
+    interleaved = tf.space_to_batch(x, [2, 2], [[margin, margin + o] for o in odd])
+    return tf.batch_to_space(_depthwise(interleaved, "VALID", kernel, 1), [2, 2], [[0, o] for o in odd])
+
+
+@tf.custom_gradient
+def _remade_dilated(x, kernel):
+    """The same; its gradient makes the interleaved images again, which are larger than the `x` that is kept anyway."""
+
+    def gradient(dy):
+        with tf.control_dependencies([dy]), tf.GradientTape(watch_accessed_variables=False) as tape:
+            again = tf.identity(x)
+            tape.watch((again, kernel))
+            y = _dilated(again, kernel)
+        return tape.gradient(y, (again, kernel), dy)
+
+    return _dilated(x, kernel), gradient
+
+
+def _depthwise(x, padding, kernel, stride):
+    if not _grouped(x):
+        return tf.nn.depthwise_conv2d(x, tf.transpose(kernel, (0, 1, 3, 2)), (1, stride, stride, 1), padding)
+    if kernel.shape[1] <= 3:
+        return tf.nn.conv2d(x, kernel, strides=stride, padding=padding)
+    return _wide_depthwise(x, kernel, stride, padding)
+
+
+def _wide_depthwise(x, kernel, stride, padding):
+    """A grouped convolution whose filter gradient is taken in parts of at most three columns."""
+    height, width = kernel.shape[:2]
+    pad_h, pad_w = (height // 2, width // 2) if padding == "SAME" else (0, 0)
+    strides = [1, stride, stride, 1]
+
+    @tf.custom_gradient
+    def apply(x, kernel):
+        y = tf.nn.conv2d(x, kernel, strides=strides, padding=padding)
+
+        def gradient(dy):
+            attributes = {"out_backprop": dy, "strides": strides}
+            dx = tf.raw_ops.Conv2DBackpropInput(input_sizes=tf.shape(x), filter=kernel, padding=padding, **attributes)
+            reach = (dy.shape[2] - 1) * stride
+            parts = []
+            for start in range(0, width, 3):
+                columns = min(3, width - start)
+                # The columns that this part of the kernel touches, cut out before they are padded.
+                first = start - pad_w
+                last = first + reach + columns
+                low, high = (min(max(edge, 0), x.shape[2]) for edge in (first, last))
+                left = min(max(-first, 0), last - first)
+                right = last - first - left - (high - low)
+                cut = x
+                if (low, high) != (0, x.shape[2]):
+                    cut = tf.slice(x, [0, 0, low, 0], [-1, -1, high - low, -1])
+                if pad_h or left or right:
+                    cut = tf.pad(cut, [[0, 0], [pad_h, pad_h], [left, right], [0, 0]])
+                sizes = [height, columns, 1, kernel.shape[3]]
+                parts.append(
+                    tf.raw_ops.Conv2DBackpropFilter(input=cut, filter_sizes=sizes, padding="VALID", **attributes)
+                )
+            return dx, tf.concat(parts, 1)
+
+        return y, gradient
+
+    return apply(x, kernel)
+
+
+def normalize(x, scale, offset, mean, variance, training, epsilon=1e-5):
+    """Batch normalisation.
+
+    Args:
+        x: `[batch, height, width, channels]`.
+        scale, offset: `[channels]`.
+        mean, variance: running statistics, `[channels]`.
+        training: whether to use the batch's own statistics.
+        epsilon: added to the variance.
+
+    Returns:
+        The normalised tensor and the new running mean and variance (with the unbiased variance, as PyTorch keeps it).
+    """
+    if x.dtype == tf.float64 or _twice.get() or (training and is_synchronized()):
+        return _plain_normalize(x, scale, offset, mean, variance, training, epsilon)
+    y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+        x=x,
+        scale=tf.cast(scale, mean.dtype),
+        offset=tf.cast(offset, mean.dtype),
+        mean=mean,
+        variance=variance,
+        epsilon=epsilon,
+        exponential_avg_factor=DECAY,
+        is_training=training,
+    )
+    return y, mean, variance
+
+
+def _plain_normalize(x, scale, offset, mean, variance, training, epsilon):
+    dtype, x = x.dtype, tf.cast(x, tf.convert_to_tensor(mean).dtype) if is_synchronized() else x
+    if training:
+        axes = [0, 1, 2]
+        count = tf.cast(tf.size(x) // x.shape[-1], x.dtype)
+        batch_mean = tf.reduce_mean(x, axes)
+        # Not tf.nn.moments: it stops the gradient of the mean, which makes second derivatives wrong.
+        batch_variance = tf.reduce_mean(tf.square(x - batch_mean), axes)
+        if is_synchronized():
+            batch_mean, batch_variance, count = moments_over_replicas(batch_mean, batch_variance, count)
+        new_mean = (1 - DECAY) * mean + DECAY * batch_mean
+        new_variance = (1 - DECAY) * variance + DECAY * batch_variance * count / (count - 1)
+    else:
+        batch_mean, batch_variance, new_mean, new_variance = mean, variance, mean, variance
+    y = (x - batch_mean) * (tf.math.rsqrt(batch_variance + epsilon) * scale) + offset
+    return tf.cast(y, dtype), new_mean, new_variance
+
+
+def max_pool(x, stride):
+    """3x3 maximum with one pixel of padding on every side."""
+    if stride == 1 and not _twice.get():
+        channels = x.shape[-1]
+        if channels >= _NARROW or not _grouped(x):
+            return tf.nn.max_pool2d(x, 3, 1, "SAME")
+        # The pool's gradient is several times as slow with few channels: others are added, and taken away again.
+        wide = convolution(x, tf.eye(channels, _NARROW, dtype=x.dtype)[None, None])
+        return first_channels(tf.nn.max_pool2d(wide, 3, 1, "SAME"), channels)
+    # Padded by hand: "SAME" pads only the end at stride 2, and at stride 1 its second derivative is silently zero.
+    padded = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], constant_values=x.dtype.min)
+    return tf.nn.max_pool2d(padded, 3, stride, "VALID")
+
+
+def halved_maximum(x):
+    """The greatest of each 2x2 pixels, or of what there is of them at the end of an odd side."""
+    odd = [n % 2 for n in x.shape[1:3]]
+    if any(odd):
+        x = tf.pad(x, [[0, 0], [0, odd[0]], [0, odd[1]], [0, 0]], constant_values=x.dtype.min)
+    return tf.nn.max_pool2d(x, 2, 2, "VALID")
+
+
+def halved_mean(x):
+    """The mean of each 2x2 pixels, or of what there is of them at the end of an odd side."""
+    return tf.nn.avg_pool2d(x, 2, 2, "SAME")
+
+
+def average_pool(x, stride, padded=False):
+    """3x3 mean with one pixel of padding on every side; only if `padded` do its zeros count in the mean."""
+    if stride == 1:
+        share = tf.constant(1 / 9, x.dtype) if padded else _share(x)
+        if x.shape[-1] < _NARROW and _grouped(x):
+            # A depthwise convolution: the pool's gradient is four times as slow with few channels.
+            return depthwise(x, tf.ones((3, 3, 1, x.shape[-1]), x.dtype)) * share
+        mean = tf.nn.avg_pool2d(x, 3, 1, "SAME")
+        return mean * (share / _share(x)) if padded else mean
+    pads = [[0, 0], [1, 1], [1, 1], [0, 0]]
+    mean = tf.nn.avg_pool2d(tf.pad(x, pads), 3, stride, "VALID")
+    if padded:
+        return mean
+    return mean / tf.nn.avg_pool2d(tf.pad(tf.ones_like(x[:1, :, :, :1]), pads), 3, stride, "VALID")
+
+
+def _share(x):
+    """One over the number of pixels of `x` that each 3x3 window covers, `[height, width, 1]`."""
+    rows, columns = ([min(i + 1, n - 1) - max(i - 1, 0) + 1 for i in range(n)] for n in x.shape[1:3])
+    return 1 / (tf.constant(rows, x.dtype)[:, None, None] * tf.constant(columns, x.dtype)[:, None])

@@ -1,0 +1,181 @@
+"""Which paths each step of DARTS-PD's second stage trains: path-wise strict fairness (section 3.2, Eq. 4), exactly.
+
+A path is a vector p of one digit of base k for each of E edges. The paths fall into k^(E-1) groups of k paths
+{p + j (1, ..., 1) mod k : j = 0 .. k-1}: a group uses every operation of every edge once, and every path is in one
+group. A step trains a group (Algorithm 1), a cycle of k^(E-1) steps each group once, in a random order; so after every
+cycle all paths were trained equally often, and at any time no path more than once more than another.
+
+Training of shared paths: a Keras model whose `fit` trains a fair group of paths in each step.
+"""
+
+import functools
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kdarts.ops.replicas import counted_once, mean_over_replicas, replicas, synchronized, whole_loss
+from kdarts.paths.network import PathNetwork
+from kdarts.search.method import Method, get_method
+from kdarts.search.objective import cross_entropy
+from kdarts.search.optimizers import SGD
+from kdarts.search.search import without_graph_rewriting
+
+_SHUFFLED = 2**20
+"""Up to so many groups, a cycle's order is a true permutation, drawn whole; of more, an affine one."""
+
+
+class FairPaths:
+    """The groups of every step, as a function of the seed and the step alone.
+
+    Args:
+        edges: E, at least 1.
+        kept: k, operations on each edge, at least 1.
+        seed: 0 to 2**32 - 1.
+    """
+
+    def __init__(self, edges: int, kept: int, seed: int = 0):
+        self.edges, self.kept, self.seed = edges, kept, seed
+        self.cycle = kept ** (edges - 1)
+        """Steps after which every path was trained equally often again."""
+        self._order_of = functools.lru_cache(maxsize=2)(self._order)
+
+    def group(self, step: int) -> np.ndarray:
+        """The paths of a step, counted from 0.
+
+        Returns:
+            `[kept, edges]`, a path in each row: the index of its operation on each edge. Every column holds every
+            index once.
+        """
+        cycle, position = divmod(step, self.cycle)
+        representative, labels = self._order_of(cycle)
+        number, digits = representative(position), np.zeros(self.edges, np.int64)
+        for edge in range(1, self.edges):  # The representative has a 0 on the first edge.
+            number, digits[edge] = divmod(number, self.kept)
+        shifted = (digits + np.arange(self.kept)[:, np.newaxis]) % self.kept
+        return np.take_along_axis(labels, shifted, 0)
+
+    def groups(self, first: int, last: int) -> np.ndarray:
+        """The groups of steps `first` to before `last`, `[last - first, kept, edges]`, uint8."""
+        found = np.zeros((last - first, self.kept, self.edges), np.uint8)
+        for step in range(first, last):
+            found[step - first] = self.group(step)
+        return found
+
+    def _order(self, cycle: int):
+        """From a position in a cycle to the number of the group there; and, for each edge, what its digits stand for.
+
+        For k = 2 a group is a path and its opposite, whatever the digits stand for; from k = 3 on, new meanings in
+        each cycle make new groups.
+        """
+        # A legacy generator: its stream is the same in every version of NumPy.
+        random = np.random.RandomState([self.seed, cycle])
+        labels = np.arange(self.kept)[:, np.newaxis].repeat(self.edges, 1)
+        if self.kept > 2:
+            labels = np.stack([random.permutation(self.kept) for _ in range(self.edges)], 1)
+        if self.cycle <= _SHUFFLED:
+            order = random.permutation(self.cycle)
+            return lambda position: int(order[position]), labels
+        # i -> a i + b modulo k^(E-1), one-to-one as a = 1 modulo k has no divisor in common with k.
+        factor, offset = (
+            functools.reduce(
+                lambda number, digit: number * self.kept + int(digit), random.randint(0, self.kept, self.edges)
+            )
+            for _ in range(2)
+        )
+        factor = factor * self.kept + 1
+        return lambda position: (factor * position + offset) % self.cycle, labels
+
+
+@keras.saving.register_keras_serializable("kdarts")
+class FairTraining(keras.Model):
+    """The second stage of DARTS-PD (section 3.2, Algorithm 1): path-wise strict fairness, with no α any more.
+
+    `fit` takes a dataset of `((x, y), paths)`, where `paths` are the `[k, edges]` of a group (see `FairPaths`). A step
+    adds the gradients of the k paths' losses on the same images and moves the weights once. `evaluate` and `predict`
+    are those of the path in `network.chosen`.
+
+    Args:
+        network: the shared paths.
+        method: a `Method` or the name of one, whose `path_learning_rate`, `momentum`, `l2` and `clip` are the
+            optimizer's.
+        sync_batch_norm: as of `Search`.
+        **overrides: other choices on the method's axes, by their names.
+    """
+
+    def __init__(
+        self, network: PathNetwork, method: str | Method = "darts", sync_batch_norm: bool = False, **overrides
+    ):
+        super().__init__(name="fair_training", dtype=network.dtype_policy)
+        self.network, self.sync_batch_norm = network, sync_batch_norm
+        self.method = (get_method(method) if isinstance(method, str) else method).override(**overrides)
+        self._calibrate = tf.function(lambda x: self.network(x, training=True), autograph=False)
+        self._sums = tf.function(self._sums_of, autograph=False)
+        self.built = True
+
+    def compile(self, optimizer=None, loss=None, metrics=("accuracy",), **kwargs):
+        """As of `keras.Model`.
+
+        Args:
+            optimizer: None: the method's SGD.
+            loss: of integer labels and logits; None: mean cross-entropy.
+            metrics, **kwargs: as of `keras.Model.compile`.
+        """
+        m, net = self.method, self.network
+        if optimizer is None:
+            optimizer = SGD(m.path_learning_rate, m.momentum, m.l2, global_clipnorm=m.clip)
+        loss = keras.losses.get(cross_entropy(net.variable_dtype) if loss is None else loss)
+        super().compile(optimizer=optimizer, loss=loss, metrics=list(metrics), **kwargs)
+        self.optimizer.build(net.trainable_variables)
+        self._loss_of = whole_loss(loss)
+        # Metrics make their variables when they first see data; inside the step that would cost a second trace of it.
+        self.compute_metrics(None, tf.zeros((1,), tf.int32), tf.zeros((1, net.num_classes)))
+        self.reset_metrics()
+
+    def call(self, x, training=False):
+        return self.network(x, training=training)
+
+    def fit(self, x, **kwargs):
+        """As of `keras.Model`, from a dataset of `((x, y), paths)`, which shuffles by itself."""
+        with without_graph_rewriting():
+            return super().fit(x, **{"shuffle": False, **kwargs})
+
+    def train_step(self, data):
+        """One step of the weights along the sum of the gradients of a group's paths."""
+        (x, y), paths = data
+        weights, kept = self.network.trainable_variables, self.network.space.kept
+        with synchronized(self.sync_batch_norm), tf.GradientTape() as tape:
+            logits = self.network.group(x, paths, training=True)
+            loss = tf.add_n([self._loss_of(y, each) for each in tf.unstack(logits)])
+            scaled = self.optimizer.scale_loss(loss)
+        gradients = tape.gradient(scaled, weights, unconnected_gradients="zero")
+        gradients, statistics = mean_over_replicas((gradients, self.network.statistics))
+        self.optimizer.apply(counted_once(gradients), weights)
+        if replicas() > 1:
+            for variable, value in zip(self.network.statistics, statistics, strict=True):
+                variable.assign(value)
+        self._loss_tracker.update_state(loss / kept, sample_weight=tf.shape(x)[0])
+        return self.compute_metrics(x, tf.tile(y, [kept]), tf.reshape(logits, [-1, logits.shape[-1]]))
+
+    def measure(self, path, calibration, valid) -> tuple[float, float]:
+        """The part of images that a path names rightly and its mean loss, with running statistics of its own.
+
+        What came before has no influence, and only the running statistics and `network.chosen` change.
+
+        Args:
+            path: `[edges]`, the index of its operation on each edge.
+            calibration: batches of training images, for the running statistics.
+            valid: batches `(x, y)` to measure on.
+
+        Returns:
+            Accuracy, 0 to 1, and loss.
+        """
+        self.network.chosen.assign(path)
+        self.network.recalibrate(self._calibrate, calibration)
+        sums = np.sum([[*map(float, self._sums(x, y)), len(y)] for x, y in valid], 0)
+        return float(sums[0] / sums[2]), float(sums[1] / sums[2])
+
+    def _sums_of(self, x, y):
+        logits = self.network(x, training=False)
+        right = tf.equal(tf.argmax(logits, -1, tf.int32), tf.cast(y, tf.int32))
+        return tf.math.count_nonzero(right), self._loss_of(y, logits) * tf.cast(tf.shape(y)[0], logits.dtype)

@@ -1,0 +1,291 @@
+"""A cell whose edges hold a few operations each, of which every path takes one.
+
+The networks of all paths of a path space, with shared weights.
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.path_space import PathSpace, Slot
+from kdarts.networks.trunk import DropPath
+from kdarts.ops.cost import Cost
+from kdarts.ops.grouped import GroupedOperation
+from kdarts.ops.kernels import DECAY
+from kdarts.ops.layers import make_head
+from kdarts.ops.operations import adapter, get_operation
+from kdarts.supernet.cell import ResidualBlock, build_chain, make_closing, make_stems, run_stems
+from kdarts.supernet.cost import network_cost
+from kdarts.supernet.macro import check_input_shape, check_reductions, choose_stem, plan_cells
+
+
+@keras.saving.register_keras_serializable("kdarts")
+class PathCell(keras.layers.Layer):
+    """A cell of DARTS-PD's pruned supernet S' (section 3.2): one path through it, or a fair group of paths at once.
+
+    In a group of k paths every operation of an edge serves one path. The operation of each path is data, so one graph
+    serves all groups, in which each operation is computed once: on an edge the paths are put in the order of the
+    operations that they take, and back again.
+
+    Args:
+        slots: the edges and their operations.
+        concat: nodes whose concatenation is the output.
+        filters: channels of each node.
+        reduction: whether edges from the two inputs have stride 2.
+        after_reduction: whether the first input comes from before a reduction and must be halved.
+        affine: whether batch normalisations have a trainable scale and offset.
+        entry: how it takes its inputs, as of `CellPlan`.
+        drop_path: layer that drops paths of each operation but the identity, or None.
+
+    Call arguments:
+        s0, s1: outputs of the cell before last and of the last one, `[batch, height, width, channels]`; for a group
+            `[k, batch, height, width, channels]`, or without k where all its paths see the same.
+        choice: `[edges]`, the index of a path's operation on each edge; for a group `[k, edges]`, every column a
+            permutation.
+        training: whether to normalise by the statistics of the batch, which are those of each path on its own.
+    """
+
+    def __init__(
+        self,
+        slots: tuple[Slot, ...],
+        concat: tuple[int, ...],
+        filters: int,
+        reduction: bool = False,
+        after_reduction: bool = False,
+        affine: bool = True,
+        drop_path: DropPath | None = None,
+        entry: str = "adapted",
+        **kwargs,
+    ):
+        super().__init__(autocast=False, **kwargs)
+        self.slots, self.concat, self.filters, self.drop_path = slots, concat, filters, drop_path
+        options = {"affine": affine, "dtype": self.dtype_policy}
+        self.preprocess, self.entry = [], entry
+        residual = entry == "residual"
+        self.residual = ResidualBlock(filters, name="residual", dtype=self.dtype_policy) if residual else None
+        for number, halving in enumerate((after_reduction, False) if entry == "adapted" else ()):
+            operation, stride = adapter(halving)
+            self.preprocess.append(
+                GroupedOperation(operation, 1, filters, stride, name=f"preprocess{number}", **options)
+            )
+        self.edges = []
+        for to, source, names in slots:
+            stride = 2 if reduction and source < 2 else 1
+            name = f"from_{source}_to_{to}"
+            self.edges.append(
+                [GroupedOperation(get_operation(n), 1, filters, stride, name=f"{name}_{n}", **options) for n in names]
+            )
+
+    @property
+    def outputs(self) -> int:
+        """Channels of the output."""
+        return len(self.concat) * self.filters
+
+    def build(self, s0_shape, s1_shape):
+        for stack, shape in zip(self.preprocess, (s0_shape, s1_shape), strict=False):
+            stack.build(shape)
+        if self.residual is not None:
+            self.residual.build(s1_shape)
+        for stacks in self.edges:
+            for stack in stacks:
+                stack.build((None, None, None, self.filters))
+
+    def call(self, s0, s1, choice, training=False):
+        one = choice.shape.rank == 1
+        states = {1: self._adapt(1, s1, choice, training)}
+        if self.preprocess:
+            states[0] = self._adapt(0, s0, choice, training)
+        arriving = {}
+        # A node is complete before an edge leaves it, as edges come node by node.
+        for stacks, chosen, (to, source, _) in zip(self.edges, tf.unstack(choice, axis=-1), self.slots, strict=True):
+            if source not in states:
+                states[source] = tf.add_n(arriving[source])
+            edge = (self._edge_of_one if one else self._edge_of_all)(stacks, chosen, states[source], training)
+            arriving.setdefault(to, []).append(edge)
+        states |= {node: tf.add_n(edges) for node, edges in arriving.items() if node not in states}
+        return tf.concat([states[node] for node in self.concat], -1)
+
+    def _adapt(self, position, state, choice, training):
+        """An input as a node; the paths of a group share the adapter's weights, each with its own batch."""
+
+        def adapted_one(x):
+            if self.preprocess:
+                return self.preprocess[position](tf.nn.relu(x), training=training)
+            return x if self.residual is None else self.residual(x, training=training)
+
+        if choice.shape.rank == 1:
+            return adapted_one(state)
+        states = tf.unstack(state) if state.shape.rank == 5 else [state]
+        adapted = [adapted_one(s) for s in states]
+        return tf.stack(adapted * (choice.shape[0] // len(adapted)))
+
+    def _edge_of_one(self, stacks, chosen, state, training):
+        return tf.switch_case(chosen, [lambda stack=stack: self._apply(stack, state, training) for stack in stacks])
+
+    def _edge_of_all(self, stacks, chosen, states, training):
+        places = tf.math.invert_permutation(chosen)
+        inputs = tf.unstack(_rearranged(states, places, chosen))
+        outputs = [self._apply(stack, x, training) for stack, x in zip(stacks, inputs, strict=True)]
+        return _rearranged(tf.stack(outputs), chosen, places)
+
+    def _apply(self, stack, state, training):
+        operation = stack.operation
+        if operation.zero:
+            return tf.zeros_like(state[:, :: stack.stride, :: stack.stride])
+        y = stack(tf.nn.relu(state) if stack.reads[0] else state, training=training)
+        identity = not operation.layers(stack.stride)
+        return y if identity or self.drop_path is None else self.drop_path(y, training=training)
+
+
+@tf.custom_gradient
+def _rearranged(x, order, inverse):
+    """`x[order]` along the first axis; its gradient is gathered as well, where TensorFlow's own would scatter."""
+    return tf.gather(x, order), lambda dy: (tf.gather(dy, inverse), None, None)
+
+
+@keras.saving.register_keras_serializable("kdarts")
+class PathNetwork(keras.Model):
+    """The pruned supernet S' of DARTS-PD (section 3.2): a path computes what `build_network` makes of its genotype.
+
+    Args:
+        space: the operations of each edge.
+        input_shape: `(height, width, channels)` of an image, at least `(8, 8, 1)`.
+        num_classes: number of classes, at least 2.
+        channels: channels of a node before any reduction, even.
+        cells: number of cells, with stages of each.
+        stem: "auto" (by image size) or one of `STEMS`.
+        affine: whether the cells' normalisations have a trainable scale and offset, as stand-alone networks have.
+        drop_path: final drop-path rate, 0 to below 1 (see `DropPathSchedule`), of every operation but the identity.
+        seed: of the drop-path masks.
+
+    Call arguments:
+        x: images, channels last, float32.
+        training: whether to normalise by the batch's statistics.
+
+    Returns:
+        Logits `[batch, num_classes]`, float32, of the path in `chosen`.
+    """
+
+    def __init__(
+        self,
+        space: PathSpace,
+        input_shape,
+        num_classes: int,
+        channels: int = 16,
+        cells: int = 8,
+        stem: str = "auto",
+        affine: bool = True,
+        drop_path: float = 0.0,
+        seed: int | None = None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.space, self.num_classes, self.channels = space, num_classes, channels
+        self.image_shape = check_input_shape(input_shape)
+        if num_classes < 2:
+            raise KdartsError(f"num_classes {num_classes}: needs at least 2")
+        if not 0 <= drop_path < 1:
+            raise KdartsError(f"drop_path {drop_path}: needs 0 <= drop_path < 1")
+        chosen, self.depth, self._stem_name = choose_stem(stem, self.image_shape, space.stages), cells, stem
+        reductions = () if space.stages else check_reductions(space.reductions, cells)
+        self.plan = plan_cells(cells, channels, reductions, chosen.halved, stages=space.stages)
+        dtype = self.dtype_policy
+        self.drop_path = DropPath(drop_path, seed, dtype=dtype, name="drop_path") if drop_path else None
+        self.stems = make_stems(chosen, channels, dtype)
+        self.cells = [
+            PathCell(
+                space.cells[cell.reduction],
+                space.concats[cell.reduction],
+                cell.filters,
+                cell.reduction,
+                cell.after_reduction,
+                affine,
+                self.drop_path,
+                cell.entry,
+                name=f"cell_{index}",
+                dtype=dtype,
+            )
+            for index, cell in enumerate(self.plan)
+        ]
+        self.closing = make_closing(self.cells, dtype)
+        [self.classifier] = make_head((), num_classes, self.cells[-1].outputs, dtype.variable_dtype)
+        self.chosen = self.add_weight(
+            name="chosen", shape=(space.edges,), dtype="int32", trainable=False, autocast=False
+        )
+        """The path that a call computes: for each edge the index of its operation. No graph depends on it."""
+        self.build()
+
+    def build(self):
+        """Makes the variables; nothing is computed."""
+        build_chain(self.stems, self.cells, self.image_shape[-1], self.closing)
+        if self.drop_path is not None:
+            self.drop_path.build(None)
+        self.built = True
+
+    def call(self, x, training=False):
+        return self._logits(x, tf.convert_to_tensor(self.chosen), training)
+
+    def group(self, x, paths, training=True) -> tf.Tensor:
+        """The logits of k paths that use every operation of every edge once.
+
+        Args:
+            x: images, channels last, float32.
+            paths: `[k, edges]` integers, every column a permutation (see `FairPaths`).
+            training: as of a call.
+
+        Returns:
+            `[k, batch, num_classes]`; each path's are those that it gives on its own.
+        """
+        paths = tf.ensure_shape(tf.cast(paths, tf.int32), (self.space.kept, self.space.edges))
+        return self._logits(x, paths, training)
+
+    def _logits(self, x, choice, training):
+        s0, s1 = run_stems(self.stems, tf.cast(x, self.compute_dtype), training)
+        parts = self.space.parts(choice)
+        for cell, plan in zip(self.cells, self.plan, strict=True):
+            s0, s1 = s1, cell(s0, s1, parts[plan.reduction], training=training)
+        if self.closing is not None:
+            several = s1.shape.rank == 5
+            s1 = [tf.nn.relu(self.closing(s, training=training)) for s in (tf.unstack(s1) if several else [s1])]
+            s1 = tf.stack(s1) if several else s1[0]
+        return self.classifier(tf.reduce_mean(tf.cast(s1, self.variable_dtype), [-3, -2]))
+
+    def cost_of(self, path, channels: int | None = None, cells: int | None = None) -> Cost:
+        """Cost of a path's stand-alone network, at the sizes of this one where none are given."""
+        sizes = self.image_shape, self.num_classes, channels or self.channels, cells or self.depth, self._stem_name
+        return network_cost(self.space.genotype(path), *sizes)
+
+    @property
+    def statistics(self) -> list[keras.Variable]:
+        """The running means and variances of every normalisation."""
+        stacks = [*self.stems, *([self.closing] if self.closing is not None else [])]
+        for cell in self.cells:
+            stacks += [*cell.preprocess, *(stack for stacks in cell.edges for stack in stacks)]
+            stacks += [] if cell.residual is None else cell.residual.parts
+        return [variable for stack in stacks for variable in stack.non_trainable_variables]
+
+    def recalibrate(self, forward, batches) -> None:
+        """Makes the running statistics those of the path in `chosen`, whatever they were before.
+
+        They are taken from training batches as training takes them, with an exponential decay, here without the share
+        of where they started (SPOS, Guo et al. 2020, section 3.4, starts afresh and runs long enough). Nothing is
+        dropped.
+
+        Args:
+            forward: computes the model on a batch of images with `training=True`; a `tf.function`, so that one graph
+                serves all paths.
+            batches: images, at least one batch.
+        """
+        for variable in self.statistics:
+            variable.assign(tf.zeros_like(variable.value))
+        count, rate = 0, self.drop_path and self.drop_path.rate.numpy()
+        if self.drop_path:
+            self.drop_path.rate.assign(0.0)
+        for x in batches:
+            forward(x)
+            count += 1
+        if self.drop_path:
+            self.drop_path.rate.assign(rate)
+        for variable in self.statistics:
+            variable.assign(variable.value / np.asarray(1 - (1 - DECAY) ** count, variable.dtype))

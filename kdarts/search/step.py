@@ -1,0 +1,209 @@
+"""What in a step is not finite, told by name: every optimizer notes the gradients it is given, where someone asks.
+
+One number stands for each tensor, its *sign*: finite where all elements are. A sum of squares serves, which costs one
+small kernel; it also overflows for gradients beyond 1e19, from which nothing can be learned either.
+
+One training step of a run: traced once, watched for what is not finite, and with a way back to the state before.
+"""
+
+import contextlib
+import contextvars
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras.optimizers import LossScaleOptimizer
+
+from kdarts.search.replicas import is_spread, replica_step, run_on_replicas
+
+_noted = contextvars.ContextVar("noted", default=None)
+
+
+class Noted:
+    """The signs of one step, as they are noted while it is traced.
+
+    Attributes:
+        names: what each sign is of: "gradient" or "value", and the path of its variable.
+    """
+
+    def __init__(self):
+        self.names: list[tuple[str, str]] = []
+        self._signs: list[tf.Tensor] = []
+        self._place = tf.compat.v1.get_default_graph() if not tf.executing_eagerly() else None
+
+    def add(self, kind: str, variables, tensors) -> None:
+        """Notes one sign for each variable's tensor; inside a branch of the graph, which cannot hand them out, none."""
+        if not tf.executing_eagerly() and tf.compat.v1.get_default_graph() is not self._place:
+            return
+        self.names += [(kind, variable.path) for variable in variables]
+        self._signs += [tf.cast(tf.nn.l2_loss(t), tf.float32) for t in tensors]
+
+    def signs(self) -> tf.Tensor:
+        """All of them, `[names]`."""
+        return tf.stack(self._signs) if self._signs else tf.zeros([0])
+
+
+@contextlib.contextmanager
+def noting():
+    """Inside it, `note_gradients` takes down what it is given; yields the `Noted`."""
+    noted = Noted()
+    token = _noted.set(noted)
+    try:
+        yield noted
+    finally:
+        _noted.reset(token)
+
+
+def note_gradients(gradients, variables) -> None:
+    """Takes down the gradients that an optimizer is about to apply; without `noting` nothing is computed."""
+    noted = _noted.get()
+    if noted is None:
+        return
+    pairs = [(v, g) for v, g in zip(variables, gradients, strict=True) if g is not None]
+    noted.add("gradient", [v for v, _ in pairs], [g for _, g in pairs])
+
+
+LEAST_SCALE = 1.0
+"""A loss scale below it has collapsed: float16 then needs gradients smaller than they are, not greater."""
+
+
+class NotFinite(ArithmeticError):
+    """A step came to something that is not finite; the message says what."""
+
+
+class Step:
+    """The step of a compiled model, as one traced function.
+
+    Besides its logs the function hands out what every variable was before: such a value shares its buffer with the
+    variable until that changes, so to have them costs next to nothing, where copies would cost 2 % of a small step.
+
+    Args:
+        model: built and compiled.
+
+    Attributes:
+        scaled: the optimizers that scale the loss.
+        skipped: steps that a `LossScaleOptimizer` has left out so far in this process.
+    """
+
+    def __init__(self, model: keras.Model):
+        self.model, self.skipped = model, 0
+        if not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+        self._optimizers = [o for o in (model.optimizer, getattr(model, "arch_optimizer", None)) if o is not None]
+        found = [*model.variables, *model.metrics_variables, *(v for o in self._optimizers for v in o.variables)]
+        self.variables = list({id(variable): variable for variable in found}.values())
+        self.scaled = [o for o in self._optimizers if isinstance(o, LossScaleOptimizer)]
+        self._scales = None
+        self._before: list = []
+        self._functions: dict = {}
+        self._names: dict = {}
+        self._said = _words(getattr(model, "supernet", None))
+
+    @property
+    def kind(self) -> bool | None:
+        """Whether the step moves α; None for a model without. Each kind is a function of its own."""
+        return getattr(self.model, "searching", None)
+
+    @property
+    def function(self):
+        """The traced function, from a batch to logs, signs (see `Noted`), loss scales and the values before."""
+        kind = self.kind
+        if kind not in self._functions:
+            self._functions[kind] = tf.function(
+                lambda batch: self._run(kind, batch), autograph=False, jit_compile=self.model.jit_compile
+            )
+        return self._functions[kind]
+
+    def graph(self, spec):
+        """The graph of the step for batches of a spec (a dataset's `element_spec`), traced here if it is not yet."""
+        return self.function.get_concrete_function(spec).graph
+
+    def _run(self, kind, batch):
+        before = self.values()
+        if is_spread(self.model):
+            logs, rest = run_on_replicas(self.model, lambda part: self._take(kind, part), batch)
+        else:
+            logs, rest = self._take(kind, batch)
+        return logs, *rest, before
+
+    def _take(self, kind, batch):
+        """The step on one replica; what is not finite on one is so on all."""
+        with noting() as noted:
+            logs = replica_step(self.model)(batch)
+            supernet = getattr(self.model, "supernet", None)
+            if supernet is not None:
+                noted.add("value", supernet.architecture, [tf.convert_to_tensor(v) for v in supernet.architecture])
+            signs = noted.signs()
+        self._names[kind] = noted.names
+        return logs, (signs, [tf.identity(tf.convert_to_tensor(o.dynamic_scale)) for o in self.scaled])
+
+    def __call__(self, batch) -> dict:
+        """Takes the step; returns its logs.
+
+        Raises:
+            NotFinite: if the loss, α or a gradient is not finite, or, where the loss is scaled and such a step is
+                skipped, its scale has collapsed; then every variable is what it was before the step.
+        """
+        if self._scales is None:
+            self._scales = [float(o.dynamic_scale.numpy()) for o in self.scaled]
+        self._before = []  # gives up the values of the step before last, which would take room
+        logs, signs, scales, self._before = self.function(batch)
+        wrong = self._wrong(logs, signs.numpy(), [float(scale) for scale in scales])
+        if wrong is not None:
+            self.assign(self._before)
+            raise NotFinite(wrong)
+        if not np.isfinite(float(logs.get("loss", 0.0))):
+            self._leave_out()
+            results = self.model.get_metrics_result()
+            logs = {name: results.get(name, value) for name, value in logs.items()}
+        return logs
+
+    def _leave_out(self) -> None:
+        """Undoes all of a skipped step but the lower loss scales: statistics and metrics would keep the infinity."""
+        kept = {
+            id(variable) for optimizer in self.scaled for variable in (optimizer.dynamic_scale, optimizer.step_counter)
+        }
+        for variable, value in zip(self.variables, self._before, strict=True):
+            if id(variable) not in kept:
+                variable.assign(value)
+
+    def values(self) -> list:
+        """What every variable is now."""
+        return [tf.identity(tf.convert_to_tensor(variable)) for variable in self.variables]
+
+    def assign(self, values) -> None:
+        """Makes every variable what it was when `values` were taken."""
+        for variable, value in zip(self.variables, values, strict=True):
+            variable.assign(value)
+
+    def _wrong(self, logs, signs, scales) -> str | None:
+        """What is not finite, in words; None if all is well. Counts a step that was skipped."""
+        bad = [(*self._names[self.kind][n], signs[n]) for n in np.flatnonzero(~np.isfinite(signs))]
+        loss = float(logs.get("loss", 0.0))
+        # α comes first in a step, and spoils the rest; the gradient of the weights comes of the loss.
+        for kind, path, sign in sorted(bad, key=lambda found: (found[1] not in self._said, found[0])):
+            if path in self._said or np.isfinite(loss):
+                what = self._said.get(path, f"the weights {path}")
+                return f"{'the gradient of ' if kind == 'gradient' else ''}{what} is {_value(sign)}"
+        if not np.isfinite(loss) and not self.scaled:
+            return f"the training loss is {_value(loss)}"
+        for scale in scales:
+            if scale < LEAST_SCALE:
+                return f"float16 overflows at any loss scale, the last was {scale:g}"
+        self.skipped += any(now < then for now, then in zip(scales, self._scales, strict=True))
+        self._scales = scales
+        return None
+
+
+def _words(supernet) -> dict[str, str]:
+    """What a message calls a supernet's α and β, by their paths."""
+    if supernet is None:
+        return {}
+    said = {}
+    for letter, variables in (("α", supernet.alphas), ("β", supernet.betas)):
+        said |= {v.path: f"{letter} of {name}" for v, name in zip(variables, supernet.alpha_names, strict=False)}
+    return said
+
+
+def _value(number) -> str:
+    return "nan" if np.isnan(number) else "infinite"

@@ -1,0 +1,121 @@
+"""Published HyperCuboids: their supernets, and the networks of their paths.
+
+The layers of MultiChannelNet, a HyperCuboid of filters, layers, strides and operations (sharpDARTS, section 4.1).
+"""
+
+import keras
+
+from kdarts.genotypes.cuboid import Cuboid, HyperPath
+from kdarts.genotypes.errors import KdartsError
+from kdarts.ops.layers import uniform
+from kdarts.ops.operations import RESIZABLE_POOL, Operation, get_operation
+from kdarts.supernet.grids import PRIMITIVES, CuboidSpace, get_cuboid
+from kdarts.supernet.hypercuboid import HyperCuboid
+from kdarts.supernet.macro import STEMS, check_input_shape
+from kdarts.supernet.parts import Parts, Placed, path_network
+
+
+def make_hypercuboid(
+    name: str,
+    input_shape,
+    num_classes: int,
+    channels: int,
+    cells: int,
+    nodes: int | None = None,
+    mixing: str = "max_w",
+    dtype=None,
+) -> HyperCuboid:
+    """The supernet of a published HyperCuboid.
+
+    Args:
+        name: of the HyperCuboid.
+        input_shape: `(height, width, channels)` of an image, at least `(8, 8, 1)`.
+        num_classes: number of classes, at least 2.
+        channels, cells, nodes: as of `CuboidSpace.axes`; nodes None: its own.
+        mixing: as of `HyperCuboid`.
+        dtype: policy of its layers.
+    """
+    if num_classes < 2:
+        raise KdartsError(f"num_classes {num_classes}: needs at least 2")
+    space, shape = get_cuboid(name), check_input_shape(input_shape)
+    axes = space.axes(channels, cells, **({"nodes": nodes} if nodes else {}))
+    made = vars(_parts_of(space)(axes, num_classes))
+    axes = {"sequence": axes.sequence, "states": axes.states, "choices": axes.choices}
+    return HyperCuboid(shape, **axes, **made, mixing=mixing, space=name, dtype=dtype)
+
+
+def build_path_network(path: HyperPath, input_shape, num_classes: int, drop_last_step: bool = False) -> keras.Model:
+    """The network of a path of a published HyperCuboid, as a functional Keras model.
+
+    Args:
+        path: what was found.
+        input_shape: `(height, width, channels)` of an image, at least `(8, 8, 1)`.
+        num_classes: number of classes, at least 2.
+        drop_last_step: whether the head follows the last step but one. sharpDARTS' program builds 7 of a path's 8
+            steps so, and the sizes in the paper's Table 4 are of these networks.
+
+    Raises:
+        KdartsError: if the path is of a program's own HyperCuboid, or names what is none of its axes.
+    """
+    if not path.space:
+        raise KdartsError(
+            "the path is of a HyperCuboid of a program's own, which alone can build it: HyperCuboid.network"
+        )
+    if num_classes < 2:
+        raise KdartsError(f"num_classes {num_classes}: needs at least 2")
+    parts = _parts_of(get_cuboid(path.space))(path.cuboid, num_classes)
+    return path_network(path, check_input_shape(input_shape), parts, drop_last_step)
+
+
+_AXES = {"sequence": ("layer", "stride"), "states": ("filters",), "choices": ("primitive",)}
+_KEPT = Operation("kept_pool", RESIZABLE_POOL.steps[:1])
+
+
+def multichannelnet_parts(axes: Cuboid, num_classes: int, features: int | None = None) -> Parts:
+    """Its layers.
+
+    Args:
+        axes: as of `multichannelnet_axes`; the order of the primitives is free.
+        num_classes: number of classes.
+        features: channels of the head; None: three times the widest scale, the program's 768 at 256.
+
+    Raises:
+        KdartsError: if the axes are others.
+    """
+    names = {kind: tuple(name for name, _ in getattr(axes, kind)) for kind in _AXES}
+    filters, strides = dict(axes.states).get("filters", ()), dict(axes.sequence).get("stride", ())
+    known = all(isinstance(n, int) and n > 0 for n in filters) and set(strides) <= {1, 2}
+    if names != _AXES or not known or not set(dict(axes.choices)["primitive"]) <= set(PRIMITIVES):
+        raise KdartsError(
+            "MultiChannelNet has the axes layer, stride (1, 2), filters (whole numbers) and primitive "
+            f"({', '.join(PRIMITIVES)}), got {axes.to_json()}"
+        )
+    separable, stem = get_operation("sep_conv_3x3"), STEMS["cifar"].parts[0][1]
+    features = features or 3 * max(filters)
+
+    def build(step):
+        if step["primitive"] == "SharpSepConv":
+            return Placed(separable, step["filters"], step["stride"])
+        pool = _KEPT if step.source == step.target else RESIZABLE_POOL
+        return Placed(pool, step["filters"], step["stride"])
+
+    def tail():
+        policy, fan_in = keras.config.dtype_policy().variable_dtype, uniform(features)
+        dense = keras.layers.Dense(
+            num_classes, kernel_initializer=fan_in, bias_initializer=fan_in, dtype=policy, name="classifier"
+        )
+        return [keras.layers.GlobalAveragePooling2D(dtype=policy, name="pool"), dense]
+
+    return Parts(
+        build,
+        head=lambda state: Placed(separable, features),
+        stem=lambda state: Placed(stem, state["filters"]),
+        tail=tail,
+    )
+
+
+_PARTS = {"multichannelnet": multichannelnet_parts}
+
+
+def _parts_of(space: CuboidSpace):
+    return space.parts or _PARTS[space.name]

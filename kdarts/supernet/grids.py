@@ -1,0 +1,76 @@
+"""Published HyperCuboids by name: their axes, and where their layers come from."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kdarts.genotypes.cuboid import Cuboid
+from kdarts.genotypes.errors import KdartsError, Registry
+
+
+@dataclass(frozen=True)
+class CuboidSpace:
+    """What `--space` calls a HyperCuboid of images.
+
+    Attributes:
+        name: as `--space` spells it.
+        axes: the axes from `channels` (of the narrowest state), `cells` (stages) and `nodes` (states); each has a
+            default.
+        source: paper it comes from.
+        parts: from the axes and the number of classes to the functions that make its layers, a `Parts`; None: those
+            of `kdarts.supernet.cuboids`, which are loaded when a network is built.
+    """
+
+    name: str
+    axes: Callable
+    source: str
+    parts: Callable | None = None
+
+
+_CUBOIDS = Registry("HyperCuboid")
+
+
+def register_cuboid(space: CuboidSpace) -> CuboidSpace:
+    """Makes `space` known by its name; a name is given once."""
+    return _CUBOIDS.add(space)
+
+
+def get_cuboid(name: str) -> CuboidSpace:
+    """The HyperCuboid called `name`; raises `KdartsError` with the known names otherwise."""
+    return _CUBOIDS.get(name)
+
+
+def cuboid_names() -> list[str]:
+    """Every known name."""
+    return _CUBOIDS.names()
+
+
+PRIMITIVES = ("ResizablePool", "SharpSepConv")
+"""Operations of MultiChannelNet."""
+
+
+def multichannelnet_axes(channels: int = 32, cells: int = 8, nodes: int = 4) -> Cuboid:
+    """Layers of a step of stride 1 and one of stride 2 each, over scales of filters (sharpDARTS, section 4.1).
+
+    Args:
+        channels: filters of the narrowest scale, rounded down to a power of two, at least 2.
+        cells: steps in all, even.
+        nodes: scales, each twice as wide as the one before.
+    """
+    if cells < 2 or cells % 2 or channels < 2 or nodes < 1:
+        raise KdartsError(
+            f"channels {channels}, cells {cells}, nodes {nodes}: MultiChannelNet needs 2 or more channels, an even "
+            "number of cells and 1 or more nodes"
+        )
+    first = int(math.log2(channels))
+    filters = tuple(2 ** (first + k) for k in range(nodes))
+    return Cuboid({"layer": range(cells // 2), "stride": (1, 2)}, {"filters": filters}, {"primitive": PRIMITIVES})
+
+
+register_cuboid(
+    CuboidSpace(
+        "multichannelnet",
+        multichannelnet_axes,
+        "sharpDARTS, Hundt et al. 2019, section 4.1",
+    )
+)

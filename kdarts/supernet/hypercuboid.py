@@ -1,0 +1,313 @@
+"""The search form of what the functions of a HyperCuboid return.
+
+The HyperCuboid: all networks of a grid of hyperparameters at once, with α as a trainable variable.
+"""
+
+import re
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kdarts.genotypes.best_path import live
+from kdarts.genotypes.cuboid import Cuboid, HyperPath, label
+from kdarts.genotypes.errors import KdartsError
+from kdarts.ops.cost import Cost
+from kdarts.ops.grouped import GroupedOperation
+from kdarts.ops.layers import model_cost
+from kdarts.supernet.parameters import StageMixture
+from kdarts.supernet.parts import Parts, Placed, listed, naming, path_network, path_network_cost
+
+
+class Chain:
+    """The search form of what one of the functions returned.
+
+    Args:
+        made: what it returned, but None.
+        shape: of its input, without the batch.
+        name: what it is, for names and messages.
+        dtype: policy of `Placed` operations.
+
+    Attributes:
+        layers: in order.
+        shape: of the output.
+        cost: of all.
+    """
+
+    def __init__(self, made, shape, name: str, dtype):
+        self.layers, self.shape, self.cost = [], tuple(shape), Cost()
+        for number, part in enumerate(listed(made, name)):
+            if isinstance(part, Placed):
+                self.layers.append(_stacked(part, self.shape, f"{name}_{number}", dtype))
+                cost, self.shape = part.cost(self.shape)
+            else:
+                with naming(name):
+                    output = part(keras.KerasTensor((None, *self.shape), dtype=part.compute_dtype))
+                self.layers.append(part)
+                cost, self.shape = model_cost(part), tuple(output.shape[1:])
+            self.cost += cost
+
+    def __call__(self, x, scale, training):
+        """Its output times the scalar `scale`; None: as it is."""
+        for number, layer in enumerate(self.layers):
+            last = number == len(self.layers) - 1
+            if isinstance(layer, GroupedOperation):
+                x = tf.nn.relu(x) if layer.reads[0] else x
+                factor = tf.fill([layer.filters], scale) if last and scale is not None else None
+                x = layer(tf.cast(x, layer.compute_dtype), scale=factor, training=training)
+                scale = None if last else scale
+            else:
+                x = layer(x, training=training)
+        return x if scale is None else x * tf.cast(scale, x.dtype)
+
+
+def _stacked(placed: Placed, shape, name: str, dtype) -> GroupedOperation:
+    name = re.sub(r"\W+", "_", name, flags=re.ASCII)  # What TensorFlow allows in a graph.
+    stack = GroupedOperation(placed.operation, 1, placed.filters, placed.stride, affine=True, name=name, dtype=dtype)
+    stack.build((None, *shape))
+    return stack
+
+
+_NO_SECOND = (
+    keras.layers.BatchNormalization,
+    keras.layers.GroupNormalization,
+    keras.layers.LayerNormalization,
+    keras.layers.MaxPooling1D,
+    keras.layers.MaxPooling2D,
+    keras.layers.MaxPooling3D,
+)
+"""Stock layers whose second derivatives TensorFlow gets wrong without a word: a mean's gradient is stopped there."""
+
+
+class HyperCuboid(keras.Model):
+    """Differentiable hyperparameter grid search (sharpDARTS, section 4.1): any discrete choices, mixed by α.
+
+    A network is a path: it visits the stages of `sequence` in order, carries a state along and makes choices. Here
+    every state of a stage is the sum over all transitions to it,
+
+        h'_o = Σ_i Σ_p c[stage, i, o, p] op[stage, i, o, p](h_i),
+
+    whose coefficients c are α after mixing. All transitions of a stage compete: with "softmax" c = w, with "max_w"
+    c = 1 − max(w) + w (Eq. 3), with the maximum over the stage and the gradient through it.
+
+    Args:
+        input_shape: of one example, without the batch, such as `(30,)` or `(32, 32, 3)`.
+        sequence, states, choices: the axes, each `{name: values}`; values are texts, numbers or truth values. States
+            and choices may be left out. Of several axes of one kind every combination counts.
+        build: from a `Step` to the layer that computes it, or None where it is forbidden. `step["width"]` is the value
+            of an axis (of a state: after the step), `step.source["width"]` that of a state before it.
+        head: from a state, as `{name: value}`, to the layer behind the last step, or None where no path may end; the
+            results are summed.
+        stem: the same before the first step, or None where no path may begin; without it the data themselves are the
+            first of the states.
+        tail: makes the layer that turns the sum into logits; without it the sum is the logits.
+        mixing: how α weighs the transitions: "softmax", "max_w" or "sigmoid" (see `mixing`). Under the last two a state
+            is a sum of as many whole outputs as lead to it: layers should normalise what they get.
+        space: name of the published HyperCuboid that this is; "": none.
+
+        Each of the four functions returns a new Keras layer, a `Placed` operation, or a list of such, to be applied in
+        order.
+
+    Attributes:
+        cuboid: the axes.
+        alphas: one variable `[stages, transitions]`; a row in the order of `cuboid.steps`, the last axis fastest.
+        allowed: boolean `[stages, states, states, choices]`: what some whole path goes through.
+
+    Call arguments:
+        x: a batch of examples.
+        training: as of Keras' layers.
+
+    Returns:
+        Logits `[batch, classes]`, float32 (or float64).
+
+    Raises:
+        KdartsError: if the shape is none, a function returns something else, transitions to one state differ in their
+            shapes, or no path leads through.
+    """
+
+    betas = ()
+    sharing = "shared"
+    skip_dropout = 0.0
+    alpha_names = ("stages",)
+
+    def __init__(
+        self,
+        input_shape,
+        sequence,
+        states=(),
+        choices=(),
+        *,
+        build,
+        head,
+        stem=None,
+        tail=None,
+        mixing: str = "softmax",
+        space: str = "",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.cuboid = Cuboid(sequence, states, choices)
+        self.parts, self.space_name, self.mixing = Parts(build, head, stem, tail), space, mixing
+        self.image_shape = _checked_shape(input_shape)
+        made = {index: build(step) for index, step in self.cuboid.steps()}
+        first = [self.parts.of_stem(i, state) for i, state in enumerate(self.cuboid.state_values)]
+        last = [head(state) for state in self.cuboid.state_values]
+        allowed = np.zeros(self.cuboid.shape, bool)
+        for index, layer in made.items():
+            allowed[index] = layer is not None
+        self.allowed = live(allowed, *(np.array([layer is not None for layer in ends]) for ends in (first, last)))
+        if not self.allowed.any((1, 2, 3)).all():
+            raise KdartsError("no path leads through: build, stem or head forbid every one")
+        self.mixture = StageMixture(self.allowed, mixing, name="mixture", dtype=self._float)
+        self._weave(made, first, last)
+        self._hold()
+        self.built = True
+
+    @property
+    def _float(self) -> str:
+        return "float64" if self.dtype_policy.variable_dtype == "float64" else "float32"
+
+    def _weave(self, made, first, last) -> None:
+        """Makes the chains: of the stem and the head for each state, of the stages for each transition."""
+        policy, states = self.dtype_policy, self.cuboid.state_values
+        self._stems, self._heads, self._steps = {}, {}, [{} for _ in range(len(self.allowed))]
+        for index in np.flatnonzero(self.allowed[0].any((1, 2))):
+            name = f"stem.{label(states[index])}"
+            self._stems[int(index)] = Chain(first[index], self.image_shape, name, policy)
+        shapes = {index: chain.shape for index, chain in self._stems.items()}
+        for stage, position in enumerate(self.cuboid.positions):
+            after: dict[int, tuple] = {}
+            for source, target, choice in np.argwhere(self.allowed[stage]).tolist():
+                step = self.cuboid.step(stage, source, target, choice)
+                name = f"{label(position, True)}: {label(step.source)} → {label(step.target)}, {label(step.choice)}"
+                chain = Chain(made[stage, source, target, choice], shapes[source], name, policy)
+                if after.setdefault(target, chain.shape) != chain.shape:
+                    raise KdartsError(f"{name}: gives {chain.shape}, another transition to there {after[target]}")
+                self._steps[stage][source, target, choice] = chain
+            shapes = after
+        for index in shapes:
+            self._heads[index] = Chain(last[index], shapes[index], f"head.{label(states[index])}", policy)
+        ends = {chain.shape for chain in self._heads.values()}
+        if len(ends) > 1:
+            raise KdartsError(f"head: its results are summed, but have shapes {sorted(ends)}")
+        tail = [] if self.parts.tail is None else self.parts.tail()
+        self._tail = Chain(tail, ends.pop(), "tail", policy)
+        if len(self._tail.shape) != 1:
+            raise KdartsError(f"logits need one axis behind the batch, got {self._tail.shape}: see head and tail")
+        self.num_classes = self._tail.shape[0]
+
+    @property
+    def chains(self) -> dict[str, Chain]:
+        """All layers by where they stand, as sharpDARTS' program names them.
+
+        `stem.0` and `base.0` are of the first state; `op_grid.1.0.2.3.0` is, at the second value of the first sequence
+        axis and the first of the second one, from the third state to the fourth by the first choice.
+        """
+        sizes = [len(values) for _, values in self.cuboid.sequence]
+        named = {f"stem.{index}": chain for index, chain in self._stems.items()}
+        for stage, chains in enumerate(self._steps):
+            place = [int(k) for k in np.unravel_index(stage, sizes)]
+            named |= {".".join(map(str, ("op_grid", *place, *index))): s for index, s in chains.items()}
+        return {**named, **{f"base.{index}": chain for index, chain in self._heads.items()}, "tail": self._tail}
+
+    def _hold(self) -> None:
+        """Lets Keras know the layers, in an order that never changes."""
+        self.held = [layer for chain in self.chains.values() for layer in chain.layers]
+        if len({id(layer) for layer in self.held}) < len(self.held):
+            raise KdartsError("a layer stands in two places; build, stem, head and tail must make new ones")
+
+    @property
+    def alphas(self) -> list[keras.Variable]:
+        """See the class."""
+        return list(self.mixture.alphas)
+
+    @property
+    def architecture(self) -> list[keras.Variable]:
+        """What the search moves by the validation loss."""
+        return self.alphas
+
+    @property
+    def network_variables(self) -> list[keras.Variable]:
+        """The trainable variables that are not of the architecture."""
+        architecture = {id(variable) for variable in self.architecture}
+        return [v for v in self.trainable_variables if id(v) not in architecture]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What a summary says of its size."""
+        return {"stages": self.allowed.shape[0], "transitions": int(self.allowed.sum())}
+
+    def mixing_weights(self) -> list:
+        """α after mixing, in the form of `alphas`; 0 for what is forbidden."""
+        return self.mixture.weights_of_operations()
+
+    def path_weights(self) -> np.ndarray:
+        """What a path is found by (see `best_path`): for "max_w" the softmax itself, NaN for what is forbidden."""
+        weights = np.asarray(self.mixture.strengths()[0], np.float64).reshape(self.allowed.shape)
+        if not np.isfinite(weights).all():
+            raise KdartsError("α is not finite: the search diverged; try a smaller learning rate")
+        return np.where(self.allowed, weights, np.nan)
+
+    def path(self, states, choices) -> HyperPath:
+        """The path of these indices."""
+        return HyperPath(self.cuboid, tuple(states), tuple(choices), self.space_name)
+
+    def network(self, path: HyperPath) -> keras.Model:
+        """The network of a path, with weights of its own: a functional Keras model."""
+        return path_network(path, self.image_shape, self.parts)
+
+    def cost(self) -> Cost:
+        """Trainable weights without α, and MACs of a forward pass for one example."""
+        return sum((chain.cost for chain in self.chains.values()), Cost())
+
+    def cost_of(self, path: HyperPath) -> Cost:
+        """The same of a path's network."""
+        return path_network_cost(path, self.image_shape, self.parts)
+
+    def transition_costs(self) -> dict[tuple[int, int, int, int], Cost]:
+        """What each `(stage, from, to, choice)` costs on a path, the first with the stem and the last with the head."""
+        costs = {}
+        for stage, chains in enumerate(self._steps):
+            for (source, target, choice), chain in chains.items():
+                ends = [self._stems[source].cost] if stage == 0 else []
+                ends += [self._heads[target].cost] if stage == len(self._steps) - 1 else []
+                costs[stage, source, target, choice] = sum(ends, chain.cost)
+        return costs
+
+    def without_second_derivative(self) -> list[str]:
+        """Kinds of layers in it that the exact gradient would be wrong with."""
+        flat = [part for layer in self.held for part in layer._flatten_layers()]
+        return sorted({type(layer).__name__ for layer in flat if isinstance(layer, _NO_SECOND)})
+
+    def call(self, x, training=False):
+        return self.classify(self.states(x, training)[-1], training)
+
+    def states(self, x, training=False) -> list:
+        """The states before the first stage and after each: for each a dict of a tensor by its index as text."""
+        x = tf.cast(x, self.compute_dtype)
+        state = {index: chain(x, None, training) for index, chain in self._stems.items()}
+        states = [state]
+        rows = tf.unstack(tf.reshape(self.mixture.weights_of_operations()[0], self.allowed.shape))
+        for chains, row in zip(self._steps, rows, strict=True):
+            arriving: dict[int, list] = {}
+            for (source, target, choice), chain in chains.items():
+                y = chain(state[source], row[source, target, choice], training)
+                arriving.setdefault(target, []).append(y)
+            state = {target: tf.add_n(parts) for target, parts in arriving.items()}
+            states.append(state)
+        return [{str(index): tensor for index, tensor in state.items()} for state in states]
+
+    def classify(self, state, training=True):
+        """Logits from the last states, as of `states`."""
+        summed = tf.add_n([chain(state[str(index)], None, training) for index, chain in self._heads.items()])
+        return tf.cast(self._tail(summed, None, training), self._float)
+
+
+def _checked_shape(given) -> tuple[int, ...]:
+    try:
+        shape = tuple(int(size) for size in given)
+    except TypeError:
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise KdartsError(f"input_shape {given!r}: needs the sizes of an example, such as (30,) or (32, 32, 3)")
+    return shape

@@ -1,0 +1,227 @@
+"""Operation attention: constants that favour some operations and hold others back (eDARTS, sections III-A, IV-C).
+
+The architecture's variables, α and β, and what a pass of the supernet weighs its candidates and its edges by.
+
+The architecture's variable of a HyperCuboid, and what its transitions weigh.
+"""
+
+import math
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kdarts.genotypes.edges import Topology, edge_row
+from kdarts.genotypes.errors import KdartsError, choice
+from kdarts.ops.operations import get_operation
+from kdarts.supernet import relaxation as mixings
+from kdarts.supernet.cell import edge_shares, edge_sources
+from kdarts.supernet.relaxation import check_candidates, get_sampling, mix_candidates
+
+MODES = ("each_update", "once", "offset")
+"""When α gets the constants: after each of its updates, at the start, or never, but in mixing, as softmax(α + w)."""
+
+Attention = tuple[tuple[str, float], ...]
+
+
+def parse_attention(text: str) -> Attention:
+    """The constants that a text such as `sep_conv_3x3:0.0006,dil_conv_5x5:-0.0006` says; none where it is empty.
+
+    Raises:
+        KdartsError: for another form, an operation that does not exist or stands twice, or no finite number.
+    """
+    found = {}
+    for word in text.split(",") if text.strip() else []:
+        name, _, value = word.strip().partition(":")
+        try:
+            constant = float(value)
+        except ValueError:
+            constant = math.nan
+        if not math.isfinite(constant):
+            raise KdartsError(f"attention {word!r}: needs operation:constant, such as sep_conv_3x3:0.0006")
+        if get_operation(name).name in found:
+            raise KdartsError(f"attention {word!r}: {name} stands there twice")
+        found[name] = constant
+    return tuple(found.items())
+
+
+def attention_row(attention, operations: tuple[str, ...]) -> np.ndarray:
+    """The constants as a row of α, `[operations]`, float32: 0 for what has none.
+
+    Args:
+        attention: `(operation, constant)` pairs; what is not among the operations has no effect.
+        operations: names of the columns.
+    """
+    constants = {get_operation(name).name: constant for name, constant in attention}
+    return np.array([constants.get(name, 0) for name in operations], np.float32)
+
+
+@keras.saving.register_keras_serializable("kdarts")
+class Mixture(keras.layers.Layer):
+    """For each distinct cell an α, and a β where edges have shares.
+
+    Args:
+        sets: number of distinct cells.
+        nodes: intermediate nodes of a cell.
+        operations: names of the candidates, in α's column order.
+        mixing, sampling, candidates, auxiliary_skip, topology, offsets: as of `Supernet`.
+        shares: whether edges have shares of their nodes, by a β.
+        alpha_scale: as of `SearchSpace`.
+        inputs: of a cell, 2 or 1.
+
+    Attributes:
+        alphas: variables `[edges, operations]`.
+        betas: variables `[edges]` in the same order, or none.
+        candidates: for each α a boolean array of its shape, which operations an edge still has; None: all.
+        progress: variable, 0 to 1: how much of a search is done, for what changes along it.
+        draws: variable, counted up to draw anew.
+    """
+
+    def __init__(
+        self,
+        sets: int,
+        nodes: int,
+        operations: tuple[str, ...],
+        mixing: str = "softmax",
+        sampling: str = "all",
+        shares: bool = False,
+        candidates=None,
+        auxiliary_skip: bool = False,
+        topology: Topology | None = None,
+        offsets: Mapping[str, float] | None = None,
+        alpha_scale: float = 1e-3,
+        inputs: int = 2,
+        **kwargs,
+    ):
+        super().__init__(autocast=False, **kwargs)
+        edges = edge_sources(nodes, topology, inputs)
+        self.candidates = check_candidates(candidates, sets, len(edges), len(operations))
+        self.auxiliary_skip = auxiliary_skip
+        self._mix, self._sample = mixings.get_mixing(mixing), get_sampling(sampling)
+        self._rank = mixings.get_ranking(mixing)
+        self._none = operations.index("none") if "none" in operations else None
+        self.inputs = 2 if topology else None
+        self._incoming = np.array([[self.inputs or to - 2 + inputs] for to, _ in edges])
+        self._all = [edge_row(to, source) for to, source in edges], edge_row(nodes + 2, 0)
+        self._offsets = attention_row((offsets or {}).items(), operations)
+        shape, start = (len(edges), len(operations)), mixings.initializer(mixing, alpha_scale)
+        self.alphas = [self.add_weight(name=f"alpha_{i}", shape=shape, initializer=start) for i in range(sets)]
+        for alpha, present in zip(self.alphas, self.candidates or [], strict=False):
+            alpha.assign(tf.where(present, alpha, 0.0))
+        start = mixings.initializer("softmax")
+        count = sets if shares else 0
+        self.betas = [self.add_weight(name=f"beta_{i}", shape=shape[:1], initializer=start) for i in range(count)]
+        state = {"shape": (), "initializer": "zeros", "trainable": False}
+        self.progress = self.add_weight(name="progress", **state)
+        self.draws = self.add_weight(name="draws", dtype="int64", **state)
+        self.built = True
+
+    def weights_of_operations(self) -> list:
+        """α after mixing, `[edges, operations]` each; 0 for what is no candidate any more."""
+        return self._mixed(self._mix)
+
+    def _mixed(self, mix) -> list:
+        present = self.candidates or [None] * len(self.alphas)
+        alphas = [tf.convert_to_tensor(alpha) for alpha in self.alphas]
+        if self._offsets.any():
+            alphas = [alpha + tf.cast(self._offsets, alpha.dtype) for alpha in alphas]
+        return [mix_candidates(mix, a, p, self.inputs) for a, p in zip(alphas, present, strict=True)]
+
+    def weights_of_candidates(self) -> list:
+        """The same without what is no candidate any more: flat where something is not."""
+        weights = self.weights_of_operations()
+        if self.candidates is None:
+            return weights
+        return [tf.boolean_mask(w, present) for w, present in zip(weights, self.candidates, strict=True)]
+
+    def shares(self) -> list:
+        """For each α its edges' shares of their nodes, `[edges]`: β after its softmax; None each without β."""
+        return [edge_shares(beta, self.inputs) for beta in self.betas] or [None] * len(self.alphas)
+
+    def strengths(self) -> list:
+        """What a genotype is made by, `[edges, operations]` for each α: its weights, times β's shares.
+
+        The weights are those after mixing, or under Max-W, which weighs the best of every edge alike, the softmax.
+
+        A share counts relative to an even one, so that a threshold means the same with and without β; the order of a
+        node's edges is that of PC-DARTS, section 3.3. The edges are all of the cell's: those that a topology leaves
+        out have -1, less than any weight.
+        """
+        weights = self._mixed(self._rank)
+        if self.betas:
+            shares = [share[:, None] * tf.cast(self._incoming, share.dtype) for share in self.shares()]
+            weights = [w * share for w, share in zip(weights, shares, strict=True)]
+        if self.inputs is None:
+            return weights
+        rows, count = self._all
+        absent = [tf.fill([count, w.shape[1]], tf.constant(-1, w.dtype)) for w in weights]
+        return [tf.tensor_scatter_nd_update(a, [[r] for r in rows], w) for a, w in zip(absent, weights, strict=True)]
+
+    def drawn(self, training=False) -> list:
+        """For each α what a pass weighs by: its operations, `[edges, operations]`, and its edges, as of `shares`.
+
+        With an auxiliary skip connection its weight is one more column. Passes draw the same until `redraw`, so those
+        of one gradient, finite differences among them, compare like with like.
+        """
+        progress, drawn = tf.convert_to_tensor(self.progress), []
+        for index, weights in enumerate(self.weights_of_operations()):
+            seed = tf.stack([tf.convert_to_tensor(self.draws), index]) if training else None
+            weights = self._sample(weights, self._none, progress, seed, self.inputs)
+            if self.auxiliary_skip:
+                beside = tf.fill([weights.shape[0], 1], 1 - tf.cast(progress, weights.dtype))
+                weights = tf.concat([weights, beside], 1)
+            drawn.append(weights)
+        return list(zip(drawn, self.shares(), strict=True))
+
+    def redraw(self) -> None:
+        """Lets the passes to come draw anew what they go through and what they drop."""
+        self.draws.assign_add(1)
+
+
+@keras.saving.register_keras_serializable("kdarts")
+class StageMixture(keras.layers.Layer):
+    """α of the stages: the transitions of one stage compete.
+
+    Args:
+        allowed: boolean `[stages, states, states, choices]`.
+        mixing: one of `MIXINGS` that looks at one row.
+
+    Attributes:
+        alphas: one variable `[stages, transitions]`; 0 where forbidden.
+        candidates: one boolean array of its shape; None: all are allowed.
+        progress: variable, 0 to 1: how much of a search is done.
+    """
+
+    def __init__(self, allowed: np.ndarray, mixing: str, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        rows = allowed.reshape(len(allowed), -1)
+        self.candidates = None if rows.all() else (rows,)
+        known = [name for name in mixings.MIXINGS if name != "node_softmax"]
+        self._mix = mixings.get_mixing(choice("mixing", mixing, known))
+        self._rank = mixings.get_ranking(mixing)
+        start = mixings.initializer(mixing)
+        self.alphas = [self.add_weight(name="alpha", shape=rows.shape, initializer=start, autocast=False)]
+        if self.candidates is not None:
+            self.alphas[0].assign(tf.where(rows, self.alphas[0], 0.0))
+        self.progress = self.add_weight(name="progress", shape=(), initializer="zeros", trainable=False)
+        self.built = True
+
+    def _mixed(self, mix) -> list:
+        return [mix_candidates(mix, tf.convert_to_tensor(self.alphas[0]), self.candidates and self.candidates[0])]
+
+    def weights_of_operations(self) -> list:
+        """α after mixing, `[stages, transitions]`; 0 for what is forbidden."""
+        return self._mixed(self._mix)
+
+    def weights_of_candidates(self) -> list:
+        """The same without what is forbidden: flat where something is."""
+        weights = self.weights_of_operations()
+        return weights if self.candidates is None else [tf.boolean_mask(weights[0], self.candidates[0])]
+
+    def strengths(self) -> list:
+        """What a path is found by: the weights after mixing, but for Max-W, whose scores are its softmax."""
+        return self._mixed(self._rank)
+
+    def redraw(self) -> None:
+        """Nothing is drawn here."""

@@ -1,0 +1,107 @@
+"""Searches repeated with several seeds, and what each found, measured by a shallow training."""
+
+import pathlib
+import statistics
+from collections.abc import Callable, Sequence
+
+from kdarts.genotypes.architectures import load_architecture
+from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.seals import check_archive
+from kdarts.training.files import read_json, read_summary
+from kdarts.training.workdir import STOPPED
+
+ACCURACY = "held_back_accuracy"
+"""What a shallow training is measured by, in its summary."""
+
+
+def measured(
+    search: Callable[[int, pathlib.Path], None] | None,
+    train: Callable[[pathlib.Path, int, pathlib.Path], None],
+    folder: pathlib.Path,
+    seed: int,
+) -> dict:
+    """Runs a search and the shallow training of what it found, as far as they are not finished.
+
+    Args:
+        search: runs that of a seed in a folder, going on where it was left, to its `summary.json`; of a finished one
+            it makes damaged files again. None: there is none, and the genotype lies in `folder/search` already.
+        train: the same of a genotype's file.
+        folder: `search` and `train` in it.
+        seed: of both.
+
+    Returns:
+        The figures of the seed, see `figures`.
+    """
+    found, trained = folder / "search", folder / "train"
+    if diverged(folder):
+        return figures(folder, seed)
+    try:
+        if search is not None and not search_is_whole(found):
+            search(seed, found)
+        if read_summary(trained) is None:
+            train(found / "genotype.json", seed, trained)
+    except KdartsError:
+        if not diverged(folder):
+            raise
+    return figures(folder, seed)
+
+
+def search_is_whole(search: pathlib.Path) -> bool:
+    """Whether a search is finished, with its paths, and what it found can be read; what is damaged is named."""
+    summary = read_summary(search)
+    if summary is None or ("paths" in summary and "path_accuracy" not in summary):
+        return False
+    try:
+        load_architecture(search / "genotype.json")
+        for arrays in sorted(search.glob("*.npz")):
+            check_archive(arrays)
+    except KdartsError as error:
+        print(f"{error}; made again", flush=True)
+        return False
+    return True
+
+
+def diverged(folder: pathlib.Path) -> bool:
+    """Whether the search or the training of a seed has come to nothing but infinities, in its folder."""
+    records = [folder / part / STOPPED for part in ("search", "train")]
+    return any(read_json(record).get("stopped_by") == "divergence" for record in records if record.exists())
+
+
+def figures(folder: pathlib.Path, seed: int) -> dict:
+    """What a finished seed came to.
+
+    Args:
+        folder: as of `measured`.
+        seed: for the table.
+
+    Returns:
+        `seed`; `accuracy` of the shallow training on what was held back, 0 to 1; `valid_accuracy` and `skip_connects`
+        of the search, where there was one; `params` of the shallow network; and `seconds` of both. A seed that
+        diverged has `seed`, `diverged` and an accuracy of 0: what gives no network must not win.
+
+    Raises:
+        KdartsError: if a summary is missing or damaged.
+    """
+    if diverged(folder):
+        return {"seed": seed, "accuracy": 0.0, "diverged": True}
+    file = folder / "train" / "summary.json"
+    train, searched = read_json(file), folder / "search" / "summary.json"
+    search = read_json(searched) if searched.exists() else {}
+    try:
+        row = {"seed": seed, "accuracy": float(train[ACCURACY])}
+        row |= {name: search[name] for name in ("valid_accuracy", "skip_connects") if name in search}
+        seconds = float(train["wall_seconds"]) + float(search.get("wall_seconds", 0))
+        return row | {"params": int(train["params"]), "seconds": round(seconds, 1)}
+    except (KeyError, TypeError, ValueError) as error:
+        raise KdartsError(f"{file}: damaged ({error!r}); remove {folder} to measure it again") from None
+
+
+def spread(rows: Sequence[dict]) -> tuple[float, float | None]:
+    """Mean and sample standard deviation (divisor n - 1; None for one) of the accuracies of seeds."""
+    accuracies = [row["accuracy"] for row in rows]
+    return statistics.mean(accuracies), statistics.stdev(accuracies) if len(accuracies) > 1 else None
+
+
+def in_words(mean: float, deviation: float | None) -> str:
+    """`0.912 ± 0.011`."""
+    return f"{mean:.4f}" + ("" if deviation is None else f" ± {deviation:.4f}")

@@ -1,0 +1,122 @@
+"""One training of a network from scratch, or from where it was left, to its summary."""
+
+import time
+
+import keras
+
+from kdarts.data import pipeline
+from kdarts.data.service import served
+from kdarts.networks.loss import training_loss
+from kdarts.networks.trunk import DropPathSchedule
+from kdarts.search.loop import run_epochs
+from kdarts.search.record import WriteFiles
+from kdarts.search.replicas import evaluate
+from kdarts.search.step import Step
+from kdarts.training.checkpoint import Checkpoint
+from kdarts.training.files import read_summary, write_json, write_table
+from kdarts.training.models import save_model
+from kdarts.training.progress import Progress, StepTime, Watch, loggers, peak_memory_mb, skipped_steps
+from kdarts.training.workdir import Workdir
+
+_MEASURED = ("step_ms", "data_wait_share", "peak_memory_mb")
+"""Figures of the process that trained; one that finds all of it done has none of its own."""
+
+
+def run_training(
+    network: keras.Model,
+    workdir: Workdir,
+    train,
+    test,
+    *,
+    epochs: int,
+    batch_size: int,
+    schedule,
+    mean,
+    std,
+    augmentation,
+    seed: int,
+    about: dict,
+    began: float | None = None,
+    measured_on: str = "test",
+    checkpoint_every: int | None = None,
+    data_service: str | None = None,
+) -> dict:
+    """Trains a compiled network in a workdir, going on from its latest state, and measures it on the test images.
+
+    Args:
+        network: the compiled model.
+        workdir: claimed for this run.
+        train, test: images to train and to measure on; the test images are looked at once, at the end.
+        epochs, batch_size: length of the training, examples of a step.
+        schedule: learning rate by epoch.
+        mean, std: of each channel, for the scale 0 to 1.
+        augmentation: of the training images.
+        seed: of the order and the augmentation.
+        about: opens the summary.
+        began: `time.monotonic()` when the run began; None: now.
+        measured_on: what `test` is, as the summary's names begin.
+        checkpoint_every: as `every` of `Checkpoint`.
+        data_service: address of a tf.data service that prepares the batches, or None (see `served`).
+
+    Returns:
+        The summary, as in `summary.json`; `test_loss` is the plain cross-entropy, whatever the network was trained on.
+    """
+    began = time.monotonic() if began is None else began
+    steps = pipeline.steps_per_epoch(train, batch_size)
+    checkpoint = Checkpoint(workdir / "backup", network, steps, checkpoint_every)
+    first_step = checkpoint.restore()
+    step, clock, known = Step(network), StepTime(), {}
+
+    def write_history():
+        write_table(workdir / "history.csv", checkpoint.records["history"])
+
+    if first_step < epochs * steps:
+        batches = pipeline.train_dataset(train, batch_size, seed, augmentation, mean, std, start_step=first_step)
+        batches = served(batches, data_service) if data_service else batches
+        if first_step:
+            print(checkpoint.said(epochs), flush=True)
+        checkpoint.records["seconds"] += time.monotonic() - began
+        run_epochs(
+            network,
+            batches,
+            steps=steps,
+            epochs=epochs,
+            first_step=first_step,
+            clock=clock,
+            step=step,
+            callbacks=[
+                keras.callbacks.LearningRateScheduler(schedule),
+                DropPathSchedule(epochs),
+                Watch(step, checkpoint, workdir),
+                checkpoint,
+                WriteFiles(write_history),
+                *loggers(workdir / "events"),
+                Progress(),
+            ],
+        )
+    elif (summary := read_summary(workdir)) is not None:
+        known = {name: summary[name] for name in _MEASURED if name in summary}
+    write_history()
+    save_model(network, workdir / "model.keras")
+    # Without what only the training has: smoothed labels, and the metrics' state.
+    network.compile(loss=training_loss(), metrics=["accuracy"])
+    result = evaluate(network, pipeline.eval_dataset(test, batch_size, mean, std), verbose=0)
+    summary = {
+        **about,
+        "epochs": len(checkpoint.records["history"]),
+        f"{measured_on}_accuracy": float(result["accuracy"]),
+        f"{measured_on}_loss": float(result["loss"]),
+        f"{measured_on}_examples": len(test),
+        "mean": [float(m) for m in mean],
+        "std": [float(s) for s in std],
+        "class_names": list(train.class_names),
+        "input_shape": list(train.image_shape),
+        "step_ms": clock.median_ms,
+        "data_wait_share": clock.wait_share,
+        **skipped_steps(checkpoint.records["history"]),
+        "wall_seconds": checkpoint.records["seconds"],
+        "peak_memory_mb": peak_memory_mb(),
+        **known,
+    }
+    write_json(workdir / "summary.json", summary)
+    return summary

@@ -1,0 +1,293 @@
+"""keras-tuner's random, Bayesian and Hyperband oracles, of which no trial is lost.
+
+What the next trial is follows from the seed and the trials so far, so that a killed tuning goes on as if nothing had
+been. Among workers it also depends on who is done when. A worker that falls silent loses its trial to another.
+
+keras-tuner is slow to import: this module is imported only where hyperparameters are tuned.
+"""
+
+import math
+import threading
+import time
+from collections.abc import Callable
+
+import keras_tuner
+import numpy as np
+from keras_tuner.engine.trial import Trial, TrialStatus
+from keras_tuner.oracles import BayesianOptimizationOracle, HyperbandOracle, RandomSearchOracle
+
+from kdarts.genotypes.errors import KdartsError, choice
+from kdarts.training.trials import TrialFiles
+
+PATIENCE = 30.0
+"""Seconds after which a silent worker's trial is given to another."""
+
+EPOCHS = "tuner/epochs"
+"""What Hyperband calls a trial's budget."""
+
+FACTOR = 3
+"""Hyperband's: how many times longer the trials of the next round are, and how many times fewer."""
+
+
+Said = Callable[[str, Trial, str], None]
+
+
+class TuningOracle(TrialFiles):
+    """What the three oracles have in common; it stands before keras-tuner's own among the bases of a class.
+
+    Attributes:
+        total: trials in all; fewer if the choices are exhausted before.
+        work: of all of them, in units of `work_of`.
+        said: is told of every event: `begun`, `ended` or `silent`, the trial, and whose it is.
+        patience: seconds, see `PATIENCE`.
+        broken: why it cannot go on: a trial could not be written. keras-tuner then answers nobody any more.
+    """
+
+    broken: KdartsError | None = None
+    total: int
+    work: int
+    said: Said
+    patience: float
+
+    def begin(self, said: Said, patience: float) -> None:
+        """To be called once, after the constructor; the arguments are the attributes of these names."""
+        self.said, self.patience, self.verbose = said, patience, 0
+        self._max_collisions = 1000  # Else a few choices would be called exhausted before they are.
+        self._heard: dict[str, float] = {}
+
+    def finished(self) -> bool:
+        """Whether all trials there can be are measured."""
+        done = [trial for trial in self.trials.values() if trial.status == TrialStatus.COMPLETED]
+        return len(done) >= self.total
+
+    def known(self, values: dict) -> dict:
+        """The values of a trial's file."""
+        names = {parameter.name for parameter in self.hyperparameters.space}
+        if {name for name in values if "/" not in name} != names:
+            raise ValueError(f"needs values of {', '.join(sorted(names))}")
+        for parameter in self.hyperparameters.space:
+            if not _allows(parameter, values[parameter.name]):
+                raise ValueError(f"{parameter.name} {values[parameter.name]!r}")
+        return dict(values)
+
+    def populate_space(self, trial_id):
+        """The values of a trial, drawn with numbers of its own."""
+        self._seed_state = int(np.random.SeedSequence([self.seed, int(trial_id)]).generate_state(1)[0])
+        self._random_state = np.random.RandomState([self.seed, int(trial_id)])
+        return super().populate_space(trial_id)
+
+    @keras_tuner.synchronized
+    def create_trial(self, tuner_id):
+        """The next trial, or one that was begun and given up; workers wait while another may still give one up."""
+        self._heard[tuner_id] = time.monotonic()
+        self.give_back()
+        trial = super().create_trial(tuner_id)
+        if trial.status == TrialStatus.RUNNING:
+            self.said("begun", trial, tuner_id)
+        elif trial.status == TrialStatus.STOPPED and self.ongoing_trials:
+            self.tuner_ids.add(tuner_id)
+            trial.status = TrialStatus.IDLE
+        elif trial.status == TrialStatus.STOPPED:
+            self._heard.pop(tuner_id)
+        return trial
+
+    @keras_tuner.synchronized
+    def update_trial(self, trial_id, metrics, step=0):
+        """Takes a result; without one it is told that whoever runs the trial is alive."""
+        trial = self.trials[trial_id]
+        if trial_id in self.end_order:
+            return trial
+        if metrics:
+            return super().update_trial(trial_id, metrics, step)
+        running = [name for name, ongoing in self.ongoing_trials.items() if ongoing.trial_id == trial_id]
+        if not running:  # It was given up, or the chief was started anew, and its worker goes on.
+            running = [f"trial {trial_id}"]
+            self.ongoing_trials[running[0]] = trial
+            self._retry_queue = [other for other in self._retry_queue if other != trial_id]
+        self._heard[running[0]] = time.monotonic()
+        return trial
+
+    @keras_tuner.synchronized
+    def end_trial(self, trial):
+        """Takes down that a trial is finished; a second worker that was given it, too, changes nothing."""
+        if trial.trial_id in self.end_order:
+            ongoing = {name: other for name, other in self.ongoing_trials.items() if other.trial_id != trial.trial_id}
+            self.ongoing_trials = ongoing
+            return
+        owners = [name for name, other in self.ongoing_trials.items() if other.trial_id == trial.trial_id]
+        super().end_trial(trial)
+        self.said("ended", self.trials[trial.trial_id], *owners[:1])
+        self._retry_queue = [other for other in self._retry_queue if other != trial.trial_id]
+
+    @keras_tuner.synchronized
+    def give_back(self) -> None:
+        """Takes the trials of silent workers back, for the next who asks."""
+        late = time.monotonic() - self.patience
+        for tuner_id in {*self.tuner_ids, *self.ongoing_trials}:
+            if self._heard.get(tuner_id, math.inf) > late:
+                self._heard.setdefault(tuner_id, time.monotonic())
+                continue
+            self.tuner_ids.discard(tuner_id)
+            trial = self.ongoing_trials.pop(tuner_id, None)
+            if trial is not None and trial.status == TrialStatus.RUNNING:
+                self._retry_queue.append(trial.trial_id)
+                self.said("silent", trial, tuner_id)
+
+    def _save_trial(self, trial):
+        try:
+            super()._save_trial(trial)
+        except KdartsError as error:
+            self.broken = error
+            raise
+
+    def watch(self, over: threading.Event, fail: Callable[[KdartsError], None]) -> None:
+        """Gives back what silent workers hold until `over`, also while nobody asks; calls `fail` once it is broken."""
+        while not over.wait(min(1.0, self.patience / 4)):
+            if self.broken is not None:
+                return fail(self.broken)
+            self.give_back()
+
+
+class RandomTuning(TuningOracle, RandomSearchOracle):
+    """Values drawn at random, none twice."""
+
+
+class BayesianTuning(TuningOracle, BayesianOptimizationOracle):
+    """Values that a Gaussian process expects most of; at random where it has tried those."""
+
+    def populate_space(self, trial_id):
+        """The values of a trial: tried ones would give the result that is known."""
+        import threadpoolctl  # scikit-learn's.
+
+        with threadpoolctl.threadpool_limits(1):  # Matrices of a few trials: threads would only wait for each other.
+            found = super().populate_space(trial_id)
+        return self._random_populate_space() if self._duplicate(found["values"] or {}) else found
+
+
+class HyperbandTuning(TuningOracle, HyperbandOracle):
+    """Many short trials, the better part of which is repeated longer, round by round."""
+
+    def populate_space(self, trial_id):
+        """The values of a trial, and its bracket as it is: keras-tuner notes the latest for all."""
+        found = super().populate_space(trial_id)
+        for bracket in self._brackets:
+            for number, entries in enumerate(bracket["rounds"]):
+                if any(entry["id"] == trial_id for entry in entries):
+                    found["values"] |= {"tuner/bracket": bracket["bracket_num"], "tuner/round": number}
+        return found
+
+    def reload(self):
+        """Takes up the trials, and their places in the brackets."""
+        super().reload()
+        for trial in sorted(self.trials.values(), key=lambda trial: trial.trial_id):
+            values = trial.hyperparameters.values
+            while self._current_bracket > values["tuner/bracket"]:
+                self._increment_bracket_num()
+                self._start_new_bracket()
+            bracket = next(b for b in self._brackets if b["bracket_num"] == values["tuner/bracket"])
+            entry = {"past_id": values.get("tuner/trial_id"), "id": trial.trial_id}
+            bracket["rounds"][values["tuner/round"]].append(entry)
+
+    def known(self, values):
+        """The values of a trial's file, with its place."""
+        place = {name: int(values[f"tuner/{name}"]) for name in ("epochs", "bracket", "round")}
+        rounds = self._get_num_rounds(place["bracket"])
+        if not (0 <= place["bracket"] < self._get_num_brackets() and 0 <= place["round"] < rounds):
+            raise ValueError(f"bracket {place['bracket']}, round {place['round']}")
+        return super().known(values)
+
+    def sizes(self) -> list[tuple[int, int]]:
+        """Number of trials and the epochs of each, for every round of every bracket."""
+        brackets = [(b, r) for b in reversed(range(self._get_num_brackets())) for r in range(self._get_num_rounds(b))]
+        return [(self._get_size(b, r), self._get_epochs(b, r)) for b, r in brackets]
+
+    def fresh(self) -> int:
+        """How many different values it begins with."""
+        return sum(self._get_size(b, 0) for b in range(self._get_num_brackets()))
+
+
+TUNERS = ("random", "bayesian", "hyperband")
+
+
+def make_oracle(
+    tuner: str,
+    hyperparameters: keras_tuner.HyperParameters,
+    *,
+    trials: int,
+    epochs: int,
+    seed: int,
+    said: Said,
+    patience: float = PATIENCE,
+) -> TuningOracle:
+    """An oracle of hyperparameters.
+
+    Args:
+        tuner: one of `TUNERS`.
+        hyperparameters: what may be chosen.
+        trials: at most, 1 or more; Hyperband's number follows from `epochs`.
+        epochs: Hyperband's greatest budget, 1 or more.
+        seed: 0 or more.
+        said, patience: see `TuningOracle`.
+
+    Raises:
+        KdartsError: if the tuner is unknown, the Bayesian one lacks scikit-learn, or Hyperband needs more values than
+            the choices have.
+    """
+    shared = {
+        "objective": keras_tuner.Objective("accuracy", "max"),
+        "hyperparameters": hyperparameters,
+        "allow_new_entries": False,
+        "tune_new_entries": False,
+        "seed": seed + 1,  # keras-tuner takes a 0 for none.
+    }
+    if choice("tuner", tuner, TUNERS) == "hyperband":
+        oracle = HyperbandTuning(max_epochs=epochs, factor=FACTOR, **shared)
+        oracle.total = sum(size for size, _ in oracle.sizes())
+        oracle.work = sum(size * length for size, length in oracle.sizes())
+        most = _combinations(hyperparameters)
+        if oracle.fresh() > most:
+            raise KdartsError(
+                f"--tuner=hyperband with --epochs={epochs} begins with {oracle.fresh()} different trials, and the "
+                f"choices have {most:g}: give more of them, or take --tuner=random"
+            )
+    else:
+        if tuner == "bayesian":
+            # keras-tuner's own number of random values to begin with may be all trials there are.
+            shared["num_initial_points"] = max(1, min(3 * len(hyperparameters.space), trials // 2))
+        kind = RandomTuning if tuner == "random" else BayesianTuning
+        try:
+            oracle = kind(max_trials=trials, **shared)
+        except ImportError:
+            raise KdartsError("--tuner=bayesian needs scikit-learn: pip install '.[bayesian]'") from None
+        oracle.total = oracle.work = trials
+    oracle.begin(said, patience)
+    return oracle
+
+
+def _allows(parameter, value) -> bool:
+    if isinstance(parameter, keras_tuner.engine.hyperparameters.Choice):
+        return value in parameter.values
+    return isinstance(value, int | float) and parameter.min_value <= value <= parameter.max_value
+
+
+def _combinations(hyperparameters: keras_tuner.HyperParameters) -> float:
+    """How many different values there are; infinite with a real number among them."""
+    kinds = keras_tuner.engine.hyperparameters
+    count = 1.0
+    for parameter in hyperparameters.space:
+        if isinstance(parameter, kinds.Choice):
+            count *= len(parameter.values)
+        else:
+            whole = isinstance(parameter, kinds.Int)
+            count *= parameter.max_value - parameter.min_value + 1 if whole else math.inf
+    return count
+
+
+def work_of(trial: Trial) -> int:
+    """How much work a trial is: its epochs with Hyperband, else 1."""
+    return int(trial.hyperparameters.values.get(EPOCHS, 1))
+
+
+def values_of(trial: Trial) -> dict:
+    """What a trial has chosen, without keras-tuner's own entries."""
+    return {name: value for name, value in trial.hyperparameters.values.items() if "/" not in name}

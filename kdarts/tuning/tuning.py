@@ -1,0 +1,190 @@
+"""A tuning of a search's hyperparameters: its trials, its baseline of random architectures, and its table."""
+
+import pathlib
+import shutil
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+from kdarts.genotypes.errors import DamageError, KdartsError
+from kdarts.training import repeats
+from kdarts.training.files import read_json, write_json
+from kdarts.tuning.oracle import EPOCHS, TuningOracle, values_of, work_of
+
+
+def part_of(folder: pathlib.Path, trial_id: str, seed: int) -> pathlib.Path:
+    """Where a seed of a trial has its search and its training, in the folder of a tuning."""
+    return folder / "trials" / trial_id / f"seed-{seed}"
+
+
+class Progress:
+    """Says what happens to trials, and how long the rest will take, going by those that ended since it began.
+
+    Args:
+        folder: of the tuning.
+        seeds: of each trial.
+        alone: whether this process measures them itself.
+    """
+
+    def __init__(self, folder: pathlib.Path, seeds: Sequence[int], alone: bool):
+        self._folder, self._seeds, self._alone = folder, seeds, alone
+        self._began, self._done = time.monotonic(), 0
+        self.oracle: TuningOracle | None = None
+
+    def __call__(self, event: str, trial, tuner_id: str = "") -> None:
+        """An oracle's `said`."""
+        head = f"trial {int(trial.trial_id) + 1} of {self.oracle.total}"
+        whose = "" if self._alone or not tuner_id else f" · {tuner_id}"
+        if event == "begun":
+            print(f"{head}{whose}: {told(trial)}", flush=True)
+        elif event == "silent":
+            print(f"{head}{whose} has fallen silent; another goes on with it", flush=True)
+        else:
+            self._done += work_of(trial)
+            print(f"{head}{whose}: {self._result(trial)}{self._left()}", flush=True)
+
+    def _result(self, trial) -> str:
+        try:
+            rows = [repeats.figures(part_of(self._folder, trial.trial_id, seed), seed) for seed in self._seeds]
+        except KdartsError:  # A worker's files may be seen later than its message comes.
+            return repeats.in_words(trial.score, None)
+        return repeats.in_words(*repeats.spread(rows))
+
+    def _left(self) -> str:
+        ended = [trial for trial in self.oracle.trials.values() if trial.status == "COMPLETED"]
+        left = self.oracle.work - sum(work_of(trial) for trial in ended)
+        seconds = (time.monotonic() - self._began) / self._done * left
+        return f" · about {timedelta(seconds=round(seconds))} left" if left > 0 else ""
+
+
+def told(trial) -> str:
+    """`zero_one_weight=5 method=darts`, with Hyperband's budget."""
+    return " ".join(f"{name}={_short(value)}" for name, value in _values(trial).items())
+
+
+def _values(trial) -> dict:
+    budget = trial.hyperparameters.values.get(EPOCHS)
+    return values_of(trial) | ({} if budget is None else {"budget": budget})
+
+
+def _short(value) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def trial_rows(oracle: TuningOracle, measure: Callable[[str, dict, int | None], list[dict]]) -> list[dict]:
+    """A row of the table for every finished trial, in their order.
+
+    Args:
+        oracle: knows them.
+        measure: from a trial's number, values and budget to the figures of its seeds; what is damaged is made again.
+
+    Returns:
+        `trial`, each chosen value under its own name, with Hyperband `budget` (epochs); then as of `row_of`.
+    """
+    rows = []
+    for trial_id, trial in sorted(oracle.trials.items()):
+        if trial.status == "COMPLETED":
+            parts = measure(trial_id, values_of(trial), trial.hyperparameters.values.get(EPOCHS))
+            rows.append({"trial": trial_id, **_values(trial), **row_of(parts)})
+    return rows
+
+
+def prepare(folder: pathlib.Path, values: dict, epochs: int | None) -> None:
+    """Makes the folder of a trial, and clears it where a trial of other values had this number before.
+
+    Trials are numbered anew behind a damaged one, and with a Gaussian process what they are depends on those before.
+    """
+    record, wanted = folder / "values.json", {"values": values, "epochs": epochs}
+    try:
+        if record.exists() and read_json(record) == wanted:
+            return
+    except DamageError as error:
+        print(f"{error}; its trial is measured again", flush=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    write_json(record, wanted)
+
+
+def row_of(parts: Sequence[dict]) -> dict:
+    """What seeds came to together, a part of a row.
+
+    Args:
+        parts: the figures of each, 1 or more.
+
+    Returns:
+        `accuracy` (their mean), `accuracy_sd`, each `seed_K`; mean `params`; `seconds` in all; how many `diverged`.
+    """
+    mean, deviation = repeats.spread(parts)
+    sizes, lost = [part["params"] for part in parts if "params" in part], sum("diverged" in part for part in parts)
+    return {
+        "accuracy": mean,
+        "accuracy_sd": deviation,
+        **{f"seed_{part['seed']}": part["accuracy"] for part in parts},
+        **({"params": round(statistics.mean(sizes))} if sizes else {}),
+        "seconds": round(sum(part.get("seconds", 0) for part in parts), 1),
+        **({"diverged": lost} if lost else {}),
+    }
+
+
+def random_row(
+    folder: pathlib.Path, draw: Callable[[int], object], train: Callable, seeds: Sequence[int], label: dict
+) -> dict:
+    """Measures random architectures as trials are, as far as they are not measured, and gives their row.
+
+    Args:
+        folder: of theirs, `seed-K` in it.
+        draw: from a seed to a genotype.
+        train: as of `repeats.measured`.
+        seeds: one architecture for each.
+        label: the values that the row is about.
+    """
+    parts = []
+    for seed in seeds:
+        part = folder / f"seed-{seed}"
+        genotype = part / "search" / "genotype.json"
+        if not genotype.exists():
+            draw(seed).save(genotype)
+        parts.append(repeats.measured(None, train, part, seed))
+    return {"trial": "random", **label, **row_of(parts)}
+
+
+def best_of(rows: Sequence[dict]) -> dict:
+    """The row of the best trial: the greatest accuracy; where trials have budgets, among those of the greatest.
+
+    Args:
+        rows: of trials, 1 or more.
+    """
+    longest = max(row.get("budget", 0) for row in rows)
+    found = [row for row in rows if row.get("budget", 0) == longest]
+    return max(found, key=lambda row: ("params" in row, row["accuracy"]))  # One that diverged has none.
+
+
+def table(rows: Sequence[dict], most: int = 10) -> list[str]:
+    """The best trials and the baselines as lines of text.
+
+    Args:
+        rows: of trials and of random architectures.
+        most: trials that are shown.
+    """
+    trials = sorted((row for row in rows if row["trial"] != "random"), key=lambda row: -row["accuracy"])
+    shown = [*trials[:most], *(row for row in rows if row["trial"] == "random")]
+    hidden = {"accuracy", "accuracy_sd", "params", "seconds"}
+    names = [
+        name for name in dict.fromkeys(n for row in shown for n in row) if name not in hidden and "seed_" not in name
+    ]
+    heads = [*names, "accuracy", "M weights"]
+    cells = [heads] + [
+        [
+            *(_short(row.get(name, "")) for name in names),
+            repeats.in_words(row["accuracy"], row["accuracy_sd"]),
+            f"{row['params'] / 1e6:.3f}" if "params" in row else "",
+        ]
+        for row in shown
+    ]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(heads))]
+    return ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in cells]
+
+
+def held_back_examples(trial: pathlib.Path) -> int:
+    """The number of images that the finished seeds in a trial's folder were measured on."""
+    return read_json(next(trial.glob("seed-*/train/summary.json")))["held_back_examples"]

@@ -1,0 +1,229 @@
+"""The distance to a search's start, epoch by epoch (D-DARTS Fig. 7).
+
+The ways of searches through the toy bilevel problem, as in Figure 2 of DARTS and of the course project.
+
+A family of networks: accuracy against size.
+
+True accuracy against search time, method by method.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.ticker import MaxNLocator
+
+from kdarts.genotypes.errors import KdartsError
+from kdarts.views import figure as house
+from kdarts.views.figure import (
+    COLOUR_MAP,
+    INK,
+    MUTED,
+    SMALL_SIZE,
+    TEXT_SIZE,
+    image_format,
+    new_figure,
+    plain,
+    save,
+    style,
+)
+
+
+def draw_distance(
+    distances: list[float], path: str | os.PathLike, pretrain_epochs: int = 0, stopped: bool = False
+) -> None:
+    """Draws how far a search has gone from the genotype that it started from.
+
+    Args:
+        distances: M after each epoch, from the first.
+        path: where to, ending in .svg, .png or .pdf.
+        pretrain_epochs: epochs at the beginning in which α stood still.
+        stopped: whether the distance's standing still ended the search.
+
+    Raises:
+        KdartsError: if there is no distance, the suffix is unknown or the file cannot be written.
+    """
+    image_format(path)
+    if not distances:
+        raise KdartsError("draw_distance: no distance to draw")
+    with style():
+        figure = new_figure(4.2, 2.8)
+        figure.set_layout_engine("constrained")
+        axes = figure.add_subplot()
+        epochs = range(1, len(distances) + 1)
+        colour = colormaps[COLOUR_MAP](0.2)
+        axes.plot(epochs, distances, color=colour, marker="o", markersize=3, linewidth=1.2)
+        if pretrain_epochs:
+            axes.axvspan(0.5, min(pretrain_epochs, len(distances)) + 0.5, color="0.92", zorder=0, label="weights alone")
+        if stopped:
+            axes.axvline(len(distances), color=MUTED, linestyle="--", linewidth=1, label="stable: search ended")
+        if pretrain_epochs or stopped:
+            axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+        axes.set(xlabel="epoch", ylabel="distance M to the start", xlim=(0.5, len(distances) + 0.5))
+        axes.set_ylim(0, max(max(distances) * 1.15, 0.02))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.spines[["top", "right"]].set_visible(False)
+        save(figure, path)
+
+
+_MARKS = "osD^vPX<>"
+"""A shape for each search, so that they can be told apart without colours."""
+
+_SIDES = (0.5, 3.5), (-2.5, 3.5)
+"""Of α and of w, as in the paper; wider where a way leads out of them."""
+
+
+def draw_trajectories(
+    paths: Sequence[np.ndarray],
+    names: Sequence[str],
+    path: str | os.PathLike,
+    solution: tuple[float, float] = (1.0, 1.0),
+) -> None:
+    """Draws each search's points, the line w = α on which the lower level is solved, the solution and the starts.
+
+    Args:
+        paths: for each search `[points, 2]`, α and w, finite, from its start on.
+        names: of the searches, for the legend.
+        path: file to write, ending in .svg, .png or .pdf.
+        solution: α and w where both levels are solved.
+
+    Raises:
+        KdartsError: if a path has another shape or is not finite, the numbers of paths and names differ, the suffix is
+            unknown, or the file cannot be written.
+    """
+    house.image_format(path)
+    points = [np.asarray(values, np.float64) for values in paths]
+    fit = all(p.ndim == 2 and p.shape[1:] == (2,) and len(p) and np.isfinite(p).all() for p in points)
+    if not points or len(points) != len(names) or not fit:
+        raise KdartsError("trajectories: needs finite [points, 2] and a name for each, at least one")
+    with house.style():
+        house.save(_figure(points, [house.plain(str(name)) for name in names], solution), path)
+
+
+def _figure(points, names, solution):
+    figure = house.new_figure(6.2, 3.6)
+    figure.set_layout_engine("constrained")
+    axes = figure.add_subplot()
+    everything = np.concatenate([*points, [solution]])
+    limits = [(min(low, *v), max(high, *v)) for (low, high), v in zip(_SIDES, everything.T, strict=True)]
+    axes.axline((0, 0), slope=1, color="#c22f2f", linestyle="--", linewidth=1, label="w = α", zorder=1)
+    shades = colormaps[house.COLOUR_MAP](np.linspace(0.05, 0.9, len(points)))
+    for k, (name, values, shade) in enumerate(zip(names, points, shades, strict=True)):
+        mark = {"marker": _MARKS[k % len(_MARKS)], "markersize": 3.5, "markeredgewidth": 0}
+        spaced = _apart(values, [(high - low) / 60 for low, high in limits])
+        axes.plot(*values[spaced].T, linestyle="", color=shade, label=name, zorder=2 + k, **mark)
+    star = {"linestyle": "", "marker": "*", "markersize": 11, "markeredgecolor": "white", "markeredgewidth": 0.5}
+    starts = np.unique([values[0] for values in points], axis=0)
+    axes.plot(*starts.T, color="0.55", label="start", zorder=20, **star)
+    axes.plot(*solution, color="black", label="solution", zorder=21, **star)
+    axes.set(xlabel="α (upper level)", ylabel="w (lower level)", xlim=limits[0], ylim=limits[1])
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1.0))  # beside: no way leads there
+    return figure
+
+
+def _apart(values, least) -> list[int]:
+    """Points of a way at least so far apart along one axis, and its last: hundreds on one spot are one mark."""
+    kept = [0]
+    for index, value in enumerate(values):
+        if (np.abs(value - values[kept[-1]]) >= least).any():
+            kept.append(index)
+    return [*kept, len(values) - 1]
+
+
+def draw_family(
+    candidates: list[tuple[float, float]],
+    family: list[tuple[float, float]],
+    path: str | os.PathLike,
+    bin_width: float | None = None,
+) -> None:
+    """Draws all candidates of an evolution, and the family that was chosen from them.
+
+    Args:
+        candidates: of each its weights, in 10^6, and its accuracy, 0 to 1, in the order in which they were looked at.
+        family: the same of the chosen ones.
+        path: where to, ending in .svg, .png or .pdf.
+        bin_width: of the size bins, in 10^6 weights, which are then drawn; None: none.
+
+    Raises:
+        KdartsError: if there is nothing to draw, the suffix is unknown or the file cannot be written.
+    """
+    image_format(path)
+    if not candidates or not family:
+        raise KdartsError("draw_family: needs a candidate and a network of the family at least")
+    sizes, accuracies = np.array(candidates).T
+    chosen_sizes, chosen = np.array(family).T
+    with style():
+        figure = new_figure(4.6, 3.2)
+        figure.set_layout_engine("constrained")
+        axes = figure.add_subplot()
+        axes.scatter(sizes, 100 * accuracies, s=7, color="0.72", linewidths=0, label=f"{len(sizes)} candidates")
+        look = {"s": 22, "marker": "D", "edgecolors": "white", "linewidths": 0.5, "zorder": 3}
+        colour = colormaps[COLOUR_MAP](0.2)
+        axes.scatter(chosen_sizes, 100 * chosen, color=colour, label=f"family of {len(chosen)}", **look)
+        if bin_width:
+            bins = chosen_sizes // bin_width
+            best = [max(np.flatnonzero(bins == number), key=lambda i: chosen[i]) for number in np.unique(bins)]
+            line = {"color": colour, "linewidth": 1, "zorder": 2, "label": "best of each size"}
+            axes.plot(chosen_sizes[best], 100 * chosen[best], **line)
+            for edge in range(int(sizes.min() // bin_width), int(sizes.max() // bin_width) + 2):
+                axes.axvline(edge * bin_width, color="0.88", linewidth=0.6, zorder=0)
+        axes.legend(frameon=False, loc="lower right", fontsize=SMALL_SIZE, handletextpad=0.3)
+        axes.set(
+            xlabel="weights of the stand-alone network (millions)", ylabel="validation accuracy, shared weights (%)"
+        )
+        axes.tick_params(color=MUTED)
+        axes.spines[["top", "right"]].set_visible(False)
+        save(figure, path)
+
+
+_BENCHMARK_MARKS, _LINES = "osD^vPX*<>hd", ("-", "--", "-.", ":")
+
+
+def draw_benchmark(
+    courses: Mapping[str, Sequence[tuple[float, float]]],
+    path: str | os.PathLike,
+    best: float,
+    random: float,
+    label: str = "true accuracy (%)",
+) -> None:
+    """Draws how the true accuracy of what a method stands for changes along its searches.
+
+    Args:
+        courses: by method, `(seconds, accuracy in %)` after each epoch, means over its seeds.
+        path: where to, ending in .svg, .png or .pdf.
+        best: the optimum, in %.
+        random: what a random choice is expected to come to, in %.
+        label: of the accuracy.
+
+    Raises:
+        KdartsError: if there is no course, the suffix is unknown or the file cannot be written.
+    """
+    image_format(path)
+    if not courses or not all(len(course) for course in courses.values()):
+        raise KdartsError("draw_benchmark: no course to draw")
+    with style():
+        figure = new_figure(7.2, 4.4)
+        figure.set_layout_engine("constrained")
+        axes = figure.add_subplot()
+        colours = colormaps[COLOUR_MAP](np.linspace(0, 0.88, len(courses)))
+        for number, (name, course) in enumerate(courses.items()):
+            seconds, accuracies = np.asarray(course, float).T
+            look = {
+                "marker": _BENCHMARK_MARKS[number % len(_BENCHMARK_MARKS)],
+                "linestyle": _LINES[number % len(_LINES)],
+            }
+            every = {"markersize": 3.5, "markevery": max(1, len(course) // 6), "linewidth": 1.2}
+            axes.plot(seconds / 60, accuracies, color=colours[number], label=plain(name), **look, **every)
+        axes.axhline(best, color=INK, linewidth=0.8)
+        axes.axhline(random, color=MUTED, linewidth=0.8, linestyle=(0, (1, 2)))
+        for value, text in ((best, f"optimum {best:.2f}"), (random, f"random choice {random:.2f}")):
+            place = {"xycoords": ("axes fraction", "data"), "xytext": (2, 2), "textcoords": "offset points"}
+            axes.annotate(text, (0, value), fontsize=TEXT_SIZE, **place)
+        lowest = min(random, *(min(a for _, a in course) for course in courses.values()))
+        axes.set(xlabel="time of the search (min)", ylabel=label, xlim=(0, None))
+        axes.set_ylim(lowest - 2, best + 4)
+        axes.spines[["top", "right"]].set_visible(False)
+        figure.legend(frameon=False, loc="outside right upper")
+        save(figure, path)
