@@ -1,7 +1,9 @@
 """What the tests share: quiet TensorFlow, the step's threads, and the reference arrays where they are present."""
 
+import gzip
 import importlib
 import json
+import os
 import pathlib
 
 import numpy as np
@@ -20,19 +22,24 @@ from kdarts.training.distribution import configure_threads  # noqa: E402
 configure_threads()
 
 ROOT = pathlib.Path(__file__).parent.parent
-GOLDEN = ROOT.parent / "shared" / "golden"
+GOLDEN = pathlib.Path(os.environ.get("KDARTS_GOLDEN", ROOT.parent / "shared" / "golden"))
+DATA = ROOT / "tests" / "data"
 TFDS = ROOT.parent / "shared" / "data" / "tfds"
 
 
 @pytest.fixture
-def golden():
-    """Reads a file of reference arrays or tables by its name; skips the test where it is absent."""
+def golden(tool):
+    """Reads a file of reference arrays or tables by its name, or what tests/data has of it; skips the test without."""
 
     def read(name: str):
-        path = GOLDEN / name
-        if not path.is_file():
-            pytest.skip(f"reference file {name} is not here")
-        return json.loads(path.read_text()) if path.suffix == ".json" else dict(np.load(path, allow_pickle=False))
+        whole, packed, table = GOLDEN / name, DATA / name, DATA / f"{name}.gz"
+        if whole.is_file():
+            return json.loads(whole.read_text()) if whole.suffix == ".json" else dict(np.load(whole, allow_pickle=False))
+        if table.is_file():
+            return json.loads(gzip.decompress(table.read_bytes()))
+        if packed.is_file():
+            return tool("golden_data").unpack(packed)
+        pytest.skip(f"reference file {name} is not here")
 
     return read
 

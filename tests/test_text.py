@@ -8,7 +8,6 @@ import pytest
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype, get_genotype
-from kdarts.genotypes.text import read_text
 from kdarts.genotypes.zoo import genotype_names
 
 PAIRS = [("sep_conv_3x3", 1), ("skip_connect", 0), ("none", 0), ("max_pool_3x3", 2)]
@@ -27,7 +26,7 @@ READ = {
 def _refusal(text) -> str:
     """What the reader says to a text that must be refused: one line."""
     with pytest.raises(KdartsError) as caught:
-        read_text(text)
+        Genotype.from_text(text)
     message = str(caught.value)
     assert message and "\n" not in message
     return message
@@ -43,7 +42,7 @@ def _tuples(cell):
 
 @pytest.mark.parametrize("text", READ, ids=["darts", "nested", "opt"])
 def test_each_form_means_what_it_says(text):
-    assert read_text(text) == Genotype.from_text(text) == READ[text]
+    assert Genotype.from_text(text) == Genotype.from_text(text) == READ[text]
 
 
 def test_keywords_come_in_any_order():
@@ -53,7 +52,7 @@ def test_keywords_come_in_any_order():
     ):
         name = text.partition("(")[0]
         for order in itertools.permutations(fields.items()):
-            assert read_text(_call(name, order)) == READ[text]
+            assert Genotype.from_text(_call(name, order)) == READ[text]
 
 
 def test_lists_brackets_quotes_ranges_and_blanks_are_alike():
@@ -71,13 +70,13 @@ def test_lists_brackets_quotes_ranges_and_blanks_are_alike():
         DARTS.replace("[2, 3]", "range( 2 , 4 )"),
         DARTS.replace("[2, 3]", "range(02, 04)"),
     ):
-        assert read_text(other) == READ[DARTS], other
+        assert Genotype.from_text(other) == READ[DARTS], other
     plain = DARTS.replace("[2, 3]", "[0, 1, 2, 3]")
-    assert read_text(plain.replace("[0, 1, 2, 3]", "range(4)")) == read_text(plain)
+    assert Genotype.from_text(plain.replace("[0, 1, 2, 3]", "range(4)")) == Genotype.from_text(plain)
 
 
 def test_a_nested_form_without_a_sequence_has_one_cell_for_each_position():
-    assert read_text(NESTED.replace("_nested", "_opt")) == READ[NESTED]
+    assert Genotype.from_text(NESTED.replace("_nested", "_opt")) == READ[NESTED]
     assert READ[NESTED].at_depth(None) == ((0, 1), (1,))
     assert READ[OPT].at_depth(None) == ((0, 0, 1, 0), (1, 2))
 
@@ -85,12 +84,12 @@ def test_a_nested_form_without_a_sequence_has_one_cell_for_each_position():
 def test_nodes_that_nothing_leads_to_are_kept_as_they_were_found():
     cell = [("sep_conv_3x3", 2, 0), ("skip_connect", 4, 3), ("skip_connect", 5, 4), ("none", 5, 2)]
     text = f"Genotype(normal={cell}, normal_concat=range(2, 6), reduce={TRIPLES}, reduce_concat=range(2, 6))"
-    read = read_text(text)
+    read = Genotype.from_text(text)
     assert read == Genotype((cell, TRIPLES), (range(2, 6),) * 2)
     assert read.live(0) == ((("sep_conv_3x3", 2, 0), ("none", 5, 2)), (2, 5)) and len(read.gaps()) == 2
-    empty = read_text(f"Genotype_nested(genes=[[], {cell}], concat=range(2, 6), reductions=[])")
+    empty = Genotype.from_text(f"Genotype_nested(genes=[[], {cell}], concat=range(2, 6), reductions=[])")
     assert empty == Genotype(((), cell), (range(2, 6),) * 2, (), (0, 1))
-    assert read_text("Genotype(normal=[], normal_concat=[2], reduce=(), reduce_concat=[2])").cells == ((), ())
+    assert Genotype.from_text("Genotype(normal=[], normal_concat=[2], reduce=(), reduce_concat=[2])").cells == ((), ())
 
 
 def test_the_zoo_is_read_back_from_its_text():
@@ -99,7 +98,7 @@ def test_the_zoo_is_read_back_from_its_text():
         if genotype.sequence is not None:
             fields = {"genes": [list(cell) for cell in genotype.cells], "concat": list(genotype.concats[0])}
             fields |= {"reductions": list(genotype.reductions), "seq": list(genotype.sequence)}
-            assert read_text(_call("Genotype_nested", fields.items())).named(name) == genotype
+            assert Genotype.from_text(_call("Genotype_nested", fields.items())).named(name) == genotype
             continue
         (normal, reduce), (normal_concat, reduce_concat) = genotype.cells, map(list, genotype.concats)
         fields = {
@@ -108,7 +107,7 @@ def test_the_zoo_is_read_back_from_its_text():
             "reduce": list(reduce),
             "reduce_concat": reduce_concat,
         }
-        assert read_text(f"{name} = {_call('Genotype', fields.items())}").named(name) == genotype
+        assert Genotype.from_text(f"{name} = {_call('Genotype', fields.items())}").named(name) == genotype
 
 
 def test_published_two_cell_genotypes_are_read(golden):
@@ -118,7 +117,7 @@ def test_published_two_cell_genotypes_are_read(golden):
     for name, entry in (item for family in families for item in family.items()):
         fields = {key: entry[key] for key in ("normal", "normal_concat", "reduce", "reduce_concat")}
         text = _call("Genotype", ((k, v if "concat" in k else _tuples(v)) for k, v in fields.items()))
-        read = read_text(text)
+        read = Genotype.from_text(text)
         for cell, key in zip(read.cells, ("normal", "reduce"), strict=True):
             assert cell == tuple((op, 2 + i // 2, source) for i, (op, source) in enumerate(entry[key])), name
         assert read.concats == (tuple(entry["normal_concat"]), tuple(entry["reduce_concat"]))
@@ -132,7 +131,7 @@ def test_published_threshold_genotypes_are_read(golden):
     for entry in [*triples.values(), *both]:
         concats = [range(entry[k][0], entry[k][-1] + 1) for k in ("normal_concat", "reduce_concat")]
         fields = ("normal", _tuples(entry["normal"])), ("reduce", _tuples(entry["reduce"]))
-        read = read_text(_call("Genotype", (*fields, ("normal_concat", concats[0]), ("reduce_concat", concats[1]))))
+        read = Genotype.from_text(_call("Genotype", (*fields, ("normal_concat", concats[0]), ("reduce_concat", concats[1]))))
         for cell, concat, key in zip(read.cells, read.concats, ("normal", "reduce"), strict=True):
             assert list(concat) == entry[f"{key}_concat"] and cell == tuple(_tuples(entry[key]))
 
@@ -148,7 +147,7 @@ def test_published_cell_by_cell_genotypes_are_read(golden):
         fields["reductions"] = reductions
         sequence = entry["seq"] or range(entry["n_cells"])
         expected = Genotype(entry["cells"], [concat] * entry["n_genes"], reductions, sequence)
-        assert read_text(_call(f"Genotype_{entry['kind']}", reversed(fields.items()))) == expected, entry["name"]
+        assert Genotype.from_text(_call(f"Genotype_{entry['kind']}", reversed(fields.items()))) == expected, entry["name"]
     assert sum(entry["kind"] == "nested" for entry in entries) == 16
 
 
@@ -270,7 +269,7 @@ def test_any_other_text_is_refused_by_what_stands_where(text, said):
 
 
 def test_the_form_of_the_refusals_is_itself_read():
-    assert read_text(FORM.format(CELL)).cells[0] == (("none", 2, 0), ("none", 2, 1))
+    assert Genotype.from_text(FORM.format(CELL)).cells[0] == (("none", 2, 0), ("none", 2, 1))
 
 
 FRAGMENTS = [
@@ -319,7 +318,7 @@ def test_damaged_texts_are_read_or_refused_but_never_anything_else():
     for _ in range(6000):
         text = _mutated(draw.choice(texts), draw)
         try:
-            genotype = read_text(text)
+            genotype = Genotype.from_text(text)
         except KdartsError as error:
             assert "\n" not in str(error), text
             refused += 1

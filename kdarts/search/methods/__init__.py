@@ -1,0 +1,11 @@
+"""A page for each paper. Importing them makes their methods known."""
+
+import importlib
+
+PAGES = (
+    *("beta_darts", "darts", "darts_minus", "darts_plus", "dartspd", "ddarts", "edarts", "fairdarts", "gdas"),
+    *("i_darts", "kdarts", "pcdarts", "pdarts", "random", "sharpdarts"),
+)
+
+for _page in PAGES:
+    importlib.import_module(f"kdarts.search.methods.{_page}")
