@@ -1,13 +1,11 @@
 """Differentiable neural architecture search for Keras 3 and TensorFlow."""
 
 import importlib
-import importlib.abc
-import importlib.util
 import os
 import sys
 
-# Without it, on processors older than AVX-512 VNNI, TensorFlow's kernels have no gradient of grouped convolutions, and
-# the search step takes a form several times slower. It counts only where TensorFlow is not imported yet.
+# TensorFlow leaves oneDNN off on processors older than AVX-512 VNNI. Without it grouped convolutions have no gradient,
+# and a search step takes several times longer in the form that needs none. TensorFlow reads the variable on import.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 _HOMES = {
@@ -17,6 +15,7 @@ _HOMES = {
     "kdarts.genotypes.genotype": ["Genotype"],
     "kdarts.genotypes.cuboid": ["HyperPath"],
     "kdarts.networks.backbone": ["build_backbone"],
+    "kdarts.networks.models": ["load_model"],
     "kdarts.supernet.cuboids": ["build_path_network"],
     "kdarts.networks.trunk": ["DropPathSchedule"],
     "kdarts.supernet.hypercuboid": ["HyperCuboid"],
@@ -42,7 +41,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str):
-    # Loaded on first use: the commands that need no TensorFlow should not wait for it.
+    # Names are loaded on first use, so that commands without TensorFlow start fast.
     if name not in _HOME:
         raise AttributeError(f"module 'kdarts' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME[name]), name)
@@ -53,38 +52,25 @@ _SAVED = (
     "kdarts.networks.trunk",
     "kdarts.networks.backbone",
     "kdarts.networks.loss",
-    "kdarts.networks.torch_names",
     "kdarts.search.schedules",
     "kdarts.search.optimizers",
 )
-"""Modules that saved networks need: Keras knows a class that a file names only once its module is imported."""
+"""The modules of the classes that saved networks name."""
 
 
-class _WithKeras(importlib.abc.MetaPathFinder):
-    """Imports what saved networks name together with Keras, and not before: Keras takes seconds to load."""
+def register_saved_classes() -> None:
+    """Registers with Keras the classes that saved networks name, so that `keras.saving.load_model` finds them.
 
-    def find_spec(self, fullname, path=None, target=None):
-        if fullname != "keras":
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec("keras")
-        execute = spec.loader.exec_module
-
-        def exec_module(module):
-            execute(module)
-            for name in _SAVED:
-                importlib.import_module(name)
-
-        spec.loader.exec_module = exec_module
-        return spec
-
-
-if "keras" in sys.modules:
-    for _name in _SAVED:
-        importlib.import_module(_name)
-else:
-    sys.meta_path.insert(0, _WithKeras())
+    `kdarts.load_model` and every import from `kdarts.networks` do this. So does `import kdarts` if Keras was imported
+    before; if not, kdarts leaves it alone, because Keras takes seconds to load and most commands do not need it.
+    """
+    for name in _SAVED:
+        importlib.import_module(name)
 
 
 def __dir__():
     return [*globals(), *__all__]
+
+
+if "keras" in sys.modules:
+    register_saved_classes()

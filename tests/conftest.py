@@ -17,6 +17,7 @@ import keras  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from kdarts.networks.reference import load_reference_state  # noqa: E402
+from kdarts.ops.layers import layer_name  # noqa: E402
 from kdarts.training.distribution import configure_threads  # noqa: E402
 
 configure_threads()
@@ -34,7 +35,8 @@ def golden(tool):
     def read(name: str):
         whole, packed, table = GOLDEN / name, DATA / name, DATA / f"{name}.gz"
         if whole.is_file():
-            return json.loads(whole.read_text()) if whole.suffix == ".json" else dict(np.load(whole, allow_pickle=False))
+            is_table = whole.suffix == ".json"
+            return json.loads(whole.read_text()) if is_table else dict(np.load(whole, allow_pickle=False))
         if table.is_file():
             return json.loads(gzip.decompress(table.read_bytes()))
         if packed.is_file():
@@ -154,11 +156,11 @@ def copy_edge(stack, edge: int, model, name: str) -> None:
         share = [v.numpy().reshape(*v.shape[:-1], stack.copies, -1)[..., edge, :] for v in variables]
         if len(variables) == len(parts):
             for value, part in zip(share, parts, strict=True):
-                layer = model.get_layer(f"{name}.{part}")
+                layer = model.get_layer(layer_name(f"{name}.{part}"))
                 depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
                 layer.kernel.assign(value.swapaxes(2, 3) if depthwise else value)
         elif variables:
-            layer = model.get_layer(f"{name}.{parts[0]}")
+            layer = model.get_layer(layer_name(f"{name}.{parts[0]}"))
             targets = (layer.moving_mean, layer.moving_variance, layer.gamma, layer.beta)
             for target, value in zip(targets, share, strict=False):
                 target.assign(value)

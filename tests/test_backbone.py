@@ -48,7 +48,7 @@ def test_it_begins_with_the_weights_of_a_trained_network(tmp_path):
     again = keras.saving.load_model(tmp_path / "backbone.keras")
     np.testing.assert_allclose(again(_images())["P3"], backbone(_images())["P3"], atol=1e-6)
     assert list(again.pyramid_outputs) == ["P2", "P3", "P4", "P5"]
-    with pytest.raises(KdartsError, match=r"layer 'stem0.0' needs \(3, 3, 3, 2\), got \(3, 3, 3, 1\)"):
+    with pytest.raises(KdartsError, match=r"layer 'stem0-0' needs \(3, 3, 3, 2\), got \(3, 3, 3, 1\)"):
         kdarts.build_backbone(genotype, (64, 64, 3), 4, 3, weights=network)
 
 

@@ -11,33 +11,34 @@ import pytest
 from conftest import ROOT, state_dict  # noqa: F401  (starts TensorFlow quietly, first)
 
 import kdarts
+from kdarts.genotypes.errors import KdartsError
 from kdarts.networks.loss import SmoothedCrossentropy
 
 ELSEWHERE = """
 import sys
 
 sys.modules["tensorflow"] = None  # from here on, importing it fails
-import keras
 import kdarts
 import numpy as np
 
 folder = sys.argv[1]
 data = dict(np.load(f"{folder}/data.npz"))
-network = keras.saving.load_model(f"{folder}/model.keras")
+network = kdarts.load_model(f"{folder}/model.keras")
+import keras
 before = network.predict(data["x"], verbose=0)
 losses = network.fit(data["x"], data["y"], batch_size=8, epochs=2, shuffle=False, verbose=0).history["loss"]
 after = network.predict(data["x"], verbose=0)
 network.save(f"{folder}/on.keras")
-for layer in network.layers:
-    if isinstance(layer, kdarts.networks.trunk.DropPath):
-        layer.rate.assign(0.5)
+schedule = kdarts.DropPathSchedule(10)
+schedule.set_model(keras.Sequential([network]))
+schedule.on_epoch_begin(9)
 first, second = (keras.ops.convert_to_numpy(network(data["x"], training=True)[0]) for _ in range(2))
 np.savez(f"{folder}/{keras.backend.backend()}.npz", before=before, losses=losses, after=after, moved=first - second)
 built = kdarts.build_network(kdarts.Genotype.load("DARTS_V1"), (8, 8, 3), 3, channels=2, cells=1)
 assert built(data["x"]).shape == (16, 3)
 assert sys.modules["tensorflow"] is None
 """
-"""What a user runs: `import kdarts` is all that Keras needs to know the classes in the file."""
+"""What a user runs: `kdarts.load_model` needs neither TensorFlow nor another import."""
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def trained(tmp_path_factory):
     for layer in network.layers:
         if isinstance(layer, kdarts.networks.trunk.DropPath):
             layer.rate.assign(0.0)  # as in a schedule's first epoch: what follows is then the same everywhere
-    optimizer = kdarts.SGD(0.05, nesterov=True, global_clipnorm=5.0)
+    optimizer = kdarts.SGD(0.05, 0.9, 3e-4, nesterov=True, global_clipnorm=5.0)
     network.compile(optimizer, SmoothedCrossentropy(0.1), metrics=["accuracy"], run_eagerly=True)
     network.train_on_batch(data["x"], data["y"])
     network.save(folder / "model.keras")
@@ -67,7 +68,8 @@ def test_a_trained_network_goes_on_elsewhere_without_tensorflow(trained, backend
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
     folder, here = trained
-    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT)}
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": path}
     command = [sys.executable, "-c", ELSEWHERE, str(folder)]
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr[-2000:]
@@ -80,3 +82,35 @@ def test_a_trained_network_goes_on_elsewhere_without_tensorflow(trained, backend
     # And back again.
     back = keras.saving.load_model(folder / "on.keras").predict(np.load(folder / "data.npz")["x"], verbose=0)
     np.testing.assert_allclose(back, here["after"], atol=1e-3)
+
+
+REGISTER = ["import keras, kdarts", "import kdarts.networks.loss, keras", "import kdarts, keras; kdarts.build_network"]
+
+
+@pytest.mark.parametrize("imports", REGISTER)
+def test_keras_loads_a_trained_network_once_its_classes_are_registered(trained, imports):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    program = f"{imports}; net = keras.saving.load_model('model.keras'); import numpy as np"
+    program += "; np.save('again.npy', net.predict(np.load('data.npz')['x'], verbose=0))"
+    subprocess.run([sys.executable, "-c", program], env=environment, cwd=trained[0], check=True)
+    np.testing.assert_allclose(np.load(trained[0] / "again.npy"), trained[1]["before"], atol=1e-6)
+
+
+def test_importing_kdarts_alone_does_not_import_keras():
+    program = "import kdarts, sys; assert not {'keras', 'tensorflow'} & set(sys.modules); assert len(sys.meta_path) == "
+    program = f"import sys; finders = list(sys.meta_path); {program} len(finders)"
+    subprocess.run([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+
+
+def test_a_missing_or_damaged_network_is_reported(trained, tmp_path):
+    with pytest.raises(KdartsError, match=r"no model file '.*none\.keras'"):
+        kdarts.load_model(tmp_path / "none.keras")
+    (tmp_path / "net.h5").touch()
+    with pytest.raises(KdartsError, match=r"net\.h5': needs a file that ends in \.keras"):
+        kdarts.load_model(tmp_path / "net.h5")
+    whole = (trained[0] / "model.keras").read_bytes()
+    changed = whole[:5000] + bytes([whole[5000] ^ 1]) + whole[5001:]
+    for content in (b"", b"no archive", whole[: len(whole) // 2], changed):
+        (tmp_path / "net.keras").write_bytes(content)
+        with pytest.raises(KdartsError, match=r"net\.keras.* damaged"):
+            kdarts.load_model(tmp_path / "net.keras")

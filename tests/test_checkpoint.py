@@ -1,7 +1,7 @@
-"""The states of a run: within an epoch too, the last two, whole or not at all, a damaged one known as such."""
+"""Checkpoints of a run: within an epoch too, the last two, a damaged one known as such."""
 
-import errno
-import os
+import pathlib
+import resource
 
 import keras
 import numpy as np
@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.search.loop import run_epochs
-from kdarts.training.checkpoint import Checkpoint, last_is_whole, notes
+from kdarts.training.checkpoint import Checkpoint, checkpoints, last_is_whole, notes
 from kdarts.training.progress import StepTime
 
 pytestmark = pytest.mark.usefixtures("eagerly")
@@ -18,10 +18,10 @@ pytestmark = pytest.mark.usefixtures("eagerly")
 STEPS = 5
 
 
-def _model():
+def _model(units=6):
     keras.utils.set_random_seed(0)
     inputs = keras.Input((4,))
-    hidden = keras.layers.Dropout(0.5)(keras.layers.BatchNormalization()(keras.layers.Dense(6)(inputs)))
+    hidden = keras.layers.Dropout(0.5)(keras.layers.BatchNormalization()(keras.layers.Dense(units)(inputs)))
     model = keras.Model(inputs, keras.layers.Dense(3)(hidden))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(0.1), loss, metrics=["accuracy"])
@@ -43,6 +43,17 @@ class Die(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
+class Note(keras.callbacks.Callback):
+    """Notes an array for each epoch."""
+
+    def __init__(self, checkpoint):
+        super().__init__()
+        self.checkpoint = checkpoint
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.checkpoint.arrays.setdefault("bias", []).append(self.model.weights[1].numpy())
+
+
 def _run(folder, every=2, more=(), epochs=3):
     model = _model()
     checkpoint = Checkpoint(folder, model, STEPS, every)
@@ -50,9 +61,10 @@ def _run(folder, every=2, more=(), epochs=3):
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(STEPS * epochs, 8, 4)).astype("float32"), rng.integers(0, 3, (STEPS * epochs, 8))
     data = tf.data.Dataset.from_tensor_slices((x[first:], y[first:])).repeat()
-    callbacks = [*more, checkpoint]
+    callbacks = [*more, Note(checkpoint), checkpoint]
     run_epochs(model, data, steps=STEPS, epochs=epochs, first_step=first, callbacks=callbacks, clock=StepTime())
-    return first, checkpoint, [v.numpy() for v in checkpoint._variables()]
+    variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
+    return first, checkpoint, [v.numpy() for v in variables]
 
 
 def _killed(folder, *place, **choices):
@@ -60,8 +72,18 @@ def _killed(folder, *place, **choices):
         _run(folder, more=[Die(*place)], **choices)
 
 
-def _names(folder):
-    return sorted(path.name for path in folder.iterdir())
+def _numbers(folder):
+    return [int(prefix.rpartition("-")[2]) for prefix in checkpoints(folder)]
+
+
+def _files(folder, number):
+    return sorted(folder.glob(f"ckpt-{number}.*"))
+
+
+def _change_a_byte(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
 
 
 @pytest.fixture
@@ -71,6 +93,7 @@ def whole(tmp_path):
 
 def _same(one, other):
     assert one[1].records["history"] == other[1].records["history"]
+    np.testing.assert_array_equal(one[1].arrays["bias"], other[1].arrays["bias"])
     for a, b in zip(one[2], other[2], strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -78,63 +101,129 @@ def _same(one, other):
 def test_it_goes_on_inside_an_epoch_to_the_same_result(tmp_path, whole):
     folder = tmp_path / "run"
     _killed(folder, 0, 3)
-    assert _names(folder) == ["epoch-000000-step-000002.npz"]
+    assert _numbers(folder) == [2]
     _killed(folder, 1, 4)
-    assert _names(folder) == ["epoch-000001-step-000002.npz", "epoch-000001-step-000004.npz"]
-    found = _run(folder)
-    assert found[0] == STEPS + 4
-    assert _names(folder) == ["epoch-000002-step-000004.npz", "epoch-000003.npz"]
-    _same(found, whole)
-    assert notes(folder)[0]["history"] == whole[1].records["history"]
+    assert _numbers(folder) == [STEPS + 2, STEPS + 4]
+    run = _run(folder)
+    assert run[0] == STEPS + 4
+    assert _numbers(folder) == [2 * STEPS + 4, 3 * STEPS]
+    _same(run, whole)
+    records, arrays = notes(folder)
+    assert records["history"] == whole[1].records["history"]
+    np.testing.assert_array_equal(arrays["bias"], np.stack(whole[1].arrays["bias"]))
+    assert {path.name.partition(".")[0] for path in folder.iterdir()} == {"checkpoint", "ckpt-14", "ckpt-15"}
 
 
-def test_a_damaged_state_gives_way_to_the_one_before(tmp_path, whole, capsys):
+@pytest.mark.parametrize("damage", ["index", "data", "cut", "lost"])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, whole, capsys, damage):
     folder = tmp_path / "run"
     _killed(folder, 2, 1)
-    state = folder / "epoch-000002.npz"
-    content = bytearray(state.read_bytes())
-    content[len(content) // 2] ^= 4
-    state.write_bytes(content)
-    assert not last_is_whole(folder)
-    found = _run(folder)
-    assert f"{state}: damaged (checksum); going on from epoch 1, step 4 of the next" in capsys.readouterr().out
-    assert found[0] == STEPS + 4
-    _same(found, whole)
+    data, index = _files(folder, 2 * STEPS)
     assert last_is_whole(folder)
-    before = {path: path.read_bytes()[:200] for path in folder.iterdir()}
-    for path, part in before.items():
-        path.write_bytes(part)
-    with pytest.raises(KdartsError, match=r"run: damaged .*: epoch-000002-step-000004\.npz and epoch-000003\.npz"):
-        _run(folder)
-    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    if damage == "cut":
+        data.write_bytes(data.read_bytes()[:100])
+    elif damage == "lost":
+        data.unlink()
+    else:
+        _change_a_byte(index if damage == "index" else data)
+    assert not last_is_whole(folder)
+    run = _run(folder)
+    told = f"{index.with_suffix('')}: damaged (checksum); going on from epoch 1, step 4 of the next"
+    assert told in capsys.readouterr().out
+    assert run[0] == STEPS + 4
+    _same(run, whole)
+    assert last_is_whole(folder) and _numbers(folder) == [2 * STEPS + 4, 3 * STEPS]
 
 
-def test_another_models_state_is_refused(tmp_path):
+def test_when_all_are_damaged_nothing_is_changed(tmp_path):
+    _killed(tmp_path, 2, 1)
+    for path in tmp_path.glob("*.data*"):
+        _change_a_byte(path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for read in (lambda: _run(tmp_path), lambda: Checkpoint(tmp_path, _model(), STEPS).restore()):
+        with pytest.raises(KdartsError, match=r"damaged .*: ckpt-9 and ckpt-10, and there is no other checkpoint"):
+            read()
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("listed", [None, b"", b"\xff\x00", b'model_checkpoint_path: "ckpt-99"'], ids=str)
+def test_the_list_of_checkpoints_does_not_matter(tmp_path, whole, listed):
+    folder = tmp_path / "run"
+    _killed(folder, 1, 3)
+    (folder / "checkpoint").unlink() if listed is None else (folder / "checkpoint").write_bytes(listed)
+    run = _run(folder)
+    assert run[0] == STEPS + 2
+    _same(run, whole)
+    assert _numbers(folder) == [2 * STEPS + 4, 3 * STEPS]
+    assert tf.train.latest_checkpoint(folder) == str(folder / "ckpt-15")
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["in its first save", "later"])
+def test_a_run_killed_while_it_saves_comes_to_the_same_result(tmp_path, whole, capsys, first):
+    folder = tmp_path / "run"
+    _killed(folder, 0, 3) if first else _killed(folder, 1, 3)
+    index = folder / f"ckpt-{2 if first else STEPS + 2}.index"
+    index.write_bytes(index.read_bytes()[:70])
+    if first:
+        (folder / "checkpoint").unlink()
+    (folder / "ckpt-99_temp").mkdir()
+    (folder / "ckpt-98.data-00000-of-00001").write_bytes(b"")
+    (folder / "checkpoint.tmp0123").write_bytes(b"")
+    run = _run(folder)
+    assert run[0] == (0 if first else STEPS)
+    assert f"{index.with_suffix('')}: " in capsys.readouterr().out
+    _same(run, whole)
+    assert {path.name.partition(".")[0] for path in folder.iterdir()} == {"checkpoint", "ckpt-14", "ckpt-15"}
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        lambda: _model(units=7),
+        lambda: keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]),
+        lambda: keras.Sequential([keras.Input((4,)), *(keras.layers.Dense(n) for n in (6, 6, 6, 6, 3))]),
+    ],
+    ids=["other shapes", "fewer variables", "more variables"],
+)
+def test_another_models_checkpoint_is_refused(tmp_path, model):
     _killed(tmp_path, 1, 0)
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
-    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    with pytest.raises(KdartsError, match=r"epoch-000001\.npz: belongs to another model"):
-        Checkpoint(tmp_path, model, STEPS).restore()
+    other = model()
+    other.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    with pytest.raises(KdartsError, match=r"ckpt-5: belongs to another model"):
+        Checkpoint(tmp_path, other, STEPS).restore()
+    assert _numbers(tmp_path) == [4, 5]
 
 
-@pytest.mark.parametrize("call", ["fsync", "write"])
-def test_on_a_full_disk_the_states_before_are_left(tmp_path, whole, monkeypatch, call):
-    folder, left = tmp_path / "run", [3]
-    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+def test_without_a_checkpoint_a_run_begins_and_there_are_no_notes(tmp_path):
+    assert Checkpoint(tmp_path / "new", _model(), STEPS).restore() == 0
+    assert not last_is_whole(tmp_path / "new") and checkpoints(tmp_path / "new") == []
+    with pytest.raises(KdartsError, match="holds no checkpoint"):
+        notes(tmp_path / "new")
 
-    def fail(*arguments, **choices):
-        left[0] -= 1
-        if left[0] < 0:
-            raise full
-        return real(*arguments, **choices)
 
-    place, name = (os, "fsync") if call == "fsync" else (np, "savez")
-    real = getattr(place, name)
-    with monkeypatch.context() as patch:
-        patch.setattr(place, name, fail)
-        with pytest.raises(KdartsError, match=r"epoch-000001-step-000002\.npz: cannot be written \(No space left"):
-            _run(folder)
-    assert _names(folder) == ["epoch-000000-step-000004.npz", "epoch-000001.npz"]
-    found = _run(folder)
-    assert found[0] == STEPS
-    _same(found, whole)
+def test_on_a_full_disk_the_checkpoints_before_are_left(tmp_path, whole):
+    folder = tmp_path / "run"
+
+    class Fill(keras.callbacks.Callback):
+        """Lets no file grow from the second step of the second epoch on."""
+
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with pytest.raises(KdartsError, match=r"ckpt-7: cannot be written \(.*File too large"):
+            _run(folder, more=[Fill()])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert _numbers(folder) == [4, STEPS]
+    run = _run(folder)
+    assert run[0] == STEPS
+    _same(run, whole)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(KdartsError, match=r"file/run/ckpt-2: cannot be written"):
+        _run(pathlib.Path(tmp_path, "file", "run"))

@@ -382,9 +382,9 @@ def test_a_damaged_state_is_named(runs, capfd, tmp_path):
 
     root, data = runs
     shutil.copytree(root / "search", tmp_path / "search")
-    (state,) = (tmp_path / "search" / "backup").glob("*.npz")
-    state.write_bytes(state.read_bytes()[:500])
+    (data,) = (tmp_path / "search" / "backup").glob("ckpt-*.data*")
+    data.write_bytes(data.read_bytes()[:500])
     assert main(["search", data, f"--workdir={tmp_path}/search", "--batch_size=4", *SMALL]) == 2
     err = capfd.readouterr().err
     assert err.count("\n") == 1
-    assert state.name in err
+    assert data.name.partition(".")[0] in err

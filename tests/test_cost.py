@@ -252,7 +252,7 @@ def test_the_networks_of_dartopti_have_the_mult_adds_of_table_5(name, millions, 
     the cells does not read, and that is not built here."""
     arguments = (get_genotype(name), IMAGENET, 1000, 64)
     model = build_network(*arguments, stem="imagenet_quarter")
-    assert model.get_layer("cells.3.output").output.shape[1:3] == (7, 7)
+    assert model.get_layer("cells-3-output").output.shape[1:3] == (7, 7)
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     outputs = unread + sum(math.prod(layer.output.shape[1:]) for layer in norms)
     assert round((network_cost(*arguments, stem="imagenet_quarter").macs + 2 * outputs) / 1e6) == millions
@@ -270,7 +270,7 @@ def test_what_nothing_reads_is_counted_as_the_papers_do_and_not_built():
     genotype = get_genotype("DD-5")  # its last cell reads nothing of the one before it
     model = build_network(genotype, CIFAR, 10, 4)
     names = {layer.name for layer in model.layers}
-    assert not any(name.startswith(("cells.6.", "cells.7.preprocess1")) for name in names)
+    assert not any(name.startswith(("cells-6-", "cells-7-preprocess1")) for name in names)
     assert network_cost(genotype, CIFAR, 10, 36).params == 1_711_630
     assert _trainable(model) < network_cost(genotype, CIFAR, 10, 4).params
 

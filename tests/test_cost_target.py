@@ -159,7 +159,7 @@ def test_a_path_through_a_hypercuboid_has_a_target_too(rule):
 def _under_noise(search, rate, steps=60):
     """α under gradients of a direction of its own and noise, which stand in for the validation loss."""
     net, target, rng = search.supernet, search.cost_target, np.random.default_rng(8)
-    optimizer = Adam(rate, 0.5, 0.999, l2=1e-3)
+    optimizer = Adam(rate, 0.5, 0.999, 1e-8, l2=1e-3)
     optimizer.build(net.architecture)
     pull = [rng.normal(size=v.shape) for v in net.architecture]
 

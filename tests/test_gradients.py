@@ -9,7 +9,7 @@ from kdarts.genotypes.errors import KdartsError
 from kdarts.networks.reference import load_reference_state
 from kdarts.ops import kernels
 from kdarts.search import gradients
-from kdarts.search.optimizers import SGD, Adam
+from kdarts.search.optimizers import SGD
 from kdarts.search.search import Search
 from kdarts.supernet.spaces import SearchSpace
 from kdarts.supernet.supernet import Supernet
@@ -103,7 +103,7 @@ def test_finite_differences_approach_the_exact_gradient_with_the_square_of_their
     errors = [_relative(gradients.second(*given, radius=radius).gradients, exact) for radius in (1e-3, 1e-4)]
     assert errors[1] < 1e-6 and 80 < errors[0] / errors[1] < 120
     assert gradients.RADIUS == 0.01
-    ahead = *given[:3], SGD(0.1, nesterov=True)
+    ahead = *given[:3], SGD(0.1, 0.9, 3e-4, nesterov=True)
     assert _relative(gradients.second(*ahead, radius=1e-4).gradients, gradients.exact(*ahead).gradients) < 1e-5
     as_searched = search.architecture_gradients(train, valid)
     assert _relative(as_searched, gradients.second(*given).gradients) < 1e-9
@@ -114,7 +114,7 @@ def test_without_a_step_behind_it_momentum_counts_as_zero():
     for buffer in search.optimizer.buffers:
         buffer.assign(tf.zeros_like(buffer))
     zero = gradients.second(search.objective, train, valid, search.optimizer).gradients
-    fresh = type(search.optimizer)(learning_rate=0.1)
+    fresh = SGD(0.1, 0.9, 3e-4)
     assert not fresh.buffers
     assert _relative(gradients.second(search.objective, train, valid, fresh).gradients, zero) < 1e-12
 
@@ -163,7 +163,7 @@ def test_finite_differences_equal_the_reference(golden):
     arrays = golden("darts_second_order.npz")
     search, train, valid = _reference_search(arrays, 8, "second", "float64")
     given = search.objective, train, valid, search.optimizer
-    fresh = *given[:3], SGD(0.025)
+    fresh = *given[:3], SGD(0.025, 0.9, 3e-4)
     assert _relative(gradients.first(*given).gradients, _reference_gradient(arrays, "first_order")) < 1e-5
     assert _relative(gradients.second(*given).gradients, _reference_gradient(arrays, "fd64")) < 1e-7
     assert _relative(gradients.second(*fresh).gradients, _reference_gradient(arrays, "fd64", "_nomom")) < 1e-7
@@ -184,14 +184,48 @@ def test_exact_gradients_equal_the_reference(golden):
     assert _relative(exact, _reference_gradient(arrays, "exact", "_nomom")) < 2e-7
 
 
-def test_the_step_of_the_alphas_equals_the_reference(golden):
+def _adam_steps(alpha, gradients, l2):
+    """Where PyTorch's Adam moves α to, with DARTS' learning rate and betas."""
+    alpha, first, second = np.float64(alpha), 0.0, 0.0
+    for step, gradient in enumerate(gradients, 1):
+        gradient = gradient + l2 * alpha
+        first, second = 0.5 * first + 0.5 * gradient, 0.999 * second + 0.001 * gradient**2
+        alpha = alpha - 3e-4 * (first / (1 - 0.5**step)) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
+    return alpha
+
+
+def test_the_steps_of_the_alphas_equal_the_reference(golden):
     arrays = golden("darts_second_order.npz")
-    alphas = [tf.Variable(arrays[f"alphas_{kind}"]) for kind in KINDS]
-    Adam().apply(_reference_gradient(arrays, "fd"), alphas)
+    search = Search(Supernet("darts", (8, 8, 3), 10, channels=4, cells=2))
+    search.compile()
+    alphas, optimizer = search.supernet.alphas, search.arch_optimizer
+    for alpha, kind in zip(alphas, KINDS, strict=True):
+        alpha.assign(arrays[f"alphas_{kind}"])
+    given = [_reference_gradient(arrays, "fd")]
+    optimizer.apply([tf.constant(g) for g in given[0]], alphas)
     for alpha, kind in zip(alphas, KINDS, strict=True):
         assert np.abs(alpha - arrays[f"alphas_{kind}"]).max() > 2e-4
-        # Keras adds Adam's epsilon before the bias correction, the reference after it: 1e-6 of a step of 3e-4.
         np.testing.assert_allclose(alpha, arrays[f"alphas_{kind}_after"], rtol=0, atol=1e-6)
+    # A first step has only the gradient's signs, which the L2 penalty does not change here. Steps along gradients as
+    # small as the penalty, from empty moments, depend on it.
+    for variable in optimizer.variables:
+        if variable is not optimizer._learning_rate:
+            variable.assign(tf.zeros_like(variable))
+    given = [[1e-3 * _random(*a.shape, seed=seed + i) for i, a in enumerate(alphas)] for seed in range(0, 10, 2)]
+    before = [alpha.numpy() for alpha in alphas]
+    for gradients_of_step in given:
+        optimizer.apply([tf.constant(g, tf.float32) for g in gradients_of_step], alphas)
+    for alpha, start, each in zip(alphas, before, zip(*given, strict=True), strict=True):
+        np.testing.assert_allclose(alpha, _adam_steps(start, each, 1e-3), rtol=0, atol=2e-6)
+        assert np.abs(alpha - _adam_steps(start, each, 0.0)).max() > 5e-4
+
+
+def test_without_any_slope_of_the_loss_the_l2_penalty_moves_alpha_towards_zero():
+    search = _search("first", arch_learning_rate=0.1, arch_l2=0.01)
+    before = [alpha.numpy() for alpha in search.supernet.alphas]
+    search.arch_optimizer.apply([tf.zeros_like(alpha) for alpha in before], search.supernet.alphas)
+    for alpha, start in zip(search.supernet.alphas, before, strict=True):
+        np.testing.assert_allclose(alpha, start - 0.1 * np.sign(start), rtol=0, atol=1e-5)
 
 
 @pytest.mark.slow

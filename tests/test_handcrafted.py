@@ -35,8 +35,8 @@ def test_every_cell_of_a_faithful_network_learns(name):
     net = build_network(genotype, (32, 32, 3), 4, channels=4)
     assert _moved(net) == {v.path for v in net.trainable_variables}
     for position, index in enumerate(genotype.sequence):
-        nodes = {layer.name for layer in net.layers if layer.name.startswith(f"cells.{position}.node")}
-        assert nodes == {f"cells.{position}.node{to}" for _, to, _ in genotype.cells[index]}
+        nodes = {layer.name for layer in net.layers if layer.name.startswith(f"cells-{position}-node")}
+        assert nodes == {f"cells-{position}-node{to}" for _, to, _ in genotype.cells[index]}
     assert not genotype.gaps() and net(_random(1, 32, 32, 3)).shape == (1, 4)
 
 
@@ -60,7 +60,7 @@ def test_faithful_networks_have_the_depth_of_the_real_ones():
     separable = 2 * layers_of("xception", "sep_conv_3x3") + layers_of("xception", "dil_conv_3x3")
     assert separable == 3 * 2 + 8 * 3 + 2 + 2 and layers_of("xception", "simple_conv_1x1") == 4
     net = build_network(get_genotype("xception"), (96, 96, 3), 10, channels=4, stem="small")
-    assert net.get_layer("cells.12.node3").output.shape[1:] == (6, 6, 64)
+    assert net.get_layer("cells-12-node3").output.shape[1:] == (6, 6, 64)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_faithful_networks_have_the_depth_of_the_real_ones():
 def test_half_of_a_published_encoding_is_dead(name, live):
     genotype = get_genotype(name)
     net = build_network(genotype, (32, 32, 3), 4, channels=4)
-    assert {int(layer.name.split(".")[1]) for layer in net.layers if layer.name.startswith("cells.")} == live
+    assert {int(layer.name.split("-")[1]) for layer in net.layers if layer.name.startswith("cells-")} == live
     built = sum(int(np.prod(v.shape)) for v in net.trainable_variables)
     assert built < network_cost(genotype, (32, 32, 3), 4, 4).params
     dead = sorted(set(range(len(genotype.sequence))) - live)
@@ -93,34 +93,34 @@ def _unit(x, filters, size, stride, name):
     """ReLU, convolution, normalisation; one pixel of padding on each side for 3x3."""
     x = layers.ReLU()(x)
     x = layers.ZeroPadding2D(size // 2)(x)
-    x = layers.Conv2D(filters, size, stride, use_bias=False, name=f"{name}.op.1")(x)
-    return layers.BatchNormalization(epsilon=1e-5, momentum=0.9, name=f"{name}.op.2")(x)
+    x = layers.Conv2D(filters, size, stride, use_bias=False, name=f"{name}-op-1")(x)
+    return layers.BatchNormalization(epsilon=1e-5, momentum=0.9, name=f"{name}-op-2")(x)
 
 
 def _halved(x, filters, name):
     """Two 1x1 convolutions of stride 2, the second a pixel further down and right."""
     x = layers.ReLU()(x)
-    even = layers.Conv2D(filters // 2, 1, 2, use_bias=False, name=f"{name}.conv_1")(x)
-    odd = layers.Conv2D(filters // 2, 1, 2, use_bias=False, name=f"{name}.conv_2")(
+    even = layers.Conv2D(filters // 2, 1, 2, use_bias=False, name=f"{name}-conv_1")(x)
+    odd = layers.Conv2D(filters // 2, 1, 2, use_bias=False, name=f"{name}-conv_2")(
         layers.Cropping2D(((1, 0), (1, 0)))(x)
     )
-    return layers.BatchNormalization(epsilon=1e-5, momentum=0.9, name=f"{name}.bn")(layers.Concatenate()([even, odd]))
+    return layers.BatchNormalization(epsilon=1e-5, momentum=0.9, name=f"{name}-bn")(layers.Concatenate()([even, odd]))
 
 
 def _resnet18(shape, classes, channels):
     """Four stages of two basic blocks, each `x + conv(conv(x))`, from stock layers alone."""
     image = x = keras.Input(shape)
-    x = layers.Conv2D(3 * channels, 3, padding="same", use_bias=False, name="stem.0")(x)
-    x = layers.BatchNormalization(epsilon=1e-5, momentum=0.9, name="stem.1")(x)
+    x = layers.Conv2D(3 * channels, 3, padding="same", use_bias=False, name="stem-0")(x)
+    x = layers.BatchNormalization(epsilon=1e-5, momentum=0.9, name="stem-1")(x)
     for stage in range(4):
-        filters, stride, edge = channels * 2**stage, 2 if stage else 1, f"cells.{stage}._ops"
-        x = _unit(x, filters, 1, 1, f"cells.{stage}.preprocess1")
-        shortcut = _halved(x, filters, f"{edge}.3.1.0") if stage else x
-        x = _unit(x, filters, 3, stride, f"{edge}.2.1.0")
-        x = layers.Add()([_unit(x, filters, 3, 1, f"{edge}.3.2.0"), shortcut])
+        filters, stride, edge = channels * 2**stage, 2 if stage else 1, f"cells-{stage}-_ops"
+        x = _unit(x, filters, 1, 1, f"cells-{stage}-preprocess1")
+        shortcut = _halved(x, filters, f"{edge}-3-1-0") if stage else x
+        x = _unit(x, filters, 3, stride, f"{edge}-2-1-0")
+        x = layers.Add()([_unit(x, filters, 3, 1, f"{edge}-3-2-0"), shortcut])
         shortcut = x
-        x = _unit(x, filters, 3, 1, f"{edge}.4.3.0")
-        x = layers.Add()([_unit(x, filters, 3, 1, f"{edge}.5.4.0"), shortcut])
+        x = _unit(x, filters, 3, 1, f"{edge}-4-3-0")
+        x = layers.Add()([_unit(x, filters, 3, 1, f"{edge}-5-4-0"), shortcut])
     x = layers.GlobalAveragePooling2D()(x)
     return keras.Model(image, layers.Dense(classes, name="classifier")(x))
 

@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from kdarts.ops import kernels
+from kdarts.supernet.supernet import Supernet
 
 SMALL = list(itertools.product(range(1, 8), range(1, 8)))
 LARGER = [(8, 8), (9, 12), (16, 11), (13, 13), (32, 32)]
@@ -165,6 +166,49 @@ def test_normalize_uses_batch_statistics_and_keeps_the_unbiased_variance(dtype, 
     np.testing.assert_allclose(y, (wide - mean) / np.sqrt(variance + 1e-5) * scale + offset, **tolerance)
     np.testing.assert_array_equal(new_mean, mean)
     np.testing.assert_array_equal(new_variance, variance)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 5), (2, 1, 1, 5), (1, 1, 3, 5)])
+def test_all_forms_of_the_normalisation_agree_for_few_values_per_channel(shape):
+    """With one value the unbiased variance is 0 / 0; all forms then count it as 0, and nothing becomes NaN."""
+    x, dy = 3 * _random(*shape), _random(*shape, seed=1)
+    scale, offset, mean = (_random(5, seed=s) for s in (2, 3, 4))
+    variance = np.abs(_random(5, seed=5)) + 1
+    results = []
+    for dtype, twice in (("float32", False), ("float32", True), ("float64", False)):
+        given = [tf.constant(array, dtype) for array in (dy, x, scale, offset, mean, variance)]
+
+        @tf.function(autograph=False)
+        def run(dy, *given):
+            with tf.GradientTape() as tape:
+                tape.watch(given[:3])
+                y, *statistics = kernels.normalize(*given, training=True)
+            return y, *statistics, *tape.gradient(y, given[:3], dy)
+
+        with kernels.twice_differentiable() if twice else contextlib.nullcontext():
+            results.append([np.asarray(array) for array in run(*given)])
+        assert all(np.isfinite(array).all() for array in results[-1])
+    for result in results[:-1]:
+        for ours, theirs in zip(result, results[-1], strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5)
+    count = x.size // 5
+    unbiased = x.astype("float64").var((0, 1, 2)) * count / max(count - 1, 1)
+    np.testing.assert_allclose(results[-1][2], 0.9 * variance + 0.1 * unbiased, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_training_on_single_pixels_stays_finite(dtype):
+    """Three reductions of an 8x8 image leave one pixel, and a batch of one image has one value per channel there."""
+    sizes = {"channels": 4, "cells": 3, "reductions": (0, 1, 2), "nodes": 1, "multiplier": 1}
+    net = Supernet("darts", (8, 8, 3), 3, **sizes, dtype=dtype)
+    image = tf.constant(_random(1, 8, 8, 3), dtype)
+    for _ in range(2):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(net(image, training=True) ** 2)
+        weights = [variable.value for variable in net.network_variables]
+        assert all(np.isfinite(gradient).all() for gradient in tape.gradient(loss, weights))
+    assert all(np.isfinite(variable).all() for variable in net.variables if "float" in variable.dtype)
+    assert np.isfinite(net(image)).all()
 
 
 def _curvature(function, x):

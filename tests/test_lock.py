@@ -1,5 +1,6 @@
-"""A workdir belongs to one process at a time."""
+"""A workdir belongs to one run, and to one process at a time."""
 
+import errno
 import json
 import os
 import pathlib
@@ -9,8 +10,10 @@ import sys
 
 import pytest
 
+from kdarts.cli.command import IN_USE, exit_code
 from kdarts.genotypes.errors import KdartsError
-from kdarts.training.workdir import Workdir, lock, shares
+from kdarts.training import workdir
+from kdarts.training.workdir import InUse, Workdir, lock, shares
 
 ROOT = pathlib.Path(__file__).parent.parent
 HOLD = """
@@ -33,19 +36,21 @@ def other(tmp_path):
         process.kill()
 
 
-def test_a_folder_in_use_is_refused_until_its_process_dies(other, tmp_path, monkeypatch):
-    for refused in (Workdir(tmp_path).check, Workdir(tmp_path).claim):
-        with pytest.raises(KdartsError, match=f"in use by (process {other.pid}|another process); wait"):
+def test_a_folder_in_use_is_refused_until_its_process_dies(other, tmp_path, monkeypatch, capsys):
+    for refused in (Workdir(tmp_path).check, Workdir(tmp_path).begin):
+        with pytest.raises(InUse, match=f"in use by (process {other.pid}|another process); wait"):
             refused({"seed": "0"})
     assert not list(tmp_path.iterdir())
+    assert exit_code("kdarts", lambda: Workdir(tmp_path).begin({"seed": "0"})) == IN_USE
+    assert capsys.readouterr().err.count("\n") == 1
     monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
     monkeypatch.setenv("KERASTUNER_TUNER_ID", "worker-1")
     Workdir(tmp_path).check({"seed": "0"})
     monkeypatch.delenv("KERASTUNER_ORACLE_IP")
     other.kill()
     other.wait()
-    Workdir(tmp_path).claim({"seed": "0"})
-    Workdir(tmp_path).claim({"seed": "0"})  # Its own process is no other.
+    Workdir(tmp_path).begin({"seed": "0"})
+    Workdir(tmp_path).begin({"seed": "0"})  # Its own process is no other.
 
 
 def test_a_folder_made_anew_is_locked_anew(tmp_path):
@@ -53,6 +58,20 @@ def test_a_folder_made_anew_is_locked_anew(tmp_path):
         (tmp_path / "run").mkdir()
         lock(tmp_path / "run")
         shutil.rmtree(tmp_path / "run")
+
+
+def test_a_file_system_without_locks_is_told_once(tmp_path, monkeypatch, capsys):
+    def flock(descriptor, operation):
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    monkeypatch.setattr(workdir.fcntl, "flock", flock)
+    monkeypatch.setattr(workdir, "_without_locks", [])
+    for name in ("one", "two"):
+        Workdir(tmp_path / name).begin({"seed": "0"})
+        Workdir(tmp_path / name).check({"seed": "0"})
+    told = capsys.readouterr()
+    assert told.out == "" and told.err.count("\n") == 1
+    assert f"{tmp_path / 'one'} cannot be locked (Operation not supported)" in told.err
 
 
 @pytest.mark.parametrize(
@@ -69,15 +88,57 @@ def test_workers_beside_the_first_share_its_folder(monkeypatch, task, shared):
     assert shares() is shared
 
 
-def test_flags_are_written_twice(tmp_path, capsys):
-    Workdir(tmp_path).claim({"seed": "0"})
-    copy = tmp_path / "backup" / "flags.flags"
-    for record in (tmp_path / "flags.flags", copy):
-        record.write_text(record.read_text().replace("seed=0", "seed=1"))
-        Workdir(tmp_path).claim({"seed": "0"})
-        assert capsys.readouterr().out == f"{record}: damaged (checksum); made again from its copy\n"
-        assert "--seed=0\n" in record.read_text()
-    for record in (tmp_path / "flags.flags", copy):
-        record.write_text("")
-    with pytest.raises(KdartsError, match=r"flags\.flags and .*flags\.flags: damaged"):
+DEFAULTS = {"epochs": "50", "seed": "0", "new": "false"}
+
+
+@pytest.mark.parametrize(
+    ("recorded", "given"),
+    [
+        ({"epochs": "3"}, {"epochs": "3"}),
+        ({"epochs": "50", "seed": "0"}, {}),  # As earlier releases recorded: every flag there was.
+        ({"epochs": "50", "seed": "0"}, DEFAULTS),
+        ({"epochs": "3"}, {"epochs": "3", "new": "false"}),
+        ({}, {"seed": "0"}),
+    ],
+)
+def test_a_flag_that_is_missing_has_its_default(tmp_path, recorded, given):
+    Workdir(tmp_path).begin(recorded)
+    before = (tmp_path / "flags.flags").read_text()
+    Workdir(tmp_path).check(given, DEFAULTS)
+    Workdir(tmp_path).begin(given, DEFAULTS)
+    assert (tmp_path / "flags.flags").read_text() == before and Workdir(tmp_path).flags() == recorded
+
+
+@pytest.mark.parametrize(
+    ("recorded", "given", "told"),
+    [
+        ({"epochs": "3"}, {}, "there --epochs=3, here --epochs=50"),
+        ({}, {"new": "true"}, "there --new=false, here --new=true"),
+        ({"epochs": "50"}, {"image_size": "16"}, "there --image_size=unset, here --image_size=16"),
+        ({"dropped": "1"}, {}, "there --dropped=1, here --dropped=unset"),
+    ],
+)
+def test_another_run_is_refused(tmp_path, recorded, given, told):
+    Workdir(tmp_path).begin(recorded)
+    for refused in (Workdir(tmp_path).check, Workdir(tmp_path).begin):
+        with pytest.raises(KdartsError, match=rf"belongs to another run: {told} \(its flags\.flags\)"):
+            refused(given, DEFAULTS)
+
+
+def test_the_record_with_the_checksum_of_earlier_releases_is_read(tmp_path):
+    (tmp_path / "flags.flags").write_text(f"--epochs=3\n--seed=0\n# sha256 {'0' * 64}\n")
+    assert Workdir(tmp_path).flags() == {"epochs": "3", "seed": "0"}
+    Workdir(tmp_path).begin({"epochs": "3"}, DEFAULTS)
+
+
+def test_a_folder_is_released_unless_its_run_has_saved_something(tmp_path):
+    for saved in (False, True):
+        Workdir(tmp_path).begin({"seed": "0"})
+        if saved:
+            (tmp_path / "backup").mkdir()
+            (tmp_path / "backup" / "ckpt-1.index").touch()
+        Workdir(tmp_path).release()
+        assert (tmp_path / "flags.flags").exists() is saved
+    (tmp_path / "flags.flags").unlink()
+    with pytest.raises(KdartsError, match=r"holds other files and no flags\.flags"):
         Workdir(tmp_path).check({"seed": "0"})

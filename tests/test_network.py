@@ -6,11 +6,14 @@ import pytest
 import tensorflow as tf
 from conftest import numbered_by_reference, state_dict
 
+import kdarts
+from kdarts.genotypes.architectures import load_architecture
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.networks.network import AuxiliaryNetwork, auxiliary_head, build_network
 from kdarts.networks.reference import load_reference_state
 from kdarts.networks.trunk import DropPath, DropPathSchedule
+from kdarts.ops.layers import layer_name, reference_name
 
 TINY = Genotype(
     (
@@ -72,7 +75,7 @@ def test_a_training_step_has_the_references_gradients_and_statistics(golden):
     assert moved
     for name in moved:
         path, kind = name.rsplit(".", 1)
-        layer, before, after = net.get_layer(path), arrays[f"buf:{name}"], arrays[f"buf_after:{name}"]
+        layer, before, after = net.get_layer(layer_name(path)), arrays[f"buf:{name}"], arrays[f"buf_after:{name}"]
         if kind == "running_mean":
             _close(layer.moving_mean.numpy(), after, 1e-6)
         else:
@@ -85,7 +88,7 @@ def test_a_training_step_has_the_references_gradients_and_statistics(golden):
 def _drop_paths(net) -> list[DropPath]:
     """In the order in which the reference code applies them: by cell, then by edge."""
     layers = [layer for layer in net.layers if isinstance(layer, DropPath)]
-    return sorted(layers, key=lambda layer: [int(part) for part in layer.name.split(".") if part.isdigit()])
+    return sorted(layers, key=lambda layer: [int(part) for part in layer.name.split("-") if part.isdigit()])
 
 
 def test_drop_path_equals_the_reference_under_its_masks(golden, monkeypatch):
@@ -210,14 +213,14 @@ def test_an_auxiliary_network_trains_with_two_outputs_and_answers_with_one(tmp_p
 def test_the_auxiliary_classifier_sits_on_the_last_reduction():
     def size(**kwargs):
         net = build_network(TINY, (32, 32, 3), 3, channels=2, auxiliary=True, **kwargs)
-        return net.get_layer("auxiliary_head.features.0").input.shape[1:]
+        return net.get_layer("auxiliary_head-features-0").input.shape[1:]
 
     assert size(cells=5) == (8, 8, 16)
     individual = Genotype(TINY.cells, TINY.concats, reductions=(1,), sequence=(0, 1, 0))
     net = build_network(individual, (32, 32, 3), 3, channels=2, auxiliary=True)
-    assert net.get_layer("auxiliary_head.features.0").input is net.get_layer("cells.1.output").output
+    assert net.get_layer("auxiliary_head-features-0").input is net.get_layer("cells-1-output").output
     imagenet = build_network(TINY, (96, 96, 3), 3, channels=2, cells=3, auxiliary=True)
-    assert "auxiliary_head.features.6" not in [layer.name for layer in imagenet.layers]
+    assert "auxiliary_head-features-6" not in [layer.name for layer in imagenet.layers]
 
 
 @pytest.mark.parametrize("name", ["NASNet", "AmoebaNet", "SNAS_aggressive", "PC_DARTS_cifar"])
@@ -231,12 +234,12 @@ def test_published_networks_take_images_of_any_size(name, shape):
         assert logits.shape == (4, 3) and np.isfinite(logits).all()
     for cell, index in enumerate((0, 1, 1)):
         width = len(genotype.concats[index]) * (2, 4, 8)[cell]
-        assert net.get_layer(f"cells.{cell}.output").output.shape[-1] == width
+        assert net.get_layer(f"cells-{cell}-output").output.shape[-1] == width
 
 
 def test_a_node_that_only_none_leads_to_is_zero():
     net = build_network(Genotype.load("SNAS_aggressive"), (8, 8, 3), 3, channels=2, cells=3)
-    nodes = [net.get_layer(f"cells.1.node{node}").output for node in (3, 4, 5)]
+    nodes = [net.get_layer(f"cells-1-node{node}").output for node in (3, 4, 5)]
     three, four, five = keras.Model(net.input, nodes)(_random(2, 8, 8, 3))
     assert np.any(three) and not np.any(four) and not np.any(five)
     assert four.shape == (2, 4, 4, 4)
@@ -251,8 +254,8 @@ def test_a_cell_sums_its_edges_and_joins_the_nodes_of_its_concat():
         ((4, 0, 3), (2, 3)),
     )
     net = build_network(genotype, (8, 8, 3), 3, channels=2, cells=3)
-    names = ["preprocess0.op.2", "preprocess1.op.2", "output"]
-    first, second, output = keras.Model(net.input, [net.get_layer(f"cells.0.{n}").output for n in names])(
+    names = ["preprocess0-op-2", "preprocess1-op-2", "output"]
+    first, second, output = keras.Model(net.input, [net.get_layer(f"cells-0-{n}").output for n in names])(
         _random(2, 8, 8, 3)
     )
     pooled = keras.layers.MaxPooling2D(3, 1, "same")(2 * first)
@@ -295,3 +298,43 @@ def test_no_1x1_convolution_strides():
     convolutions = [layer for layer in network.layers if isinstance(layer, keras.layers.Conv2D)]
     assert any(layer.kernel_size == (1, 1) and "preprocess0" in layer.name for layer in convolutions)
     assert not [layer.name for layer in convolutions if layer.kernel_size == (1, 1) and max(layer.strides) > 1]
+
+
+NASBENCH201 = "|nor_conv_3x3~0|+|avg_pool_3x3~0|nor_conv_1x1~1|+|skip_connect~0|none~1|nor_conv_3x3~2|"
+
+
+def _networks():
+    shape = (32, 32, 3)
+    all_of_it = {"auxiliary": True, "drop_path": 0.2, "stem": "imagenet"}
+    yield build_network(Genotype.load("DARTS_V2"), (64, 64, 3), 3, channels=2, cells=3, **all_of_it)
+    yield build_network(Genotype.load("resnet18"), shape, 3, channels=2, drop_path=0.2)
+    yield build_network(Genotype.load(NASBENCH201), shape, 3, channels=2, cells=1)
+    frame = kdarts.MacroConfig(head=(8,))
+    yield build_network(Genotype.load("AmoebaNet"), shape, 3, channels=2, cells=3, frame=frame)
+    yield kdarts.build_backbone(Genotype.load("DARTS_V2"), shape, channels=2, cells=3, drop_path=0.2)
+    yield kdarts.build_path_network(load_architecture("MULTI_CHANNEL_MAX_W_PATH"), shape, 3)
+
+
+def test_no_layer_or_variable_of_a_network_has_a_dot_in_its_name():
+    """PyTorch, as a backend of Keras, does not accept one."""
+    for net in _networks():
+        names = [*(layer.name for layer in net.layers), *(variable.path for variable in net.variables)]
+        assert len(names) > 20 and not [name for name in names if "." in name]
+        assert {layer_name(reference_name(layer)) for layer in net.layers} == {layer.name for layer in net.layers}
+
+
+def test_a_network_saved_with_dots_in_its_names_is_loaded_and_takes_weights_of_the_papers_code(golden, tmp_path):
+    arrays = golden("darts_eval.npz")
+    x = _images(arrays)
+    net = build_network(Genotype.load("DARTS_V2"), x.shape[1:], 10, channels=4, cells=8)
+    text = net.to_json()
+    for layer in net.layers:
+        text = text.replace(f'"{layer.name}"', f'"{reference_name(layer)}"')
+    keras.models.model_from_json(text).save(tmp_path / "net.keras")
+    old = kdarts.load_model(tmp_path / "net.keras")
+    assert old.get_layer("cells.0.preprocess0.op.1").name not in {layer.name for layer in net.layers}
+    load_reference_state(old, state_dict(arrays))
+    _close(old(x, training=False), arrays["logits_eval"])
+    backbone = kdarts.build_backbone(Genotype.load("DARTS_V2"), x.shape[1:], 4, 8, stem="cifar", weights=old)
+    kernel = backbone.get_layer("cells-7-_ops-0-op-1").kernel
+    np.testing.assert_array_equal(kernel, old.get_layer("cells.7._ops.0.op.1").kernel)

@@ -15,6 +15,7 @@ from kdarts.networks.network import build_network
 from kdarts.networks.reference import load_reference_state
 from kdarts.networks.trunk import DropPath, DropPathSchedule
 from kdarts.ops.cost import operation_cost
+from kdarts.ops.layers import reference_name
 from kdarts.ops.operations import get_operation
 from kdarts.supernet.cost import auxiliary_cost, network_cost
 
@@ -142,14 +143,15 @@ def test_weights_that_nothing_reads_are_ignored_too():
     net = build_network(unread, (8, 8, 3), 3, channels=2)
     reading = Genotype((cells[0], cells[1] + (("simple_conv_1x1", 3, 1),)), ((2, 3), (2, 3)), (), (0, 0, 1))
     whole = build_network(reading, (8, 8, 3), 3, channels=2)
-    names = {layer.name for layer in net.layers}
+    names = {reference_name(layer) for layer in net.layers}
     assert not any(name.startswith(("cells.1.", "cells.2.preprocess1")) for name in names)
     state = {}
     for layer in whole.layers:
         if isinstance(layer, keras.layers.Conv2D):
-            state[f"{layer.name}.weight"] = layer.kernel.numpy().transpose(3, 2, 0, 1)
+            state[f"{reference_name(layer)}.weight"] = layer.kernel.numpy().transpose(3, 2, 0, 1)
         elif isinstance(layer, keras.layers.BatchNormalization):
-            state |= {f"{layer.name}.weight": layer.gamma.numpy(), f"{layer.name}.bias": layer.beta.numpy()}
+            name = reference_name(layer)
+            state |= {f"{name}.weight": layer.gamma.numpy(), f"{name}.bias": layer.beta.numpy()}
     state |= {"classifier.weight": _random(3, 2), "classifier.bias": _random(3)}
     assert any(name.startswith("cells.1.") for name in state) and "cells.2._ops.3.1.0.op.1.weight" in state
     load_reference_state(net, state)
@@ -165,14 +167,14 @@ def test_what_is_missing_is_left_out_of_the_network():
     net = build_network(GAPPED, (16, 16, 3), 3, channels=4)
     x = _random(2, 16, 16, 3)
     names = {layer.name for layer in net.layers}
-    assert {f"cells.0.node{n}" for n in (2, 4)} <= names and not {"cells.0.node3", "cells.0.node5"} & names
-    joined = net.get_layer("cells.1.output").output
+    assert {f"cells-0-node{n}" for n in (2, 4)} <= names and not {"cells-0-node3", "cells-0-node5"} & names
+    joined = net.get_layer("cells-1-output").output
     assert joined.shape == (None, 8, 8, 16)  # nodes 2 and 5, after a reduction
-    assert not any(name.startswith(("cells.1._ops.5.4", "cells.1._ops.4", "cells.4._ops")) for name in names)
-    adapted, passed = _outputs(net, ["cells.5.preprocess1.op.2", "cells.5.node2"], x)
+    assert not any(name.startswith(("cells-1-_ops-5-4", "cells-1-_ops-4", "cells-4-_ops")) for name in names)
+    adapted, passed = _outputs(net, ["cells-5-preprocess1-op-2", "cells-5-node2"], x)
     np.testing.assert_array_equal(adapted, passed)
-    halved = net.get_layer("cells.2.node2").output
-    assert halved.shape == (None, 4, 4, 16) and "cells.2._ops.2.1.0.bn" in names
+    halved = net.get_layer("cells-2-node2").output
+    assert halved.shape == (None, 4, 4, 16) and "cells-2-_ops-2-1-0-bn" in names
     assert net(x).shape == (2, 3) and np.isfinite(net(x)).all()
 
 
@@ -191,7 +193,7 @@ def test_two_empty_cells_make_a_network_of_skips():
     nothing = Genotype(((), ()), ((2, 3), (2, 3)))
     net = build_network(nothing, (8, 8, 3), 3, channels=2, cells=4)
     assert net(_random(2, 8, 8, 3)).shape == (2, 3)
-    assert {layer.name.split(".")[1] for layer in net.layers if layer.name.startswith("cells.")} == set("0123")
+    assert {layer.name.split("-")[1] for layer in net.layers if layer.name.startswith("cells-")} == set("0123")
 
 
 def _drop_paths(net) -> list[DropPath]:
@@ -202,14 +204,14 @@ def test_drop_path_takes_each_nodes_sum_whole_identities_included(monkeypatch):
     net = build_network(GAPPED, (16, 16, 3), 3, channels=4, drop_path=0.25, seed=3)
     dropped = {layer.name for layer in _drop_paths(net)}
     nodes = {0: (2, 4), 1: (2, 5), 2: (2,), 3: (2, 4), 4: (2,), 5: (2,)}
-    assert dropped == {f"cells.{cell}.node{node}.drop" for cell in nodes for node in nodes[cell]}
+    assert dropped == {f"cells-{cell}-node{node}-drop" for cell in nodes for node in nodes[cell]}
     x, kept = _random(4, 16, 16, 3), np.array([1, 0, 1, 0], "float32")
     monkeypatch.setattr(DropPath, "mask", lambda self, batch_size: keras.ops.convert_to_tensor(kept))
-    total, after = _outputs(net, ["cells.0.node2", "cells.0.node2.drop"], x, training=True)
+    total, after = _outputs(net, ["cells-0-node2", "cells-0-node2-drop"], x, training=True)
     _close(after, total * kept[:, None, None, None] / 0.75)
-    identity, after = _outputs(net, ["cells.5.node2", "cells.5.node2.drop"], x, training=True)
+    identity, after = _outputs(net, ["cells-5-node2", "cells-5-node2-drop"], x, training=True)
     assert np.any(identity[1]) and not np.any(after[1]) and not np.any(after[3])
-    np.testing.assert_array_equal(*_outputs(net, ["cells.5.node2", "cells.5.node2.drop"], x, training=False))
+    np.testing.assert_array_equal(*_outputs(net, ["cells-5-node2", "cells-5-node2-drop"], x, training=False))
 
 
 def test_drop_path_masks_follow_the_seed_and_differ_between_nodes():

@@ -130,7 +130,6 @@ def test_the_weights_are_of_the_best_runs(program, trained, tmp_path, capsys):
     assert "2 of 12: sep_conv_3x3 at position 0, run 0 · about 0:11:00 left" in out
     assert "50.00 ± 20.55" in out
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "backup",
         "flags.flags",
         "results.jsonl",
         "scores.json",

@@ -8,7 +8,7 @@ from conftest import copy_edge
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.ops.grouped import GroupedOperation
-from kdarts.ops.layers import apply_operation
+from kdarts.ops.layers import apply_operation, reference_name
 from kdarts.ops.mixed import MixedEdges, normalized_pool
 from kdarts.ops.operations import (
     FACTORIZED_REDUCE,
@@ -158,7 +158,7 @@ def test_the_adapters_of_a_cell_equal_the_reference(golden, key, operation, stri
 def _layer_filters(model):
     """The filters of a functional model by their reference names, and which of them are depthwise."""
     layers = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D)]
-    names = [layer.name.removeprefix("edge.") for layer in layers]
+    names = [reference_name(layer).removeprefix("edge.") for layer in layers]
     depthwise = {n for n, v in zip(names, layers, strict=True) if isinstance(v, keras.layers.DepthwiseConv2D)}
     return {n: layer.kernel for n, layer in zip(names, layers, strict=True)}, depthwise
 
@@ -210,7 +210,8 @@ def _layers_by_name(model) -> tuple[dict, set]:
         if isinstance(layer, keras.layers.BatchNormalization):
             values = (layer.moving_mean, layer.moving_variance, layer.gamma, layer.beta)
             names = ("running_mean", "running_var", "weight", "bias")
-            found |= {f"{layer.name.removeprefix('edge.')}.{n}": v for n, v in zip(names, values, strict=True)}
+            name = reference_name(layer).removeprefix("edge.")
+            found |= {f"{name}.{n}": v for n, v in zip(names, values, strict=True)}
     return found, {f"{name}.weight" for name in depthwise}
 
 

@@ -10,7 +10,7 @@ from conftest import state_dict
 
 from kdarts.cli.main import main
 from kdarts.genotypes.errors import KdartsError
-from kdarts.networks.reference import _fan_out_values, _State, load_reference_state
+from kdarts.networks.reference import _mixed_values, _State, load_reference_state
 from kdarts.ops.mixed import MixedEdges
 from kdarts.search.search import Search
 from kdarts.search.selection import discretize
@@ -89,7 +89,7 @@ def test_a_mixed_operation_equals_the_reference(golden, stride):
     mixed.build((None, None, None, 2))
     weights = {k.removeprefix(prefix + "param:"): v for k, v in arrays.items() if k.startswith(prefix + "param:")}
     state = _State(weights)
-    for variable, value in _fan_out_values(mixed, [{k: f"_ops.{k}" for k in range(8)}], state):
+    for variable, value in _mixed_values(mixed, [{k: f"_ops.{k}" for k in range(8)}], state):
         variable.assign(value)
     state.finish()
     x = _channels_last(arrays[prefix + "x"])

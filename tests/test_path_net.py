@@ -9,6 +9,7 @@ from conftest import copy_edge
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.path_space import PathSpace
 from kdarts.networks.network import build_network
+from kdarts.ops.layers import reference_name
 from kdarts.paths.fair import FairPaths
 from kdarts.paths.network import PathNetwork
 from kdarts.supernet.cost import network_cost
@@ -86,7 +87,7 @@ def _alone(net, path):
 
 def _variables(net, path, network):
     """Pairs of a shared variable and that of the stand-alone network, and whether its axes 2 and 3 are swapped."""
-    names = {layer.name: layer for layer in network.layers}
+    names = {reference_name(layer): layer for layer in network.layers}
     for stack, name in _pieces(net, path):
         for weights, parts in zip(stack.step_weights, stack.operation.step_names(stack.stride), strict=True):
             if len(weights) == len(parts):

@@ -82,10 +82,6 @@ def test_a_path_space_comes_back_from_its_file(tmp_path):
 def test_a_damaged_file_is_told(tmp_path, change, fault):
     soft_prune(_weights(edges=2), SPACE).save(tmp_path / "paths.json")
     data = json.loads((tmp_path / "paths.json").read_text())
-    (tmp_path / "paths.json").write_text(json.dumps({**data, **change}))
-    with pytest.raises(KdartsError, match=r"paths\.json: damaged \(checksum\)"):
-        PathSpace.load(tmp_path / "paths.json")
-    del data["sha256"]
     if "cells" in change:
         data["concats"] = [[2, 3], [2, 3]] if change["cells"][0:1] == [[[3, 0, ["none"]]]] else data["concats"]
     (tmp_path / "paths.json").write_text(json.dumps({**data, **change}))

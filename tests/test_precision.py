@@ -18,7 +18,15 @@ from kdarts.supernet.spaces import SearchSpace
 from kdarts.supernet.supernet import Supernet
 from kdarts.training.models import load_model
 
-ABLATIONS = itertools.cycle(itertools.product(REMOVALS, MODES))
+ABLATIONS = list(itertools.product(REMOVALS, MODES))
+MIXES = list(
+    itertools.product(
+        ("shared", "individual"), ("softmax", "sigmoid"), ("first", "second"), ("float32", "mixed_bfloat16")
+    )
+)
+CASES = [(*mix, *ABLATIONS[number % len(ABLATIONS)]) for number, mix in enumerate(MIXES)]
+"""Every mix once; between them they take every removal in every mode."""
+
 FEW = SearchSpace("few", ("avg_pool_3x3", "skip_connect", "dil_conv_3x3"), nodes=1, multiplier=1)
 
 
@@ -38,15 +46,12 @@ def _search(dtype, sharing="individual", mixing="sigmoid", method="ddarts", **ov
     return search
 
 
-@pytest.mark.parametrize(
-    ("sharing", "mixing", "order", "precision"),
-    itertools.product(
-        ("shared", "individual"), ("softmax", "sigmoid"), ("first", "second"), ("float32", "mixed_bfloat16")
-    ),
-)
-def test_every_mix_takes_steps(sharing, mixing, order, precision):
-    # The sixteen mixes between them take every removal in every mode.
-    removal, mode = next(ABLATIONS)
+def test_the_cases_take_every_removal_in_every_mode():
+    assert len(MIXES) == 16 and {case[4:] for case in CASES} == set(ABLATIONS)
+
+
+@pytest.mark.parametrize(("sharing", "mixing", "order", "precision", "removal", "mode"), CASES)
+def test_every_mix_takes_steps(sharing, mixing, order, precision, removal, mode):
     choices = {"order": order, "removal": removal, "ablation": mode, "ablation_margin": -1e9}
     search = _search(precision, sharing, mixing, **choices)
     before = [v.numpy() for v in search.supernet.trainable_variables]

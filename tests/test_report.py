@@ -17,7 +17,6 @@ from kdarts.cli.main import main
 from kdarts.genotypes.cuboid import Cuboid, HyperPath
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
-from kdarts.genotypes.seals import sealed_lines
 from kdarts.search.search import Search
 from kdarts.supernet.cost import network_cost
 from kdarts.supernet.macro import MacroConfig
@@ -67,7 +66,7 @@ FOUND = [
 
 def write_flags(folder, flags):
     """The record of a run's flags."""
-    (folder / "flags.flags").write_text(sealed_lines("".join(f"--{name}={value}\n" for name, value in flags)))
+    (folder / "flags.flags").write_text("".join(f"--{name}={value}\n" for name, value in flags))
 
 
 def write_run(folder, genotypes=FOUND, alphas=None, setting=SETTING, summary=None, flags=(), **columns):
@@ -129,6 +128,27 @@ def test_a_search(tmp_path):
     assert [one["title"] for one in alpha["sets"]] == ["normal cell", "reduction cell"]
     assert alpha["sets"][0]["nodes"] == [["node 2", [0, 1]], ["node 3", [2, 3, 4]]]
     assert alpha["sets"][0]["edges"][4] == "2 → 3"
+
+
+def test_cells_of_one_input_are_drawn_without_another(tmp_path):
+    texts = ("|a~0|+|none~0|skip_connect~1|", "|none~0|+|a~0|none~1|", "|none~0|+|none~0|none~1|")
+    genotypes = [Genotype.from_text(text) for text in texts]
+    names, pairs = ["none", "skip_connect", "a"], [(2, 1), (3, 1), (3, 2)]
+    alphas = {"cell": np.random.default_rng(0).normal(size=(3, len(pairs), len(names)))}
+    setting = SETTING | {"operations": names, "edges": pairs}
+    data = run_data(read_run(write_run(tmp_path / "run", genotypes, alphas, setting)))
+    drawn = data["drawings"]
+    assert drawn["titles"] == [one["title"] for one in data["alpha"]["sets"]] == ["cell"]
+    assert [node[0] for node in drawn["nodes"]] == ["input", "node", "output"]
+    assert [look[0] for look in drawn["families"]] == ["skip", "other"]
+    assert [[node[0] for node in cell["nodes"]] for cell in drawn["cells"]] == [[1, 2, "output"]] + [[1, "output"]] * 2
+    assert [[edge[:4] for edge in cell["edges"]] for cell in drawn["cells"]] == [
+        [["a", "other", 2, 1], ["skip_connect", "skip", "output", 2]],
+        [["a", "other", "output", 1]],
+        [],
+    ]
+    assert [cell["routes"] for cell in drawn["cells"]] == [[]] * 3  # nothing is concatenated
+    page([read_run(tmp_path / "run")])
 
 
 def test_stages_follow_one_another_and_their_dropped_candidates_are_blank(tmp_path):

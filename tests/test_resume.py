@@ -1,5 +1,6 @@
 """A run that is killed goes on with the same command, and comes to the same result."""
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -9,7 +10,10 @@ import time
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from kdarts.genotypes.errors import KdartsError
+from kdarts.training.checkpoint import checkpoints, notes
 from kdarts.training.workdir import Workdir
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -37,16 +41,27 @@ def finish(arguments, workdir) -> str:
     return said
 
 
-def kill_after(arguments, workdir, epoch: int | str, folder: str = "backup") -> None:
-    """Starts the command and kills it as soon as the state of so many epochs, or one called so, is there."""
-    kill_at(f"{folder}/epoch-{epoch if isinstance(epoch, str) else f'{epoch:06d}'}.npz", arguments, workdir)
+def kill_after(arguments, workdir, epoch: int, step: int = 0, folder: str = "backup") -> None:
+    """Starts the command and kills it as soon as there is a checkpoint of so many epochs and steps of the next."""
+    kill_at(f"{folder}: {epoch}, {step}", arguments, workdir)
     assert not (workdir / "summary.json").exists()
 
 
+def is_there(mark: str, workdir: pathlib.Path) -> bool:
+    """Whether a workdir has the file `mark`, or for `FOLDER: EPOCH, STEP` a checkpoint of that place or a later one."""
+    folder, colon, place = mark.partition(": ")
+    if not colon:
+        return (workdir / mark).exists()
+    with contextlib.suppress(KdartsError, OSError):  # While it is being written.
+        records, _ = notes(workdir / folder)
+        return (len(records["history"]), records["step"]) >= tuple(map(int, place.split(", ")))
+    return False
+
+
 def kill_at(mark: str, arguments, workdir) -> None:
-    """Starts the command and kills it as soon as the file `mark` is there."""
+    """Starts the command and kills it as soon as `mark` is there, as of `is_there`."""
     process, limit = start(arguments, workdir), time.monotonic() + 200
-    while not (workdir / mark).exists():
+    while not is_there(mark, workdir):
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < limit, f"{mark} was not written"
         time.sleep(0.01)
@@ -55,12 +70,19 @@ def kill_at(mark: str, arguments, workdir) -> None:
 
 
 def same_state(one: pathlib.Path, other: pathlib.Path) -> None:
-    """Holds the last states of two runs equal: every variable of the model and of its optimizers."""
-    with np.load(one) as a, np.load(other) as b:
-        assert a.files == b.files
-        for name in a.files:
-            if name != "records":
-                np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+    """Compares two files of arrays, or the variables and arrays in the newest checkpoints of two folders."""
+    a, b = map(_arrays, (one, other))
+    assert a.keys() == b.keys()
+    for name, array in a.items():
+        np.testing.assert_array_equal(array, b[name], err_msg=name)
+
+
+def _arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
+    if path.is_file():
+        return dict(np.load(path))
+    reader = tf.train.load_checkpoint(checkpoints(path)[-1])
+    names = [name for name in reader.get_variable_to_shape_map() if name.startswith("variables/")]
+    return {name: reader.get_tensor(name) for name in names} | notes(path)[1]
 
 
 @pytest.mark.slow
@@ -89,36 +111,36 @@ def test_a_search_of_stages_killed_in_its_second_comes_to_the_same_result(tmp_pa
     arguments = [*PDARTS, "--warmup_epochs=1", "--validate_every=2"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     finish(arguments, whole)
-    kill_after(arguments, killed, 2, "stages/2/backup")
+    kill_after(arguments, killed, 2, folder="stages/2/backup")
     assert "going on after epoch 2 of 3" in finish(arguments, killed)
     for name in ("genotype.json", "genotypes.jsonl", "history.csv"):
         assert (whole / name).read_bytes() == (killed / name).read_bytes(), name
-    for name in ("alphas.npz", *(f"stages/{stage}/backup/epoch-000003.npz" for stage in (1, 2, 3))):
+    for name in ("alphas.npz", *(f"stages/{stage}/backup" for stage in (1, 2, 3))):
         same_state(whole / name, killed / name)
 
 
 def test_what_a_kill_left_half_written_is_cleared_away(tmp_path):
-    Workdir(tmp_path).claim({"seed": "0"})
-    for left in (".genotypes.abc.writing", "backup/.epoch-000002.xyz.writing"):
+    Workdir(tmp_path).begin({"seed": "0"})
+    for left in (".genotypes.abc.writing", "family/.genotype.xyz.writing"):
         (tmp_path / left).mkdir(parents=True)
         (tmp_path / left / "part").write_text("half")
     (tmp_path / ".notes").write_text("the user's")
-    Workdir(tmp_path).claim({"seed": "0"})
-    assert sorted(path.name for path in tmp_path.rglob("*")) == [".notes", "backup", "flags.flags", "flags.flags"]
+    Workdir(tmp_path).begin({"seed": "0"})
+    assert sorted(path.name for path in tmp_path.rglob("*")) == [".notes", "family", "flags.flags"]
 
 
 @pytest.mark.slow
 def test_a_training_killed_within_an_epoch_comes_to_the_same_result(tmp_path):
-    said = _killed_and_whole(TRAIN, tmp_path, ["000000-step-000009", "000003"], ["history.csv"], "--checkpoint_every=3")
+    said = _killed_and_whole(TRAIN, tmp_path, [(0, 9), (3, 0)], ["history.csv"], "--checkpoint_every=3")
     assert "going on after epoch 3 of 4" in said
 
 
 def _killed_and_whole(arguments, tmp_path, epochs, files, *more) -> str:
-    """Kills a run after some epochs, or at states called so; `more` are flags that must not matter."""
+    """Kills a run after some epochs, or after `(epochs, steps)`; `more` are flags that must not matter."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     finish(arguments, whole)
     for epoch in epochs:
-        kill_after([*arguments, *more], killed, epoch)
+        kill_after([*arguments, *more], killed, *(epoch if isinstance(epoch, tuple) else (epoch,)))
     said = finish(arguments, killed)
     assert "going on after epoch" in said
     for name in files:
@@ -126,7 +148,6 @@ def _killed_and_whole(arguments, tmp_path, epochs, files, *more) -> str:
             same_state(whole / name, killed / name)
         else:
             assert (whole / name).read_bytes() == (killed / name).read_bytes(), name
-    last = sorted((whole / "backup").glob("*.npz"))[-1].name
-    same_state(whole / "backup" / last, killed / "backup" / last)
+    same_state(whole / "backup", killed / "backup")
     assert not list(killed.rglob(".*")), "a temporary file was left"
     return said

@@ -5,12 +5,21 @@ import pytest
 import tensorflow as tf
 
 from kdarts.genotypes.errors import KdartsError
-from kdarts.supernet import relaxation as mixing
-from kdarts.supernet.relaxation import COLDEST, HOTTEST, get_sampling, gumbel, random_genotype
+from kdarts.search.relaxations import Gumbel, RandomGenotype
+from kdarts.supernet.relaxation import Softmax, get_sampling
 from kdarts.supernet.spaces import SearchSpace
 from kdarts.supernet.supernet import Supernet
 
 FEW = SearchSpace("few", ("none", "skip_connect", "dil_conv_3x3"), nodes=2, multiplier=2)
+
+
+def gumbel(alpha, none, progress, seed):
+    softmax = Softmax()
+    return Gumbel().draw(softmax.weights(alpha), softmax.log_weights(alpha), none, progress, seed)
+
+
+def random_genotype(weights, none, progress, seed):
+    return RandomGenotype().draw(weights, None, none, progress, seed)
 
 
 def _alpha(rows=5, columns=3, seed=0):
@@ -18,12 +27,12 @@ def _alpha(rows=5, columns=3, seed=0):
 
 
 def test_gumbel_draws_one_of_each_edge_as_often_as_its_weight_says():
-    weights = mixing.softmax(_alpha())
-    draws = [gumbel(weights, 0, 0.0, tf.constant([step, 0])).numpy() for step in range(800)]
+    weights = Softmax().weights(_alpha())
+    draws = [gumbel(_alpha(), 0, 0.0, tf.constant([step, 0])).numpy() for step in range(800)]
     assert all(np.array_equal(np.sort(d, -1)[:, :-1], np.zeros((5, 2))) for d in draws)
     np.testing.assert_allclose([d.max(-1) for d in draws], 1, atol=1e-6)
     np.testing.assert_allclose(np.mean(draws, 0), weights, atol=0.06)
-    again = gumbel(weights, 0, 0.0, tf.constant([7, 0])).numpy()
+    again = gumbel(_alpha(), 0, 0.0, tf.constant([7, 0])).numpy()
     np.testing.assert_array_equal(again, draws[7])
     assert any(not np.array_equal(again, d) for d in draws[:7])
 
@@ -34,10 +43,10 @@ def test_gumbel_passes_the_gradient_of_what_is_drawn_through_the_tempered_softma
     upstream = _alpha(seed=1)
     with tf.GradientTape() as tape:
         tape.watch(alpha)
-        drawn = gumbel(mixing.softmax(alpha), 0, progress, seed)
+        drawn = gumbel(alpha, 0, progress, seed)
         value = tf.reduce_sum(drawn * upstream)
     noise = -np.log(-np.log(tf.random.stateless_uniform((5, 3), seed, 1e-20, 1.0).numpy()))
-    temperature = HOTTEST + (COLDEST - HOTTEST) * progress
+    temperature = 10.0 + (0.1 - 10.0) * progress
     scores = (alpha.numpy() - np.log(np.exp(alpha).sum(-1, keepdims=True)) + noise) / temperature
     soft = np.exp(scores - scores.max(-1, keepdims=True))
     soft /= soft.sum(-1, keepdims=True)
@@ -50,13 +59,13 @@ def test_gumbel_passes_the_gradient_of_what_is_drawn_through_the_tempered_softma
 
 
 def test_a_measuring_pass_of_gumbel_takes_the_most_probable():
-    weights = mixing.softmax(_alpha())
-    taken = gumbel(weights, 0, 0.3, None).numpy()
+    weights = Softmax().weights(_alpha())
+    taken = gumbel(_alpha(), 0, 0.3, None).numpy()
     np.testing.assert_array_equal(taken, np.eye(3)[np.argmax(weights, -1)])
 
 
 def test_a_random_genotype_has_two_inputs_of_each_node_and_never_none():
-    weights, counts = mixing.softmax(_alpha(14)), np.zeros((14, 3))
+    weights, counts = Softmax().weights(_alpha(14)), np.zeros((14, 3))
     for step in range(300):
         drawn = random_genotype(weights, 0, 0.0, tf.constant([step, 0])).numpy()
         first = 0
@@ -103,3 +112,14 @@ def test_what_is_measured_depends_on_no_running_statistics():
         if "mixture" not in variable.path:
             variable.assign(variable + 3)
     np.testing.assert_allclose(net(x), logits, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("distance", [50.0, 150.0, 1e4])
+def test_the_gradient_of_gumbel_is_finite_however_far_alphas_are_apart(distance):
+    net = Supernet(FEW, (8, 8, 3), 3, channels=4, cells=2, reductions=(1,), sampling="gumbel")
+    for alpha in net.alphas:
+        alpha.assign(np.array([[0, distance, -distance]] * 5))
+    with tf.GradientTape() as tape:
+        total = tf.add_n([tf.reduce_sum(w * [[1.0, 2.0, 3.0]]) for w, _ in net.mixture.drawn(training=True)])
+    for gradient in tape.gradient(total, [alpha.value for alpha in net.alphas]):
+        assert np.isfinite(gradient).all()

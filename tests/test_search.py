@@ -133,7 +133,7 @@ def test_a_step_moves_alphas_first_and_then_the_weights_at_the_new_alphas(order)
         [tf.Variable(v) for v in g] for g in (net.alphas, net.network_variables, net.non_trainable_variables)
     )
     buffers, moments = _values(search.optimizer.buffers), search.arch_optimizer.variables
-    manual = Adam(0.5)
+    manual = Adam(0.5, 0.5, 0.999, 1e-8, l2=1e-3)
     manual.build(alphas)
     for ours, theirs in zip(manual.variables, moments, strict=True):
         ours.assign(theirs)
@@ -295,7 +295,7 @@ def test_once_an_epoch_alpha_moves_after_the_last_step_on_its_batches():
     plain.fit(_pairs(steps=3, batch=6), epochs=1, verbose=0)
     assert _same(_values(plain.supernet.network_variables), _values(search.supernet.network_variables))
     plain = Search(plain.supernet, "edarts", order="second")
-    plain.compile(search.optimizer, Adam(0.1, 0.5, 0.999, l2=1e-3))
+    plain.compile(search.optimizer, Adam(0.1, 0.5, 0.999, 1e-8, l2=1e-3))
     gradients = plain.architecture_gradients(*pairs[-1])
     alphas = plain.supernet.alphas
     plain.arch_optimizer.apply(gradients, alphas)

@@ -3,11 +3,13 @@
 import csv
 import json
 
+import keras
 import pytest
 from test_resume import finish, kill_at, same_state
 
 from kdarts.cli.main import main
 from kdarts.genotypes.errors import KdartsError
+from kdarts.training.checkpoint import Checkpoint
 from kdarts.training.files import read_arrays, write_arrays, write_json
 from kdarts.training.seeds import combined, run_seeds
 from kdarts.training.workdir import Workdir
@@ -30,13 +32,20 @@ def test_mean_and_sample_standard_deviation():
     assert combined([_summary(0, 0.9)])["test_accuracy_sd"] is None
 
 
+def _model():
+    inputs = keras.Input((1,))
+    model = keras.Model(inputs, keras.layers.Dense(1)(inputs))
+    model.compile("sgd", "mse")
+    return model
+
+
 def test_only_unfinished_seeds_are_trained(tmp_path):
     trained, accuracies = [], {5: 0.5, 6: 0.9}
 
     def train(seed, folder):
         trained.append(seed)
-        rows = [{"epoch": 0, "accuracy": 0.1 * seed}]
-        write_arrays(folder / "backup" / "epoch-000001.npz", {"records": json.dumps({"history": rows, "step": 0})})
+        checkpoint = Checkpoint(folder / "backup", _model(), 1)
+        checkpoint.on_epoch_end(0, {"accuracy": 0.1 * seed})
         write_arrays(folder / "model.keras", {"seed": seed})
         if seed == 6 and trained.count(6) == 1:
             raise KeyboardInterrupt
@@ -50,7 +59,7 @@ def test_only_unfinished_seeds_are_trained(tmp_path):
     assert read_arrays(tmp_path / "model.keras")["seed"] == 5  # not the best one's
     rows = list(csv.DictReader((tmp_path / "history.csv").open()))
     assert [(row["seed"], row["epoch"]) for row in rows] == [("5", "0"), ("6", "0")]
-    for number, name in enumerate(("summary.json", "model.keras", "backup/epoch-000001.npz")):
+    for number, name in enumerate(("summary.json", "model.keras", "backup/ckpt-1.index")):
         (tmp_path / "seeds" / "1" / name).write_bytes(b"damaged")
         (tmp_path / "seeds" / "0" / "history.csv").write_bytes(b"damaged")
         run_seeds(train, Workdir(tmp_path), [5, 6])
@@ -69,7 +78,7 @@ def test_each_seed_is_what_it_would_be_alone(tmp_path, capsys, eagerly):
     assert "test accuracy 0." in said
     assert "(2 seeds)\n" in said
     one, other = tmp_path / "alone", tmp_path / "both" / "seeds" / "1"
-    same_state(one / "backup" / "epoch-000001.npz", other / "backup" / "epoch-000001.npz")
+    same_state(one / "backup", other / "backup")
     alone = json.loads((one / "summary.json").read_text())
     both = json.loads((tmp_path / "both" / "summary.json").read_text())
     assert both["seeds"][1]["test_accuracy"] == alone["test_accuracy"]
@@ -86,14 +95,13 @@ def test_a_run_of_several_seeds_killed_in_the_second_comes_to_the_same_result(tm
     arguments = [*TINY[:4], "--epochs=3", "--drop_path=0.3", "--train_examples=128", "--seeds=2"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     finish(arguments, whole)
-    for mark in ("seeds/0/backup/epoch-000002.npz", "seeds/1/backup/epoch-000001.npz"):
+    for mark in ("seeds/0/backup: 2, 0", "seeds/1/backup: 1, 0"):
         kill_at(mark, arguments, killed)
         assert not (killed / "summary.json").exists()
     assert "going on after epoch" in finish(arguments, killed)
     assert (whole / "history.csv").read_bytes() == (killed / "history.csv").read_bytes()
     for seed in (0, 1):
-        state = f"seeds/{seed}/backup/epoch-000003.npz"
-        same_state(whole / state, killed / state)
+        same_state(whole / f"seeds/{seed}/backup", killed / f"seeds/{seed}/backup")
     accuracies = [json.loads((run / "summary.json").read_text())["test_accuracy"] for run in (whole, killed)]
     assert accuracies[0] == accuracies[1]
     assert not list(killed.rglob(".*")), "a temporary file was left"

@@ -14,7 +14,7 @@ from kdarts.genotypes.zoo import describe
 from kdarts.networks.network import build_network
 from kdarts.networks.reference import load_reference_state
 from kdarts.ops.grouped import GroupedOperation
-from kdarts.ops.layers import apply_operation
+from kdarts.ops.layers import apply_operation, reference_name
 from kdarts.ops.operations import FACTORIZED_REDUCE, RELU_CONV_BN, Conv, Norm, Operation, Relu, get_operation
 from kdarts.ops.operations import sharp_sep_conv as block
 from kdarts.search.selection import discretize
@@ -22,7 +22,7 @@ from kdarts.supernet.cell import edge_sources
 from kdarts.supernet.cost import network_cost, supernet_cost
 from kdarts.supernet.macro import STEMS, plan_cells
 from kdarts.supernet.parameters import Mixture
-from kdarts.supernet.relaxation import MIXINGS
+from kdarts.supernet.relaxation import get_relaxation
 from kdarts.supernet.spaces import get_space
 from kdarts.supernet.supernet import Supernet
 
@@ -61,7 +61,7 @@ def _evaluated(operation, channels, filters, stride, size):
     model = keras.Model(x, apply_operation(operation, x, filters, stride, "edge"))
     found, depthwise = {}, set()
     for layer in model.layers:
-        name = layer.name.removeprefix("edge.")
+        name = reference_name(layer).removeprefix("edge.")
         if isinstance(layer, keras.layers.BatchNormalization):
             values = (layer.moving_mean, layer.moving_variance, layer.gamma, layer.beta)
             kinds = ("running_mean", "running_var", "weight", "bias")
@@ -168,7 +168,7 @@ def test_supernets_are_the_programs_under_every_weighting(golden, file, space, c
     for weighting, mixing in MIXED.items():
         with tf.GradientTape() as tape:
             tape.watch(alphas)
-            mixtures = [(MIXINGS[mixing](alpha), None) for alpha in alphas]
+            mixtures = [(get_relaxation(mixing).weights(alpha), None) for alpha in alphas]
             logits = net.classify(net.states(x, training=True, mixtures=mixtures)[-1])
             loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(arrays["y"], logits))
         *by_alphas, by_stem = tape.gradient(loss, [*alphas, stem.value])

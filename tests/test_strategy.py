@@ -101,35 +101,88 @@ def test_two_processes_come_to_what_two_replicas_come_to(fast, tmp_path):
             np.testing.assert_array_equal(fast[name], value, err_msg=name)
 
 
+RUN = """
+import pathlib, sys
+from kdarts.cli.process import start_tensorflow
+start_tensorflow()
+from kdarts.search.replicas import is_chief, make_strategy
+from kdarts.training.distribution import run_together
+from kdarts.training.workdir import Workdir
+
+strategy = make_strategy("multi_worker")
+workdir = Workdir(sys.argv[1])
+for epoch in ("1", "2"):
+    with run_together(strategy, workdir) as folder:
+        assert (folder.path == workdir.path) == is_chief(strategy)
+        state = folder / "backup" / "state"
+        before = state.read_text() if state.exists() else ""
+        state.parent.mkdir(parents=True, exist_ok=True)
+        state.write_text(before + epoch)
+        assert not (folder / "events" / "file").exists() or is_chief(strategy)
+    assert folder.path.exists() == is_chief(strategy)
+    print(before + epoch, flush=True)
+if len(sys.argv) > 2 and not is_chief(strategy):
+    workdir = Workdir(sys.argv[2])
+with run_together(strategy, workdir):
+    pass
+"""
+"""Two runs of two processes in one folder."""
+
+
+def two_processes(*arguments):
+    """Runs `RUN` in both tasks, and returns what each prints, its errors and its exit code."""
+    path = os.pathsep.join([str(PROGRAM.parent.parent), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": "-1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    command = [sys.executable, "-c", RUN, *map(str, arguments)]
+    processes = [subprocess.Popen(command, env={**environment, "TF_CONFIG": task}, **pipes) for task in two_tasks()]
+    try:
+        return [(*process.communicate(timeout=300), process.returncode) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def test_the_chief_alone_writes_the_workdir_and_all_restore_the_same_state(tmp_path):
+    folder = tmp_path / "run"
+    (folder / "events").mkdir(parents=True)
+    (folder / "events" / "file").touch()
+    ended = two_processes(folder)
+    assert [(out, code) for out, _, code in ended] == [("1\n12\n", 0)] * 2, ended
+    assert (folder / "backup" / "state").read_text() == "12"
+
+
+def test_hosts_that_do_not_see_the_workdir_are_refused(tmp_path):
+    for _, error, code in two_processes(tmp_path / "run", tmp_path / "other"):
+        assert code == 1 and "all hosts need to see it, on one file system" in error
+
+
 @pytest.mark.slow
 def test_the_same_command_on_two_hosts_leaves_one_workdir_and_goes_on_from_it(tmp_path):
     command = [sys.executable, "-m", "kdarts", "search", "--operations=none,skip_connect,max_pool_3x3", "--cells=2"]
     command += ["--channels=2", "--nodes=1", "--epochs=20", "--train_examples=64", "--valid_examples=33"]
-    command += ["--batch_size=16", "--strategy=multi_worker"]
+    command += ["--batch_size=16", "--strategy=multi_worker", f"--workdir={tmp_path / 'run'}"]
     environment = {**os.environ, "PYTHONPATH": str(PROGRAM.parent.parent), "CUDA_VISIBLE_DEVICES": "-1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "cwd": tmp_path}
-    folders = [tmp_path / name for name in ("first", "second")]  # Hosts need not see the same disk.
 
     def begin():
-        pairs = zip(folders, two_tasks(), strict=True)
-        own = [([*command, f"--workdir={folder}"], {**environment, "TF_CONFIG": task}) for folder, task in pairs]
-        return [subprocess.Popen(words, env=variables, **pipes) for words, variables in own]
+        return [subprocess.Popen(command, env={**environment, "TF_CONFIG": task}, **pipes) for task in two_tasks()]
 
     processes, limit = begin(), time.monotonic() + 600
-    while not (folders[0] / "backup" / "epoch-000001.npz").exists():
+    while not any((tmp_path / "run" / "backup").glob("ckpt-*.index")):
         assert time.monotonic() < limit and all(process.poll() is None for process in processes)
         time.sleep(0.01)
     for process in processes:
         process.kill()
         process.communicate()
-    assert not (folders[0] / "summary.json").exists()
+    assert not (tmp_path / "run" / "summary.json").exists()
     processes = begin()
-    said = [process.communicate(timeout=600)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], said
-    assert all("going on after epoch" in text for text in said)
-    assert "Found a network" in said[0] and "Found a network" not in said[1]
-    assert json.loads((folders[0] / "summary.json").read_text())["epochs"] == 20
-    assert not folders[1].exists()
+    printed = [process.communicate(timeout=600)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], printed
+    assert all("going on after epoch" in text for text in printed)
+    assert "Found a network" in printed[0] and "Found a network" not in printed[1]
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["epochs"] == 20
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def finished(study, tmp_path):
     def make(arguments, content) -> None:
         chosen, rest = study.parse(arguments)
         for run in study.plan(chosen.study, chosen, rest):
-            Workdir(run.folder).claim(options.remembered(run.values))
+            Workdir(run.folder).begin(options.remembered(run.values))
             history, alphas = content(*run.label.values())
             write_table(run.folder / "history.csv", history)
             write_arrays(run.folder / "alphas.npz", alphas)

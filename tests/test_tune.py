@@ -135,7 +135,7 @@ def test_a_damaged_summary_is_made_again(tmp_path, commands, capsys):
     (tmp_path / "a" / "trials" / "2" / "seed-0" / "train" / "summary.json").write_text("{")
     assert main(arguments) == 0
     assert len(commands[0]) == begun + 1 and _files(tmp_path / "a") == before
-    assert "damaged" in capsys.readouterr().out
+    assert "summary.json: cannot be read as JSON" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -208,8 +208,8 @@ def test_several_searches_keep_the_best(tmp_path, commands, capsys):
     assert all(f"--workdir={tmp_path / 'seeds'}" in " ".join(words) for words in begun)
     damaged = tmp_path / "seeds/2/search/genotype.json"
     whole = damaged.read_text()
-    damaged.write_text(whole.replace("sep_conv_3x3", "sep_conv_5x5").replace("skip_connect", "skip_connecu"))
-    assert main(arguments) == 0 and f"{damaged}: damaged (checksum)" in capsys.readouterr().out
+    damaged.write_text(whole[: len(whole) // 2])
+    assert main(arguments) == 0 and f"{damaged}: not JSON" in capsys.readouterr().out
     assert len(begun) == 8 and begun[7][-1] == f"--workdir={damaged.parent}"
     assert damaged.read_text() == (tmp_path / "genotype.json").read_text() == whole
     train = TRAIN.parse(begun[1])

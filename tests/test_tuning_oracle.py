@@ -13,13 +13,13 @@ from kdarts.tuning.oracle import make_oracle, values_of, work_of
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:keras_tuner")  # It asks for its thread as of old.
 
 
-def _oracle(folder, tuner="random", trials=8, epochs=9, seed=3, patience=60.0, said=lambda *event: None, few=False):
+def _oracle(folder, tuner="random", trials=8, epochs=9, seed=3, patience=60.0, notify=lambda *event: None, few=False):
     parameters = keras_tuner.HyperParameters()
     parameters.Choice("method", ["darts", "ddarts"])
     if not few:
         parameters.Float("arch_learning_rate", 1e-4, 1e-2, sampling="log")
         parameters.Int("channels", 4, 16)
-    oracle = make_oracle(tuner, parameters, trials=trials, epochs=epochs, seed=seed, said=said, patience=patience)
+    oracle = make_oracle(tuner, parameters, trials=trials, epochs=epochs, seed=seed, notify=notify, patience=patience)
     oracle._set_project_dir(str(folder.parent), folder.name)
     oracle.reload()
     return oracle
@@ -100,7 +100,7 @@ def test_a_chief_whose_disk_is_full_says_so(tmp_path, monkeypatch):
     def full(*_):
         raise KdartsError("no space left")
 
-    monkeypatch.setattr("kdarts.training.trials.write_sealed", full)
+    monkeypatch.setattr("kdarts.training.trials.write_json", full)
     with pytest.raises(KdartsError, match="no space left"):
         oracle.create_trial("one")
     oracle.watch(over, lambda error: told.append(str(error)))  # It does not wait for the lock that is held.
@@ -120,7 +120,7 @@ def test_choices_may_be_exhausted_and_are_never_tried_twice(tmp_path):
 
 def test_a_silent_workers_trial_goes_to_another_and_none_leaves_before(tmp_path):
     events = []
-    oracle = _oracle(tmp_path / "a", trials=3, patience=0.3, said=lambda *event: events.append(event))
+    oracle = _oracle(tmp_path / "a", trials=3, patience=0.3, notify=lambda *event: events.append(event))
     lost = oracle.create_trial("dead")
     assert _run(oracle, worker="alive") == "IDLE"  # Two are done, the third may come back.
     oracle.update_trial(lost.trial_id, {})

@@ -39,7 +39,7 @@ def main(folder: pathlib.Path, seconds: float) -> None:
     parameters.Int("channels", 1, 50)
     progress = Progress(folder, [0], role() == "alone")
     progress.oracle = make_oracle(
-        "random", parameters, trials=TRIALS, epochs=1, seed=0, said=progress, patience=PATIENCE
+        "random", parameters, trials=TRIALS, epochs=1, seed=0, notify=progress, patience=PATIENCE
     )
     finished = folder / "trials.csv"
     TuningTuner(progress.oracle, measure, folder / "oracle", finished.exists).search()

@@ -215,29 +215,43 @@ def inside(x, y, box, slack=0.0):
     return abs(x - box.x) < box.width / 2 + slack and abs(y - box.y) < box.height / 2 + slack
 
 
+ONE_INPUT = (
+    "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|avg_pool_3x3~0|nor_conv_1x1~1|skip_connect~2|",
+    "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_1x1~2|",
+    "|none~0|+|none~0|skip_connect~1|+|avg_pool_3x3~0|none~1|nor_conv_3x3~2|",
+    "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|",
+    "|skip_connect~0|+|none~0|nor_conv_1x1~1|",
+    "|none~0|",
+)
+
+
 @pytest.mark.parametrize(
-    "name", ["DARTS_V2", "NASNet", "AmoebaNet", "PC_DARTS_cifar", "FairDARTS_c", "DCO_EDGE_BS_64", "individual"]
+    "name",
+    ["DARTS_V2", "NASNet", "AmoebaNet", "PC_DARTS_cifar", "FairDARTS_c", "DCO_EDGE_BS_64", "individual", *ONE_INPUT],
 )
 def test_nothing_overlaps(name, individual):
-    genotype = individual if name == "individual" else get_genotype(name)
-    for cell, concat in map(genotype.live, range(len(genotype.cells))):
-        layout = drawing.cell_layout(cell, concat)
-        labels = layout.labels[: len(cell)]
-        assert None not in labels and not any(layout.labels[len(cell) :])
+    genotype = individual if name == "individual" else Genotype.load(name)
+    for index in range(len(genotype.cells)):
+        cell = drawing.cell_drawing(genotype, index)
+        layout = drawing.cell_layout(cell)
+        labels = layout.labels[: len(cell.edges)]
+        assert None not in labels and not any(layout.labels[len(cell.edges) :])
         boxes = [*layout.nodes.values(), *labels]
         for i, a in enumerate(boxes):
             assert a.width / 2 <= a.x + 1e-6 and a.x + a.width / 2 <= layout.width + 1e-6
             assert a.height / 2 <= a.y + 1e-6 and a.y + a.height / 2 <= layout.height + 1e-6
             for b in boxes[:i]:
                 assert abs(a.x - b.x) >= (a.width + b.width) / 2 or abs(a.y - b.y) >= (a.height + b.height) / 2 + 0.05
-        ends = [(source, target) for _, target, source in cell] + [(node, "output") for node in concat]
+        ends = [(source, target) for _, target, source in cell.edges] + [(node, "output") for node in cell.outputs]
         for route, own, (source, target) in zip(layout.routes, layout.labels, ends, strict=True):
             begin, end = layout.nodes[source], layout.nodes[target]
             assert route[0][0] == pytest.approx(begin.x + begin.width / 2) and inside(begin.x, route[0][2], begin)
             assert route[-1][1] == pytest.approx(end.x - end.width / 2) and inside(end.x, route[-1][2], end)
             points = [point for point in curve(route) if route[0][0] + 1e-6 < point[0] < route[-1][1] - 1e-6]
             assert own is None or any(inside(x, y, own) for x, y in points)
-            assert not [box for box in boxes if box is not own and any(inside(x, y, box, 0.02) for x, y in points)]
+            for box in boxes:
+                slack = 0.0 if box in (begin, end) else 0.02
+                assert box is own or not any(inside(x, y, box, slack) for x, y in points)
 
 
 @pytest.mark.parametrize("name", ["NASNet", "FairDARTS_c"])
@@ -270,11 +284,64 @@ def test_drawing_of_what_the_network_leaves_out(tmp_path):
     drawing.draw_genotype(genotype, tmp_path / "a.svg")
     found = texts(tmp_path / "a.svg")
     assert found.count("skip_connect") == 2 and found.count("avg_pool_3x3") == 1 and "sep_conv_3x3" not in found
-    assert "separable convolution" not in found and (found.count("2"), found.count("3")) == (2, 1)
+    assert "separable convolution" not in found and (found.count("2"), found.count("3")) == (1, 1)
     assert "4" not in found and "5" not in found
     edges = re.findall(r'"(\d/\w+)" -> "(\d/\w+)"', drawing.to_dot(genotype))
-    empty = [("0/1", "0/2"), ("0/2", "0/output")]
-    assert sorted(edges) == [*empty, ("1/0", "1/2"), ("1/2", "1/3"), ("1/2", "1/output"), ("1/3", "1/output")]
+    empty = ("0/1", "0/output")
+    assert sorted(edges) == [empty, ("1/0", "1/2"), ("1/2", "1/3"), ("1/2", "1/output"), ("1/3", "1/output")]
+
+
+@pytest.mark.parametrize("text", ONE_INPUT)
+def test_a_cell_of_one_input_has_no_other_and_no_concatenation(tmp_path, text):
+    genotype = Genotype.from_text(text)
+    drawing.draw_genotype(genotype, tmp_path / "a.svg")
+    svg, found = (tmp_path / "a.svg").read_text("utf-8"), texts(tmp_path / "a.svg")
+    assert svg.count("c_{k-1}") == svg.count("c_k") == 1 and "c_{k-2}" not in svg
+    real = [edge for edge in genotype.cells[0] if edge[0] != "none"]
+    (last,) = genotype.concats[0]
+    for operation in ("skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"):
+        assert found.count(operation) == sum(name == operation for name, _, _ in real)
+    assert not {"none", "concatenation", "other operation", "normal cell", str(last)} & {*found}
+    for node in range(2, last):
+        assert found.count(str(node)) == any(node in edge for edge in real)
+    dot = drawing.to_dot(genotype)
+    edges = re.findall(r'"0/(\w+)" -> "0/(\w+)" \[label="(\w+)"', dot)
+    assert sorted(edges) == sorted((str(source), "output" if to == last else str(to), op) for op, to, source in real)
+    assert dot.count("->") == len(real) and '"0/0"' not in dot and '"0/1"' in dot
+
+
+def test_a_single_output_of_two_inputs_is_no_concatenation(tmp_path):
+    """A node alone is the output; one that others read, and an input, lead to it by a plain line."""
+    chain = (("sep_conv_3x3", 2, 0), ("skip_connect", 3, 2))
+    genotype = Genotype((chain, chain, chain), ((3,), (2,), (1,)), (), (0, 1, 2))
+    drawn = [drawing.cell_drawing(genotype, index) for index in range(3)]
+    assert drawn[0].edges == (("sep_conv_3x3", 2, 0), ("skip_connect", "output", 2))
+    assert [(cell.outputs, cell.nodes) for cell in drawn] == [
+        ((), [0, 1, 2, "output"]),
+        ((2,), [0, 1, 2, 3, "output"]),
+        ((1,), [0, 1, 2, 3, "output"]),
+    ]
+    drawing.draw_genotype(genotype, tmp_path / "a.svg")
+    assert "concatenation" not in texts(tmp_path / "a.svg") and "dashed" not in drawing.to_dot(genotype)
+    both = Genotype((chain, chain), ((2, 3), (3,)))
+    drawing.draw_genotype(both, tmp_path / "b.svg")
+    assert "concatenation" in texts(tmp_path / "b.svg") and drawing.to_dot(both).count("style=dashed") == 2
+
+
+def test_none_is_drawn_in_no_cell(tmp_path):
+    cells = ((("none", 2, 0), ("sep_conv_3x3", 2, 1), ("none", 3, 2)), (("none", 2, 1), ("max_pool_3x3", 3, 2)))
+    genotype = Genotype(cells, ((2, 3), (2, 3)))
+    drawing.draw_genotype(genotype, tmp_path / "a.svg")
+    found = texts(tmp_path / "a.svg")
+    assert not {"none", "other operation"} & {*found} and (found.count("2"), found.count("3")) == (2, 2)
+    assert '"1/1" ->' not in drawing.to_dot(genotype) and '"1/2" -> "1/3"' in drawing.to_dot(genotype)
+
+
+def test_titles_of_cells_with_stages():
+    cell = (("nor_conv_3x3", 2, 1),)
+    assert drawing.cell_titles(Genotype((cell,), ((2,),), stages=3)) == ["cell"]
+    two = Genotype((cell, cell), ((2,),) * 2, None, (0, 1, 1), stages=3)
+    assert drawing.cell_titles(two) == ["cell 0 (position 0)", "cell 1 (positions 1, 2)"]
 
 
 def test_drawing_of_odd_names(tmp_path):
@@ -295,13 +362,16 @@ def test_dot(tmp_path, individual):
     drawing.draw_genotype(individual, tmp_path / "a.dot")
     dot = (tmp_path / "a.dot").read_text("utf-8")
     assert dot == drawing.to_dot(individual) and os.listdir(tmp_path) == ["a.dot"]
-    edges = re.findall(r'"(\d)/(\w+)" -> "(\d)/(\w+)" \[(?:label="(\w+)"|style=(dashed))', dot)
+    edges = re.findall(r'"(\d)/(\w+)" -> "(\d)/(\w+)" \[(?:label="(\w+)"|style=(\w+))', dot)
     expected = [
         (str(i), str(source), str(i), str(to), operation, "")
-        for i, cell in enumerate(individual.cells)
+        for i, cell in enumerate(individual.cells[:2])
         for operation, to, source in cell
+        if operation != "none"
     ]
-    expected += [(str(i), str(n), str(i), "output", "", "dashed") for i, c in enumerate(individual.concats) for n in c]
+    expected += [("2", "0", "2", "output", "avg_pool_3x3", "")]  # its node is the output
+    concats = individual.concats[:2]
+    expected += [(str(i), str(n), str(i), "output", "", "dashed") for i, c in enumerate(concats) for n in c]
     assert sorted(edges) == sorted(expected) and dot.count("{") == dot.count("}")
     assert dot.count('label="c_{k-1}"') == dot.count('label="c_k"') == 3 and '"0/3"' not in dot
 

@@ -180,12 +180,12 @@ def _skip_trial(name: str, chosen) -> Trial:
 
 def _mixing_names(chosen) -> list[str]:
     start_tensorflow()
-    from kdarts.supernet.relaxation import MIXINGS
+    from kdarts.supernet.relaxation import RELAXATIONS
 
     method = get_method(chosen.method)
     if method.sharing != "shared" or method.space in cuboid_names():
         raise KdartsError(f"--method={method.name}: needs one that finds a normal and a reduction cell, such as darts")
-    mixings = _listed("mixings", chosen.mixings, MIXINGS)
+    mixings = _listed("mixings", chosen.mixings, RELAXATIONS.names())
     return [f"{mixing}-seed{seed}" for seed in _seeds(chosen) for mixing in mixings]
 
 

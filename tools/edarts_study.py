@@ -130,9 +130,9 @@ def run(chosen: argparse.Namespace) -> int:
     study.trial(names[0], chosen).check()
     folder, worker = Workdir(chosen.workdir / name), "chief" not in os.environ.get("KERASTUNER_TUNER_ID", "chief")
     if worker:
-        folder.check(remembered(chosen))  # The chief claims it: to clear it away is not safe while others write there.
+        folder.check(remembered(chosen))  # The chief begins it: nothing is removed there while others write.
     else:
-        folder.claim(remembered(chosen))
+        folder.begin(remembered(chosen))
     start_tensorflow()
     import keras_tuner
 

@@ -3,8 +3,8 @@
     python tools/kill_runs.py --workdir=/tmp/kills --kills=30
 
 Each kill is a SIGKILL to a process of its own: at a random moment between its first file and its end, or, each third
-one, while a checkpoint is being written. The run is then taken up to its end. What it comes to must be, bit by bit,
-what the uninterrupted run came to: α, weights, optimizers, history and genotypes (`tiny_runs.difference`).
+one, while a checkpoint is being written. The same command then runs to its end. Its results must be, bit by bit, those
+of the uninterrupted run: α, weights, optimizers, history and genotypes (`tiny_runs.difference`).
 
 The processes are forked from one that has imported TensorFlow and done nothing with it, which saves each its start.
 """
@@ -85,7 +85,7 @@ def unfinished(workdir: pathlib.Path) -> list[pathlib.Path]:
         for folder in folders
         if folder.is_dir()
         for name in os.listdir(folder)
-        if name.startswith(".epoch-")
+        if name.endswith("_temp")
     ]
 
 

@@ -264,7 +264,7 @@ def table(found: dict[str, dict[str, float]]) -> list[str]:
 def run(arguments: list[str]) -> int:
     """Runs the benchmark; returns 0, or the code of a training that ended badly."""
     benchmark = parse(arguments)
-    benchmark.workdir.claim(benchmark.remembered())
+    benchmark.workdir.begin(benchmark.remembered())
     if code := train_all(benchmark):
         return code
     found = scores(read_results(benchmark.workdir / "results.jsonl"), benchmark)

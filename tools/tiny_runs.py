@@ -1,6 +1,5 @@
 """Small runs of every kind, and whether two of them came to the same: for `kill_runs.py` and `damage_runs.py`."""
 
-import json
 import pathlib
 
 import numpy as np
@@ -50,7 +49,7 @@ TRAININGS = {
 }
 """Trainings likewise."""
 
-_MEASURED = {"step_ms", "wall_seconds", "peak_memory_mb", "path_seconds", "seconds", "sha256", "data_wait_share"}
+_MEASURED = {"step_ms", "wall_seconds", "peak_memory_mb", "path_seconds", "seconds", "data_wait_share"}
 """What is a matter of the clock and of the machine."""
 
 
@@ -71,20 +70,24 @@ def words_of(name: str, start: pathlib.Path, workdir: pathlib.Path) -> list[str]
 def difference(one: pathlib.Path, other: pathlib.Path) -> str | None:
     """The first thing in which two finished runs differ; None if they came to the same.
 
-    Held against each other, bit by bit: every table, genotype, path, α, β and set of candidates, the last state of
-    each checkpoint (weights, running statistics, optimizers, generators, metrics, history), the networks' weights, and
-    the summaries, but for what clocks have measured.
+    Compared bit by bit: every table, genotype, path, α, β and set of candidates, the newest checkpoints (weights,
+    running statistics, optimizers, generators, metrics, history), the networks' weights, and the summaries, but for
+    what clocks have measured.
     """
     for path in sorted(file for file in one.rglob("*") if file.is_file()):
         name, twin = path.relative_to(one), other / path.relative_to(one)
-        if path.name.startswith("epoch-") and path != _last(path.parent):
-            continue
         if any(part in ("events", "path_events") for part in name.parts) or path.name == "trial.json":
+            continue
+        if path.name == "checkpoint":
+            found = _of_checkpoints(path.parent, twin.parent)
+            if found:
+                return f"{name.parent}: {found}"
+        if path.name.startswith(("checkpoint", "ckpt-")):
             continue
         if not twin.is_file():
             return f"{name} is missing"
         if path.suffix == ".npz":
-            found = _of_arrays(path, twin)
+            found = _of_arrays(dict(np.load(path)), dict(np.load(twin)))
             if found:
                 return f"{name}: {found}"
         elif path.suffix == ".json":
@@ -98,21 +101,31 @@ def difference(one: pathlib.Path, other: pathlib.Path) -> str | None:
     return None
 
 
-def _last(folder: pathlib.Path) -> pathlib.Path:
-    return max(folder.glob("epoch-*.npz"), key=lambda path: path.stem)
+def _of_checkpoints(one: pathlib.Path, other: pathlib.Path) -> str | None:
+    from kdarts.training.checkpoint import checkpoints, notes
+
+    if not checkpoints(other):
+        return "no checkpoint"
+    (records, arrays), (other_records, other_arrays) = notes(one), notes(other)
+    if _lasting(records) != _lasting(other_records):
+        return "records"
+    return _of_arrays(variables(one) | arrays, variables(other) | other_arrays)
 
 
-def _of_arrays(one: pathlib.Path, other: pathlib.Path) -> str | None:
-    with np.load(one) as a, np.load(other) as b:
-        if sorted(a.files) != sorted(b.files):
-            return "other arrays"
-        for name in a.files:
-            if name == "records":
-                if _lasting(json.loads(str(a[name]))) != _lasting(json.loads(str(b[name]))):
-                    return "records"
-            elif a[name].dtype != b[name].dtype or a[name].tobytes() != b[name].tobytes():
-                return name
-    return None
+def variables(folder: pathlib.Path) -> dict[str, np.ndarray]:
+    """The variables in the newest checkpoint in a folder."""
+    import tensorflow as tf
+
+    from kdarts.training.checkpoint import checkpoints
+
+    reader = tf.train.load_checkpoint(checkpoints(folder)[-1])
+    return {n: reader.get_tensor(n) for n in sorted(reader.get_variable_to_shape_map()) if n.startswith("variables/")}
+
+
+def _of_arrays(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> str | None:
+    if sorted(a) != sorted(b):
+        return "other arrays"
+    return next((n for n in a if a[n].dtype != b[n].dtype or a[n].tobytes() != b[n].tobytes()), None)
 
 
 def _object(path: pathlib.Path):

@@ -7,8 +7,7 @@ import time
 
 from absl import flags
 
-from kdarts.cli import method_flags as axes
-from kdarts.cli import options
+from kdarts.cli import method_flags, options
 from kdarts.cli import search as search_command
 from kdarts.cli.command import Command
 from kdarts.cli.process import start_tensorflow
@@ -18,7 +17,7 @@ from kdarts.genotypes.errors import KdartsError
 def define(values: flags.FlagValues) -> None:
     """Its flags."""
     flags.DEFINE_string("method", "darts", "how α moves", flag_values=values)
-    axes.define(values)
+    method_flags.define(values)
     search_command.define_start(values)
     options.positive("nodes", None, "intermediate nodes of a cell; default by space", values)
     flags.DEFINE_list("input_shape", ["32", "32", "3"], "height,width,channels of an image", flag_values=values)
@@ -37,7 +36,7 @@ def define(values: flags.FlagValues) -> None:
 
 def run(values: flags.FlagValues) -> None:
     """Times steps on random images, as a run takes them; with --update=epoch, those that leave α as it is."""
-    start, method = search_command.chosen_start(values, axes.chosen_method(values))
+    start, method = search_command.chosen_start(values, method_flags.chosen_method(values))
     if method.stages:
         method = method.at(method.stages[0])
     try:
@@ -88,8 +87,7 @@ def _step(search, shape, values):
     """The step as a run takes it, on one random batch, and the seconds its trace took."""
     import tensorflow as tf
 
-    from kdarts.search.objective import loss_scale
-    from kdarts.search.search import without_graph_rewriting
+    from kdarts.search.objective import loss_scale, without_graph_rewriting
     from kdarts.search.step import Step
 
     size = search.method.batch_size

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 
 from absl import flags
 
-from kdarts.cli import method_flags as axes
-from kdarts.cli import options, paths, search, seeds
+from kdarts.cli import method_flags, options, search, seeds
 from kdarts.cli import seeds as shallow
 from kdarts.cli.command import Command
 from kdarts.cli.process import start_tensorflow
-from kdarts.genotypes.errors import KdartsError, choice
+from kdarts.genotypes.errors import KdartsError
 from kdarts.search.method import method_names
 
 _OWN = ("table", "methods", "seeds", "jobs", "method")
@@ -72,7 +71,7 @@ def contestants(text: str) -> list[Contestant]:
             raise KdartsError(f"--methods: unknown method {name!r}; allowed: {', '.join(method_names())}")
         for other in choices:
             axis, equals, _ = other.partition("=")
-            if axis not in axes.AXES or not equals:
+            if axis not in method_flags.names() or not equals:
                 raise KdartsError(f"--methods: {piece!r} has {other!r} where AXIS=VALUE should stand; see --help")
         found.append(Contestant(piece, (f"--method={name}", *(f"--{other}" for other in choices))))
     if len({one.folder for one in found}) < len(found):
@@ -113,21 +112,16 @@ def run(values: flags.FlagValues) -> None:
     remembered = options.remembered(values)
     remembered = {name: value for name, value in remembered.items() if name not in _OWN}
     workdir.check(remembered)
-    workdir.claim(remembered)
+    workdir.begin(remembered)
     _run_all(common, methods, numbers, values.jobs, workdir, table)
     _write(methods, numbers, workdir, table)
 
 
 def _check(words: list[str]) -> None:
     """Refuses a search that cannot be, or whose outcome no table of single cells can have."""
-    from kdarts.search.choices import check_choices
-    from kdarts.search.selection import RULES
-
     values = search.SEARCH.parse(words)
-    method = axes.chosen_method(values)
-    check_choices(method)
-    choice("discretization", method.discretization, RULES)
-    paths.check(values, method)
+    method = method_flags.chosen_method(values)
+    search.check(values, method)
     if method.sharing != "shared":
         raise KdartsError(f"{method.name}: its cells differ, and a table knows one at a time; add +sharing=shared")
 

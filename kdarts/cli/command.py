@@ -12,6 +12,10 @@ from dataclasses import dataclass
 from absl import flags
 
 from kdarts.genotypes.errors import KdartsError
+from kdarts.training.workdir import InUse
+
+IN_USE = 75
+"""The exit code where another process works in the folder: the same command may succeed later (EX_TEMPFAIL)."""
 
 
 def exit_code(program: str, run: Callable[[], int | None]) -> int:
@@ -22,14 +26,14 @@ def exit_code(program: str, run: Callable[[], int | None]) -> int:
         run: what it does; may return a code of its own.
 
     Returns:
-        0, or the program's own code; 2 for anything the user got wrong and 130 after an interruption, both with one
-        line on standard error.
+        0, or the program's own code; 2 for anything the user got wrong, `IN_USE` where another process works in the
+        folder and 130 after an interruption, each with one line on standard error.
     """
     try:
         return run() or 0
     except (KdartsError, flags.Error) as error:
         print(f"{program}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return IN_USE if isinstance(error, InUse) else 2
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

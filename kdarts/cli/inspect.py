@@ -128,10 +128,11 @@ def distance_define(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "weights",
         "median",
-        "the operations' scores: median (D-DARTS' Table 1), mean (its program), or a .json file {operation: score}",
+        "scores of the operations: median (D-DARTS' Table 1), mean (its program), or a .json file {operation: score}, "
+        "which may name other operations than DARTOpti's",
         flag_values=values,
     )
-    text = "whether an edge's distance is over the sum of the scores, else over 12 (D-DARTS' Algorithm 2)"
+    text = "divide an edge's distance by the sum of the scores, otherwise by their number (D-DARTS' Algorithm 2)"
     flags.DEFINE_bool("normalize", True, text, flag_values=values)
     text = "compare cells edge by edge: a true metric, which the published one is not"
     flags.DEFINE_bool("aligned", False, text, flag_values=values)
@@ -140,13 +141,13 @@ def distance_define(values: flags.FlagValues) -> None:
 
 def distance_run(values: flags.FlagValues) -> None:
     """Prints one JSON line for two genotypes, a table for more."""
-    from kdarts.genotypes.distance import OPERATIONS, distance, read_weights
+    from kdarts.genotypes.distance import distance
 
-    scores = dict(zip(OPERATIONS, read_weights(values.weights).tolist(), strict=True))
     genotypes = [Genotype.load(word) for word in values.arguments]
-    names = [genotype.name or word for genotype, word in zip(genotypes, values.arguments, strict=True)]
+    genotypes = [g if g.name else g.named(word) for g, word in zip(genotypes, values.arguments, strict=True)]
+    names = [genotype.name for genotype in genotypes]
     how = {"normalize": values.normalize, "aligned": values.aligned}
-    table = [[distance(a, b, scores, **how) for b in genotypes] for a in genotypes]
+    table = [[distance(a, b, values.weights, **how) for b in genotypes] for a in genotypes]
     if values.to:
         from kdarts.views.heatmap import draw_distances
 
@@ -171,7 +172,7 @@ def _as_text(names, table) -> str:
 
 
 DISTANCE = Command(
-    "how far genotypes of DARTOpti's space are apart (D-DARTS' metric M)",
+    "distance of genotypes: D-DARTS' metric M, or a true metric",
     distance_define,
     distance_run,
     arguments="GENOTYPE GENOTYPE ... ",

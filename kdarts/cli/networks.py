@@ -11,13 +11,17 @@ from kdarts.cli import options
 from kdarts.genotypes.architectures import Architecture
 from kdarts.genotypes.cuboid import HyperPath
 from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.genotype import Genotype
+
+
+def note(text: str) -> None:
+    """Prints a line about the result on standard error."""
+    print(f"note: {text}", file=sys.stderr)
 
 
 def note_gaps(found: Architecture) -> None:
-    """Prints what a genotype's network cannot build as found, one line a gap on standard error; a path has none."""
-    for gap in found.gaps() if isinstance(found, Genotype) else ():
-        print(f"note: {gap}", file=sys.stderr)
+    """Notes what the network of an architecture leaves out, a line for each cell."""
+    for gap in found.gaps():
+        note(gap)
 
 
 _OF_CELLS = ("channels", "cells", "auxiliary", "drop_path", "stem", "head", "widen", "adapter_epsilon", "c_mid")

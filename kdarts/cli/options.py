@@ -3,11 +3,9 @@
 `--memory_limit` and `--data_service`: what a run may take, and who prepares its data.
 """
 
-import contextlib
 import math
 import os
 import re
-from collections.abc import Callable
 
 from absl import flags
 
@@ -109,6 +107,16 @@ def remembered(values: flags.FlagValues, **genotypes) -> dict[str, str]:
             raise KdartsError(f"--{name}={value}: needs a finite number")
         kept[name] = "true" if value is True else "false" if value is False else str(value)
     return kept | {name: fingerprint(genotype) for name, genotype in genotypes.items() if genotype is not None}
+
+
+def usual(values: flags.FlagValues) -> dict[str, str]:
+    """The defaults of the flags that have one, as text, as `remembered` gives values."""
+    texts = {name: values[name].default for name in values}
+    return {
+        name: "true" if value is True else "false" if value is False else str(value)
+        for name, value in texts.items()
+        if value is not None
+    }
 
 
 def define_checkpoint(values: flags.FlagValues) -> None:
@@ -218,40 +226,3 @@ def megabytes(values: flags.FlagValues) -> float | None:
     if found is None or not float(found[1]):
         raise KdartsError(f"--memory_limit={text}: needs a number and MB or GB, such as 8GB or 900MB")
     return float(found[1]) * (1000 if found[2].upper() == "GB" else 1)
-
-
-@contextlib.contextmanager
-def refusing(workdir):
-    """Around a search: if it is refused for its memory, the folder is left to the smaller one that may follow."""
-    from kdarts.training.forecast import TooLarge
-
-    try:
-        yield
-    except TooLarge:
-        workdir.release()
-        raise
-
-
-class _With:
-    """Flags of which some have another value."""
-
-    def __init__(self, values: flags.FlagValues, **changed):
-        self.__dict__.update(changed, _values=values)
-
-    def __contains__(self, name):
-        return name in self._values
-
-    def __getattr__(self, name):
-        return getattr(self._values, name)
-
-
-def lower_memory_options(values: flags.FlagValues, search, build: Callable) -> dict[str, Callable]:
-    """What makes the same search with less memory, by the flag that asks for it; `build(values, method)` makes one."""
-    method, others = search.method, {}
-    if not values.recompute:
-        others["--recompute"] = lambda: build(_With(values, recompute=True), method)
-    if values.precision == "float32":
-        others["--precision=mixed_bfloat16"] = lambda: build(_With(values, precision="mixed_bfloat16"), method)
-    if method.partial_channels == 1:
-        others["--partial_channels=4"] = lambda: build(values, method.override(partial_channels=4))
-    return others

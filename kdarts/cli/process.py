@@ -60,7 +60,7 @@ def run_kdarts(words: list[str], **choices) -> int:
         **choices: more arguments of `subprocess.run`.
 
     Returns:
-        Its exit code; 2 for what the user got wrong, which it has said in a line; below 0 if it was killed.
+        Its exit code, as of `exit_code`; below 0 if it was killed.
     """
     root = pathlib.Path(__file__).resolve().parents[2]
     # The commands of a tuning's worker are searches of their own, not workers.

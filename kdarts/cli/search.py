@@ -1,24 +1,20 @@
-"""The pictures that a search leaves in its folder.
-
-`kdarts search`: from images to a genotype.
-"""
+"""`kdarts search`: from images to a genotype."""
 
 import time
 
 from absl import flags
 
-from kdarts.cli import method_flags as axes
-from kdarts.cli import options, paths, replicas, seeds
-from kdarts.cli import options as limits
+from kdarts.cli import method_flags, options, replicas, seeds
 from kdarts.cli.command import Command
-from kdarts.cli.networks import note_gaps
+from kdarts.cli.networks import note
 from kdarts.cli.process import start_tensorflow
 from kdarts.genotypes.architectures import Architecture, load_architecture
 from kdarts.genotypes.cuboid import HyperPath
-from kdarts.genotypes.distance import OPERATIONS
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
+from kdarts.search.building import at_start_depth, start_of
 from kdarts.search.method import Method
+from kdarts.supernet.spaces import get_space
 
 
 def draw(search, found: Architecture, workdir, stopped: bool, order: str) -> None:
@@ -72,7 +68,7 @@ def define_one(values: flags.FlagValues) -> None:
     options.define_dataset(values)
     options.define_augmentation(values)
     options.define_strong_augmentation(values)
-    axes.define(values)
+    method_flags.define(values)
     define_start(values)
     options.positive("nodes", None, "intermediate nodes of a cell; default by space", values)
     options.define_frame(values, "the space's, else ")
@@ -89,8 +85,8 @@ def define_one(values: flags.FlagValues) -> None:
     )
     define_step(values)
     options.define_checkpoint(values)
-    limits.define_data_service(values)
-    limits.define_memory_limit(values)
+    options.define_data_service(values)
+    options.define_memory_limit(values)
     replicas.define(values)
     text = "of the edges in the picture of α: by the node that they lead to, or by the one that they leave"
     flags.DEFINE_enum("edge_order", "target", ["target", "source"], text, flag_values=values)
@@ -116,133 +112,99 @@ def define_step(values: flags.FlagValues) -> None:
 
 def chosen_start(values: flags.FlagValues, method: Method) -> tuple[Genotype | None, Method]:
     """The genotype that `--start` names, and the method at its depth."""
-    needing = [f"--{n}={c}" for n, c in (("sharing", "start"), ("stop", "distance")) if getattr(method, n) == c]
-    if values.start and method.stages:
-        raise KdartsError("--start: each of the method's stages begins anew")
-    if not values.start:
-        if needing:
-            raise KdartsError(f"{' and '.join(needing)} need --start: a path, or a name of the zoo such as resnet18")
-        return None, method
-    start = Genotype.load(values.start)
-    if start.sequence is not None and values["cells"].value is None:
-        method = method.override(cells=len(start.sequence))
-    start.at_depth(method.cells)
+    start, method = start_of(method, values.start)
+    if start is not None:
+        if values["cells"].value is None:
+            method = at_start_depth(method, start)
+        start.at_depth(method.cells)
     return start, method
 
 
-def build(
-    values: flags.FlagValues,
-    method: Method,
-    image_shape,
-    num_classes: int,
-    start: Genotype | None = None,
-    candidates=None,
-    seed: int | None = None,
-):
-    """The compiled search of a method on images of a shape, from a genotype or with the candidates left, if given."""
-    import keras
-
+def build(values: flags.FlagValues, method: Method, image_shape, num_classes: int, start: Genotype | None = None):
+    """The compiled `Search` of a method on images of a shape, from a genotype if one is given."""
     from kdarts.search.search import Search
-    from kdarts.supernet.grids import cuboid_names
-    from kdarts.supernet.spaces import get_space
-    from kdarts.supernet.supernet import Supernet
 
-    keras.utils.set_random_seed(values.seed if seed is None else seed)
-    if method.space in cuboid_names():
-        search = Search(
-            _hypercuboid(values, method, image_shape, num_classes), method, start, replicas.together(values)
-        )
+    options_of_supernet = {"nodes": values.nodes, "dtype": values.precision}
+    given = [name for name in _OF_CELLS if values[name].value != values[name].default]
+    if not method.on_grid:
+        frame = options.frame(values, get_space(method.space))
+        options_of_supernet |= {"stem": values.stem, "frame": frame, "recompute": values.recompute}
+    elif given:
+        raise KdartsError(f"--{given[0]} is about cells; a HyperCuboid has none")
+    shared = {"sync_batch_norm": replicas.together(values), "seed": values.seed}
+    with replicas.strategy(values).scope():
+        search = Search(method, image_shape, num_classes, start=start, **shared, **options_of_supernet)
         search.compile(jit_compile=values.jit_compile)
-        return search
-    sharing, cells, space = method.sharing, {}, get_space(method.space)
-    if start is not None:
-        if unknown := [name for name in space.operations if name not in (*OPERATIONS, "none")]:
-            raise KdartsError(f"--start: no distance to it is known in space {space.name!r}, for {', '.join(unknown)}")
-        sequence, reductions = start.at_depth(method.cells)
-        cells = {"reductions": reductions, "nodes": values.nodes or start.nodes}
-        lengths = {len(concat) for concat in start.concats}
-        if lengths == {1}:
-            cells["multiplier"] = 1
-        if sharing == "start":
-            sharing = list(sequence)
-    supernet = Supernet(
-        space,
-        image_shape,
-        num_classes,
-        channels=method.channels,
-        cells=method.cells,
-        sharing=sharing,
-        mixing=method.mixing,
-        partial_channels=method.partial_channels,
-        stem=values.stem,
-        recompute=values.recompute,
-        candidates=candidates,
-        skip_dropout=method.skip_dropout,
-        sampling=method.sampling,
-        auxiliary_skip=method.auxiliary_skip,
-        topology=method.topology or None,
-        offsets=dict(method.attention) if method.attention_mode == "offset" else None,
-        frame=options.frame(values, space),
-        dtype=values.precision,
-        **{"nodes": values.nodes, **cells},
-    )
-    search = Search(supernet, method, start, replicas.together(values))
-    search.compile(jit_compile=values.jit_compile)
     return search
 
 
-def _hypercuboid(values: flags.FlagValues, method: Method, image_shape, num_classes: int):
-    """The supernet where the space is a HyperCuboid."""
-    from kdarts.supernet.cuboids import make_hypercuboid
-
-    given = [name for name in _OF_CELLS if values[name].value != values[name].default]
-    given += ["sharing"] if method.sharing != "shared" else []
-    if given:
-        raise KdartsError(f"--{given[0]} is about cells; a HyperCuboid has none")
-    sizes = (method.channels, method.cells, values.nodes)
-    return make_hypercuboid(method.space, image_shape, num_classes, *sizes, method.mixing, values.precision)
-
-
 def run(values: flags.FlagValues) -> None:
-    """Searches, or goes on with a search."""
+    """Searches, or continues a search."""
     from kdarts.training.workdir import Workdir
 
     began = time.monotonic()
-    start, method = chosen_start(values, axes.chosen_method(values))
-    paths.check(values, method)
+    start, method = chosen_start(values, method_flags.chosen_method(values))
+    check(values, method)
     name = values.dataset.removeprefix("folder:").rstrip("/").rsplit("/", 1)[-1] or "folder"
     workdir = Workdir(values.workdir or f"runs/{name}-{method.name}")
-    workdir.check(options.remembered(values, start=start))
+    remembered, usual = options.remembered(values, start=start), options.usual(values)
+    workdir.check(remembered, usual)
     if values.seeds is not None:
-        return seeds.run(values, method, workdir, options.remembered(values, start=start))
+        return seeds.run(values, method, workdir, remembered)
     start_tensorflow()
     data = halves(values)
     with replicas.run_on(values, workdir) as folder:
         _run(values, method, folder, data, start, began)
 
 
+def check(values: flags.FlagValues, method: Method) -> None:
+    """Raises `KdartsError` before a search begins that its shared paths could not follow."""
+    if method.paths and not method.on_grid:
+        space = get_space(method.space)
+        method.axes["path_choice"].check(method, space, options.frame(values, space))
+
+
 def _run(values: flags.FlagValues, method: Method, workdir, data, start: Genotype | None, began: float) -> None:
     """All that follows once the images are there."""
     search, summary = search_in(workdir, values, method, data, start, began=began)
-    first = replicas.is_first(values)
-    if first:
-        found = load_architecture(workdir / "genotype.json")
-        draw(search, found, workdir, summary["stopped_by"] == "distance", values.edge_order)
-    if method.paths:
-        paths.derive(values, method, search, workdir, data)
-    if method.paths or not first:
+    if not replicas.is_first(values):
         return
-    note_gaps(found)
-    accuracy, net = summary["valid_accuracy"], search.supernet
+    found = load_architecture(workdir / "genotype.json")
+    draw(search, found, workdir, summary["stopped_by"] == "distance", values.edge_order)
+    for gap in found.gaps():
+        note(gap)
     if summary["stopped_by"] != "epochs":
         print(f"Ended after {summary['epochs']} epochs by --stop={summary['stopped_by']}")
+    best = workdir / "genotype.json"
+    following = f"Next: kdarts train --genotype={best} --dataset={values.dataset}"
+    following += f" --data_dir={values.data_dir}" if values.data_dir else ""
+    if search.path_result is not None:
+        following += _tell_of_paths(search, workdir, best)
+    elif not method.paths:
+        print(
+            f"Found a network of {summary['params'] / 1e6:.2f} M weights ({summary['macs'] / 1e6:.1f} M MACs), "
+            f"search accuracy {summary['valid_accuracy']:.3f}: {best}"
+        )
+    print(following + ("" if isinstance(found, HyperPath) else options.frame_flags(search.supernet)))
+
+
+def _tell_of_paths(search, workdir, best) -> str:
+    """Prints what was chosen among shared paths; returns the flags that its training has besides."""
+    result, method = search.path_result, search.method
+    if not result.family:
+        accuracy = f"accuracy along its path {result.accuracy:.3f}"
+        print(f"Found where its skip connections stand, {accuracy}: {best}")
+        return ""
+    from kdarts.views.curves import draw_family
+
+    points = [[(row["params"] / 1e6, row["accuracy"]) for row in rows] for rows in (result.rows, result.family)]
+    draw_family(*points, workdir / "family" / "family.png", method.size_bin)
+    sizes = [row["params"] / 1e6 for row in result.family]
     print(
-        f"Found a network of {summary['params'] / 1e6:.2f} M weights ({summary['macs'] / 1e6:.1f} M MACs), "
-        f"search accuracy {accuracy:.3f}: {workdir / 'genotype.json'}\n"
-        f"Next: kdarts train --genotype={workdir / 'genotype.json'} --dataset={values.dataset}"
-        + (f" --data_dir={values.data_dir}" if values.data_dir else "")
-        + ("" if isinstance(found, HyperPath) else options.frame_flags(net))
+        f"Found a family of {len(sizes)} networks of {min(sizes):.2f} to {max(sizes):.2f} M weights: "
+        f"{workdir / 'family'}; the best, {result.accuracy:.3f} on the images of α: {best}"
     )
+    return f" --channels={method.family_channels} --cells={method.family_cells}"
 
 
 def halves(values: flags.FlagValues) -> tuple:
@@ -268,57 +230,39 @@ def search_in(workdir, values: flags.FlagValues, method: Method, data, start: Ge
         method: what they choose.
         data: as of `halves`.
         start: the genotype that they name, or None.
-        **choices: more arguments of `run_search`.
+        **choices: more arguments of `SearchSession`.
 
     Returns:
         The search and its summary.
     """
-    from kdarts.training.search_run import run_search
-    from kdarts.training.stages import run_stages
+    from kdarts.data.pipeline import ImageSearchData
+    from kdarts.data.service import served
+    from kdarts.training.search_run import SearchSession, run_search
     from kdarts.views.events import cell_events
 
     train, valid, mean, std = data
-    if method.batch_size > min(len(train), len(valid)):
-        raise KdartsError(
-            f"--batch_size={method.batch_size}: allowed is 1 to {min(len(train), len(valid))}, the images of a half"
-        )
-
-    replicas.check(values, "--batch_size", method.batch_size)
-
-    def make(method: Method, candidates=None, seed: int | None = None):
-        with replicas.strategy(values).scope():
-            search = build(values, method, train.image_shape, train.num_classes, start, candidates, seed)
-        if method.warmup_epochs >= method.epochs:
-            print(f"note: the warm-up lasts all {method.epochs} epochs, α rests; see --warmup_epochs", flush=True)
-        workdir.claim(options.remembered(values, start=start))
-        return search
-
-    def alternatives(search) -> dict:
-        def instead(values, method):
-            left = search.supernet.mixture.candidates
-            with replicas.strategy(values).scope():
-                return build(values, method, train.image_shape, train.num_classes, start, left)
-
-        return limits.lower_memory_options(values, search, instead)
-
-    choices |= {
-        "mean": mean,
-        "std": std,
-        "augmentation": options.augmentation(values, train.image_shape),
-        "seed": values.seed,
-        "validate_every": values.validate_every,
-        "checkpoint_every": values.checkpoint_every,
-        "data_service": values.data_service,
-        "memory_limit": limits.megabytes(values),
-        "alternatives": alternatives,
-        "about": {"method": method.name, "dataset": values.dataset, "seed": values.seed},
-    }
-    choices.setdefault("callbacks", lambda checkpoint, evaluation: cell_events(checkpoint.folder.parent / "events"))
-    with limits.refusing(workdir):
-        if method.stages:
-            return run_stages(make, method, workdir, train, valid, **choices)
-        search = make(method)
-        return search, run_search(search, workdir, train, valid, **choices)
+    least = min(len(train), len(valid))
+    for name, size, most in (
+        ("batch_size", method.batch_size, least),
+        *([("path_batch_size", method.path_batch_size, len(train))] if method.paths else []),
+    ):
+        if size > most:
+            raise KdartsError(f"--{name}={size}: allowed is 1 to {most}, the images of a half")
+        replicas.check(values, f"--{name}", size)
+    service = values.data_service
+    batches = ImageSearchData(
+        *(train, valid, method.batch_size, values.seed, options.augmentation(values, train.image_shape), mean, std),
+        served=(lambda made: served(made, service)) if service else None,
+    )
+    search = build(values, method, train.image_shape, train.num_classes, start)
+    if method.warmup_epochs >= method.epochs:
+        print(f"note: the warm-up lasts all {method.epochs} epochs, α rests; see --warmup_epochs", flush=True)
+    workdir.begin(options.remembered(values, start=start), options.usual(values))
+    about = {"method": method.name, "dataset": values.dataset, "seed": values.seed}
+    choices.setdefault("extra", lambda folder: cell_events(folder / "events"))
+    limits = {"memory_limit": options.megabytes(values), "checkpoint_every": values.checkpoint_every}
+    session = SearchSession(workdir, about, **limits, **choices)
+    return search, run_search(search, batches, session, values.validate_every)
 
 
 SEARCH = Command(

@@ -14,6 +14,7 @@ import time
 from absl import flags
 
 from kdarts.cli import options
+from kdarts.cli.command import IN_USE
 from kdarts.cli.process import run_kdarts
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.files import write_with
@@ -189,7 +190,7 @@ class Commands:
 
     def _run(self, words: list[str], workdir: pathlib.Path) -> None:
         code, said = self._once(words, workdir)
-        while code == 2 and "is in use by" in said:  # By a worker that was taken for dead: what it finds is the same.
+        while code == IN_USE:  # By a worker that was taken for dead: it comes to the same result.
             time.sleep(_ASK_AGAIN)
             code, said = self._once(words, workdir)
         if code:
@@ -223,7 +224,7 @@ def run(values: flags.FlagValues, method: Method, workdir: Workdir, remembered: 
         remembered: what it is known by.
     """
     check(values, method)
-    workdir.claim(remembered)
+    workdir.begin(remembered)
     commands = Commands(search_words(values), train_words(values, method))
     seeds, rows = range(values.seed, values.seed + values.seeds), []
     parts = [workdir / "seeds" / str(number) for number in range(values.seeds)]

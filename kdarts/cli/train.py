@@ -106,7 +106,7 @@ def _run(values, genotype, sizes, data, workdir, remembered, began) -> None:
 
     def train_with(seed: int, folder) -> dict:
         since = began if values.seeds is None else time.monotonic()
-        return _train(values, genotype, sizes, data, seed, folder, lambda: workdir.claim(remembered), since)
+        return _train(values, genotype, sizes, data, seed, folder, lambda: workdir.begin(remembered), since)
 
     if values.seeds is None:
         summary = train_with(values.seed, workdir)
@@ -114,8 +114,8 @@ def _run(values, genotype, sizes, data, workdir, remembered, began) -> None:
         accuracy, images = summary[f"{on}_accuracy"], summary[f"{on}_examples"]
         said = f"{on.replace('_', '-').capitalize()} accuracy {accuracy:.4f} on {images} images: "
     else:
-        if (workdir / "summary.json").exists():  # Else the first training that is left claims the folder.
-            workdir.claim(remembered)
+        if (workdir / "summary.json").exists():  # Else the first training that is left begins there.
+            workdir.begin(remembered)
         summary = run_seeds(train_with, workdir, range(values.seed, values.seed + values.seeds))
         spread = "" if values.seeds == 1 else f" ± {summary['test_accuracy_sd']:.3f}"
         said = f"test accuracy {summary['test_accuracy']:.3f}{spread} ({len(summary['seeds'])} seeds)\n"
@@ -133,8 +133,8 @@ def _measured_on(values) -> str:
     return "held_back" if values.hold_back else "test"
 
 
-def _train(values, genotype, sizes, data, seed, workdir, claim, began) -> dict:
-    """Trains a genotype's network with one seed in a folder; `claim` is called before anything is written there."""
+def _train(values, genotype, sizes, data, seed, workdir, begin, began) -> dict:
+    """Trains a genotype's network with one seed in a folder; `begin` is called before anything is written there."""
     import keras
 
     from kdarts.data import datasets
@@ -172,7 +172,7 @@ def _train(values, genotype, sizes, data, seed, workdir, claim, began) -> dict:
         f"{values.dataset} · {networks.in_words(size)}, {len(train) // batch_size} steps an epoch",
         flush=True,
     )
-    claim()
+    begin()
     genotype.save(workdir / "genotype.json")
     return run_training(
         network,

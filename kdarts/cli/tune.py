@@ -14,8 +14,7 @@ from dataclasses import dataclass
 
 from absl import flags
 
-from kdarts.cli import method_flags as axes
-from kdarts.cli import options, search, seeds
+from kdarts.cli import method_flags, options, search, seeds
 from kdarts.cli import seeds as shallow
 from kdarts.cli.command import Command
 from kdarts.cli.process import start_tensorflow
@@ -146,12 +145,12 @@ def run(values: flags.FlagValues) -> None:
     """Tunes, or goes on with a tuning."""
     from kdarts.training.workdir import Workdir
 
-    method = axes.chosen_method(values)
+    method = method_flags.chosen_method(values)
     choices = _choices(values, method)
     name = values.dataset.removeprefix("folder:").rstrip("/").rsplit("/", 1)[-1] or "folder"
     workdir = Workdir(values.workdir or f"runs/{name}-{method.name}-tune")
     remembered = options.remembered(values)
-    workdir.check(remembered)
+    workdir.check(remembered, options.usual(values))
     start_tensorflow()
     _Tuning(values, method, choices, workdir).run(remembered)
 
@@ -206,13 +205,13 @@ class _Tuning:
             choice.parameter(parameters)
         progress = Progress(self._workdir.path, self._seeds, part == "alone")
         about = {"trials": self._values.trials or 20, "epochs": self._method.epochs, "seed": self._values.seed}
-        progress.oracle = make_oracle(self._values.tuner, parameters, said=progress, **about)
+        progress.oracle = make_oracle(self._values.tuner, parameters, notify=progress, **about)
         if part == "worker":
             self._await_chief(remembered)
         else:
             if not (self._workdir / "flags.flags").exists():
                 self._check()
-            self._workdir.claim(remembered)
+            self._workdir.begin(remembered)
         tuner = TuningTuner(progress.oracle, self._measure, self._workdir / "oracle", finished.exists)
         tuner.search()
         if part != "worker":
@@ -225,7 +224,7 @@ class _Tuning:
             print(f"waiting for the chief to make {self._workdir.path}", flush=True)
         while not record.exists():
             time.sleep(1)
-        self._workdir.check(remembered)
+        self._workdir.check(remembered, options.usual(self._values))
 
     def _parsed(self, chosen: dict, epochs: int | None = None) -> tuple[list[str], flags.FlagValues, Method]:
         """The command of a search with what is chosen, its flags, and what they choose."""
@@ -234,7 +233,7 @@ class _Tuning:
         values = search.SEARCH.parse([*words, f"--hold_back={shallow.part(self._values)}"])
         for name in shallow.flag_names():
             values[name].value = self._values[name].value
-        return words, values, axes.chosen_method(values)
+        return words, values, method_flags.chosen_method(values)
 
     def _commands(self, chosen: dict, epochs: int | None = None) -> seeds.Commands:
         words, values, method = self._parsed(chosen, epochs)

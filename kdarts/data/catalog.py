@@ -76,7 +76,7 @@ def _builder(tfds, name: str, data_dir: str | None, download: bool):
     # Names with a namespace reach other catalogues over the network; keyword arguments in names are not for users.
     if not _NAME.fullmatch(name):
         raise _unknown(tfds, name)
-    root = os.path.expanduser(data_dir or str(tfds.core.constants.DATA_DIR))
+    root = os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
     _check_features(Path(root) / re.split("[/:]", name)[0])
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)  # TFDS warns of each place where it finds nothing

@@ -13,6 +13,7 @@ from kdarts.data import datasets
 from kdarts.data.augmentation import Augmentation, default_augmentation, normalize
 from kdarts.data.datasets import ImageData
 from kdarts.genotypes.errors import KdartsError
+from kdarts.search.batches import SearchData
 
 _TRAIN, _VALID = 0, 1  # streams of random numbers, one for each level of a search
 
@@ -88,6 +89,57 @@ def search_dataset_from(
     return _finished(pair, steps if start_step is None else tf.data.INFINITE_CARDINALITY)
 
 
+class ImageSearchData(SearchData):
+    """The data of a search from images in memory. It begins at any step, and its epochs are functions of the seed.
+
+    Args:
+        train, valid: examples for the weights and for the architecture parameters.
+        batch_size: of both, 1 to the smaller number of examples.
+        seed: of the order and the augmentation, 0 or more.
+        augmentation: of both.
+        mean, std: of each channel, for the scale 0 to 1.
+        served: from batches without end to the same from elsewhere, such as a tf.data service; None: as they are.
+
+    Raises:
+        KdartsError: a batch size or a seed out of range.
+    """
+
+    def __init__(self, train, valid, batch_size: int, seed: int, augmentation, mean, std, served=None):
+        self.train, self.valid, self.batch_size, self.seed = train, valid, batch_size, seed
+        self.augmentation, self.mean, self.std = augmentation, mean, std
+        self.steps = steps_per_epoch(train, batch_size)
+        steps_per_epoch(valid, batch_size)
+        self._served = served or (lambda batches: batches)
+
+    def dataset(self) -> tf.data.Dataset:
+        """One epoch, another each time it is gone through; it carries these data as its `search_data`."""
+        how = self.batch_size, self.seed, self.augmentation, self.mean, self.std
+        dataset = search_dataset_from(self.train, self.valid, *how)
+        dataset.search_data = self
+        return dataset
+
+    def pairs(self, first_step: int = 0, seed: int = 0) -> tf.data.Dataset:
+        how = self.batch_size, self.seed + seed, self.augmentation, self.mean, self.std
+        return self._served(search_dataset_from(self.train, self.valid, *how, start_step=first_step))
+
+    def held_back(self) -> tf.data.Dataset:
+        return eval_dataset(self.valid, self.batch_size, self.mean, self.std)
+
+    def path_steps(self, batch_size: int) -> int:
+        if batch_size > len(self.train):
+            raise KdartsError(f"path_batch_size {batch_size}: allowed is 1 to {len(self.train)}, the images of a half")
+        return steps_per_epoch(self.train, batch_size)
+
+    def path_batches(self, batch_size: int, cutout: int | None, first_step: int = 0) -> tf.data.Dataset:
+        augmentation = self.augmentation
+        if cutout is not None:
+            augmentation = dataclasses.replace(augmentation, cutout=cutout)
+        return train_dataset(self.train, batch_size, self.seed, augmentation, self.mean, self.std, first_step)
+
+    def path_held_back(self, batch_size: int) -> tf.data.Dataset:
+        return eval_dataset(self.valid, batch_size, self.mean, self.std)
+
+
 def search_dataset(
     name: str = "digits",
     batch_size: int = 64,
@@ -101,6 +153,8 @@ def search_dataset(
     download: bool = False,
 ) -> tf.data.Dataset:
     """The train split of a data set, divided and batched for a search: `search.fit(search_dataset("cifar10"), ...)`.
+
+    `Search.fit` takes the same batches from it, in the same order, as `kdarts search` with the same seed.
 
     Args:
         name: `digits`, a name of TensorFlow Datasets, or `folder:PATH`.
@@ -124,7 +178,8 @@ def search_dataset(
     mean, std = datasets.statistics(data.images)
     train, valid = datasets.halves(data, train_examples, valid_examples, seed)
     augmentation = augmentation or default_augmentation(name, data.image_shape)
-    return search_dataset_from(train, valid, batch_size, seed, augmentation, mean, std, start_step)
+    found = ImageSearchData(train, valid, batch_size, seed, augmentation, mean, std)
+    return found.dataset() if start_step is None else found.pairs(start_step)
 
 
 def eval_dataset(data: ImageData, batch_size: int, mean: Sequence[float], std: Sequence[float]) -> tf.data.Dataset:

@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.files import write_sealed
-from kdarts.genotypes.seals import unsealed
+from kdarts.genotypes.files import write_text
 
 LIMIT = 100_000
 """Most transitions of a cuboid."""
@@ -211,6 +210,14 @@ class HyperPath:
         """The same under another name."""
         return replace(self, name=name)
 
+    def skips_by_cell(self) -> list[int]:
+        """Nothing: a path has no cells."""
+        return []
+
+    def gaps(self) -> list[str]:
+        """Nothing: a path is built as it is."""
+        return []
+
     def measures(self) -> dict[str, float]:
         """What a search notes of it after each epoch: nothing but itself."""
         return {}
@@ -226,8 +233,8 @@ class HyperPath:
         return "\n".join([*lines, ",\n".join(f"    {step}" for step in steps), "  ]", "}"]) + "\n"
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes `to_json` to `path` with its checksum, atomically."""
-        write_sealed(path, self.to_json())
+        """Writes `to_json` to `path`, atomically."""
+        write_text(path, self.to_json())
 
     @classmethod
     def from_json(cls, text: str, where: str = "path") -> "HyperPath":
@@ -236,9 +243,9 @@ class HyperPath:
             data = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise KdartsError(f"{where}: not JSON ({error})") from None
-        data = unsealed(data, where)
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise KdartsError(f'{where}: not a path; its "format" must be "{FORMAT}"')
+        data.pop("sha256", None)  # Earlier releases wrote a checksum.
         unknown, missing = set(data) - set(_KEYS), set(_KEYS) - {"name", "space"} - set(data)
         if unknown or missing:
             raise KdartsError(f"{where}: unknown keys {sorted(unknown)}, missing keys {sorted(missing)}")

@@ -1,32 +1,34 @@
-"""How far two genotypes are apart: metric M of D-DARTS (Heuillet et al.), section 4.5.
+"""Distances between genotypes: metric M of D-DARTS (Heuillet et al., section 4.5), and an aligned variant.
 
-An edge is a vector of zeros and ones, one for each operation of DARTOpti's space S_o: whether the edge has it. A cell
-is the set of the vectors of all its edges, of which those without an operation are zero.
+An edge is represented by a vector of zeros and ones with one entry for each operation: whether the edge has it. A cell
+is represented by the set of the vectors of all its edges; those without an operation are zero.
 
-(a) Edges: d(u, v) = sum of the scores W_i where u_i and v_i differ (Hamming), over the sum of all W_i (the authors'
-    code) or over their number, 12 (the paper's Algorithm 2).
-(b) Cells: the farthest that an edge of one is from its nearest edge in the other (Hausdorff, Eq. 11), taken both ways,
-    of which the larger counts (Eq. 12).
-(c) Architectures: the mean over their cells, position by position (Eq. 13).
+(a) Edges: d(u, v) is the sum of the scores W_i of the operations i in which u and v differ, divided by the sum of all
+    W_i (the authors' code) or by their number (the paper's Algorithm 2).
+(b) Cells: the Hausdorff distance of the two sets of edges: the largest distance of an edge of one cell from the nearest
+    edge of the other (Eq. 11), taken in both directions, of which the larger counts (Eq. 12).
+(c) Architectures: the mean over the cells, position by position (Eq. 13).
 
-The paper calls M a metric, and it is none: (b) forgets which edge has what, and how many edges have the same, so that
-different cells may be at 0. With `aligned`, (b) is the sum of d over the edges, each against the one between the same
-nodes; that is a metric of what stands on which edge.
+The paper calls M a metric, but it is not one: (b) ignores where in the cell an edge is and how many edges are equal, so
+different cells can have distance 0. With `aligned`, (b) is the sum of d over the edges, each compared with the edge
+between the same nodes; that is a metric.
+
+The published scores W are of the operations of DARTOpti's space. With scores of their own, genotypes of any operations
+can be compared, also those whose cells have one input, such as NAS-Bench-201's.
 """
 
 import json
 import math
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Real
 
 import numpy as np
 
-from kdarts.genotypes.edges import edge_row
+from kdarts.genotypes.edges import edge_count, edge_row
 from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.genotypes.genotype import Genotype
-from kdarts.genotypes.seals import unsealed
 
 SCORES = {
     "median": {
@@ -58,12 +60,15 @@ SCORES = {
         "bottleneck_1x3x1": 82.87499756469727,
     },
 }
-"""What each operation scored alone on the edges of a small network on CIFAR-10, in percent: the median over the edges,
-which is D-DARTS' Table 1 before rounding (`op_stats_2.json` of aheuillet/D-DARTS), and the mean, which the authors'
-program uses (`op_stats.json`)."""
+"""The accuracy of each operation alone on the edges of a small network on CIFAR-10, in percent.
+
+"median" is the median over the edges: D-DARTS' Table 1 before rounding (`op_stats_2.json` of aheuillet/D-DARTS). "mean"
+is the mean, which the authors' program uses (`op_stats.json`)."""
 
 OPERATIONS = tuple(SCORES["median"])
-"""S_o, in the order of the vectors."""
+"""The operations of DARTOpti's space S_o, in the order of the vectors."""
+
+_NO_OPERATION = "none"
 
 
 def distance(
@@ -73,103 +78,110 @@ def distance(
     normalize: bool = True,
     aligned: bool = False,
 ) -> float:
-    """Metric M of D-DARTS (Eq. 11 to 13), or a true metric in its spirit.
+    """Computes metric M of D-DARTS (Eq. 11 to 13), or its aligned variant, which is a true metric.
+
+    The cells at the same position of the two architectures are compared. A genotype without a sequence takes the depth
+    of the other; if neither has one, their distinct cells are compared. The operation `none` counts as no operation.
 
     Args:
-        a, b: of operations of S_o, as deep as each other; cells that stand at the same position are paired. One
-            without a sequence takes the other's depth; of two of that kind the normal cells and the reduction cells
-            are compared.
-        weights: the operations' scores W: "median" (the paper's Table 1), "mean" (the authors' program), a mapping
-            `{operation: score}` of all of S_o, or the path of a JSON file with one.
-        normalize: whether an edge's distance is over the sum of W (0 to 1), else over 12 (in the unit of W).
-        aligned: whether cells are compared edge by edge and their distances summed, which gives a metric: at 0 are
-            those genotypes alone that have the same operations on the same edges, whatever their outputs and their
-            reductions, and no detour is shorter. Nodes that only one of the two has count as empty in the other.
+        a: A `Genotype`.
+        b: A `Genotype` of the same depth, whose cells have as many inputs.
+        weights: The scores W of the operations. "median" (the paper's Table 1) and "mean" (the authors' program) are
+            of the operations of DARTOpti's space. Other scores can be given as a mapping `{operation: score}` or as
+            the path of a JSON file with one; it must have all operations of both genotypes.
+        normalize: Whether to divide the distance of two edges by the sum of all scores. Otherwise it is divided by
+            their number, and has the unit of the scores.
+        aligned: Whether to compare cells edge by edge and to sum the distances of the edges. Two genotypes then have
+            distance 0 if and only if their cells have the same operations on the same edges. A node that only one of
+            the cells has counts as a node without operations in the other.
 
     Returns:
-        The distance, from 0; without `aligned` and with `normalize` at most 1.
+        The distance, at least 0. With `normalize` and without `aligned` it is at most 1.
 
     Raises:
-        KdartsError: if they differ in depth, an operation is not in S_o, or the weights do not fit it.
+        KdartsError: If the depths or the numbers of inputs differ, an operation has no score, or a score is not a
+            finite number above 0.
+
+    Example:
+
+    >>> a, b = (kdarts.Genotype.from_text(f"|{name}~0|") for name in ("nor_conv_3x3", "none"))
+    >>> kdarts.distance(a, b, {"nor_conv_1x1": 1.0, "nor_conv_3x3": 3.0})
+    0.75
     """
     scores = read_weights(weights)
-    between, nodes = (_edge_by_edge, max(_nodes(a), _nodes(b))) if aligned else (hausdorff, None)
-    cells_a, cells_b = edge_vectors(a, nodes), edge_vectors(b, nodes)
+    _check_pair(a, b, scores, weights)
+    compare, nodes = (_edge_by_edge, max(_nodes(a), _nodes(b))) if aligned else (hausdorff, None)
+    cells_a, cells_b = (edge_vectors(genotype, nodes, tuple(scores)) for genotype in (a, b))
+    values = np.array(list(scores.values()), np.float64)
     pairs = _paired(a, b)
-    # Cells repeat within a network, and so do pairs of them.
-    found = {(i, k): between(cells_a[i], cells_b[k], scores) for i, k in set(pairs)}
-    return float(np.mean([found[pair] for pair in pairs]) / (scores.sum() if normalize else len(scores)))
+    # Most cells occur several times in an architecture, and so do pairs of them.
+    distances = {(i, k): compare(cells_a[i], cells_b[k], values) for i, k in set(pairs)}
+    return float(np.mean([distances[pair] for pair in pairs]) / (values.sum() if normalize else len(values)))
 
 
 def hausdorff(x: np.ndarray, y: np.ndarray, scores: np.ndarray) -> float:
-    """The distance of two cells before it is scaled (Eq. 12).
+    """Computes the Hausdorff distance of two cells, before normalisation (Eq. 12).
 
     Args:
-        x, y: their edges' vectors, `[edges, 12]`; the numbers of edges may differ.
-        scores: W, `[12]`.
+        x, y: Vectors of their edges, `[edges, operations]`; the numbers of edges may differ.
+        scores: W, `[operations]`.
     """
     return max(directed(x, y, scores), directed(y, x, scores))
 
 
 def directed(x: np.ndarray, y: np.ndarray, scores: np.ndarray) -> float:
-    """How far an edge of `x` can be from its nearest in `y` (one half of Eq. 11); the arguments are `hausdorff`'s."""
+    """Computes the largest distance of an edge of `x` from its nearest edge in `y` (Eq. 11); see `hausdorff`."""
     x, y = np.unique(x, axis=0), np.unique(y, axis=0)
     return float(((x[:, None] != y[None]) @ scores).min(1).max())
 
 
 def _edge_by_edge(x, y, scores) -> float:
-    """The sum over the edges of two cells with equally many; a mean would depend on empty edges, and be no metric."""
+    """Computes the sum of the distances of corresponding edges. The mean would depend on the number of empty edges."""
     return float(((x != y) @ scores).sum())
 
 
-def edge_vectors(genotype: Genotype, nodes: int | None = None) -> list[np.ndarray]:
-    """For each distinct cell its edges' vectors, `[edges, 12]`, node by node: 2, 5, 9, 14, ... edges.
+def edge_vectors(
+    genotype: Genotype, nodes: int | None = None, operations: Sequence[str] = OPERATIONS
+) -> list[np.ndarray]:
+    """Returns the vectors of the edges of each distinct cell, `[edges, operations]`, in the order of `edge_row`.
 
     Args:
-        genotype: of operations of S_o.
-        nodes: intermediate nodes of a cell, at least those that edges lead to; None: as far as its outputs name them,
-            too.
-
-    Raises:
-        KdartsError: if an operation is not in S_o.
+        genotype: A `Genotype` whose operations are all in `operations`, apart from `none`.
+        nodes: Number of intermediate nodes of a cell; at least as many as its edges lead to. Defaults to the nodes
+            that edges lead to or outputs name.
+        operations: Names of the entries of a vector.
     """
-    strange = [name for name in genotype.operations if name not in OPERATIONS]
-    if strange:
-        raise KdartsError(
-            f"distance: {', '.join(strange)} in {genotype.name or 'a genotype'}; allowed: {', '.join(OPERATIONS)}"
-        )
-    nodes = nodes or _nodes(genotype)
+    nodes, inputs = nodes or _nodes(genotype), _inputs(genotype)
+    columns = {name: column for column, name in enumerate(operations)}
     cells = []
     for cell in genotype.cells:
-        rows = np.zeros((nodes * (nodes + 3) // 2, len(OPERATIONS)), bool)
+        rows = np.zeros((edge_count(nodes, inputs), len(columns)), bool)
         for operation, to, source in cell:
-            rows[edge_row(to, source), OPERATIONS.index(operation)] = True
+            if operation != _NO_OPERATION:
+                rows[edge_row(to, source, inputs), columns[operation]] = True
         cells.append(rows)
     return cells
 
 
-def read_weights(weights: str | os.PathLike | Mapping[str, float]) -> np.ndarray:
-    """The scores of S_o's operations, `[12]`, from what `distance` takes for its `weights`.
+def read_weights(weights: str | os.PathLike | Mapping[str, float]) -> dict[str, float]:
+    """Returns the scores of the operations, `{operation: score}`, without one of `none`; see `distance`.
 
     Raises:
-        KdartsError: if the name or the file is unknown, or an operation is missing, unknown, or scored by anything but
-            a finite number above 0.
+        KdartsError: If the name or the file is unknown, there is no score, or one is not a finite number above 0.
     """
     where = "weights"
     if not isinstance(weights, Mapping):
         if isinstance(weights, str) and not weights.endswith(".json"):
             weights = SCORES[choice("weights", weights, [*SCORES, "a .json file"])]
         else:
-            where, weights = str(weights), _read_json(weights)
-    unknown = [str(name) for name in weights if name not in OPERATIONS]
-    missing = [name for name in OPERATIONS if name not in weights]
-    if unknown or missing:
-        raise KdartsError(f"{where}: unknown operations {unknown}, missing operations {missing}")
-    for name in OPERATIONS:
-        value = weights[name]
+            where, weights = os.fspath(weights), _read_json(weights)
+    scores = {str(name): value for name, value in weights.items() if name != _NO_OPERATION}
+    if not scores:
+        raise KdartsError(f"{where}: needs the score of at least one operation")
+    for name, value in scores.items():
         if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < math.inf:
             raise KdartsError(f"{where}: {name} has {value!r}; needs a finite number above 0")
-    return np.array([weights[name] for name in OPERATIONS], np.float64)
+    return {name: float(value) for name, value in scores.items()}
 
 
 def _read_json(path) -> dict:
@@ -177,24 +189,60 @@ def _read_json(path) -> dict:
         found = json.loads(pathlib.Path(path).read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise KdartsError(f"{path}: cannot be read as JSON ({error})") from None
-    found = unsealed(found, path)
     if not isinstance(found, dict):
         raise KdartsError(f"{path}: needs an object {{operation: score}}")
+    found.pop("sha256", None)  # Earlier releases wrote a checksum.
     return found
 
 
+def _check_pair(a: Genotype, b: Genotype, scores: Mapping[str, float], weights) -> None:
+    """Raises `KdartsError` if an operation has no score, or the cells of the two have different numbers of inputs."""
+    for genotype in (a, b):
+        missing = ", ".join(name for name in genotype.operations if name not in scores and name != _NO_OPERATION)
+        if missing and isinstance(weights, str) and weights in SCORES:
+            raise KdartsError(
+                f"distance: {missing} in {_name(genotype)}; allowed: {', '.join(OPERATIONS)}, which metric M has "
+                "published scores of; for others, weights may be a .json file {operation: score}"
+            )
+        if missing:
+            where = "weights" if isinstance(weights, Mapping) else os.fspath(weights)
+            raise KdartsError(f"{where}: no score of {missing} in {_name(genotype)}; has {', '.join(scores)}")
+    if _inputs(a) != _inputs(b):
+        one, two = (a, b) if _inputs(a) == 1 else (b, a)
+        raise KdartsError(
+            f"distance: the cells of {_name(one)} have one input and those of {_name(two)} two; only cells of equally "
+            "many inputs can be compared"
+        )
+
+
+def _name(genotype: Genotype) -> str:
+    return genotype.name or "a genotype"
+
+
+def _inputs(genotype: Genotype) -> int:
+    """Returns the number of inputs of its cells; with stages it is 1."""
+    return 1 if genotype.stages else 2
+
+
 def _nodes(genotype: Genotype) -> int:
-    """Intermediate nodes of its cells, those that a search left empty included, as far as an output names them."""
+    """Returns the number of intermediate nodes of its cells, with those that only an output names."""
     return max(genotype.nodes, max(max(concat) for concat in genotype.concats) - 1, 1)
 
 
 def _paired(a: Genotype, b: Genotype) -> list[tuple[int, int]]:
-    """The distinct cells of both that stand at each position."""
+    """Returns the distinct cells of both at each position."""
     if a.sequence is None and b.sequence is None:
-        return [(0, 0), (1, 1)]
+        return [(index, index) for index in range(len(a.cells))]
     depth = len(b.sequence if a.sequence is None else a.sequence)
-    first, second = (g.at_depth(depth)[0] if g.sequence is None else g.sequence for g in (a, b))
+    first, second = (_sequence(genotype, depth) for genotype in (a, b))
     if len(first) != len(second):
-        counts = " and ".join(f"{g.name or 'one'} has {len(s)} cells" for g, s in ((a, first), (b, second)))
-        raise KdartsError(f"distance: {counts}; only equally many can be paired")
+        counts = " and ".join(f"{_name(g)} has {len(s)} cells" for g, s in ((a, first), (b, second)))
+        raise KdartsError(f"distance: {counts}; only genotypes of equally many cells can be compared")
     return list(zip(first, second, strict=True))
+
+
+def _sequence(genotype: Genotype, depth: int) -> tuple[int, ...]:
+    """Returns its sequence, or the one that it has in a network of `depth` cells."""
+    if genotype.sequence is not None:
+        return genotype.sequence
+    return (0,) * depth if genotype.stages else genotype.at_depth(depth)[0]

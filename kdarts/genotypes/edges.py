@@ -1,13 +1,12 @@
-"""The order of a cell's edges, one row of α each: node by node from node 2 on, sources ascending.
+"""The order of a cell's edges, and topologies of cells.
 
-Most cells have two inputs, the nodes 0 and 1; those of NAS-Bench-201 have one, node 1. No number of edges is that of
-both kinds (2, 5, 9, 14, ... and 1, 3, 6, 10, ...), so the number tells the kind.
+An edge has one row of α. Rows are ordered by the node that an edge leads to, from node 2 on, then by its source. Most
+cells have two inputs, the nodes 0 and 1; NAS-Bench-201's cells have one, node 1. The numbers of edges of the two kinds
+(2, 5, 9, 14, ... and 1, 3, 6, 10, ...) have none in common, so the number of rows tells the kind.
 
-A cell's topology: which two inputs each of its nodes reads (eDARTS, Siddiqui et al., section III-B).
-
-A topology is a tuple of pairs, one for each intermediate node from node 2 on; a pair is `(a, b)`, `0 <= a < b < node`.
-The paper gives its 180 topologies no numbers. Here they stand in lexicographic order, so that number 0 reads the cell's
-two inputs at every node.
+A topology says which two inputs each node reads (eDARTS, Siddiqui et al., section III-B). It is a tuple of pairs
+`(a, b)`, `0 <= a < b < node`, one for each intermediate node from node 2 on. The paper does not number its 180
+topologies; here they are numbered in lexicographic order, so in number 0 every node reads the cell's two inputs.
 """
 
 import itertools
@@ -17,12 +16,12 @@ from kdarts.genotypes.errors import KdartsError
 
 
 def edge_count(nodes: int, inputs: int = 2) -> int:
-    """Number of edges of a cell of `nodes` intermediate nodes that read all earlier ones and its 1 or 2 inputs."""
+    """Returns the number of edges of a cell of `nodes` intermediate nodes that read all earlier ones and its inputs."""
     return nodes * (nodes + 2 * inputs - 1) // 2
 
 
 def cell_of(edges: int) -> tuple[int, int]:
-    """`(nodes, inputs)` of the cell with so many edges; raises `KdartsError` if none has."""
+    """Returns `(nodes, inputs)` of the cell with `edges` edges; raises `KdartsError` if there is no such cell."""
     for inputs in (2, 1):
         nodes = 1
         while edge_count(nodes, inputs) < edges:
@@ -33,16 +32,17 @@ def cell_of(edges: int) -> tuple[int, int]:
 
 
 def edge_row(to: int, source: int, inputs: int = 2) -> int:
-    """The row of the edge into node `to` from `source`; before it stand the edges of the nodes before."""
+    """Returns the row of the edge into node `to` from node `source`, in a cell of 1 or 2 inputs."""
     return edge_count(to - 2, inputs) + source - (2 - inputs)
 
 
 def node_rows(edges: int, inputs: int | None = None) -> dict[int, slice]:
-    """For each node of a cell of so many edges, by its number, the rows of the edges that lead to it.
+    """Returns the rows of the edges that lead to each node of a cell, by the number of the node.
 
     Args:
-        edges: of the cell.
-        inputs: edges that lead to a node, where a topology keeps as many of each; None: one from every node before it.
+        edges: Number of edges of the cell.
+        inputs: Number of edges that lead to each node, if a topology keeps equally many. Defaults to one from every
+            earlier node.
     """
     leading = 0 if inputs else 2 - cell_of(edges)[1]
     rows, node, start = {}, 2, 0
@@ -56,24 +56,24 @@ Topology = tuple[tuple[int, int], ...]
 
 
 def topology_count(nodes: int = 4) -> int:
-    """How many topologies a cell of so many intermediate nodes has: 180 for 4."""
+    """Returns the number of topologies of a cell of `nodes` intermediate nodes: 180 for 4."""
     return math.prod(math.comb(node, 2) for node in range(2, nodes + 2))
 
 
 def topologies(nodes: int = 4) -> list[Topology]:
-    """All topologies of a cell of so many intermediate nodes, 1 or more, by their numbers."""
+    """Returns all topologies of a cell of `nodes` intermediate nodes, at least 1, in the order of their numbers."""
     return list(itertools.product(*(itertools.combinations(range(node), 2) for node in range(2, nodes + 2))))
 
 
 def check_topology(topology, nodes: int) -> Topology:
-    """The topology as tuples.
+    """Returns a topology as tuples.
 
     Args:
-        topology: a pair of inputs for each node, in any kind of sequence.
-        nodes: intermediate nodes of the cell.
+        topology: A pair of inputs for each node, in any kind of sequence.
+        nodes: Number of intermediate nodes of the cell.
 
     Raises:
-        KdartsError: if it has another number of nodes, or a node does not read two earlier ones, the lower first.
+        KdartsError: If the number of nodes is another, or a node does not read two earlier ones, the lower first.
     """
     try:
         pairs = tuple(tuple(int(source) for source in pair) for pair in topology)
@@ -91,19 +91,19 @@ def check_topology(topology, nodes: int) -> Topology:
 
 
 def topology_text(topology) -> str:
-    """The text that `parse_topology` reads, such as `0,1;0,1;0,1;0,1`."""
+    """Returns the text form of a topology, such as `0,1;0,1;0,1;0,1`, which `parse_topology` reads."""
     return ";".join(",".join(map(str, pair)) for pair in topology)
 
 
 def parse_topology(text: str, nodes: int = 4) -> Topology:
-    """The topology that a text means.
+    """Reads a topology from text.
 
     Args:
-        text: either a pair of inputs for each node, `0,1;0,2;0,1;1,4`, or a topology's number.
-        nodes: intermediate nodes of the cell.
+        text: A pair of inputs for each node, `0,1;0,2;0,1;1,4`, or the number of a topology.
+        nodes: Number of intermediate nodes of the cell.
 
     Raises:
-        KdartsError: if it is neither, or the cell has no such topology.
+        KdartsError: If the text has neither form, or the cell has no such topology.
     """
     example = topology_text([(0, 1)] * nodes)
     form = f"allowed are a number from 0 to {topology_count(nodes) - 1}, or two inputs a node such as {example}"
@@ -118,14 +118,14 @@ def parse_topology(text: str, nodes: int = 4) -> Topology:
 
 
 def _numbered(number: int, nodes: int) -> Topology:
-    """`topologies(nodes)[number]` without the list, which has 57 million entries for 8 nodes."""
-    found = []
+    """Returns `topologies(nodes)[number]` without building the list, which has 57 million entries for 8 nodes."""
+    pairs = []
     for node in range(nodes + 1, 1, -1):
         number, index = divmod(number, math.comb(node, 2))
-        found.append(next(itertools.islice(itertools.combinations(range(node), 2), index, None)))
-    return tuple(found[::-1])
+        pairs.append(next(itertools.islice(itertools.combinations(range(node), 2), index, None)))
+    return tuple(pairs[::-1])
 
 
 def topology_edges(topology) -> list[int]:
-    """The rows of the edges that a topology keeps, among all edges of the cell (`edges.edge_row`), ascending."""
+    """Returns the rows of the edges that a topology keeps, as of `edge_row`, in ascending order."""
     return [edge_row(node, source) for node, pair in enumerate(topology, 2) for source in pair]

@@ -4,10 +4,11 @@ import os
 import pathlib
 import shutil
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable
 
-from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.seals import sealed_json
+from kdarts.genotypes.errors import DamageError, KdartsError
 
 _UNFINISHED = ".writing"
 
@@ -44,7 +45,7 @@ def _reason(error: Exception) -> str:
 
 
 def sweep(folder: str | os.PathLike) -> None:
-    """Removes from `folder` and its sub-folders what a killed process left half written."""
+    """Removes the unfinished files that a killed process left in `folder` and its sub-folders."""
     for unfinished in pathlib.Path(folder).glob(f"**/.*{_UNFINISHED}"):
         shutil.rmtree(unfinished, ignore_errors=True)
 
@@ -54,6 +55,27 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     write_with(path, lambda temporary: temporary.write_text(text, "utf-8"))
 
 
-def write_sealed(path: str | os.PathLike, text: str) -> None:
-    """Writes the text of a JSON object with its checksum (see `kdarts.genotypes.seals`)."""
-    write_text(path, sealed_json(text))
+def check_archive(path: str | os.PathLike) -> None:
+    """Compares the content of a zip archive, such as `.npz` and `.keras`, with the checksums in it.
+
+    Args:
+        path: of the archive.
+
+    Raises:
+        DamageError: if they differ or the file is no zip archive.
+        KdartsError: if it cannot be read.
+    """
+    try:
+        with pathlib.Path(path).open("rb") as file:
+            whole = _members_are_whole(file)
+    except OSError as error:
+        raise KdartsError(f"{path}: cannot be read ({error.strerror or error})") from None
+    if not whole:
+        raise DamageError(f"{path}: damaged (checksum)")
+
+
+def _members_are_whole(file) -> bool:
+    try:
+        return zipfile.ZipFile(file).testzip() is None
+    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, RuntimeError):
+        return False  # A damaged archive makes `zipfile` fail in any of these ways.

@@ -9,8 +9,7 @@ import pathlib
 from dataclasses import dataclass, replace
 
 from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.files import write_sealed
-from kdarts.genotypes.seals import unsealed
+from kdarts.genotypes.files import write_text
 from kdarts.genotypes.text import architecture_text, read_text
 from kdarts.genotypes.zoo import genotype_fields, genotype_names
 
@@ -172,7 +171,11 @@ class Genotype:
 
     def skip_connects(self) -> int:
         """Skip connections in its distinct cells."""
-        return sum(op in SKIPS for cell in self.cells for op, _, _ in cell)
+        return sum(self.skips_by_cell())
+
+    def skips_by_cell(self) -> list[int]:
+        """Skip connections in each distinct cell."""
+        return [sum(operation in SKIPS for operation, _, _ in cell) for cell in self.cells]
 
     def measures(self) -> dict[str, float]:
         """What a search notes of it after each epoch."""
@@ -232,9 +235,9 @@ class Genotype:
             data = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise KdartsError(f"{where}: not JSON ({error})") from None
-        data = unsealed(data, where)
         if not isinstance(data, dict) or data.get("format") != "kdarts-genotype-1":
             raise KdartsError(f'{where}: not a genotype; its "format" must be "kdarts-genotype-1"')
+        data.pop("sha256", None)  # Earlier releases wrote a checksum.
         unknown = set(data) - {"format", "name", "cells", "concats", "reductions", "sequence", "stages"}
         missing = {"cells", "concats"} - set(data)
         if unknown or missing:
@@ -287,8 +290,8 @@ class Genotype:
             raise KdartsError(f"{path}: {error}") from None
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes `to_json` to `path` with its checksum, atomically."""
-        write_sealed(path, self.to_json())
+        """Writes `to_json` to `path`, atomically."""
+        write_text(path, self.to_json())
 
     def at_depth(self, cells: int | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """`(sequence, reductions)` of a network of `cells` cells (with stages, in each); None: as the genotype says.

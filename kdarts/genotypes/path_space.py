@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.files import write_sealed
+from kdarts.genotypes.files import write_text
 from kdarts.genotypes.genotype import Genotype
-from kdarts.genotypes.seals import unsealed
 
 Slot = tuple[int, int, tuple[str, ...]]
 """`(to, from, operations)`: an edge and what may stand on it, the strongest first."""
@@ -119,9 +118,9 @@ class PathSpace:
             data = json.loads(pathlib.Path(path).read_text("utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             raise KdartsError(f"{path}: cannot be read as JSON ({error})") from None
-        data = unsealed(data, path)
         if not isinstance(data, dict) or data.pop("format", None) != _FORMAT:
             raise KdartsError(f'{path}: not a path space; its "format" must be {_FORMAT!r}')
+        data.pop("sha256", None)  # Earlier releases wrote a checksum.
         if set(data) - {"stages"} != {"cells", "concats", "reductions"}:
             raise KdartsError(f"{path}: has {sorted(data)}; needs cells, concats and reductions")
         try:
@@ -130,8 +129,8 @@ class PathSpace:
             raise KdartsError(f"{path}: {error}") from None
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes `to_json` to `path` with its checksum, atomically."""
-        write_sealed(path, self.to_json())
+        """Writes `to_json` to `path`, atomically."""
+        write_text(path, self.to_json())
 
 
 def _edges(cell):

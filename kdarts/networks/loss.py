@@ -8,16 +8,17 @@ from kdarts.genotypes.errors import KdartsError
 
 @keras.saving.register_keras_serializable("kdarts")
 class SmoothedCrossentropy(keras.losses.Loss):
-    """Cross-entropy of logits with `q = (1 - e) onehot + e / K` in place of the label, for K classes.
+    """Cross-entropy of logits with smoothed labels: `q = (1 - e) onehot + e / K` for K classes.
 
-    Keras has smoothing for one-hot labels alone; the pipeline's labels are class numbers.
+    `keras.losses.SparseCategoricalCrossentropy`, which takes class numbers as this loss does, has no label smoothing.
 
     Args:
-        label_smoothing: e, 0 to below 1.
-        **kwargs: as of `keras.losses.Loss`: `name`, `reduction`, `dtype`.
+        label_smoothing: The smoothing e, a float in [0, 1). Defaults to 0.1.
+        name: The name of the loss.
+        **kwargs: Arguments of `keras.losses.Loss`: `reduction` and `dtype`.
 
     Raises:
-        KdartsError: `label_smoothing` is out of range.
+        KdartsError: If `label_smoothing` is out of its range.
     """
 
     def __init__(self, label_smoothing: float = 0.1, name="smoothed_crossentropy", **kwargs):
@@ -27,7 +28,7 @@ class SmoothedCrossentropy(keras.losses.Loss):
         self.label_smoothing = label_smoothing
 
     def call(self, y_true, y_pred):
-        """The loss of each example, `[n]`, from class numbers `[n]` or `[n, 1]` and logits `[n, K]`."""
+        """Returns the loss of each example, `[n]`, for class numbers `[n]` or `[n, 1]` and logits `[n, K]`."""
         labels = ops.one_hot(ops.cast(ops.reshape(y_true, [-1]), "int32"), y_pred.shape[-1], dtype=y_pred.dtype)
         smoothing = self.label_smoothing
         return keras.losses.categorical_crossentropy(labels, y_pred, from_logits=True, label_smoothing=smoothing)
@@ -37,7 +38,7 @@ class SmoothedCrossentropy(keras.losses.Loss):
 
 
 def training_loss(label_smoothing: float = 0.0) -> keras.losses.Loss:
-    """What a network is trained on: the cross-entropy of its logits, smoothed if `label_smoothing` is above 0."""
+    """Returns the training loss of a network: cross-entropy of its logits, smoothed if `label_smoothing` is above 0."""
     if label_smoothing:
         return SmoothedCrossentropy(label_smoothing)
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)

@@ -1,7 +1,4 @@
-"""The auxiliary classifier that helps to train deep networks (DARTS section 3.2).
-
-A genotype as a plain functional Keras model.
-"""
+"""A genotype as a functional Keras model of stock layers, with the auxiliary classifier of DARTS (section 3.2)."""
 
 import keras
 from keras import layers
@@ -14,47 +11,52 @@ from kdarts.supernet.macro import MacroConfig, auxiliary_position, check_input_s
 
 
 def auxiliary_head(x, num_classes: int, imagenet: bool = False):
-    """Adds the head to the output of a cell, of at least 2x2 pixels; it is made for 8x8, or 7x7 on ImageNet.
+    """Adds the auxiliary classifier of DARTS to the output of a cell.
+
+    It is made for feature maps of 8x8 pixels, or of 7x7 on ImageNet.
 
     Args:
-        x: `[batch, height, width, channels]`.
-        num_classes: number of classes.
-        imagenet: whether to pool at stride 2 and leave out the second normalisation, as the papers do there.
+        x: A symbolic tensor `[batch, height, width, channels]`, of at least 2x2 pixels.
+        num_classes: The number of classes.
+        imagenet: Whether to pool at stride 2 and leave out the second normalization, as the papers do on ImageNet.
 
     Returns:
-        Logits `[batch, num_classes]`, float32.
+        The logits `[batch, num_classes]`, float32.
+
+    Raises:
+        KdartsError: If the feature map is smaller than 2x2 pixels.
     """
     if min(x.shape[1:3]) < 2:
         raise KdartsError(f"auxiliary head: needs a feature map of at least 2x2 pixels, got {x.shape[1]}x{x.shape[2]}")
-    name = "auxiliary_head.features"
-    x = layers.ReLU(name=f"{name}.0")(x)
+    name = "auxiliary_head-features"
+    x = layers.ReLU(name=f"{name}-0")(x)
     if min(x.shape[1:3]) >= 5:
-        x = layers.AveragePooling2D(5, 2 if imagenet else 3, name=f"{name}.1")(x)
+        x = layers.AveragePooling2D(5, 2 if imagenet else 3, name=f"{name}-1")(x)
     kernel = uniform(x.shape[-1])
-    x = layers.Conv2D(128, 1, use_bias=False, kernel_initializer=kernel, name=f"{name}.2")(x)
-    x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}.3")(x)
-    x = layers.ReLU(name=f"{name}.4")(x)
-    x = layers.Conv2D(768, 2, use_bias=False, kernel_initializer=uniform(4 * 128), name=f"{name}.5")(x)
+    x = layers.Conv2D(128, 1, use_bias=False, kernel_initializer=kernel, name=f"{name}-2")(x)
+    x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}-3")(x)
+    x = layers.ReLU(name=f"{name}-4")(x)
+    x = layers.Conv2D(768, 2, use_bias=False, kernel_initializer=uniform(4 * 128), name=f"{name}-5")(x)
     if not imagenet:
-        x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}.6")(x)
-    x = layers.ReLU(name=f"{name}.7")(x)
-    x = layers.GlobalAveragePooling2D(name=f"{name}.8")(x)
+        x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}-6")(x)
+    x = layers.ReLU(name=f"{name}-7")(x)
+    x = layers.GlobalAveragePooling2D(name=f"{name}-8")(x)
     fan_in = uniform(768)
     return layers.Dense(
         num_classes,
         kernel_initializer=fan_in,
         bias_initializer=fan_in,
         dtype="float32",
-        name="auxiliary_head.classifier",
+        name="auxiliary_head-classifier",
     )(x)
 
 
 @keras.saving.register_keras_serializable("kdarts")
 class AuxiliaryNetwork(keras.Model):
-    """A functional model with an auxiliary classifier: two outputs when training, one otherwise.
+    """A functional model with an auxiliary classifier: it has two outputs during training and one otherwise.
 
-    `fit` takes one loss and one set of labels: the loss of the auxiliary logits is added, times `auxiliary_weight`
-    (0.4, the papers'); metrics see the main logits.
+    `compile` takes one loss, and `fit` one set of labels. The training loss is the loss of the main logits, plus
+    `auxiliary_weight` (0.4, as in the papers) times that of the auxiliary logits. Metrics are those of the main logits.
     """
 
     auxiliary_weight = 0.4
@@ -88,30 +90,32 @@ def build_network(
 ) -> keras.Model:
     """Builds the network of a genotype (DARTS section 3.2, D-DARTS section 4) from stock Keras layers.
 
-    What the genotype found is built as `Genotype.live` says; `Genotype.gaps` tells what is left out.
+    Edges and nodes that do not contribute to the output are left out (see `Genotype.live` and `Genotype.gaps`).
 
     Args:
-        genotype: what was found.
-        input_shape: `(height, width, channels)` of an image, at least `(8, 8, 1)`.
-        num_classes: number of classes, at least 2.
-        channels: channels of a node before any reduction, even.
-        cells: number of cells, with stages of each; None: as many as the genotype has, if it has a depth of its own.
-        auxiliary: whether to add the auxiliary classifier; the model then returns `(logits, auxiliary logits)` when
-            training, and its loss counts the second by 0.4.
-        drop_path: final drop-path rate, 0 to below 1 (see `DropPathSchedule`): of every operation but the identity
-            (DARTS), or, where the genotype has a sequence, of every node's sum (D-DARTS' code).
-        stem: "auto" (by image size; "small" with stages) or one of `STEMS`: "none", "cifar", "small", "imagenet",
-            "imagenet_quarter".
-        seed: of the drop-path masks.
-        frame: what holds the cells; None: DARTS' frame.
-        c_mid: channels in the middle of choke convolutions, at least 1; None: the 32 of the search (sharpDARTS takes 96
-            for ImageNet).
+        genotype: The genotype.
+        input_shape: The shape `(height, width, channels)` of an image, at least `(8, 8, 1)`.
+        num_classes: The number of classes, at least 2.
+        channels: The number of channels of a node before any reduction, even.
+        cells: The number of cells, or of the cells of each stage if the genotype has stages. Defaults to `None`: the
+            depth of the genotype, which must then have one of its own.
+        auxiliary: Whether to add the auxiliary classifier. The model then returns `(logits, auxiliary logits)` during
+            training (see `AuxiliaryNetwork`). Defaults to `False`.
+        drop_path: The final drop-path rate, a float in [0, 1) (see `DropPathSchedule`). Drop-path follows every
+            operation but the identity, as in DARTS, or every node if the genotype has a sequence, as in D-DARTS' code.
+            Defaults to 0.
+        stem: "auto" or one of `STEMS`: "none", "cifar", "small", "imagenet", "imagenet_wide", "imagenet_quarter".
+            Defaults to "auto", which chooses by the size of the images, or "small" if the genotype has stages.
+        seed: The seed of the drop-path masks. Defaults to `None`, for random ones.
+        frame: The `MacroConfig` around the cells. Defaults to `None`: that of DARTS.
+        c_mid: The number of channels in the middle of choke convolutions, at least 1. Defaults to `None`: 32, as in the
+            search. (sharpDARTS has 96 for ImageNet.)
 
     Returns:
         A model from images, channels last, float32, to logits `[batch, num_classes]`.
 
     Raises:
-        KdartsError: if the genotype names an unknown operation or the sizes do not fit.
+        KdartsError: If the genotype names an unknown operation, or the sizes do not fit.
     """
     input_shape = check_input_shape(input_shape)
     if num_classes < 2:
@@ -134,9 +138,9 @@ def build_network(
 
 
 def _classified(x, head, num_classes):
-    """The logits, float32, from the last cell's output; `head` as of `MacroConfig`."""
+    """Adds the classifier to the last cell's output, and returns the logits, float32 (`head`: see `MacroConfig`)."""
     if head:
-        x = layers.Permute((3, 1, 2), name="flatten.channels_first")(x)
+        x = layers.Permute((3, 1, 2), name="flatten-channels_first")(x)
         x = layers.Flatten(name="flatten")(x)
     else:
         x = layers.GlobalAveragePooling2D(name="pool")(x)

@@ -1,6 +1,7 @@
-"""Reading weights of the papers' PyTorch code, given as `{name: array}`, into supernets and networks.
+"""Weights of the papers' PyTorch code, given as `{name: array}`, for supernets and networks.
 
-The course project's names of weights, said as DARTS' code says them, for `load_reference_state`.
+`load_reference_state` copies them into a model. Of a network it looks them up under the names of the layers (see
+`kdarts.ops.layers`). `course_state` renames weights of the course project's code, whose names are others.
 """
 
 import re
@@ -12,6 +13,7 @@ from kdarts.genotypes.edges import edge_row
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.ops.grouped import GroupedOperation
+from kdarts.ops.layers import reference_name
 from kdarts.ops.mixed import MixedEdges
 from kdarts.supernet.hypercuboid import HyperCuboid
 from kdarts.supernet.supernet import Supernet
@@ -24,7 +26,7 @@ _STATISTICS = {"mean": "running_mean", "var": "running_var", "gamma": "weight", 
 
 
 class _State:
-    """The given arrays, with a note of what was read."""
+    """The given arrays, which counts those that were read."""
 
     def __init__(self, state):
         self.arrays, self.read = {name: np.asarray(array) for name, array in state.items()}, set()
@@ -33,7 +35,7 @@ class _State:
         return name in self.arrays
 
     def take(self, name: str, shape) -> np.ndarray:
-        """The array `name` in Keras' layout; raises `KdartsError` if it is missing or of another shape."""
+        """Returns the array `name` in Keras' layout. Raises `KdartsError` if it is missing or of another shape."""
         if name not in self.arrays:
             raise KdartsError(f"reference state: {name!r} is missing")
         self.read.add(name)
@@ -49,7 +51,7 @@ class _State:
         return array
 
     def left(self) -> list[str]:
-        """Names of what was not read."""
+        """Returns the names of the arrays that were not read."""
         return [n for n in self.arrays if n not in self.read and not n.endswith("num_batches_tracked")]
 
     def finish(self):
@@ -59,20 +61,20 @@ class _State:
 
 
 def load_reference_state(model, state) -> None:
-    """Copies a PyTorch state dict in the reference naming and layout into `model`.
+    """Copies a PyTorch state dict of the papers' code into `model`.
 
     Args:
-        model: a `Supernet`, a `HyperCuboid` of placed operations, or the network of a genotype or a path.
-        state: `{name: array}` with the reference code's names (`cells.0._ops.3._ops.4.op.1.weight`, ...) and layouts.
-            Running statistics are optional: where they are missing, the model keeps its own. P-DARTS' supernets have
-            `cells.0.cell_ops.3.m_ops.2`, the number among the operations that the edge has; NAS-Bench-201's
-            `cells.0.edges.1<-0.3`, whose convolutions have a bias that changes nothing. In a network, DARTS
-            numbers the edges of a cell (`cells.0._ops.3.op.1.weight`); D-DARTS, for genotypes with a sequence, names
-            the k-th operation of an edge (`cells.0._ops.{to}.{from}.{k}.op.1.weight`). What it keeps for
-            operations that the network leaves out (`Genotype.live`), or whose result nothing reads, is ignored.
+        model: A `Supernet`, a `HyperCuboid` of placed operations, or the network of a genotype or a path.
+        state: A dict `{name: array}` with the names (`cells.0._ops.3._ops.4.op.1.weight`, ...) and layouts of the
+            papers' code. Running statistics are optional; the model keeps its own where they are missing. In
+            supernets, P-DARTS has `cells.0.cell_ops.3.m_ops.2`, the number among the operations of that edge, and
+            NAS-Bench-201 has `cells.0.edges.1<-0.3`, whose convolutions have a bias without effect, which is ignored.
+            In networks, DARTS numbers the edges of a cell (`cells.0._ops.3.op.1.weight`), and D-DARTS, for genotypes
+            with a sequence, names the k-th operation of an edge (`cells.0._ops.{to}.{from}.{k}.op.1.weight`). Weights
+            of operations that the network leaves out (see `Genotype.live`), or whose result is not used, are ignored.
 
     Raises:
-        KdartsError: if an array is missing, left over, or of the wrong shape; the model is then left as it was.
+        KdartsError: If an array is missing, left over, or of the wrong shape. The model is then unchanged.
     """
     source = _State(state)
     kinds = {Supernet: _supernet_values, HyperCuboid: _cuboid_values}
@@ -86,26 +88,26 @@ def load_reference_state(model, state) -> None:
 def _supernet_values(model: Supernet, state: _State) -> list:
     pending = []
     for stem in model.stems:
-        pending += _stack_values(stem, [stem.name], state)
+        pending += _grouped_values(stem, [stem.name], state)
     place = 0
     for index, cell in enumerate(model.cells):
         if cell.residual is not None:  # NAS-Bench-201 counts its residual blocks among the cells.
-            for stack in cell.residual.parts:
-                pending += _stack_values(stack, [f"cells.{place}.{stack.name}"], state)
+            for grouped in cell.residual.parts:
+                pending += _grouped_values(grouped, [f"cells.{place}.{grouped.name}"], state)
             place += 1
-        for stack in cell.preprocess:
-            pending += _stack_values(stack, [f"cells.{place}.{stack.name}"], state)
+        for grouped in cell.preprocess:
+            pending += _grouped_values(grouped, [f"cells.{place}.{grouped.name}"], state)
         for source, mixed in zip(cell.sources, cell.mixed_edges, strict=True):
             numbers = [e for e, (_, start) in enumerate(model.edges) if start == source]
             names = [_operation_names(model, index, place, e, state) for e in numbers]
-            pending += _fan_out_values(mixed, names, state)
+            pending += _mixed_values(mixed, names, state)
         place += 1
     if model.closing is not None:
-        pending += _stack_values(model.closing, [model.closing.name], state)
-        # Its candidates' convolutions have an offset, which the normalisation behind it takes away again.
+        pending += _grouped_values(model.closing, [model.closing.name], state)
+        # The convolutions of its candidates have a bias, which the batch normalization behind them cancels.
         state.read.update(name for name in state.left() if _OFFSET.match(name))
     for layer in (*model.hidden, model.classifier):
-        pending += _dense_values(layer, layer.name, state)
+        pending += _dense_values(layer, state)
     return pending
 
 
@@ -114,14 +116,14 @@ def _cuboid_values(model: HyperCuboid, state: _State) -> list:
     for name, chain in model.chains.items():
         for layer in chain.layers:
             if isinstance(layer, GroupedOperation):
-                pending += _stack_values(layer, [name], state)
+                pending += _grouped_values(layer, [name], state)
             elif isinstance(layer, keras.layers.Dense):
-                pending += _dense_values(layer, layer.name, state)
+                pending += _dense_values(layer, state)
     return pending
 
 
 def _operation_names(model: Supernet, cell: int, place: int, edge: int, state: _State) -> dict[int, str]:
-    """What the operations of an edge are called, by their columns: numbered among those that it has."""
+    """Returns the names of the operations of an edge, by their columns. They are numbered among those of the edge."""
     in_pdarts = any(".cell_ops." in name for name in state.arrays)
     path = f"cells.{place}.cell_ops.{edge}.m_ops" if in_pdarts else f"cells.{place}._ops.{edge}._ops"
     if model.space.stages:
@@ -133,24 +135,24 @@ def _operation_names(model: Supernet, cell: int, place: int, edge: int, state: _
     return {column: f"{path}.{k}" for k, column in enumerate(columns)}
 
 
-def _fan_out_values(mixed: MixedEdges, edges: list[dict[int, str]], state: _State) -> list:
+def _mixed_values(mixed: MixedEdges, edges: list[dict[int, str]], state: _State) -> list:
     pending = []
-    for column, stack in mixed.stacks.items():
-        pending += _stack_values(stack, [edges[e][column] for e in mixed.edges[column]], state)
-    for column, stack in mixed.free.items():
-        # Every edge of the reference keeps the same statistics of the same pooled input; the first stands for all.
+    for column, grouped in mixed.stacks.items():
+        pending += _grouped_values(grouped, [edges[e][column] for e in mixed.edges[column]], state)
+    for column, grouped in mixed.free.items():
+        # In the papers' code every edge has statistics, all of the same pooled input: those of the first edge are read.
         names = [edges[e][column] for e in mixed.edges[column]]
-        pending += _stack_values(stack, names[:1], state, pooling=True)
+        pending += _grouped_values(grouped, names[:1], state, pooling=True)
         for name in names[1:]:
             state.read.update(n for n in state.arrays if n.startswith(f"{name}.1.running"))
     return pending
 
 
-def _stack_values(stack: GroupedOperation, prefixes: list[str], state: _State, pooling: bool = False) -> list:
-    """`(variable, value)` for the stacked weights of the edges called `prefixes`."""
+def _grouped_values(grouped: GroupedOperation, prefixes: list[str], state: _State, pooling: bool = False) -> list:
+    """Returns pairs `(variable, value)` of the weights of a grouped operation, for the edges named `prefixes`."""
     pending = []
-    names = stack.operation.step_names(stack.stride)
-    for position, (weights, parts) in enumerate(zip(stack.step_weights, names, strict=True)):
+    names = grouped.operation.step_names(grouped.stride)
+    for position, (weights, parts) in enumerate(zip(grouped.step_weights, names, strict=True)):
         if not weights:
             continue
         if len(parts) == len(weights):
@@ -168,12 +170,13 @@ def _stack_values(stack: GroupedOperation, prefixes: list[str], state: _State, p
 
 
 def _joined(variable, names: list[str], state: _State) -> np.ndarray:
-    """The arrays called `names` side by side on the last axis, in the shape of `variable`."""
+    """Concatenates the arrays called `names` along the last axis, to the shape of `variable`."""
     shape = (*variable.shape[:-1], variable.shape[-1] // len(names))
     return np.concatenate([state.take(name, shape) for name in names], -1)
 
 
-def _dense_values(layer, name: str, state: _State) -> list:
+def _dense_values(layer, state: _State) -> list:
+    name = reference_name(layer)
     weights = (layer.kernel, state.take(f"{name}.weight", layer.kernel.shape))
     return [weights, (layer.bias, state.take(f"{name}.bias", layer.bias.shape))]
 
@@ -185,24 +188,24 @@ def _network_values(model, state: _State) -> list:
             values = {"weight": layer.gamma, "bias": layer.beta}
             values |= {"running_mean": layer.moving_mean, "running_var": layer.moving_variance}
             for suffix, variable in values.items():
-                name = f"{layer.name}.{suffix}"
+                name = f"{reference_name(layer)}.{suffix}"
                 if state.has(name) or not suffix.startswith("running"):
                     pending.append((variable, state.take(name, variable.shape)))
         elif isinstance(layer, keras.layers.DepthwiseConv2D):
             height, width, channels, _ = layer.kernel.shape
-            value = state.take(f"{layer.name}.weight", (height, width, 1, channels))
+            value = state.take(f"{reference_name(layer)}.weight", (height, width, 1, channels))
             pending.append((layer.kernel, value.swapaxes(2, 3)))
         elif isinstance(layer, keras.layers.Conv2D):
-            pending.append((layer.kernel, state.take(f"{layer.name}.weight", layer.kernel.shape)))
+            pending.append((layer.kernel, state.take(f"{reference_name(layer)}.weight", layer.kernel.shape)))
         elif isinstance(layer, keras.layers.Dense):
-            pending += _dense_values(layer, layer.name, state)
-    layers = {layer.name for layer in model.layers}
+            pending += _dense_values(layer, state)
+    layers = {reference_name(layer) for layer in model.layers}
     state.read.update(name for name in state.left() if _left_out(name, layers))
     return pending
 
 
 def _left_out(name: str, layers: set[str]) -> bool:
-    """Whether `name` is of an edge from or to a node, or of the adapter of an input, that the network leaves out."""
+    """Whether `name` belongs to an edge from or to a node, or to an input's adapter, that the network leaves out."""
     if edge := _EDGE_OF_DDARTS.match(name):
         cell, *ends = edge.groups()
         missing = [node for node in ends if int(node) >= 2 and f"cells.{cell}.node{node}" not in layers]
@@ -223,15 +226,18 @@ _COLUMNS = (
 
 
 def course_state(state, genotype: Genotype | None = None, cells: int = 14) -> dict:
-    """The same arrays under the names that `load_reference_state` reads.
+    """Renames the weights of the course project's code as `load_reference_state` reads them.
 
     Args:
-        state: `{name: array}` of a search network, or of the final network of `genotype`.
-        genotype: None for a search network.
-        cells: of the final network.
+        state: A dict `{name: array}` of a supernet, or of the network of `genotype`.
+        genotype: The genotype of the network, or `None` for a supernet.
+        cells: The number of cells of the network.
+
+    Returns:
+        A dict of the same arrays.
 
     Raises:
-        KdartsError: if a name is of no edge of the genotype.
+        KdartsError: If a name belongs to no edge of the genotype.
     """
     return {_renamed(name, genotype, cells): array for name, array in state.items()}
 

@@ -1,6 +1,7 @@
-"""Drop-path, and its schedule.
+"""Stem and cells of the network of a genotype, and drop-path.
 
-Stem and cells of a genotype's network, added to a functional model one after the other.
+`Trunk` adds the stem and the cells to a functional model, one after the other: `build_network` puts a classifier behind
+them, `build_backbone` makes their outputs the levels of a feature pyramid.
 """
 
 import itertools
@@ -15,18 +16,21 @@ from keras import layers, ops
 from kdarts.genotypes.edges import edge_row
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
-from kdarts.ops.layers import apply_operation
+from kdarts.ops.layers import all_layers, apply_operation
 from kdarts.ops.operations import CLOSING, RESIDUAL, Conv, adapter, get_operation
 from kdarts.supernet.macro import MacroConfig, Stem, plan_genotype
 
 
 @keras.saving.register_keras_serializable("kdarts")
 class DropPath(keras.layers.Layer):
-    """Drops its input whole, for each example on its own, and scales what it keeps (DARTS section 4.1, FractalNet).
+    """Drop-path (FractalNet; DARTS section 4.1): sets the whole input of some examples to zero during training.
+
+    The inputs of the other examples are divided by `1 - rate`. The rate is a variable, which `DropPathSchedule` sets.
 
     Args:
-        rate: probability to drop, 0 to below 1; held in a variable, so that `DropPathSchedule` can move it.
-        seed: of the random masks.
+        rate: The probability that an example is dropped, a float in [0, 1).
+        seed: The seed of the random masks. Defaults to `None`, for a random one.
+        **kwargs: Arguments of `keras.layers.Layer`.
     """
 
     def __init__(self, rate: float, seed: int | None = None, **kwargs):
@@ -41,7 +45,7 @@ class DropPath(keras.layers.Layer):
         self.rate = self.add_weight(name="rate", shape=(), initializer=initial, trainable=False, autocast=False)
 
     def mask(self, batch_size):
-        """1 where an example passes, else 0: `[batch_size]`."""
+        """Draws a mask `[batch_size]`: 1 for the examples that are kept, 0 for the others."""
         return ops.cast(keras.random.uniform((batch_size,), seed=self.seed_generator) >= self.rate, "float32")
 
     def call(self, x, training=False):
@@ -55,10 +59,10 @@ class DropPath(keras.layers.Layer):
 
 
 class DropPathSchedule(keras.callbacks.Callback):
-    """Raises every `DropPath` of the model linearly from 0: rate * epoch / epochs in epoch 0, 1, ....
+    """A callback that raises the rate of every `DropPath` layer linearly: `rate * epoch / epochs` in epoch 0, 1, ....
 
     Args:
-        epochs: length of the schedule.
+        epochs: The number of epochs of the training.
     """
 
     def __init__(self, epochs: int):
@@ -66,19 +70,19 @@ class DropPathSchedule(keras.callbacks.Callback):
         self.epochs = epochs
 
     def on_epoch_begin(self, epoch, logs=None):
-        for layer in self.model._flatten_layers():
+        for layer in all_layers(self.model):
             if isinstance(layer, DropPath):
                 layer.rate.assign(layer.final_rate * epoch / self.epochs)
 
 
 @dataclass(frozen=True)
 class Grown:
-    """What a part of the trunk gives.
+    """The output of a part of the trunk.
 
     Attributes:
-        x: `[batch, height, width, channels]`.
-        stride: pixels of the image for each of its own, along one side.
-        cell: position of the cell that gave it; None: a part of the stem did.
+        x: A symbolic tensor `[batch, height, width, channels]`.
+        stride: The factor by which `x` is smaller than the image, along each side.
+        cell: The position of the cell whose output it is, or `None` for a part of the stem.
     """
 
     x: object
@@ -87,18 +91,18 @@ class Grown:
 
 
 class Trunk:
-    """What a network is up to its head.
+    """The stem and the cells of a network, without its classifier.
 
     Args:
-        genotype, channels, cells, drop_path, seed, frame, c_mid: as of `build_network`.
-        stem: how an image enters.
+        genotype, channels, cells, drop_path, seed, frame, c_mid: See `build_network`.
+        stem: The stem.
 
     Attributes:
-        plan: its cells, in order.
-        stride: of the last cell's output.
+        plan: The plans of the cells, in order.
+        stride: The factor by which the last cell's output is smaller than the image, along each side.
 
     Raises:
-        KdartsError: if the genotype names an unknown operation or a number is out of its range.
+        KdartsError: If the genotype names an unknown operation, or a number is out of its range.
     """
 
     def __init__(self, genotype: Genotype, channels, cells, drop_path, stem: Stem, seed, frame: MacroConfig, c_mid):
@@ -113,7 +117,7 @@ class Trunk:
             get_operation(operation, c_mid)
 
     def grow(self, image) -> Iterator[Grown]:
-        """Adds the parts of the stem, then the cells, to the model that begins with `image`: each when asked for."""
+        """Adds the parts of the stem, then the cells, to the model of the input `image`, and yields their outputs."""
         stride, states = 1, [] if self.stem.parts else [image]
         for part in self.stem.parts:
             name, operation, step, width = part
@@ -126,26 +130,26 @@ class Trunk:
         seeds = itertools.repeat(None) if self.seed is None else itertools.count(self.seed)
 
         def drop(x, name):
-            return DropPath(self.drop_path, next(seeds), name=f"{name}.drop")(x) if self.drop_path else x
+            return DropPath(self.drop_path, next(seeds), name=f"{name}-drop")(x) if self.drop_path else x
 
         for position, (cell, index) in enumerate(zip(self.plan, self.sequence, strict=True)):
-            found, name = self.genotype.live(index), f"cells.{self.number(position)}"
+            live, name = self.genotype.live(index), f"cells-{self.number(position)}"
             if cell.entry == "adapted":
                 nodes = _adapted(s0, s1, cell, self.frame.epsilon, name)
             elif cell.entry == "residual":
-                nodes = {1: _residual(s1, cell.filters, f"cells.{self.number(position) - 1}")}
+                nodes = {1: _residual(s1, cell.filters, f"cells-{self.number(position) - 1}")}
             else:
                 nodes = {1: s1}
-            s0, s1 = s1, _cell(*found, self.c_mid, individual, nodes, cell, name, drop)
+            s0, s1 = s1, _cell(*live, self.c_mid, individual, nodes, cell, name, drop)
             stride *= _cell_stride(cell)
             yield Grown(s1, stride, position)
 
     def number(self, position: int) -> int:
-        """Of the cell at `position` where residual blocks are counted like cells, as the reference code does."""
+        """Returns the number of the cell at `position`, where residual blocks count as cells, as in NAS-Bench-201."""
         return position + sum(cell.entry == "residual" for cell in self.plan[: position + 1])
 
     def close(self, x):
-        """What stands between the last cell's output `x` and the head."""
+        """Adds the layers between the last cell's output `x` and the classifier: NAS-Bench-201 has some, DARTS none."""
         return x if self.plan[-1].entry == "adapted" else apply_operation(CLOSING, x, x.shape[-1], 1, CLOSING.name)
 
 
@@ -154,33 +158,33 @@ def _cell_stride(cell) -> int:
 
 
 def _stride(part) -> int:
-    """Of a part of a stem, whose operation may stride more than once."""
+    """Returns the stride of a part of a stem, whose operation may have several convolutions with a stride."""
     _, operation, stride, _ = part
     return stride ** sum(isinstance(step, Conv) and any(step.strided) for step in operation.layers(stride))
 
 
 def _adapted(s0, s1, plan, epsilon, name) -> dict:
-    """Both inputs of a cell, as its nodes 0 and 1."""
+    """Adds the layers that adapt both inputs of a cell, and returns them as its nodes 0 and 1."""
     nodes = {}
     for number, (halving, x) in enumerate(((plan.after_reduction, s0), (False, s1))):
         adapt, stride = adapter(halving, epsilon)
-        nodes[number] = apply_operation(adapt, x, plan.filters, stride, f"{name}.preprocess{number}")
+        nodes[number] = apply_operation(adapt, x, plan.filters, stride, f"{name}-preprocess{number}")
     return nodes
 
 
 def _residual(x, filters, name):
-    """A residual block that halves the image."""
-    first, second, beside = (f"{name}.{part.name}" for part in RESIDUAL)
+    """Adds a residual block, which halves the image."""
+    first, second, beside = (f"{name}-{part.name}" for part in RESIDUAL)
     y = apply_operation(RESIDUAL[0], x, filters, 2, first)
     y = apply_operation(RESIDUAL[1], y, filters, 1, second)
-    return layers.Add(name=f"{name}.output")([y, apply_operation(RESIDUAL[2], x, filters, 2, beside)])
+    return layers.Add(name=f"{name}-output")([y, apply_operation(RESIDUAL[2], x, filters, 2, beside)])
 
 
 def _cell(edges, outputs, c_mid, individual, nodes, plan, name, drop):
-    """One cell, whose inputs are the first of its `nodes`: sum each node's edges, join the output nodes.
+    """Adds a cell: each node is the sum of its edges, and the output concatenates the output nodes.
 
-    `drop(x, name)` is drop-path: in DARTS on every edge but identities, in D-DARTS, whose cells are `individual`, on
-    every node's sum.
+    `nodes` has the inputs of the cell. `drop(x, name)` adds drop-path: in DARTS behind every edge but the identities,
+    in D-DARTS, whose cells are `individual`, behind every node.
     """
     numbers = _edge_numbers(edges, individual, plan.entry)
     for node in sorted({to for _, to, _ in edges}):
@@ -189,36 +193,37 @@ def _cell(edges, outputs, c_mid, individual, nodes, plan, name, drop):
             if to != node:
                 continue
             stride = 2 if plan.reduction and source < 2 else 1
-            operation, path = get_operation(operation_name, c_mid), f"{name}.{number}"
+            operation, path = get_operation(operation_name, c_mid), f"{name}-{number}"
             edge = apply_operation(operation, nodes[source], plan.filters, stride, path)
             identity = not operation.layers(stride) and not operation.zero
             arriving.append(edge if individual or identity else drop(edge, path))
-        path = f"{name}.node{node}"
+        path = f"{name}-node{node}"
         if len(arriving) > 1:
             nodes[node] = layers.Add(name=path)(arriving)
         else:
-            # A name for every node of D-DARTS, so that reading weights sees which nodes there are.
+            # Every node of D-DARTS has a layer, from which `load_reference_state` sees which nodes exist.
             nodes[node] = layers.Identity(name=path)(arriving[0]) if individual else arriving[0]
         if individual:
             nodes[node] = drop(nodes[node], path)
     joined = [nodes[node] for node in outputs]
-    return layers.Concatenate(name=f"{name}.output")(joined) if len(joined) > 1 else joined[0]
+    return layers.Concatenate(name=f"{name}-output")(joined) if len(joined) > 1 else joined[0]
 
 
 def _edge_numbers(edges, individual, entry) -> list[str]:
-    """What the reference codes call the edges.
+    """Returns the names of the edges in the papers' code, with dashes for dots.
 
-    DARTS counts them, D-DARTS says `to.from.k`, the k-th from there, and NAS-Bench-201 counts the pairs of nodes.
+    DARTS numbers the edges of a cell. D-DARTS has `to.from.k` for the k-th operation between two nodes, and
+    NAS-Bench-201 numbers the pairs of nodes.
     """
     if not individual and entry == "adapted":
-        return [f"_ops.{position}" for position in range(len(edges))]
+        return [f"_ops-{position}" for position in range(len(edges))]
     seen = Counter()
     numbers = []
     for _, to, source in edges:
         k = seen[to, source]
-        again = f".{k}" if k else ""
+        again = f"-{k}" if k else ""
         numbers.append(
-            f"_ops.{to}.{source}.{k}" if entry == "adapted" else f"layers.{edge_row(to, source, inputs=1)}{again}"
+            f"_ops-{to}-{source}-{k}" if entry == "adapted" else f"layers-{edge_row(to, source, inputs=1)}{again}"
         )
         seen[to, source] += 1
     return numbers

@@ -1,12 +1,10 @@
-"""Whether TensorFlow computes with oneDNN here.
+"""The TensorFlow kernels of the supernet's operations: convolutions, batch normalisation and pools.
 
-The TensorFlow kernels that the supernet's hot path is made of.
-
-Each function is one mathematical operation; which kernel computes it depends on where and how it runs. The fast
-choices are those of oneDNN on a CPU: there a depthwise convolution runs quickest as a grouped `conv2d`, and the
-filter gradient of a 5x5 depthwise kernel is several times faster in two parts no wider than three columns (oneDNN has
-no specialised kernel for wider ones). Elsewhere, in float64, and where a second derivative is wanted, the plain form is
-used.
+Each function is one mathematical operation. Which kernel computes it depends on the device, the type and the
+derivatives that are needed. The fast forms are for oneDNN on a CPU: a depthwise convolution is fastest there as a
+grouped `conv2d`, and the filter gradient of a 5x5 depthwise kernel is several times faster in two parts of at most
+three columns, because oneDNN has no specialised kernel for wider ones. On other devices, in float64, and where second
+derivatives are needed, the plain forms are used.
 """
 
 import contextlib
@@ -20,10 +18,10 @@ from kdarts.ops.replicas import is_synchronized, moments_over_replicas
 
 @functools.cache
 def has_grouped_gradients(dtype: tf.DType) -> bool:
-    """Whether grouped `conv2d` kernels of a type have gradients on this CPU: only oneDNN's have.
+    """Returns whether grouped `conv2d` kernels of a type have gradients on this CPU. Only oneDNN's have them.
 
-    TensorFlow uses oneDNN by itself on processors with AVX-512 VNNI, and on others where `TF_ENABLE_ONEDNN_OPTS` is 1
-    when it is imported, as it is if kdarts is imported first. For bfloat16 it needs AVX-512 in any case.
+    TensorFlow uses oneDNN by default on processors with AVX-512 VNNI, and on others if `TF_ENABLE_ONEDNN_OPTS` is 1
+    when it is imported. kdarts sets that if it is imported first. For bfloat16 oneDNN always needs AVX-512.
     """
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         image = tf.ones((1, 2, 2, 2), dtype)
@@ -36,17 +34,17 @@ def has_grouped_gradients(dtype: tf.DType) -> bool:
 
 
 DECAY = 0.1
-"""Share of the new batch in the running statistics, as in the papers' framework."""
+"""Share of the new batch in the running statistics, as in PyTorch."""
 
 _NARROW = 16
-"""With fewer channels oneDNN's pools and their gradients are not the quick ones."""
+"""Number of channels below which oneDNN's pools and their gradients are slow."""
 
 _twice = contextvars.ContextVar("twice_differentiable", default=False)
 
 
 @contextlib.contextmanager
 def twice_differentiable():
-    """Inside it, every kernel has a right second derivative (the fused ones stop gradients silently)."""
+    """Makes every kernel inside the context twice differentiable; fused kernels have no correct second derivative."""
     token = _twice.set(True)
     try:
         yield
@@ -55,16 +53,21 @@ def twice_differentiable():
 
 
 def _grouped(x):
-    """Whether grouped convolutions are the fast and supported form for `x`."""
+    """Returns whether grouped convolutions are fast and supported for `x`."""
     suited = x.dtype in (tf.float32, tf.bfloat16) and not _twice.get()
     return suited and not tf.config.list_logical_devices("GPU") and has_grouped_gradients(x.dtype)
 
 
 def _padded(x, size, stride):
-    """`x` and the padding to convolve it with, so that `size` (odd) is padded alike on every side.
+    """Returns `x` and the padding mode for a convolution that is padded equally on all sides.
 
-    "SAME" does that at stride 1; at stride 2 it would pad the end alone. Gradients of grouped `conv2d` kernels take
-    no explicit padding.
+    "SAME" does that at stride 1; at stride 2 it would pad the end only. Gradients of grouped `conv2d` kernels do not
+    support explicit padding.
+
+    Args:
+        x: The input.
+        size: Height and width of the kernel, both odd.
+        stride: Strides along height and width.
     """
     if max(stride) == 1:
         return x, "SAME"
@@ -72,13 +75,13 @@ def _padded(x, size, stride):
 
 
 def convolution(x, kernel, groups=1, stride=(1, 1)):
-    """Convolution with symmetric zero padding, as PyTorch pads.
+    """Computes a convolution with symmetric zero padding, as PyTorch pads.
 
     Args:
-        x: `[batch, height, width, groups * channels]`.
-        kernel: `[h, w, channels, groups * filters]`, the groups stacked on the last axis; `h` and `w` odd.
-        groups: number of independent groups.
-        stride: along height and width.
+        x: Input, `[batch, height, width, groups * channels]`.
+        kernel: `[h, w, channels, groups * filters]`, the groups stacked on the last axis; `h` and `w` are odd.
+        groups: Number of independent groups.
+        stride: Strides along height and width.
 
     Returns:
         `[batch, ceil(height / stride), ceil(width / stride), groups * filters]`.
@@ -99,14 +102,15 @@ def convolution(x, kernel, groups=1, stride=(1, 1)):
 
 
 def factorized(x, even, odd, copies: int = 1):
-    """Two 1x1 convolutions at stride 2, of the even pixels and of the odd ones, side by side.
+    """Computes two 1x1 convolutions of stride 2, one of the even pixels and one of the odd ones, and concatenates them.
 
-    One convolution of 2x2 pixels, half of it zeros: slices of every second pixel cost several times as much.
+    It is computed as one 2x2 convolution of which half the kernel is zero: slicing every second pixel would take
+    several times as long.
 
     Args:
-        x: `[batch, height, width, channels]`; behind an odd side stands a zero.
-        even, odd: kernels `[1, 1, channels, copies * filters]`, of filters of their own number each.
-        copies: groups of filters; the two convolutions stand side by side in each.
+        x: Input, `[batch, height, width, channels]`; odd sides are padded with a zero at the end.
+        even, odd: Kernels, `[1, 1, channels, copies * filters]`; their numbers of filters may differ.
+        copies: Number of groups of filters; the two convolutions are concatenated within each group.
 
     Returns:
         `[batch, ceil(height / 2), ceil(width / 2), channels of both]`.
@@ -123,28 +127,29 @@ def factorized(x, even, odd, copies: int = 1):
 
 
 def every_second(x):
-    """`x[:, ::2, ::2]`."""
-    # The pool of single pixels and its gradient are several times faster than the slice.
+    """Returns `x[:, ::2, ::2]`."""
+    # A pool of single pixels and its gradient are several times faster than the slice.
     return x[:, ::2, ::2] if _twice.get() else tf.nn.max_pool2d(x, 1, 2, "SAME")
 
 
 def first_channels(x, count: int):
-    """`x[..., :count]`."""
+    """Returns `x[..., :count]`."""
     if not _grouped(x):
         return x[..., :count]
-    # A 1x1 convolution that picks them is several times faster there than a slice of the last axis and its gradient.
+    # With oneDNN a 1x1 convolution is several times faster than a slice of the last axis and its gradient.
     kernel = tf.eye(x.shape[-1], count, dtype=x.dtype)
     return convolution(x, tf.reshape(kernel, [1, 1, x.shape[-1], count]))
 
 
 def depthwise(x, kernel, stride=1, dilation=1):
-    """Depthwise convolution with symmetric zero padding.
+    """Computes a depthwise convolution with symmetric zero padding.
 
     Args:
-        x: `[batch, height, width, channels]`.
-        kernel: `[k, k, 1, channels]`, `k` odd.
-        stride: 1 or 2, both axes.
-        dilation: 1 or 2; with a stride of 2 only every second pixel is ever read, so the two cancel.
+        x: Input, `[batch, height, width, channels]`.
+        kernel: `[k, k, 1, channels]`; `k` is odd.
+        stride: 1 or 2, along both axes.
+        dilation: 1 or 2. With stride 2, dilation 2 reads only every second pixel, so it is computed as an undilated
+            convolution of those.
 
     Returns:
         `[batch, ceil(height / stride), ceil(width / stride), channels]`.
@@ -157,7 +162,7 @@ def depthwise(x, kernel, stride=1, dilation=1):
 
 
 def _dilated(x, kernel):
-    """Dilation 2 as an ordinary convolution over the four interleaved half-size images."""
+    """Computes dilation 2 as an ordinary convolution of the four interleaved half-size images."""
     margin = kernel.shape[0] - 1
     odd = [n % 2 for n in x.shape[1:3]]
     interleaved = tf.space_to_batch(x, [2, 2], [[margin, margin + o] for o in odd])
@@ -166,7 +171,7 @@ def _dilated(x, kernel):
 
 @tf.custom_gradient
 def _remade_dilated(x, kernel):
-    """The same; its gradient makes the interleaved images again, which are larger than the `x` that is kept anyway."""
+    """Computes `_dilated`; its gradient recomputes the interleaved images, which need more memory than `x`."""
 
     def gradient(dy):
         with tf.control_dependencies([dy]), tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -187,7 +192,7 @@ def _depthwise(x, padding, kernel, stride):
 
 
 def _wide_depthwise(x, kernel, stride, padding):
-    """A grouped convolution whose filter gradient is taken in parts of at most three columns."""
+    """Computes a grouped convolution whose filter gradient is computed in parts of at most three columns."""
     height, width = kernel.shape[:2]
     pad_h, pad_w = (height // 2, width // 2) if padding == "SAME" else (0, 0)
     strides = [1, stride, stride, 1]
@@ -203,7 +208,7 @@ def _wide_depthwise(x, kernel, stride, padding):
             parts = []
             for start in range(0, width, 3):
                 columns = min(3, width - start)
-                # The columns that this part of the kernel touches, cut out before they are padded.
+                # The columns that this part of the kernel reads, sliced before they are padded.
                 first = start - pad_w
                 last = first + reach + columns
                 low, high = (min(max(edge, 0), x.shape[2]) for edge in (first, last))
@@ -226,17 +231,20 @@ def _wide_depthwise(x, kernel, stride, padding):
 
 
 def normalize(x, scale, offset, mean, variance, training, epsilon=1e-5):
-    """Batch normalisation.
+    """Computes batch normalisation.
+
+    The running variance is updated with the unbiased variance of the batch, as in PyTorch. With a single value per
+    channel, where that is undefined, the variance of the batch counts as 0, as in TensorFlow's fused kernel.
 
     Args:
-        x: `[batch, height, width, channels]`.
+        x: Input, `[batch, height, width, channels]`.
         scale, offset: `[channels]`.
-        mean, variance: running statistics, `[channels]`.
-        training: whether to use the batch's own statistics.
-        epsilon: added to the variance.
+        mean, variance: Running statistics, `[channels]`.
+        training: Whether to normalise with the statistics of the batch.
+        epsilon: Added to the variance.
 
     Returns:
-        The normalised tensor and the new running mean and variance (with the unbiased variance, as PyTorch keeps it).
+        A tuple of the normalised tensor, the new running mean and the new running variance.
     """
     if x.dtype == tf.float64 or _twice.get() or (training and is_synchronized()):
         return _plain_normalize(x, scale, offset, mean, variance, training, epsilon)
@@ -264,7 +272,8 @@ def _plain_normalize(x, scale, offset, mean, variance, training, epsilon):
         if is_synchronized():
             batch_mean, batch_variance, count = moments_over_replicas(batch_mean, batch_variance, count)
         new_mean = (1 - DECAY) * mean + DECAY * batch_mean
-        new_variance = (1 - DECAY) * variance + DECAY * batch_variance * count / (count - 1)
+        unbiased = batch_variance * count / tf.maximum(count - 1, 1)  # One value per channel has no variance.
+        new_variance = (1 - DECAY) * variance + DECAY * unbiased
     else:
         batch_mean, batch_variance, new_mean, new_variance = mean, variance, mean, variance
     y = (x - batch_mean) * (tf.math.rsqrt(batch_variance + epsilon) * scale) + offset
@@ -272,12 +281,12 @@ def _plain_normalize(x, scale, offset, mean, variance, training, epsilon):
 
 
 def max_pool(x, stride):
-    """3x3 maximum with one pixel of padding on every side."""
+    """Computes a 3x3 maximum pool with one pixel of padding on every side."""
     if stride == 1 and not _twice.get():
         channels = x.shape[-1]
         if channels >= _NARROW or not _grouped(x):
             return tf.nn.max_pool2d(x, 3, 1, "SAME")
-        # The pool's gradient is several times as slow with few channels: others are added, and taken away again.
+        # The gradient of the pool is several times slower with few channels, so channels are added and removed again.
         wide = convolution(x, tf.eye(channels, _NARROW, dtype=x.dtype)[None, None])
         return first_channels(tf.nn.max_pool2d(wide, 3, 1, "SAME"), channels)
     # Padded by hand: "SAME" pads only the end at stride 2, and at stride 1 its second derivative is silently zero.
@@ -286,7 +295,7 @@ def max_pool(x, stride):
 
 
 def halved_maximum(x):
-    """The greatest of each 2x2 pixels, or of what there is of them at the end of an odd side."""
+    """Computes the maximum of each 2x2 pixels, or of the remaining pixels at the end of an odd side."""
     odd = [n % 2 for n in x.shape[1:3]]
     if any(odd):
         x = tf.pad(x, [[0, 0], [0, odd[0]], [0, odd[1]], [0, 0]], constant_values=x.dtype.min)
@@ -294,16 +303,22 @@ def halved_maximum(x):
 
 
 def halved_mean(x):
-    """The mean of each 2x2 pixels, or of what there is of them at the end of an odd side."""
+    """Computes the mean of each 2x2 pixels, or of the remaining pixels at the end of an odd side."""
     return tf.nn.avg_pool2d(x, 2, 2, "SAME")
 
 
 def average_pool(x, stride, padded=False):
-    """3x3 mean with one pixel of padding on every side; only if `padded` do its zeros count in the mean."""
+    """Computes a 3x3 average pool with one pixel of padding on every side.
+
+    Args:
+        x: Input, `[batch, height, width, channels]`.
+        stride: 1 or 2, along both axes.
+        padded: Whether the zeros of the padding count in the mean.
+    """
     if stride == 1:
         share = tf.constant(1 / 9, x.dtype) if padded else _share(x)
         if x.shape[-1] < _NARROW and _grouped(x):
-            # A depthwise convolution: the pool's gradient is four times as slow with few channels.
+            # A depthwise convolution, because the gradient of the pool is four times slower with few channels.
             return depthwise(x, tf.ones((3, 3, 1, x.shape[-1]), x.dtype)) * share
         mean = tf.nn.avg_pool2d(x, 3, 1, "SAME")
         return mean * (share / _share(x)) if padded else mean
@@ -315,6 +330,6 @@ def average_pool(x, stride, padded=False):
 
 
 def _share(x):
-    """One over the number of pixels of `x` that each 3x3 window covers, `[height, width, 1]`."""
+    """Returns one over the number of pixels of `x` that each 3x3 window covers, `[height, width, 1]`."""
     rows, columns = ([min(i + 1, n - 1) - max(i - 1, 0) + 1 for i in range(n)] for n in x.shape[1:3])
     return 1 / (tf.constant(rows, x.dtype)[:, None, None] * tf.constant(columns, x.dtype)[:, None])

@@ -1,8 +1,10 @@
-"""How weights start.
+"""The evaluation form of the operations: stock Keras layers, added to a functional model.
 
-The evaluation form of the operations: stock Keras layers on the functional API.
+Each layer is named after its weights in the papers' code, so that `kdarts.networks.reference` can look them up. A dash
+replaces each dot: the weights `cells.0.preprocess0.op.1.weight` belong to the layer `cells-0-preprocess0-op-1`. Keras'
+PyTorch backend registers variables under their layer's name, and PyTorch does not allow a dot there.
 
-Layers carry the names that the reference code gives to their weights, so that reading those weights is a look-up.
+Convolutions and dense layers are initialized as in the papers' code.
 """
 
 import math
@@ -14,39 +16,70 @@ from kdarts.ops.cost import Cost
 from kdarts.ops.operations import Conv, Halve, Norm, Operation, Pool, Reduce, Relu
 
 
+def layer_name(name: str) -> str:
+    """Returns the layer name for a name in the papers' code: `cells-0-preprocess0` for `cells.0.preprocess0`.
+
+    No name in the papers' networks contains a dash, so `reference_name` inverts it.
+    """
+    return name.replace(".", "-")
+
+
+def reference_name(layer: keras.Layer) -> str:
+    """Returns the name of a layer of a network in the papers' code.
+
+    Networks that were saved with dots in their layers' names keep these names, which are returned unchanged.
+    """
+    return layer.name.replace("-", ".")
+
+
+def all_layers(layer: keras.Layer) -> list[keras.Layer]:
+    """Returns `layer` and all layers inside it, at any depth, each once.
+
+    `keras.Model.layers` has the layers of a model. The layers inside any other layer are found among its attributes.
+    """
+    found, waiting = {}, [layer]
+    while waiting:
+        one = waiting.pop()
+        if id(one) not in found:
+            found[id(one)] = one
+            parts = keras.tree.flatten(one.layers if isinstance(one, keras.Model) else vars(one))
+            waiting += [part for part in reversed(parts) if isinstance(part, keras.Layer)]
+    return list(found.values())
+
+
 def uniform(fan_in: int, seed=None) -> keras.initializers.Initializer:
-    """The papers' framework's default for convolutions and classifiers: uniform within `1 / sqrt(fan_in)` of zero."""
+    """Returns PyTorch's default initializer of convolutions and dense layers: uniform within `±1 / sqrt(fan_in)`."""
     limit = 1 / math.sqrt(fan_in)
     return keras.initializers.RandomUniform(-limit, limit, seed)
 
 
 def apply_operation(operation: Operation, x, filters: int, stride: int, name: str):
-    """Adds `operation` to a functional model.
+    """Adds the layers of an operation to a functional model.
 
     Args:
-        operation: the definition.
-        x: `[batch, height, width, channels]`.
-        filters: output channels.
+        operation: The definition of the operation.
+        x: A symbolic tensor `[batch, height, width, channels]`.
+        filters: The number of output channels.
         stride: 1 or 2.
-        name: prefix of the layers' names.
+        name: The prefix of the layers' names.
 
     Returns:
-        `[batch, ceil(height / stride), ceil(width / stride), filters]`.
+        A symbolic tensor `[batch, ceil(height / stride), ceil(width / stride), filters]`.
     """
     if operation.zero:
         return layers.Rescaling(0.0, name=name)(_every_second(x, name) if stride == 2 else x)
     for position, (step, parts) in enumerate(zip(operation.layers(stride), operation.step_names(stride), strict=True)):
-        path = f"{name}.{parts[0]}"
+        path = f"{name}-{layer_name(parts[0])}"
         match step:
             case Relu():
-                x = layers.ReLU(name=f"{name}.{position}.relu")(x)
+                x = layers.ReLU(name=f"{name}-{position}-relu")(x)
             case Conv():
                 strides = [stride if along else 1 for along in step.strided]
                 x = _convolution(step, x, filters, strides, path)
             case Reduce():
-                x = _reduce(x, filters, [f"{name}.{part}" for part in parts])
+                x = _reduce(x, filters, [f"{name}-{layer_name(part)}" for part in parts])
             case Pool():
-                x = _pool(step, x, stride, f"{name}.pool")
+                x = _pool(step, x, stride, f"{name}-pool")
             case Halve():
                 x = layers.AveragePooling2D(2, 2, "same", name=path)(x)
             case Norm():
@@ -57,12 +90,12 @@ def apply_operation(operation: Operation, x, filters: int, stride: int, name: st
 def _convolution(step: Conv, x, filters, strides, name):
     dilated = step.dilation > 1
     if max(strides) > 1 and (dilated or step.kernel == (1, 1)):
-        # Only every second pixel is read: take those. At equal stride and dilation the two cancel.
+        # A 1x1 kernel, or one dilated by 2, reads every second pixel only: subsampled first, the kernel is dense.
         x, strides, dilated = _every_second(x, name), [1, 1], False
     dilation = step.dilation if dilated else 1
     margins = [dilation * (k - 1) // 2 for k in step.kernel]
     if any(margins):
-        x = layers.ZeroPadding2D(margins, name=f"{name}.pad")(x)
+        x = layers.ZeroPadding2D(margins, name=f"{name}-pad")(x)
     fan_in = step.kernel[0] * step.kernel[1] * (1 if step.depthwise else x.shape[-1])
     common = {"padding": "valid", "use_bias": False, "dilation_rate": dilation, "name": name}
     if step.depthwise:
@@ -73,17 +106,17 @@ def _convolution(step: Conv, x, filters, strides, name):
 
 
 def _every_second(x, name):
-    # Also before a 1x1 convolution: TensorFlow's own stride 2 corrupts memory there on a CPU, at few channels.
-    return layers.MaxPooling2D(1, 2, name=f"{name}.subsample")(x)
+    # In place of a 1x1 convolution at stride 2, with which TensorFlow corrupts memory on a CPU at few channels.
+    return layers.MaxPooling2D(1, 2, name=f"{name}-subsample")(x)
 
 
 def _reduce(x, filters, names):
-    # A side that is not known is even: a backbone takes no others.
+    # A backbone may have unknown sides, and requires even ones.
     height, width, channels = (side or 0 for side in x.shape[1:])
     shifted = x
     if height % 2 or width % 2:
-        shifted = layers.ZeroPadding2D(((0, height % 2), (0, width % 2)), name=f"{names[1]}.pad")(x)
-    shifted = layers.Cropping2D(((1, 0), (1, 0)), name=f"{names[1]}.shift")(shifted)
+        shifted = layers.ZeroPadding2D(((0, height % 2), (0, width % 2)), name=f"{names[1]}-pad")(x)
+    shifted = layers.Cropping2D(((1, 0), (1, 0)), name=f"{names[1]}-shift")(shifted)
     halves = (filters // 2, filters - filters // 2)
     parts = [
         layers.Conv2D(half, 1, use_bias=False, kernel_initializer=uniform(channels), name=name)(
@@ -91,23 +124,23 @@ def _reduce(x, filters, names):
         )
         for half, pixels, name in zip(halves, (x, shifted), names, strict=True)
     ]
-    return layers.Concatenate(name=f"{names[0]}.join")(parts)
+    return layers.Concatenate(name=f"{names[0]}-join")(parts)
 
 
 def _pool(step: Pool, x, stride: int, name: str):
     if step.padded:
-        return layers.AveragePooling2D(3, stride, name=name)(layers.ZeroPadding2D(1, name=f"{name}.pad")(x))
+        return layers.AveragePooling2D(3, stride, name=name)(layers.ZeroPadding2D(1, name=f"{name}-pad")(x))
     layer = layers.MaxPooling2D if step.kind == "max" else layers.AveragePooling2D
     x = layer(3, 1, "same", name=name)(x)
-    # "same" at stride 2 would pad only the end of an even side; at stride 1 it pads both, and every second is taken.
+    # At stride 2, "same" pads an even side only at its end. At stride 1 it pads both ends, as PyTorch does.
     return _every_second(x, name) if stride == 2 else x
 
 
 def model_cost(model: keras.Layer) -> Cost:
-    """Trainable parameters, and MACs for one image as `cost` counts them, of dense layers and convolutions.
+    """Counts the trainable parameters, and the MACs of convolutions and dense layers for one image.
 
     Args:
-        model: a functional or sequential model, or a layer, that was called on one input.
+        model: A functional or sequential model, or a layer, that was called on one input.
     """
     params = sum(math.prod(weight.shape) for weight in model.trainable_weights)
     return Cost(params, sum(_macs(layer) for layer in _leaves(model)))
@@ -128,18 +161,18 @@ def _macs(layer) -> int:
 
 
 def make_head(hidden, num_classes: int, inputs: int, dtype) -> list[layers.Dense]:
-    """The layers, built, each behind the one before; they start as in the papers' framework.
+    """Makes the dense layers of a classifier, built, in order.
 
     Args:
-        hidden: widths of those with a ReLU, as of `MacroConfig`.
-        num_classes: of the last, without one.
-        inputs: of the first.
-        dtype: policy of the layers.
+        hidden: The widths of the hidden layers, each with a ReLU (see `MacroConfig`).
+        num_classes: The width of the last layer, which has no activation.
+        inputs: The number of input channels of the first layer.
+        dtype: The dtype policy of the layers.
     """
     made, widths = [], (*hidden, num_classes)
     for position, width in enumerate(widths):
         last, start = position == len(hidden), uniform(inputs)
-        name = f"classifier.{2 * position + 1}" if hidden else "classifier"  # as in the reference code
+        name = f"classifier-{2 * position + 1}" if hidden else "classifier"  # Numbered as in the papers' code.
         options = {"kernel_initializer": start, "bias_initializer": start, "name": name, "dtype": dtype}
         made.append(layers.Dense(width, None if last else "relu", **options))
         made[-1].build((None, inputs))
@@ -148,9 +181,9 @@ def make_head(hidden, num_classes: int, inputs: int, dtype) -> list[layers.Dense
 
 
 def run_head(made, x):
-    """What the layers of `make_head` make of a map `[batch, height, width, channels]`.
+    """Calls the layers of `make_head` on a feature map `[batch, height, width, channels]` and returns the logits.
 
-    Hidden layers read it channel by channel, as the papers' framework lays it out.
+    With hidden layers the map is flattened channel by channel, as in PyTorch; otherwise it is averaged over its pixels.
     """
     if len(made) > 1:
         x = ops.reshape(ops.transpose(x, (0, 3, 1, 2)), (-1, math.prod(x.shape[1:])))

@@ -6,7 +6,8 @@ The evaluation network (`kdarts.networks.network`) and the fast search form (`kd
 
 from dataclasses import dataclass, field, replace
 
-from kdarts.genotypes.errors import KdartsError, Registry
+from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.settings import Registry
 
 
 @dataclass(frozen=True)

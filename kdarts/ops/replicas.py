@@ -10,6 +10,8 @@ import contextvars
 import keras
 import tensorflow as tf
 
+from kdarts.ops.layers import all_layers
+
 _together = contextvars.ContextVar("synchronized", default=False)
 
 
@@ -137,8 +139,13 @@ def whole_loss(loss):
     return mean
 
 
+def loss_metric(model: keras.Model) -> keras.metrics.Mean:
+    """Returns the metric with which Keras reports the loss of a compiled model."""
+    return next(metric for metric in model.metrics if metric.name == "loss")
+
+
 def synchronize(model: keras.Model) -> None:
     """Lets the stock batch normalisations of a model take their moments over all replicas."""
-    for layer in model._flatten_layers():
+    for layer in all_layers(model):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = True

@@ -1,23 +1,55 @@
-"""Which paths the evolution looks at next (SPOS, Guo et al. 2020, section 3.4; DARTS-PD's third stage).
+"""The evolution of paths (SPOS, Guo et al. 2020, section 3.4; DARTS-PD's third stage), and the best at every size."""
 
-The best of an evolution's candidates at every size.
-"""
-
-import pathlib
 from collections.abc import Callable
 
 import numpy as np
 
 from kdarts.genotypes.path_space import PathSpace
-from kdarts.training.files import write_table
 
 Path = tuple[int, ...]
+
+PARENTS = 5
+"""One of so many candidates of a generation may be a parent of the next: the ten best at a population of fifty."""
 
 MUTATION = 0.1
 """Probability that a mutation draws a gene anew."""
 
 _TRIES = 10
 """How often as many candidates are drawn as are wanted, at most."""
+
+
+class Evolution:
+    """Says which paths are measured next; a round is a generation.
+
+    What it says depends on its arguments and on the accuracies so far alone.
+
+    Args:
+        space: what a path may be.
+        population: candidates of a generation.
+        generations: how many, the first of which is random.
+        seed: 0 to 2**32 - 1.
+        allowed: whether a path is within the budget.
+
+    Attributes:
+        limit: the most candidates in all.
+    """
+
+    def __init__(self, space: PathSpace, population: int, generations: int, seed: int, allowed: Callable[[Path], bool]):
+        self.space, self.population, self.seed, self._allowed = space, population, seed, allowed
+        self.limit, self._generation = population * generations, 0
+
+    def next_round(self, measured: list[tuple[Path, float]]) -> list[Path]:
+        """The next generation, from the best paths so far; [] where no path is left.
+
+        Args:
+            measured: every path of the generations before and its accuracy, in their order.
+        """
+        best = sorted(measured, key=lambda pair: -pair[1])[: max(1, self.population // PARENTS)]
+        random = np.random.RandomState([self.seed, self._generation])
+        parents, seen = [path for path, _ in best], {path for path, _ in measured}
+        new = new_generation(self.space, parents, self.population, seen, self._allowed, random)
+        self._generation += bool(new)
+        return new
 
 
 def new_generation(
@@ -99,17 +131,3 @@ def family_of(candidates: list[dict], bin_width: float, per_bin: int) -> list[di
 def ranked(rows: list[dict]) -> list[dict]:
     """Candidates, the best first; of equally accurate ones the smaller, then the earlier."""
     return sorted(rows, key=lambda row: (-row["accuracy"], row["params"]))
-
-
-def write_family(folder: pathlib.Path, space: PathSpace, rows: list[dict], paths: dict[int, Path]) -> None:
-    """Writes each network of a family as a genotype, `NAME.json`, and the table of them, `family.csv`, at the end.
-
-    Args:
-        folder: where to.
-        space: what the paths are in.
-        rows: as of `family_of`, each with a `candidate`.
-        paths: by candidate.
-    """
-    for row in rows:
-        space.genotype(paths[row["candidate"]]).named(row["name"]).save(folder / f"{row['name']}.json")
-    write_table(folder / "family.csv", rows)

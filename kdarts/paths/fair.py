@@ -14,12 +14,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kdarts.ops.replicas import counted_once, mean_over_replicas, replicas, synchronized, whole_loss
+from kdarts.genotypes.path_space import PathSpace
+from kdarts.ops.replicas import counted_once, loss_metric, mean_over_replicas, replicas, synchronized, whole_loss
 from kdarts.paths.network import PathNetwork
 from kdarts.search.method import Method, get_method
-from kdarts.search.objective import cross_entropy
+from kdarts.search.objective import cross_entropy, without_graph_rewriting
 from kdarts.search.optimizers import SGD
-from kdarts.search.search import without_graph_rewriting
+from kdarts.search.schedules import Cosine
 
 _SHUFFLED = 2**20
 """Up to so many groups, a cycle's order is a true permutation, drawn whole; of more, an affine one."""
@@ -154,7 +155,7 @@ class FairTraining(keras.Model):
         if replicas() > 1:
             for variable, value in zip(self.network.statistics, statistics, strict=True):
                 variable.assign(value)
-        self._loss_tracker.update_state(loss / kept, sample_weight=tf.shape(x)[0])
+        loss_metric(self).update_state(loss / kept, sample_weight=tf.shape(x)[0])
         return self.compute_metrics(x, tf.tile(y, [kept]), tf.reshape(logits, [-1, logits.shape[-1]]))
 
     def measure(self, path, calibration, valid) -> tuple[float, float]:
@@ -179,3 +180,43 @@ class FairTraining(keras.Model):
         logits = self.network(x, training=False)
         right = tf.equal(tf.argmax(logits, -1, tf.int32), tf.cast(y, tf.int32))
         return tf.math.count_nonzero(right), self._loss_of(y, logits) * tf.cast(tf.shape(y)[0], logits.dtype)
+
+
+class PathEpochs(keras.callbacks.Callback):
+    """Sets the learning rate, half a cosine to 0, and the drop-path rate at the beginning of each epoch.
+
+    Args:
+        learning_rate: at the start.
+        epochs: of the training.
+    """
+
+    def __init__(self, learning_rate: float, epochs: int):
+        super().__init__()
+        self._rate, self._epochs = Cosine(learning_rate, 0.0, epochs), epochs
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.model.optimizer.learning_rate = self._rate(epoch)
+        drop_path = self.model.network.drop_path
+        if drop_path is not None:
+            drop_path.rate.assign(drop_path.final_rate * epoch / self._epochs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if logs is not None:
+            logs["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+
+
+def training_length(choice, space: PathSpace, steps: int) -> tuple[int, int]:
+    """Steps of an epoch and number of epochs of the training of shared paths.
+
+    Args:
+        choice: asks for epochs by `path_epochs`, or for cycles by `path_cycles`; then an epoch is as long as it can be
+            at most that divides a cycle.
+        space: the paths.
+        steps: of one pass over the images.
+    """
+    if choice.path_cycles is None:
+        return steps, choice.path_epochs
+    length = 1
+    while space.kept > 1 and length * space.kept <= min(steps, space.kept ** (space.edges - 1)):
+        length *= space.kept
+    return length, choice.path_cycles * space.kept ** (space.edges - 1) // length

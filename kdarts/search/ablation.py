@@ -28,7 +28,6 @@ import tensorflow as tf
 from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.ops.replicas import mean_over_replicas
 from kdarts.search.gradients import Validation
-from kdarts.search.method import Method
 from kdarts.search.objective import Objective, scaled_gradient
 
 
@@ -91,23 +90,28 @@ class AblationLoss:
     The cells before the removed one are computed once, for all. No running statistic changes.
 
     Args:
-        objective: gives CE.
-        method: chooses mode, removal, sign, weight, margin and clip.
+        owner: gives CE, an `Objective` or a compiled `Search`.
+        method: chooses mode, removal, sign, weight, margin and clip: the term `Ablation`, or a method with it.
     """
 
-    def __init__(self, objective: Objective, method: Method):
-        self.objective, self.method = objective, method
+    def __init__(self, owner, method):
+        self._owner, self.method = owner, method
         choice("ablation", method.ablation, MODES)
         self._scale = SIGNS[choice("ablation_sign", method.ablation_sign, SIGNS)] * method.ablation_weight
         self._remove = get_removal(method.removal)
-        sequence = objective.supernet.sequence
+        sequence = owner.supernet.sequence
         self.owners = {index: sequence.index(index) for index in sorted(set(sequence))}
         """For each α in use the first cell that uses it: the one that is removed."""
         self.removed(0)  # Tells at once if the space lacks what the removal needs.
 
+    @property
+    def objective(self) -> Objective:
+        """Gives CE."""
+        return getattr(self._owner, "objective", self._owner)
+
     def removed(self, seed) -> list[Removed]:
         """What stands in for each owner, by the method's removal."""
-        net = self.objective.supernet
+        net = self._owner.supernet
         edges = net.alphas[0].shape[0]
         return [self._remove(net.space.operations, edges, (seed, index)) for index in self.owners]
 

@@ -1,18 +1,13 @@
-"""Signs that a search collapses: skip connections by cell, and how curved the validation loss is in α.
+"""The curvature of the validation loss in α, a sign that a search collapses.
 
 Zela et al., "Understanding and Robustifying Differentiable Architecture Search", ICLR 2020, section 4: where the
-dominant eigenvalue of the Hessian ∇²α L_valid(w, α) grows, what α stands for generalises worse.
+dominant eigenvalue of the Hessian ∇²α L_valid(w, α) grows, the derived networks generalise worse.
 """
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from kdarts.genotypes.architectures import Architecture
-from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.genotype import SKIPS, Genotype
 from kdarts.ops import kernels
-from kdarts.search.method import Method
 from kdarts.search.objective import Objective
 
 PRODUCTS = 40
@@ -20,31 +15,6 @@ PRODUCTS = 40
 
 TOLERANCE = 1e-3
 """The eigenvalue is known once what is left of its vector is so small, relative to it; its own error is far smaller."""
-
-
-def watched_every(method: Method) -> int:
-    """Epochs between measurements of the eigenvalue; 0: none.
-
-    Raises:
-        KdartsError: if the loss does not depend on α.
-    """
-    every = method.watch_hessian or int(method.stop == "eigenvalue")
-    if every and method.sampling == "random":
-        raise KdartsError("watch_hessian and stop 'eigenvalue': with sampling 'random' the loss does not depend on α")
-    return every
-
-
-def skips_by_cell(found: Architecture, names: tuple[str, ...]) -> dict[str, int]:
-    """Skip connections in each distinct cell, as `skips_NAME`; of a path nothing.
-
-    Args:
-        found: what α stands for.
-        names: of the α, as of `Supernet.alpha_names`.
-    """
-    if not isinstance(found, Genotype):
-        return {}
-    counts = [sum(operation in SKIPS for operation, _, _ in cell) for cell in found.cells]
-    return {f"skips_{name}": count for name, count in zip(names, counts, strict=True)}
 
 
 class Curvature:
@@ -115,23 +85,3 @@ class Curvature:
                 return float(values[best])
             basis.append(image / left)
             beside.append(left)
-
-
-class HessianWatch(keras.callbacks.Callback):
-    """Notes `eigenvalue` in the logs of every so many epochs in which α moves.
-
-    Args:
-        every: epochs from one measurement to the next.
-        batches: dataset of `(x, y)`, whose first batch every measurement takes, so that they compare.
-    """
-
-    def __init__(self, every: int, batches):
-        super().__init__()
-        self.every, self.batches = every, batches
-        self._curvature = None
-
-    def on_epoch_end(self, epoch, logs=None):
-        if logs is None or (epoch + 1) % self.every or not self.model.searching:
-            return
-        self._curvature = self._curvature or Curvature(self.model.objective)
-        logs["eigenvalue"] = self._curvature.eigenvalue(next(iter(self.batches)))

@@ -1,11 +1,160 @@
-"""The beta-decay loss: it keeps α from growing apart (beta-DARTS, Ye et al. 2022, Eq. 12).
+"""The terms that are added to the loss of α.
 
-The zero-one loss: it drives each mixing weight to a clear yes or no (FairDARTS Eq. 4, D-DARTS Eq. 4).
+A term of α alone defines `value`. Others make something that they keep in a search, and give a gradient. The set is
+open: a program registers a class of its own by `register_loss`.
+
+Keras and TensorFlow are imported where they are used: commands that only read settings do not wait for them.
 """
 
-import tensorflow as tf
+from dataclasses import dataclass
+from typing import ClassVar
 
 from kdarts.genotypes.errors import choice
+from kdarts.genotypes.settings import Axis, Registry, setting
+
+LOSSES = Registry("loss")
+
+ZERO_ONE = ("l2", "l1")
+ABLATIONS = ("own", "exact", "constant")
+REMOVALS = ("skip", "zero", "half", "random")
+SIGNS = ("reward", "paper")
+
+
+@dataclass(frozen=True)
+class LossTerm(Axis):
+    """A term of the loss that α descends. The names of its fields are those of its flags, so they say whose they are.
+
+    A term of α alone needs nothing but `value`.
+    """
+
+    @property
+    def active(self) -> bool:
+        """Whether the term is there: its first field, the weight, is not 0."""
+        return bool(next(iter(self.config().values())))
+
+    def value(self, supernet):
+        """The term, a scalar that is differentiable in α; None for one that gives gradients itself.
+
+        Args:
+            supernet: its `mixture` has `alphas`, `weights_of_candidates()`, `candidates` and `progress`.
+        """
+        return None
+
+    def attach(self, search):
+        """What the term keeps in a search, made when the search is; None: nothing.
+
+        It may have `gradients(validation, valid, seed, scale)`, a list for α and β, `updated(steps)`, called after each
+        update, `callbacks()` and `epoch_logs`.
+        """
+        return None
+
+
+def register_loss(kind: type[LossTerm]) -> type[LossTerm]:
+    """Makes a term known by its `name`; its fields become choices of every method, and flags."""
+    return LOSSES.add(kind)
+
+
+@register_loss
+@dataclass(frozen=True)
+class ZeroOne(LossTerm):
+    """The zero-one loss: it drives each mixing weight to 0 or 1 (FairDARTS Eq. 4, D-DARTS Eq. 4)."""
+
+    name: ClassVar[str] = "zero_one"
+    zero_one_weight: float = setting(
+        0.0, "weight of the zero-one loss, which drives each mixing weight to 0 or 1; 0: none", least=0
+    )
+    zero_one: str = setting("l2", "form of the zero-one loss", choices=ZERO_ONE, source="FairDARTS, Eq. 4 and 5")
+
+    def value(self, supernet):
+        joint = supernet.sharing == "shared"
+        return self.zero_one_weight * zero_one_loss(supernet.mixture.weights_of_candidates(), self.zero_one, joint)
+
+
+@register_loss
+@dataclass(frozen=True)
+class BetaDecay(LossTerm):
+    """The beta-decay loss: it keeps the α of an edge from growing apart (beta-DARTS, Ye et al. 2022, Eq. 12)."""
+
+    name: ClassVar[str] = "beta_decay"
+    beta_weight: float = setting(
+        0.0, "weight of the beta-decay loss at the end of the search, towards which it grows from 0", least=0
+    )
+
+    def value(self, supernet):
+        import tensorflow as tf
+
+        mixture = supernet.mixture
+        rising = self.beta_weight * tf.cast(tf.convert_to_tensor(mixture.progress), mixture.alphas[0].dtype)
+        return rising * beta_decay(mixture.alphas, mixture.candidates)
+
+
+@register_loss
+@dataclass(frozen=True)
+class Ablation(LossTerm):
+    """The ablation loss: each cell is judged by what its absence costs (D-DARTS section 3.3; see `ablation`)."""
+
+    name: ClassVar[str] = "ablation"
+    ablation_weight: float = setting(
+        0.0, "weight of the ablation loss, which rewards a cell by what its absence costs; 0: none", least=0
+    )
+    ablation: str = setting(
+        "own",
+        "gradient of the ablation loss: own (from forward passes alone), exact, constant (none)",
+        choices=ABLATIONS,
+        source="D-DARTS, Eq. 8",
+    )
+    removal: str = setting("skip", "what stands in for a removed cell", choices=REMOVALS)
+    ablation_sign: str = setting(
+        "reward",
+        "what a cell gets that contributes more than its share: reward, or paper (the printed sign)",
+        choices=SIGNS,
+    )
+    ablation_margin: float = setting(
+        0.02, "the ablation loss counts while the mean contribution is below minus this", least=0
+    )
+    ablation_clip: float = setting(5.0, "greatest size of a factor in the ablation loss's gradient", least=0)
+
+    def attach(self, search):
+        from kdarts.search.ablation import AblationLoss
+
+        return AblationLoss(search, self)
+
+
+def _count(text: str) -> float:
+    from kdarts.search.cost_target import count
+
+    return count(text)
+
+
+@register_loss
+@dataclass(frozen=True)
+class CostTarget(LossTerm):
+    """A target for the cost of the derived network (see `cost_target`)."""
+
+    name: ClassVar[str] = "cost_target"
+    target_macs: float | None = setting(
+        None,
+        "MACs that the derived network is to have at the search's size, such as 2.5M or 800k; unset: any",
+        least=0,
+        open=True,
+        parse=_count,
+    )
+    target_params: float | None = setting(
+        None, "weights that it is to have there, likewise", least=0, open=True, parse=_count
+    )
+    target_latency_ms: float | None = setting(
+        None, "milliseconds that it is to take there, by --latency_table", least=0, open=True
+    )
+    latency_table: str = setting("", "file of measured latencies, which tools/latency_table.py writes")
+
+    @property
+    def active(self) -> bool:
+        return any(value not in (None, "") for value in self.config().values())
+
+    def attach(self, search):
+        from kdarts.search.cost_target import TargetControl
+
+        return TargetControl(search.supernet, search.method, search.genotype())
 
 
 def beta_decay(alphas, candidates=None):
@@ -15,27 +164,18 @@ def beta_decay(alphas, candidates=None):
         alphas: `[edges, operations]` each.
         candidates: for each α a boolean array of its shape, which operations an edge still has; None: all.
     """
+    import tensorflow as tf
+
     values = [tf.convert_to_tensor(alpha) for alpha in alphas]
     if candidates is not None:
         values = [tf.where(left, v, v.dtype.min) for left, v in zip(candidates, values, strict=True)]
     return tf.reduce_mean(tf.reduce_logsumexp(tf.concat(values, 0), -1))
 
 
-def l2(weights):
-    """−mean (w − ½)²."""
-    return -tf.reduce_mean(tf.square(weights - 0.5))
-
-
-def l1(weights):
-    """−mean |w − ½|: the same pull at any distance."""
-    return -tf.reduce_mean(tf.abs(weights - 0.5))
-
-
-FORMS = {"l2": l2, "l1": l1}
-
-
 def zero_one_loss(weights, form: str = "l2", joint: bool = False):
     """The sum of the cells' losses, each of which depends on its own α alone.
+
+    With "l2" the loss of a cell is −mean (w − ½)², with "l1" −mean |w − ½|, which pulls alike at any distance.
 
     Args:
         weights: for each α the weights after mixing, `[edges, operations]`, 0 to 1.
@@ -46,5 +186,8 @@ def zero_one_loss(weights, form: str = "l2", joint: bool = False):
     Returns:
         A scalar, at most 0.
     """
-    loss = FORMS[choice("zero_one", form, FORMS)]
-    return loss(tf.concat(weights, 0)) if joint else tf.add_n([loss(w) for w in weights])
+    import tensorflow as tf
+
+    size = {"l2": tf.square, "l1": tf.abs}[choice("zero_one", form, ZERO_ONE)]
+    parts = [tf.concat(weights, 0)] if joint else weights
+    return tf.add_n([-tf.reduce_mean(size(part - 0.5)) for part in parts])

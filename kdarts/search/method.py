@@ -1,192 +1,364 @@
-"""A method: how α moves, as one choice on each axis."""
+"""A method: one choice on each axis of a search.
 
-import importlib
-from dataclasses import dataclass, fields, replace
+A `Method` is composed of small objects, one for each axis, and of the terms of α's loss. Its choices can be named flatly,
+as the flags name them: `method.override(order="second", l2=1e-4)`, `method.threshold`.
+"""
 
-from kdarts.genotypes.errors import KdartsError, Registry
+import dataclasses
+from dataclasses import dataclass
+
+from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.settings import Axis, Registry, settings_of
+from kdarts.search.axes import PATHS, PERTURBATIONS, ArchitectureParameters, Progression, Size, WeightTraining
+from kdarts.search.gradients import GRADIENTS
+from kdarts.search.losses import LOSSES
+from kdarts.search.selection import SELECTIONS
 from kdarts.search.stages import Stage
-from kdarts.supernet.parameters import Attention
-from kdarts.supernet.spaces import SearchSpace
+from kdarts.search.stopping import STOPS
+from kdarts.search.updates import UPDATES
+from kdarts.supernet.grids import cuboid_names
+from kdarts.supernet.relaxation import RELAXATIONS, SAMPLINGS
+from kdarts.supernet.spaces import SearchSpace, get_space
 
 
 @dataclass(frozen=True)
-class Method:
-    """One choice on each axis, and the schedule that goes with it. Every attribute can be overridden by its name.
+class Slot:
+    """One axis of a method.
 
     Attributes:
-        name: as `--method` spells it.
-        paper: where it comes from.
-        space: name of the search space, or its operations, separated by commas.
-        topology: the two inputs that each node reads, in the text form of `parse_topology`; empty: every earlier node.
-        sharing: which cells share an α: "shared", "individual", or "start": those that are identical in the start.
-        mixing: how α weighs the candidates.
-        partial_channels: K: one of K channels goes through the candidates, and β weighs the edges; 1: all, and no β.
-        sampling: which candidates a pass goes through: "all", "gumbel" or "random" (see `sampling`).
-        auxiliary_skip: whether a skip connection beside the candidates fades along the search (DARTS-).
-        order: the architecture gradient: "first", "second" (unrolled, finite differences) or "exact" (unrolled).
-        discretization: the rule that makes a genotype of α.
-        threshold: least weight of an operation, for the rules that have one.
-        max_skips: most skip connections of a normal cell, for the rules that count them.
-        zero_one_weight, zero_one: weight and form ("l2" or "l1") of the zero-one loss (see `zero_one`).
-        ablation_weight: of the ablation loss (see `ablation`); 0: no ablated passes.
-        ablation: its gradient: "own", "exact" or "constant".
-        removal: what stands in for a removed cell: "skip", "zero", "half" or "random".
-        ablation_sign: "reward" or "paper": what a cell gets that contributes more than its share.
-        ablation_margin: the mean contribution, a cross-entropy, must be below minus this for the loss to count.
-        ablation_clip: greatest size of a factor in its gradient.
-        target_macs, target_params, target_latency_ms: what the network at the search's own size is to cost (see
-            `cost_target`), one of them; None: whatever it comes to.
-        latency_table: file of measured latencies, for the last of them.
-        learning_rate, final_learning_rate, momentum, l2, clip: of the weights' SGD.
-        schedule: how that rate falls: "cosine" (half of one) or "cosine_power" (see `CosinePower`); power: its p.
-        learning_rate_warmup: epochs in which it climbs to its first value; 0: none.
-        arch_learning_rate, arch_beta_1, arch_beta_2, arch_l2: of the Adam of α and β.
-        arch_clip: greatest norm of their gradient, all together; 0: any.
-        arch_final_learning_rate: where its rate goes by half a cosine; None: it stays.
-        update: when α moves: at every "step", once an "epoch", after its last step, or never, "frozen".
-        attention: constants of operations, `(operation, constant)` pairs, that α is given; none: empty.
-        attention_mode: when: "each_update", "once" or "offset" (see `attention`).
-        beta_weight: of the beta-decay loss at the end of the search, towards which it grows from 0 (see `beta_decay`).
-        pretrain_epochs: epochs before those of the search, in which the weights alone are trained, at the first rate.
-        warmup_epochs: first epochs of the search, in which the weights alone are trained, while rates fall.
-        skip_dropout: rate of the dropout on skip connections where it is highest (see `skip_dropout`); 0: none.
-        watch_hessian: epochs between measurements of the dominant eigenvalue of α's Hessian (see `collapse`); 0: none,
-            or with the stop rule that needs it, every one.
-        stop: what ends a search before its last epoch: "epochs" (nothing), "distance", "skips", "ranking" or
-            "eigenvalue" (see `stopping`).
-        stop_from, stop_window, stop_tolerance: first epoch that counts for it, from 0, after the pretraining; how many
-            epochs must agree; how far apart they may be.
-        stop_ratio: how much less the eigenvalue was before, where it grows too fast.
-        stop_skips: skip connections of a cell that end it, where they are counted.
-        samples: genotypes drawn at random that are compared at the end, of which the best is what was found; 0: α says.
-        epochs, batch_size, channels, cells: the paper's sizes.
-        stages: searches one after another, each of `epochs`, in place of one; they give `cells` and `skip_dropout`.
-        paths: operations kept on each edge, for a training of shared paths after the search (DARTS-PD); 0: none of it.
-        path_choice: what is chosen of them: "family", by evolution, a network for each size, or "skips", where the
-            normal cell's `max_skips` skip connections stand (see `skip_paths`), with two operations on each edge.
-        path_epochs: length of that training; path_cycles: the same in cycles of the fair sampler, in place of epochs.
-        path_batch_size, path_learning_rate, path_drop_path, path_cutout: of that training; the rate falls to 0 by half
-            a cosine, drop-path rises from 0.
-        population, generations: candidates of a generation of the evolution, and how many generations.
-        calibration_batches: training batches that a candidate's running statistics are taken from.
-        size_limit: greatest size of a candidate in 10^6 weights, as a stand-alone network; None: any.
-        size_bin, per_bin: the family has the `per_bin` best candidates of every `size_bin` 10^6 weights.
-        family_channels, family_cells: sizes of the stand-alone networks.
+        key: its name; where there are several choices, the name of the flag that chooses.
+        title: for help and tables.
+        about: one sentence on it.
+        registry: the choices; None: there is one.
+        usual: the choice of DARTS: a class, or a name in the registry.
     """
 
-    name: str
-    paper: str
-    space: str
-    sharing: str = "shared"
-    mixing: str = "softmax"
-    partial_channels: int = 1
-    sampling: str = "all"
-    auxiliary_skip: bool = False
-    topology: str = ""
-    update: str = "step"
-    attention: Attention = ()
-    attention_mode: str = "each_update"
-    beta_weight: float = 0.0
-    order: str = "first"
-    discretization: str = "darts"
-    threshold: float = 0.85
-    max_skips: int = 2
-    zero_one_weight: float = 0.0
-    zero_one: str = "l2"
-    ablation_weight: float = 0.0
-    ablation: str = "own"
-    removal: str = "skip"
-    ablation_sign: str = "reward"
-    ablation_margin: float = 0.02
-    ablation_clip: float = 5.0
-    target_macs: float | None = None
-    target_params: float | None = None
-    target_latency_ms: float | None = None
-    latency_table: str = ""
-    learning_rate: float = 0.025
-    final_learning_rate: float = 0.001
-    schedule: str = "cosine"
-    power: float = 2.0
-    learning_rate_warmup: int = 0
-    momentum: float = 0.9
-    l2: float = 3e-4
-    clip: float = 5.0
-    arch_learning_rate: float = 3e-4
-    arch_final_learning_rate: float | None = None
-    arch_beta_1: float = 0.5
-    arch_beta_2: float = 0.999
-    arch_l2: float = 1e-3
-    arch_clip: float = 0.0
-    pretrain_epochs: int = 0
-    warmup_epochs: int = 0
-    skip_dropout: float = 0.0
-    watch_hessian: int = 0
-    stop: str = "epochs"
-    stop_from: int = 10
-    stop_window: int = 5
-    stop_tolerance: float = 1e-3
-    stop_skips: int = 2
-    stop_ratio: float = 0.75
-    samples: int = 0
-    epochs: int = 50
-    batch_size: int = 64
-    channels: int = 16
-    cells: int = 8
-    stages: tuple[Stage, ...] = ()
-    paths: int = 0
-    path_choice: str = "family"
-    path_epochs: int = 600
-    path_cycles: int | None = None
-    path_batch_size: int = 256
-    path_learning_rate: float = 0.0025
-    path_drop_path: float = 0.3
-    path_cutout: int = 16
-    population: int = 50
-    generations: int = 20
-    calibration_batches: int = 40
-    size_limit: float | None = None
-    size_bin: float = 0.2
-    per_bin: int = 3
-    family_channels: int = 36
-    family_cells: int = 20
+    key: str
+    title: str
+    about: str
+    registry: Registry | None
+    usual: str | type
+
+    def kind(self, name: str) -> type[Axis]:
+        """The class of a choice."""
+        return self.registry.get(name)
+
+    def kinds(self) -> list[type[Axis]]:
+        """The classes of all choices."""
+        return self.registry.items() if self.registry else [self.usual]
+
+    def make(self) -> Axis:
+        """The choice of DARTS."""
+        return (self.kind(self.usual) if self.registry else self.usual)()
+
+
+AXES = (
+    Slot(
+        "architecture",
+        "Architecture parameters",
+        "which α exist, and which cells share them",
+        None,
+        ArchitectureParameters,
+    ),
+    Slot("mixing", "Relaxation", "how α weighs the candidates of an edge", RELAXATIONS, "softmax"),
+    Slot("sampling", "Sampling", "which candidates a pass goes through", SAMPLINGS, "all"),
+    Slot(
+        "perturbation", "Perturbation", "what is added to α in the pass that trains the weights", PERTURBATIONS, "none"
+    ),
+    Slot("order", "Gradient", "the gradient that α descends", GRADIENTS, "first"),
+    Slot("update", "Update", "when α moves", UPDATES, "step"),
+    Slot("stop", "Stopping", "what may end the search before its last epoch", STOPS, "epochs"),
+    Slot("discretization", "Selection", "the rule that derives an architecture", SELECTIONS, "darts"),
+    Slot("weights", "Training of the weights", "their optimizer and its schedule", None, WeightTraining),
+    Slot("size", "Size", "length and size of the search", None, Size),
+    Slot("progression", "Stages", "searches one after another", None, Progression),
+    Slot("path_choice", "Shared paths", "what is chosen among shared paths after the search", PATHS, "family"),
+)
+"""The axes in the order of help and tables; the terms of the loss come beside them."""
+
+SMALL = {"channels": 8, "batch_size": 64, "learning_rate": 0.025}
+"""For the built-in digits in place of a paper's sizes, which are meant for 50,000 photographs."""
+
+SMALL_PATHS = {
+    "path_epochs": 40,
+    "path_batch_size": 64,
+    "path_learning_rate": 0.025,
+    "path_drop_path": 0.0,
+    "path_cutout": 0,
+    "population": 20,
+    "generations": 5,
+    "calibration_batches": 20,
+    "size_bin": 0.01,
+    "family_channels": 16,
+    "family_cells": 5,
+}
+"""The same for what comes after a search; the stand-alone networks are those of `kdarts train`."""
+
+SMALL_EPOCHS = 25
+"""The least there; else half of the paper's."""
+
+HASTE, START_HASTE = 10, 30
+"""A search of 275 steps instead of 20,000 must move α in longer ones: how many times, for the digits; and where α starts
+from a genotype, 10 away from where it may end. Where α moves once an epoch, 25 times in all, it comes as far as 0.075
+from a start within 0.003. Attention stays as it is: a nudge of 0.015 in all, which at the paper's rate outweighs all."""
+
+
+class Method:
+    """One choice on each axis, and the terms of the loss.
+
+    Every choice and every hyperparameter is an attribute under its flat name: `method.order` is "first",
+    `method.learning_rate` is 0.025. What the choices made have no field for has its default.
+
+    Args:
+        name: as `--method` spells it.
+        paper: where it comes from.
+        **choices: what differs from DARTS: under the name of an axis an object or the name of a choice, under the name
+            of a hyperparameter its value.
+
+    Attributes:
+        axes: the choices, by the keys of `AXES`.
+        losses: every known term of the loss by its name, also those whose weight is 0.
+
+    Raises:
+        KdartsError: for an axis that does not exist, a value out of range, or a hyperparameter that has no effect with
+            the choices made.
+    """
+
+    def __init__(self, name: str, paper: str = "", **choices):
+        self.name, self.paper = name, paper
+        self.axes = {slot.key: slot.make() for slot in AXES}
+        self.losses = {kind.name: kind() for kind in LOSSES.items()}
+        self._apply(choices)
+
+    def __getattr__(self, name: str):
+        if name.startswith("_") or name in ("axes", "losses"):
+            raise AttributeError(name)
+        for slot in AXES:
+            if name == slot.key and slot.registry:
+                return self.axes[name].name
+        for axis in (*self.axes.values(), *self.losses.values()):
+            if name in settings_of(type(axis)):
+                return getattr(axis, name)
+        known = fields()
+        if name in known:
+            return known[name].default
+        raise AttributeError(f"a method has no {name!r}")
+
+    def __eq__(self, other):
+        return isinstance(other, Method) and self.config() == other.config()
+
+    def __hash__(self):
+        return hash((self.name, self.paper))
+
+    def __repr__(self):
+        return f"Method({self.name!r}, {self.paper!r}, **{self.differences()})"
+
+    @property
+    def relaxation(self):
+        """How α becomes mixing weights."""
+        return self.axes["mixing"]
+
+    @property
+    def gradient(self):
+        """The form of ∇α."""
+        return self.axes["order"]
+
+    @property
+    def stopping(self):
+        """The stop rule."""
+        return self.axes["stop"]
+
+    @property
+    def selection(self):
+        """The rule that derives an architecture."""
+        return self.axes["discretization"]
+
+    @property
+    def on_grid(self) -> bool:
+        """Whether its space is a grid of choices and not cells."""
+        return self.axes["architecture"].space in cuboid_names()
+
+    def terms(self) -> list:
+        """The terms of the loss that are there."""
+        return [term for term in self.losses.values() if term.active]
+
+    def term(self, name: str):
+        """The term called `name` if it is there, else None."""
+        found = self.losses.get(name)
+        return found if found is not None and found.active else None
 
     def override(self, **choices) -> "Method":
-        """The same with other choices; raises `KdartsError` for an axis that does not exist."""
-        known = {field.name for field in fields(self)} - {"name", "paper"}
-        for name in choices:
-            if name not in known:
-                raise KdartsError(f"method {self.name!r} has no axis {name!r}; allowed: {', '.join(sorted(known))}")
-        return replace(self, **choices)
-
-    def within(self, space: SearchSpace) -> "Method":
-        """The same where a space leaves no choice: with stages all edges stay, each with its strongest operation."""
-        rule = self.discretization if self.discretization == "residual" else "argmax"
-        return replace(self, discretization=rule, topology="") if space.stages else self
-
-    def at(self, stage: Stage) -> "Method":
-        """The search that one of its stages is."""
-        return replace(self, cells=stage.cells, skip_dropout=stage.skip_dropout, stages=())
+        """The same with other choices, named as in the constructor."""
+        made = Method(self.name, self.paper)
+        made.axes, made.losses = dict(self.axes), dict(self.losses)
+        made._apply(choices)
+        return made
 
     def named(self, name: str, paper: str) -> "Method":
         """The same under another name."""
-        return replace(self, name=name, paper=paper)
+        made = self.override()
+        made.name, made.paper = name, paper
+        return made
+
+    def _apply(self, choices: dict) -> None:
+        """Takes the choices over, first those of an axis, then the values of hyperparameters."""
+        values = dict(choices)
+        for slot in AXES:
+            if slot.registry and slot.key in values:
+                self.axes[slot.key] = _chosen(slot, values.pop(slot.key), self.axes[slot.key])
+        known = fields()
+        for name in values:
+            if name not in known:
+                allowed = sorted({*known, *(slot.key for slot in AXES if slot.registry)})
+                raise KdartsError(f"method {self.name!r} has no axis {name!r}; allowed: {', '.join(allowed)}")
+        for kind in LOSSES.items():
+            self.losses.setdefault(kind.name, kind())
+        used = set()
+        for group in (self.axes, self.losses):
+            for key, axis in group.items():
+                own = {name: values[name] for name in values if name in settings_of(type(axis))}
+                used |= set(own)
+                if own:
+                    group[key] = dataclasses.replace(axis, **own)
+        for name in set(values) - used:
+            self._refuse(name, values[name])
+
+    def _refuse(self, name: str, value) -> None:
+        """Raises `KdartsError` for a hyperparameter of a choice that was not made, unless it is at rest."""
+        if value == fields()[name].default:
+            return
+        for slot in AXES:
+            owners = [kind.name for kind in slot.kinds() if name in settings_of(kind)]
+            if owners:
+                raise KdartsError(
+                    f"{name} {value}: has no effect with {slot.key} {self.axes[slot.key].name!r}; it is for "
+                    f"{slot.key} {', '.join(owners)}"
+                )
+
+    def config(self) -> dict:
+        """All of it as plain data, from which `from_config` makes an equal method."""
+        choices = {slot.key: self.axes[slot.key].name for slot in AXES if slot.registry}
+        for axis in (*self.axes.values(), *self.losses.values()):
+            choices |= axis.config()
+        choices["stages"] = [str(stage) for stage in choices["stages"]]
+        choices["attention"] = [list(pair) for pair in choices["attention"]]
+        return {"name": self.name, "paper": self.paper, **choices}
+
+    @classmethod
+    def from_config(cls, config: dict) -> "Method":
+        """The method that `config` says."""
+        from kdarts.search.stages import parse_stages
+
+        choices = dict(config)
+        choices["stages"] = parse_stages(",".join(choices["stages"])) if choices["stages"] else ()
+        choices["attention"] = tuple((name, constant) for name, constant in choices["attention"])
+        return cls(choices.pop("name"), choices.pop("paper"), **choices)
+
+    def differences(self, other: "Method | None" = None) -> dict:
+        """What differs from another method, by flat names; None: from DARTS."""
+        usual = (other or Method("darts")).config()
+        return {n: v for n, v in self.config().items() if n not in ("name", "paper") and usual.get(n) != v}
+
+    def within(self, space: SearchSpace) -> "Method":
+        """The same where a space leaves no choice: with stages all edges stay, each with its strongest operation."""
+        if not space.stages:
+            return self
+        rule = self.selection if self.discretization == "residual" else "argmax"
+        return self.override(discretization=rule, topology="")
+
+    def in_space(self, name: str) -> "Method":
+        """The method in another space than its own, at that space's usual size."""
+        if name in cuboid_names() or self.on_grid:
+            return self.override(space=name)
+        space = get_space(name)
+        made = self.within(space).override(space=space.name)
+        if space.cells is None:
+            return made
+        sizes = {"cells": space.cells, "family_cells": space.cells, "family_channels": made.channels}
+        return made.override(**{name: value for name, value in sizes.items() if made.has(name)})
+
+    def has(self, name: str) -> bool:
+        """Whether the choices made have a hyperparameter of this name."""
+        return any(name in settings_of(type(axis)) for axis in (*self.axes.values(), *self.losses.values()))
+
+    def at(self, stage: Stage) -> "Method":
+        """The search that one of its stages is."""
+        return self.override(cells=stage.cells, skip_dropout=stage.skip_dropout, stages=())
+
+    def lasting(self, epochs: int) -> "Method":
+        """The same in another number of epochs, with its warm-ups in proportion."""
+        names = "warmup_epochs", "learning_rate_warmup"
+        return self.override(epochs=epochs, **{name: getattr(self, name) * epochs // self.epochs for name in names})
+
+    def small(self) -> "Method":
+        """The same at a size for the built-in digits."""
+        made = self.override(**SMALL).lasting(max(SMALL_EPOCHS, self.epochs // 2))
+        made = made.override(**{name: value for name, value in SMALL_PATHS.items() if made.has(name)})
+        stages = tuple(dataclasses.replace(stage, cells=3 + number) for number, stage in enumerate(self.stages))
+        in_steps = self.selection.grid
+        in_stages = not in_steps and get_space(self.space).stages
+        haste = START_HASTE if self.sharing == "start" else HASTE
+        final = self.arch_final_learning_rate
+        return made.override(
+            cells=1 if in_stages else self.cells if self.sharing == "individual" else 4 if in_steps else 5,
+            stages=stages,
+            arch_learning_rate=haste * self.arch_learning_rate,
+            arch_final_learning_rate=None if final is None else haste * final,
+        )
 
 
-_METHODS = Registry("method")
+def fields() -> dict[str, dataclasses.Field]:
+    """Every hyperparameter of every choice on every axis, by its flat name; the first choice's where several have it."""
+    found: dict = {}
+    for kind in (*(kind for slot in AXES for kind in slot.kinds()), *LOSSES.items()):
+        for name, field in settings_of(kind).items():
+            found.setdefault(name, field)
+    return found
+
+
+def groups() -> dict[str, dict[str, dataclasses.Field | Slot]]:
+    """The flat names by group, for help and tables: of each axis what chooses, then its hyperparameters."""
+    found: dict[str, dict] = {}
+    for slot in AXES:
+        group = found.setdefault(f"{slot.title}: {slot.about}", {})
+        if slot.registry:
+            group[slot.key] = slot
+        for kind in slot.kinds():
+            for name, field in settings_of(kind).items():
+                group.setdefault(name, field)
+    losses = found["Losses: the terms that are added to the loss of α"] = {}
+    for kind in LOSSES.items():
+        losses |= settings_of(kind)
+    return found
+
+
+def _chosen(slot: Slot, given, before: Axis) -> Axis:
+    """The choice that was given, with the values that the one before it was given otherwise than its defaults."""
+    if isinstance(given, Axis):
+        return given
+    kind = slot.kind(given)
+    usual, names = settings_of(type(before)), settings_of(kind)
+    kept = {name: getattr(before, name) for name in usual if name in names}
+    return kind(**{name: value for name, value in kept.items() if value != usual[name].default})
+
+
+_METHODS = Registry("method", "kdarts.search.methods")
 
 
 def register_method(method: Method) -> Method:
-    """Makes `method` known by its name; a name is given once."""
+    """Makes `method` known by its name, to `--method` and to `Search`.
+
+    Raises:
+        KdartsError: if the name belongs to another method. The same one may be registered again.
+    """
     return _METHODS.add(method)
 
 
 def get_method(name: str) -> Method:
     """The method called `name`; raises `KdartsError` with the known names otherwise."""
-    importlib.import_module("kdarts.search.methods")
     return _METHODS.get(name)
 
 
 def method_names() -> list[str]:
     """Every known name, in alphabetical order."""
-    importlib.import_module("kdarts.search.methods")
     return sorted(_METHODS.names())

@@ -1,11 +1,15 @@
-"""The papers' optimizers: Keras' own differ from them in ways that change a search."""
+"""SGD and Adam with PyTorch's update rules, which the papers use.
+
+Keras' own optimizers treat the momentum's learning rate, the L2 penalty and Adam's epsilon in another way, and these
+differences change the result of a search. The default values are those of Keras' optimizers.
+"""
 
 import keras
 from keras import ops
 
 
 def _note(gradients, variables) -> None:
-    """`note_gradients` where the step is TensorFlow's: the other backends do without it."""
+    """Calls `note_gradients` with the TensorFlow backend, the only one that has it."""
     if keras.backend.backend() == "tensorflow":
         from kdarts.search.step import note_gradients
 
@@ -14,20 +18,24 @@ def _note(gradients, variables) -> None:
 
 @keras.saving.register_keras_serializable("kdarts")
 class SGD(keras.optimizers.Optimizer):
-    """Stochastic gradient descent as PyTorch has it.
+    """Stochastic gradient descent with momentum, as in PyTorch.
 
-    `buffer = momentum * buffer + gradient + l2 * w`, then `w -= learning_rate * buffer`. Keras' SGD keeps the learning
-    rate inside its velocity, so the two part as soon as the rate changes; and its weight decay is decoupled.
+    The update is `buffer = momentum * buffer + gradient + l2 * w`, then `w -= learning_rate * buffer`. Keras' SGD
+    multiplies the gradient by the learning rate before it enters the momentum, so the two differ as soon as the
+    learning rate changes; and its `weight_decay` is decoupled from the gradient.
+
+    DARTS trains the weights of a supernet with `SGD(0.025, momentum=0.9, l2=3e-4, global_clipnorm=5.0)`.
 
     Args:
-        learning_rate: above 0, or a schedule.
-        momentum: 0 to below 1.
-        l2: L2 penalty added to the gradient, after clipping.
-        nesterov: whether to look ahead by the momentum.
-        **kwargs: as of `keras.optimizers.Optimizer`, such as `global_clipnorm`.
+        learning_rate: A float above 0, or a `keras.optimizers.schedules.LearningRateSchedule`. Defaults to 0.01.
+        momentum: A float in [0, 1). Defaults to 0.
+        l2: The factor of the L2 penalty, which is added to the gradient after clipping. Defaults to 0.
+        nesterov: Whether to apply Nesterov momentum. Defaults to `False`.
+        name: The name of the optimizer.
+        **kwargs: Arguments of `keras.optimizers.Optimizer`, such as `global_clipnorm`.
     """
 
-    def __init__(self, learning_rate=0.025, momentum=0.9, l2=3e-4, nesterov=False, name="sgd", **kwargs):
+    def __init__(self, learning_rate=0.01, momentum=0.0, l2=0.0, nesterov=False, name="sgd", **kwargs):
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
         self.momentum, self.l2, self.nesterov = momentum, l2, nesterov
         self.buffers = []
@@ -46,9 +54,9 @@ class SGD(keras.optimizers.Optimizer):
             direction = gradient + self.momentum * buffer if self.nesterov else buffer
             self.assign_sub(variable, ops.cast(learning_rate, variable.dtype) * direction)
             return
-        import tensorflow as tf  # A trained network goes on under Keras' other backends without it.
+        import tensorflow as tf  # Not at the top: networks can be trained with Keras' other backends.
 
-        # One kernel for buffer and weight: a supernet has hundreds of small weights.
+        # One kernel updates both buffer and weight, because a supernet has hundreds of small weights.
         tf.raw_ops.ResourceApplyMomentum(
             var=variable.handle,
             accum=buffer.value.handle,
@@ -65,7 +73,7 @@ class SGD(keras.optimizers.Optimizer):
 
     @property
     def unrolled_rate(self):
-        """How far `virtual_step` moves a weight for each unit of its gradient."""
+        """The factor of the gradient in `virtual_step`: the derivative of a weight's update with respect to it."""
         return self.learning_rate * (1 + self.momentum) if self.nesterov else self.learning_rate
 
     def apply(self, grads, trainable_variables=None):
@@ -73,13 +81,13 @@ class SGD(keras.optimizers.Optimizer):
         super().apply(grads, trainable_variables)
 
     def virtual_step(self, gradients, weights):
-        """The weights after one step that is not taken, without clipping (DARTS section 2.3).
+        """Computes the weights after a virtual step, without clipping (DARTS section 2.3). No variable changes.
 
         Args:
-            gradients, weights: tensors, in the order the optimizer was built with.
+            gradients, weights: Lists of tensors, in the order of the variables that the optimizer was built with.
 
         Returns:
-            New tensors; with no step behind it the buffers count as zero.
+            A list of the new weights. Before the first real step the momentum buffers count as zero.
         """
         rate = self.learning_rate
         buffers = self.buffers or [0.0] * len(weights)
@@ -94,20 +102,24 @@ class SGD(keras.optimizers.Optimizer):
 
 @keras.saving.register_keras_serializable("kdarts")
 class Adam(keras.optimizers.Optimizer):
-    """Adam as PyTorch has it, α's optimizer in DARTS: the L2 penalty is inside the gradient, before the moments.
+    """Adam as in PyTorch: the L2 penalty is added to the gradient, before the moments.
 
-    Keras' Adam adds epsilon before it corrects the second moment's bias: in the first steps that is up to thirty times
-    as much, and it tells where a gradient of α is small.
+    Keras' Adam adds epsilon before the bias correction of the second moment. In the first steps its effect is up to
+    thirty times larger there, which matters where a gradient of α is small.
+
+    DARTS trains α with `Adam(3e-4, beta_1=0.5, beta_2=0.999, epsilon=1e-8, l2=1e-3)`.
 
     Args:
-        learning_rate: above 0, or a schedule.
-        beta_1, beta_2: decay of the moments, 0 to below 1.
-        epsilon: added to the root of the corrected second moment.
-        l2: L2 penalty added to the gradient.
-        **kwargs: as of `keras.optimizers.Optimizer`.
+        learning_rate: A float above 0, or a `keras.optimizers.schedules.LearningRateSchedule`. Defaults to 0.001.
+        beta_1: The decay rate of the first moment, in [0, 1). Defaults to 0.9.
+        beta_2: The decay rate of the second moment, in [0, 1). Defaults to 0.999.
+        epsilon: A small constant added to the root of the corrected second moment. Defaults to 1e-7.
+        l2: The factor of the L2 penalty, which is added to the gradient after clipping. Defaults to 0.
+        name: The name of the optimizer.
+        **kwargs: Arguments of `keras.optimizers.Optimizer`, such as `global_clipnorm`.
     """
 
-    def __init__(self, learning_rate=3e-4, beta_1=0.5, beta_2=0.999, epsilon=1e-8, l2=1e-3, name="adam", **kwargs):
+    def __init__(self, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7, l2=0.0, name="adam", **kwargs):
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
         self.beta_1, self.beta_2, self.epsilon, self.l2 = beta_1, beta_2, epsilon, l2
         self.first_moments, self.second_moments = [], []

@@ -14,43 +14,32 @@ import numpy as np
 import tensorflow as tf
 
 from kdarts.genotypes.architectures import Architecture
-from kdarts.genotypes.genotype import Genotype
-from kdarts.search.search import Search
+from kdarts.search.relaxations import RandomGenotype
 from kdarts.search.start import ABSENT, PRESENT
-from kdarts.supernet.relaxation import random_genotype
 
 FINALISTS = 10
 """How many genotypes are measured on all batches."""
 
 
-class RandomSearch(keras.callbacks.Callback):
-    """After the last epoch, sets α of a search to the best of many random genotypes.
+def take_best(search, batches, samples: int, seed: int) -> float:
+    """Sets α of a search to the best of many random genotypes.
 
-    It stands before whatever notes α. The accuracies are taken with the statistics of the batches: the running ones
-    are a mixture of all genotypes.
+    The accuracies are taken with the statistics of the batches: the running ones are a mixture of all genotypes.
 
     Args:
-        samples: how many; 0: none, and nothing is done.
-        batches: `(x, y)`, on which they are measured.
-        epochs: of the whole run.
-        seed: of the genotypes.
+        search: a compiled search.
+        batches, samples, seed: as of `best_random`.
+
+    Returns:
+        Its accuracy, 0 to 1.
     """
-
-    def __init__(self, samples: int, batches, epochs: int, seed: int):
-        super().__init__()
-        self.samples, self.batches, self.epochs, self.seed = samples, batches, epochs, seed
-
-    def on_epoch_end(self, epoch, logs=None):
-        if not self.samples or epoch + 1 < self.epochs:
-            return
-        weights, accuracy = best_random(self.model, self.batches, self.samples, self.seed)
-        for alpha, row in zip(self.model.supernet.alphas, weights, strict=True):
-            alpha.assign(np.where(row > 0, PRESENT, ABSENT))
-        if logs is not None:
-            logs["val_accuracy"] = accuracy
+    weights, accuracy = best_random(search, batches, samples, seed)
+    for alpha, row in zip(search.supernet.alphas, weights, strict=True):
+        alpha.assign(np.where(row > 0, PRESENT, ABSENT))
+    return accuracy
 
 
-def best_random(search: Search, batches, samples: int, seed: int) -> tuple[list[np.ndarray], float]:
+def best_random(search, batches, samples: int, seed: int) -> tuple[list[np.ndarray], float]:
     """The best of random genotypes.
 
     Args:
@@ -87,12 +76,12 @@ def _draw(supernet, seed: int, number: int) -> list:
     none = names.index("none") if "none" in names else None
     shares, inputs = supernet.mixture.shares(), supernet.mixture.inputs
     return [
-        (random_genotype(weights, none, 0.0, tf.random.fold_in([seed, number], index), inputs), share)
+        (RandomGenotype().draw(weights, None, none, 0.0, tf.random.fold_in([seed, number], index), inputs), share)
         for index, (weights, share) in enumerate(zip(supernet.mixing_weights(), shares, strict=True))
     ]
 
 
-def _scores(search: Search):
+def _scores(search):
     """A compiled function of mixtures and a batch: the number of images that are classified rightly."""
     net, values = search.supernet, search.objective.values()
 
@@ -111,7 +100,7 @@ _SCALE = 2.0
 _DRAWS = 20
 
 
-def random_found(search: Search, seed: int, number: int) -> Architecture:
+def random_found(search, seed: int, number: int) -> Architecture:
     """What the search's own rule makes of a random α, of independent normal numbers.
 
     By DARTS' rule every operation but `none` is equally likely on each input. A draw that leaves a node or a cell
@@ -128,8 +117,8 @@ def random_found(search: Search, seed: int, number: int) -> Architecture:
     for _ in range(_DRAWS):
         for alpha in (*search.supernet.alphas, *search.supernet.betas):
             alpha.assign(scale * random.standard_normal(alpha.shape))
-        found = search.genotype()
-        if not isinstance(found, Genotype) or not found.gaps():
+        found = search.genotype(derived=False)
+        if not found.gaps():
             break
         scale *= 1.25
     return found

@@ -8,7 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from kdarts.genotypes.errors import KdartsError, choice
-from kdarts.ops.replicas import counted_once, mean_over_replicas, replicas
+from kdarts.ops.layers import all_layers
+from kdarts.ops.replicas import counted_once, loss_metric, mean_over_replicas, replicas
 
 STRATEGIES = ("default", "mirrored", "multi_worker")
 """One device; all devices of this machine; all those of the machines in `TF_CONFIG`."""
@@ -76,8 +77,7 @@ def build_rest(model: keras.Model, num_classes: int) -> None:
 
 def draw_apart(model: keras.Model) -> None:
     """Lets each replica draw dropouts of its own: the seeds of a model's generators differ, and count alike."""
-    layers = model._flatten_layers()
-    generators = [g for layer in layers if (g := getattr(layer, "seed_generator", None)) is not None]
+    generators = [g for layer in all_layers(model) if (g := getattr(layer, "seed_generator", None)) is not None]
     states = [np.asarray(generator.state, np.uint32) for generator in generators]
 
     def each():
@@ -167,7 +167,7 @@ def _supervised_step(model: keras.Model, batch) -> dict:
         scaled = model.optimizer.scale_loss(loss)
     gradients = mean_over_replicas(tape.gradient(scaled, weights, unconnected_gradients="zero"))
     model.optimizer.apply(counted_once(gradients), weights)
-    model._loss_tracker.update_state(loss, sample_weight=tf.shape(x)[0])
+    loss_metric(model).update_state(loss, sample_weight=tf.shape(x)[0])
     return model.compute_metrics(x, y, outputs)
 
 

@@ -218,70 +218,6 @@ def get_schedule(
     return SCHEDULES[choice("schedule", name, SCHEDULES)](initial, final, epochs, begin, warmup, power)
 
 
-class Pretraining(keras.callbacks.Callback):
-    """Lets a search train the weights alone in its first epochs.
-
-    Args:
-        epochs: how many.
-    """
-
-    def __init__(self, epochs: int):
-        super().__init__()
-        self.epochs = epochs
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.model.searching = epoch >= self.epochs and self.model.method.update != "frozen"
-
-
-class LastStep(keras.callbacks.Callback):
-    """Tells a search whose α moves once an epoch how many steps are left of an epoch, when it begins or goes on."""
-
-    def __init__(self):
-        super().__init__()
-        self._told = False
-
-    def on_epoch_begin(self, epoch, logs=None):
-        if self.params.get("steps") is None:
-            raise KdartsError("update 'epoch' needs to know an epoch's steps: give fit steps_per_epoch")
-        self._told = False
-
-    def on_train_batch_begin(self, batch, logs=None):
-        if not self._told:
-            self.model.steps_left.assign(self.params["steps"] - batch)
-            self._told = True
-
-
-class SearchProgress(keras.callbacks.Callback):
-    """Tells a supernet how much of the search is done: a straight line from 0 in its first epoch to 1 after its last.
-
-    Args:
-        epochs: length of the search.
-        begin: epochs before it.
-    """
-
-    def __init__(self, epochs: int, begin: int = 0):
-        super().__init__()
-        self.epochs, self.begin = epochs, begin
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.model.supernet.mixture.progress.assign(max(0, epoch - self.begin) / self.epochs)
-
-
-class ArchitectureRate(keras.callbacks.Callback):
-    """Sets the learning rate of α at the start of each epoch of a search.
-
-    Args:
-        rate: from the epoch, counted from 0, to the learning rate.
-    """
-
-    def __init__(self, rate):
-        super().__init__()
-        self.rate = rate
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.model.arch_optimizer.learning_rate = self.rate(epoch)
-
-
 @dataclass(frozen=True)
 class SkipDropout:
     """A line towards 0 while the weights alone are trained, then from the first rate again an exponential decay.
@@ -306,24 +242,3 @@ class SkipDropout:
         if epoch < self.warmup:
             return self.rate * (self.epochs - 1 - epoch) / self.epochs
         return self.rate * math.exp(-0.2 * (epoch - self.warmup))
-
-
-class SkipDropoutRate(keras.callbacks.Callback):
-    """Sets the rate of a supernet's skip dropout at the start of each epoch of a search, if it has one, and logs it.
-
-    Args:
-        rate: from the epoch, counted from 0, to the rate.
-    """
-
-    def __init__(self, rate):
-        super().__init__()
-        self.rate = rate
-
-    def on_epoch_begin(self, epoch, logs=None):
-        supernet = self.model.supernet
-        if supernet.skip_dropout:
-            supernet.skip_dropout_rate.assign(self.rate(epoch))
-
-    def on_epoch_end(self, epoch, logs=None):
-        if logs is not None and self.model.supernet.skip_dropout:
-            logs["skip_dropout"] = self.rate(epoch)

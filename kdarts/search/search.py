@@ -5,88 +5,138 @@ import numpy as np
 import tensorflow as tf
 from keras.optimizers import LossScaleOptimizer
 
-from kdarts.genotypes.cuboid import HyperPath
-from kdarts.genotypes.errors import KdartsError, choice
-from kdarts.genotypes.genotype import Genotype, thirds
-from kdarts.ops.replicas import if_true, mean_over_replicas, synchronize, whole_loss
-from kdarts.search.ablation import AblationLoss
-from kdarts.search.choices import check_choices
-from kdarts.search.cost_target import CostTarget, CostWatch, chosen_target
-from kdarts.search.gradients import get_order
-from kdarts.search.losses import beta_decay, zero_one_loss
+from kdarts.genotypes.architectures import Architecture, architecture_from_json
+from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.genotype import Genotype
+from kdarts.ops.replicas import if_true, loss_metric, mean_over_replicas, synchronize, whole_loss
+from kdarts.search.batches import search_data
+from kdarts.search.building import build_supernet, check_supernet, start_of
+from kdarts.search.epochs import SearchEpochs
+from kdarts.search.loop import run_epochs
 from kdarts.search.method import Method, get_method
 from kdarts.search.objective import Objective, apply_gradients, cross_entropy, loss_scale, without_graph_rewriting
-from kdarts.search.optimizers import SGD, Adam
-from kdarts.search.schedules import LastStep
-from kdarts.search.selection import RULES, check_for_cuboid, discretize, found_path
+from kdarts.search.record import Record
+from kdarts.search.selection import get_selection
+from kdarts.search.session import Session
+from kdarts.search.stages import check_method, run_stages
 from kdarts.search.start import start_from
-from kdarts.supernet.hypercuboid import HyperCuboid
+from kdarts.search.step import Step
 from kdarts.supernet.parameters import attention_row
-from kdarts.supernet.supernet import Supernet
+
+_OPTIONS = ("nodes", "multiplier", "reductions", "stem", "frame", "recompute", "candidates", "dtype")
+"""What `Search` passes on to the supernet that it builds."""
 
 
 @keras.saving.register_keras_serializable("kdarts")
 class Search(keras.Model):
-    """Trains the weights on one half of the data and α on the other (DARTS Algorithm 1).
+    """A method on a supernet: `fit` searches, and `genotype` gives the architecture.
 
-    With the update "epoch" α moves once an epoch, after its last step, on that step's two batches (eDARTS).
+    `Search(method, input_shape, num_classes)` builds the supernet that the method needs, and `fit` runs all that the
+    method consists of: schedules, warm-up, stop rule, stages, shared paths. With the same seed and data it comes to the
+    same result as `kdarts search`.
 
-    `fit` takes a dataset of `((x, y), (x_valid, y_valid))`; `validation_data`, `evaluate` and `predict` take `(x, y)`
-    as with any model. α are trainable variables, so `save_weights` keeps them, and the state of both optimizers.
-    Made in the scope of a `tf.distribute` strategy of mirrored variables, with its supernet, it searches on replicas.
+    `fit` takes a dataset of `((x, y), (x_valid, y_valid))`, such as `kdarts.search_dataset` gives; `evaluate` and
+    `predict` take `(x, y)` as with any model. Made in the scope of a `tf.distribute` strategy of mirrored variables, it
+    searches on replicas.
 
     Args:
-        supernet: what to search in: a `Supernet` of cells or a `HyperCuboid`.
-        method: a `Method` or the name of one.
-        start: a genotype that α starts from (see `start`), or None; its cells are the supernet's.
+        method: a `Method` or the name of one; or a `Supernet` or `HyperCuboid`, and the method comes second.
+        input_shape: `(height, width, channels)` of an image, at least `(8, 8, 1)`.
+        num_classes: number of classes, at least 2.
+        start: a genotype, or its name or path, that α starts from; None: as the relaxation has it.
         sync_batch_norm: whether replicas take the moments of a normalisation from all their batches; else each its own.
-        **overrides: other choices on the method's axes, by their names (`order="second"`, `l2=1e-4`, ...).
+        seed: of the weights, of α and of all that the method draws.
+        **choices: other choices on the method's axes, by their names (`order="second"`, `channels=8`, ...), and options
+            of the supernet that is built: `nodes`, `multiplier`, `reductions`, `stem`, `frame`, `recompute`,
+            `candidates`, `dtype`.
+
+    Attributes:
+        supernet: what is searched in. After a search in stages it is the last stage's.
+        method: all choices.
+        record: history, genotype and α of each epoch of the last `fit`.
+
+    Raises:
+        KdartsError: for choices that do not exist or do not go together, and for a supernet that contradicts the
+            method; the message names the axis.
     """
 
     def __init__(
         self,
-        supernet: Supernet | HyperCuboid,
-        method: str | Method = "darts",
-        start: Genotype | None = None,
+        method="darts",
+        input_shape=None,
+        num_classes: int | None = None,
+        *,
+        start: Genotype | str | None = None,
         sync_batch_norm: bool = False,
-        **overrides,
+        seed: int = 0,
+        **choices,
     ):
-        super().__init__(name="search", dtype=supernet.dtype_policy)
-        self.supernet = supernet
-        if isinstance(method, str):
-            method = get_method(method)
-            method = method.within(supernet.space) if isinstance(supernet, Supernet) else method
-        self.method = method.override(**overrides)
-        self._architecture_gradient = get_order(self.method.order)
-        self.sync_batch_norm = sync_batch_norm
-        if isinstance(supernet, HyperCuboid):
-            check_for_cuboid(supernet, self.method)
-            if sync_batch_norm:
-                synchronize(supernet)
-            if start is not None:
-                raise KdartsError("start: a HyperCuboid's α begins without one")
+        given = None if isinstance(method, str | Method) else method
+        if given is not None:
+            # A supernet comes first: what is in the second place is the method.
+            method = choices.pop("method", "darts" if input_shape is None else input_shape)
+        options = {name: choices.pop(name) for name in _OPTIONS if name in choices}
+        method = _chosen(method, given, choices)
+        start, method = start_of(method, start)
+        if given is None:
+            self_built = _first_stage(method), options
+            if input_shape is None or num_classes is None:
+                raise KdartsError(f"Search({method.name!r}): needs input_shape and num_classes, or a supernet")
+            supernet = build_supernet(self_built[0], input_shape, num_classes, start, seed, **options)
         else:
-            choice("discretization", self.method.discretization, RULES)
-            given = dict(self.method.attention)
-            if self.method.attention_mode == "offset" and supernet.offsets != given:
-                raise KdartsError(
-                    f"attention_mode 'offset': the supernet needs offsets={given}, it has {supernet.offsets}"
-                )
-        check_choices(self.method)
-        self._gradients_of = None
-        self._searching = self.method.update != "frozen"
-        if self.method.update == "epoch":
+            if options:
+                raise KdartsError(f"{next(iter(options))}: the supernet is given, and has its own")
+            supernet = given
+            check_supernet(supernet, method)
+        super().__init__(name="search", dtype=supernet.dtype_policy)
+        self.supernet, self.method, self.seed, self.start = supernet, method, seed, start
+        self.sync_batch_norm, self._options = sync_batch_norm, None if given is not None else options
+        self._check()
+        if supernet.grid and sync_batch_norm:
+            synchronize(supernet)
+        self._gradients_of, self._derived, self._step = None, None, None
+        self._searching = method.update != "frozen"
+        self.record = Record()
+        self.path_result, self.steps_left = None, None
+        if method.axes["update"].each_epoch:
             self.steps_left = self.add_weight(
                 name="steps_left", shape=(), dtype="int64", initializer="zeros", trainable=False, autocast=False
             )
-        self.start = start
         if start is not None:
             start_from(supernet, start)
-        if self.method.attention_mode == "once":
+        if method.attention_mode == "once":
             self._attend()
-        self._contribution = keras.metrics.Mean("contribution") if self.method.ablation_weight else None
-        self.cost_target = CostTarget(supernet, self.method, self.genotype()) if chosen_target(self.method) else None
+        self.attached = {term.name: kept for term in method.terms() if (kept := term.attach(self)) is not None}
+        self._contribution = keras.metrics.Mean("contribution") if "ablation" in self.attached else None
         self.built = True
+
+    def _check(self) -> None:
+        """Refuses choices that do not go together."""
+        method, net = self.method, self.supernet
+        if method.stages:
+            check_method(method)
+        every = method.stopping.watched_every
+        if every and not method.axes["sampling"].moves_alpha:
+            raise KdartsError(
+                "watch_hessian and stop 'eigenvalue': with sampling 'random' the loss does not depend on α"
+            )
+        if net.grid:
+            if self.start is not None:
+                raise KdartsError("start: a HyperCuboid's α begins without one")
+            wrong = net.without_second_derivative()
+            asked = {"order 'exact'": method.order == "exact", "the eigenvalue": every > 0}
+            for name in [name for name, needed in asked.items() if needed and wrong]:
+                raise KdartsError(
+                    f"{name}: TensorFlow's second derivative of {', '.join(wrong)} is wrong; take order 'second' and "
+                    "watch_hessian 0, or placed operations"
+                )
+        elif method.paths:
+            method.axes["path_choice"].check(method, net.space, net.frame)
+
+    @property
+    def cost_target(self):
+        """The control of the method's target; None without one."""
+        return self.attached.get("cost_target")
 
     @property
     def searching(self) -> bool:
@@ -104,24 +154,21 @@ class Search(keras.Model):
         """As of `keras.Model`, with a second optimizer.
 
         Args:
-            optimizer: of the weights; None: the method's SGD. To unroll it, `order="second"` and "exact" ask for its
-                `virtual_step`; `kdarts.SGD` has one.
-            arch_optimizer: of α and β; None: the method's Adam.
+            optimizer: of the weights; None: the method's SGD, whose rate follows the method's schedule. To unroll it,
+                `order="second"` and "exact" ask for its `virtual_step`; `kdarts.SGD` has one.
+            arch_optimizer: of α and β; None: the method's.
             loss: of integer labels and logits; None: mean cross-entropy.
             metrics, **kwargs: as of `keras.Model.compile`.
         """
-        m = self.method
-        if optimizer is None:
-            optimizer = SGD(m.learning_rate, m.momentum, m.l2, global_clipnorm=m.clip)
-        if arch_optimizer is None:
-            arch_optimizer = Adam(
-                m.arch_learning_rate, m.arch_beta_1, m.arch_beta_2, l2=m.arch_l2, global_clipnorm=m.arch_clip or None
-            )
-        optimizer, arch_optimizer = keras.optimizers.get(optimizer), keras.optimizers.get(arch_optimizer)
+        axes, kwargs = self.method.axes, dict(kwargs)
+        self.schedules_weights = kwargs.pop("schedules_weights", optimizer is None)
+        self.schedules_alpha = kwargs.pop("schedules_alpha", arch_optimizer is None)
+        optimizer = keras.optimizers.get(axes["weights"].optimizer() if optimizer is None else optimizer)
+        arch_optimizer = keras.optimizers.get(axes["update"].optimizer() if arch_optimizer is None else arch_optimizer)
         self._unrolled = getattr(optimizer, "inner_optimizer", optimizer)
-        if m.order != "first" and not hasattr(self._unrolled, "virtual_step"):
+        if self.method.gradient.unrolls and not hasattr(self._unrolled, "virtual_step"):
             raise KdartsError(
-                f"order {m.order!r} unrolls the weights' optimizer; {type(self._unrolled).__name__} has no "
+                f"order {self.method.order!r} unrolls the weights' optimizer; {type(self._unrolled).__name__} has no "
                 "virtual_step, kdarts.SGD has one; or choose order 'first'"
             )
         loss = keras.losses.get(cross_entropy(self.supernet.alphas[0].dtype) if loss is None else loss)
@@ -134,54 +181,182 @@ class Search(keras.Model):
         self.compute_metrics(None, tf.zeros((1,), tf.int32), tf.zeros((1, self.supernet.num_classes)))
         self.reset_metrics()
         self.objective = Objective(self.supernet, whole_loss(loss), self.sync_batch_norm)
-        self._ablation = AblationLoss(self.objective, m) if m.ablation_weight else None
         self._gradients_of = tf.function(self._compute_architecture_gradients, autograph=False)
+        self._step = None
 
     def get_compile_config(self):
         """With the second optimizer."""
         config = super().get_compile_config()
+        names = "schedules_weights", "schedules_alpha"
+        config |= {name: getattr(self, name) for name in names}
         return {**config, "arch_optimizer": keras.saving.serialize_keras_object(self.arch_optimizer)}
 
     def compile_from_config(self, config):
         """Compiles as `get_compile_config` says."""
         self.compile(**keras.saving.deserialize_keras_object(config))
 
-    def own_callbacks(self) -> list:
-        """What must be among the callbacks of every loop that trains it; `fit` adds them by itself."""
-        watch = [CostWatch()] if self.cost_target else []
-        return [*([LastStep()] if self.method.update == "epoch" else []), *watch]
+    def get_config(self):
+        """Supernet, method, start and all else that `from_config` makes an equal search of."""
+        return {
+            "supernet": keras.saving.serialize_keras_object(self.supernet),
+            "method": self.method.config(),
+            "start": self.start and self.start.to_json(),
+            "sync_batch_norm": self.sync_batch_norm,
+            "seed": self.seed,
+            "derived": self._derived and self._derived.to_json(),
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """The search that `get_config` says."""
+        method = Method.from_config(config["method"])
+        start = config["start"] and Genotype.from_json(config["start"])
+        search = cls(
+            keras.saving.deserialize_keras_object(config["supernet"], custom_objects),
+            method.override(stages=()),
+            start=start,
+            sync_batch_norm=config["sync_batch_norm"],
+            seed=config["seed"],
+        )
+        search._derived = config["derived"] and architecture_from_json(config["derived"])
+        return search
 
     def call(self, x, training=False):
         return self.supernet(x, training=training)
 
-    def fit(self, x, **kwargs):
-        """As of `keras.Model`, from a dataset of `((x, y), (x_valid, y_valid))`, which shuffles by itself."""
-        given = kwargs.get("callbacks")
-        kwargs["callbacks"] = [*self.own_callbacks(), *([given] if given else [])]
+    def fit(
+        self,
+        x,
+        epochs: int | None = None,
+        callbacks=None,
+        validation_data=None,
+        validation_freq: int = 1,
+        verbose: str | int = "auto",
+        steps_per_epoch: int | None = None,
+        session: Session | None = None,
+    ) -> keras.callbacks.History:
+        """Runs the search, with all that the method consists of.
+
+        Args:
+            x: a dataset of `((x, y), (x_valid, y_valid))`, which shuffles by itself.
+            epochs: length of the search, with warm-ups in proportion, as `--epochs`; epochs of a pretraining come
+                before them. None: the method's. A search in stages takes as many for each.
+            callbacks, validation_freq, verbose: as of `keras.Model.fit`.
+            validation_data: dataset `(x, y)` to measure on at the end of an epoch, or None.
+            steps_per_epoch: of a dataset without end.
+            session: keeps the state of the run, so that it can be restored; None: nothing is kept.
+
+        Returns:
+            The history of the epochs, of the last stage if there are several.
+        """
+        if epochs is not None and epochs != self.method.epochs:
+            self.method = self.method.lasting(epochs)
+        session = session or Session()
+        if session.progress_bar:
+            session.verbose = verbose
+        data, callbacks = search_data(x, steps_per_epoch), [*_listed(callbacks)]
+        self._derived = None
+        how = {"validation_data": validation_data, "validation_freq": validation_freq}
         with without_graph_rewriting():
-            return super().fit(x, **{"shuffle": False, **kwargs})
+            if self.method.stages:
+                return run_stages(self, data, callbacks, session, how)
+            history = self.train(data, callbacks, session, **how)
+        if self.method.paths:
+            self._derived = self.method.axes["path_choice"].follow(self, data, session)
+        return history
+
+    def train(self, data, callbacks, session: Session, seed: int = 0, **how) -> keras.callbacks.History:
+        """Trains the supernet and α; a part of `fit`.
+
+        Args:
+            data: a `SearchData`.
+            callbacks: a list.
+            session: keeps the state of the run.
+            seed: of the data, counted from their own.
+            **how: `validation_data` and `validation_freq` of `fit`.
+        """
+        if self._gradients_of is None:
+            self.compile()
+        self.record, method = Record(), self.method
+        self._step = self._step or Step(self)
+        return run_epochs(
+            self,
+            lambda first_step: data.pairs(first_step, seed),
+            steps=data.steps,
+            epochs=method.pretrain_epochs + method.epochs,
+            callbacks=[SearchEpochs(data, self.record, self.seed), *callbacks],
+            session=session,
+            record=self.record,
+            step=self._step,
+            **how,
+        )
+
+    def sibling(self, method: Method, candidates=None, seed: int = 0, **options) -> "Search":
+        """Another search like this one, with fresh weights.
+
+        Args:
+            method: of the other.
+            candidates: as of `Supernet`; None: all.
+            seed: of the other.
+            **options: of its supernet, which differ from this one's.
+
+        Raises:
+            KdartsError: if this search was given its supernet, or as of `Search`.
+        """
+        if self._options is None:
+            raise KdartsError("this search was given its supernet and cannot build another")
+        shape = self.supernet.image_shape, self.supernet.num_classes
+        options = {**self._options, **({} if candidates is None else {"candidates": candidates}), **options}
+        with self.distribute_strategy.scope():
+            how = {"start": self.start, "sync_batch_norm": self.sync_batch_norm, "seed": seed}
+            made = Search(method, *shape, **how, **options)
+            made.compile(jit_compile=self.jit_compile)
+        return made
+
+    def become(self, other: "Search") -> None:
+        """Takes over the supernet, the optimizers and the record of another search, as of the last of several stages."""
+        del self.supernet
+        self.supernet, self.record, self._derived = other.supernet, other.record, other._derived
+        self.compile(
+            None if self.schedules_weights else self.optimizer,
+            None if self.schedules_alpha else self.arch_optimizer,
+            jit_compile=self.jit_compile,
+        )
 
     def train_step(self, data):
         """One step of α on the validation batch, then one of the weights on the training batch, at the new α.
 
-        With the update "epoch" that of the weights comes first, and that of α follows the last step alone.
+        With the update "epoch" that of the weights comes first, and that of α follows the last step alone. With one
+        level, both come from one pass over the training batch.
         """
         (x, y), valid = data
-        self.supernet.mixture.redraw()
-        if self.searching and self.method.update == "step":
+        method, net, update = self.method, self.supernet, self.method.axes["update"]
+        net.mixture.redraw()
+        joint = method.gradient.joint and self.searching
+        if self.searching and update.each_step and not joint:
             self._architecture_step((x, y), valid)
-            self.supernet.mixture.redraw()
+            net.mixture.redraw()
         # Nothing of the second pass may start before the first has freed its activations.
-        with tf.control_dependencies([tf.identity(v) for v in self.supernet.architecture]):
+        with tf.control_dependencies([tf.identity(v) for v in net.architecture]):
             x = tf.identity(x)
-        step = self.objective.gradients(*self.objective.values(), (x, y), loss_scale(self.optimizer))
+        weights, alphas, statistics = self.objective.values()
+        alphas = (
+            method.axes["perturbation"].perturbed(
+                self.objective, weights, alphas, statistics, (x, y), tf.stack([net.mixture.draws.value, 0])
+            )
+            if method.perturbation != "none"
+            else alphas
+        )
+        step = self.objective.gradients(weights, alphas, statistics, (x, y), loss_scale(self.optimizer))
         by_weights, statistics = mean_over_replicas((step["by_weights"], step["statistics"]))
-        apply_gradients(self.optimizer, by_weights, self.supernet.network_variables)
-        for variable, value in zip(self.supernet.non_trainable_variables, statistics, strict=True):
+        if joint and update.each_step:
+            self._move(mean_over_replicas(step["by_alphas"]), None)
+        apply_gradients(self.optimizer, by_weights, net.network_variables)
+        for variable, value in zip(net.non_trainable_variables, statistics, strict=True):
             variable.assign(value)
-        self._loss_tracker.update_state(step["loss"], sample_weight=tf.shape(x)[0])
+        loss_metric(self).update_state(step["loss"], sample_weight=tf.shape(x)[0])
         results = self.compute_metrics(x, y, step["logits"])
-        if self.method.update == "epoch":
+        if update.each_epoch:
             self.steps_left.assign_sub(1)
             if self.searching:
                 last = tf.equal(tf.convert_to_tensor(self.steps_left), 0)
@@ -194,11 +369,14 @@ class Search(keras.Model):
 
     def _architecture_step(self, train, valid) -> None:
         """Moves α and β by one step of their optimizer."""
-        gradients, contributions = self._compute_architecture_gradients(train, valid)
+        self._move(*self._compute_architecture_gradients(train, valid))
+
+    def _move(self, gradients, contributions) -> None:
         apply_gradients(self.arch_optimizer, gradients, self.supernet.architecture)
-        if self.cost_target:
-            self.cost_target.adapt(self.arch_optimizer.iterations)
-        if self._ablation:
+        for kept in self.attached.values():
+            if hasattr(kept, "updated"):
+                kept.updated(self.arch_optimizer.iterations)
+        if contributions is not None:
             self._contribution.update_state(contributions)
         if self.method.attention_mode == "each_update":
             self._attend()
@@ -219,32 +397,26 @@ class Search(keras.Model):
 
     def _compute_architecture_gradients(self, train, valid):
         """For each α and β the gradient of its cell's loss (D-DARTS Eq. 10), and the cells' contributions, if any."""
-        m = self.method
         scale = loss_scale(self.arch_optimizer)
-        at = self._architecture_gradient(self.objective, train, valid, self._unrolled, scale)
-        terms, contributions = [at.gradients], None
-        if m.zero_one_weight or m.beta_weight:
-            with tf.GradientTape() as tape:
-                loss = self._loss_of_alphas()
-            variables = [variable.value for variable in self.supernet.architecture]
-            terms.append(tape.gradient(loss, variables, unconnected_gradients="zero"))
-        if self.cost_target:
-            terms.append(self.cost_target.gradients(at.gradients))
-        if self._ablation:
-            gradients, contributions = self._ablation.gradients(at, valid, self.arch_optimizer.iterations, scale)
-            terms.append(gradients)
-        return [tf.add_n(parts) for parts in zip(*terms, strict=True)], contributions
+        at = self.method.gradient(self.objective, train, valid, self._unrolled, scale)
+        parts, contributions = [at.gradients], None
+        if (own := self._gradients_of_alpha()) is not None:
+            parts.append(own)
+        for kept in self.attached.values():
+            gradients = kept.gradients(at, valid, self.arch_optimizer.iterations, scale)
+            if isinstance(gradients, tuple):
+                gradients, contributions = gradients
+            parts.append(gradients)
+        return [tf.add_n(terms) for terms in zip(*parts, strict=True)], contributions
 
-    def _loss_of_alphas(self):
-        """The part of the architecture loss that depends on α alone."""
-        m, mixture, losses = self.method, self.supernet.mixture, []
-        if m.zero_one_weight:
-            joint = self.supernet.sharing == "shared"
-            losses.append(m.zero_one_weight * zero_one_loss(mixture.weights_of_candidates(), m.zero_one, joint))
-        if m.beta_weight:
-            rising = m.beta_weight * tf.cast(tf.convert_to_tensor(mixture.progress), mixture.alphas[0].dtype)
-            losses.append(rising * beta_decay(mixture.alphas, mixture.candidates))
-        return tf.add_n(losses)
+    def _gradients_of_alpha(self) -> list | None:
+        """The gradients of the terms that depend on α alone; None without any."""
+        variables = [variable.value for variable in self.supernet.architecture]
+        with tf.GradientTape() as tape:
+            values = [term.value(self.supernet) for term in self.method.terms()]
+            values = [value for value in values if value is not None]
+            total = tf.add_n(values) if values else None
+        return tape.gradient(total, variables, unconnected_gradients="zero") if values else None
 
     def architecture_gradients(self, train, valid, betas: bool = False) -> list[tf.Tensor]:
         """The gradient that one step would hand to α's optimizer; nothing is changed.
@@ -265,20 +437,49 @@ class Search(keras.Model):
             gradients = self._gradients_of(*batches)[0]
         return gradients if betas else gradients[: len(self.supernet.alphas)]
 
-    def genotype(self, rule: str | None = None) -> Genotype | HyperPath:
-        """What α (and β) stand for now, by a rule of `discretize`, None: the method's; a HyperCuboid's are a path."""
-        net = self.supernet
-        if isinstance(net, HyperCuboid):
-            return found_path(net, self.method.discretization)
-        usual = net.reductions == (() if net.space.stages else thirds(len(net.plan)))
-        shared = net.sharing == "shared" and len(net.alphas) == (1 if net.space.stages else 2)
-        return discretize(
-            [keras.ops.convert_to_numpy(w) for w in net.mixture.strengths()],
-            net.space,
-            rule or self.method.discretization,
-            self.method.threshold,
-            reductions=None if shared and usual else net.reductions,
-            sequence=None if shared and usual else net.sequence,
-            multiplier=net.multiplier,
-            max_skips=self.method.max_skips,
-        )
+    def genotype(self, rule: str | None = None, derived: bool = True) -> Architecture:
+        """The architecture that the search comes to.
+
+        Args:
+            rule: a selection by its name; None: the method's.
+            derived: whether, after a search with shared paths, it is the one chosen among them; else that of α.
+
+        Returns:
+            A genotype; of a HyperCuboid a path.
+        """
+        if self._derived is not None and derived and rule is None:
+            return self._derived
+        selection = self.method.selection
+        if rule is not None:
+            values = {"threshold": self.method.threshold, "max_skips": self.method.max_skips}
+            selection = get_selection(rule, grid=self.supernet.grid, **values)
+        return self.supernet.read_out(selection)
+
+    def above_threshold(self) -> Genotype:
+        """The genotype that the distance to a start is of.
+
+        As in D-DARTS' program it has up to two operations of an edge, also where only one is kept: of a start with two
+        on an edge α would be far from the outset, else.
+        """
+        return self.genotype("edge" if self.method.discretization == "sparse" else None, derived=False)
+
+
+def _chosen(method, supernet, choices: dict) -> Method:
+    """The method with other choices, within the space of a given supernet or of its own."""
+    method = get_method(method) if isinstance(method, str) else method
+    if supernet is not None:
+        method = method.within(supernet.space) if not supernet.grid else method
+    elif "space" in choices:
+        method = method.in_space(choices.pop("space"))
+    choices = dict(choices)
+    epochs = choices.pop("epochs", None)
+    method = method.lasting(epochs) if epochs is not None else method
+    return method.override(**choices)
+
+
+def _first_stage(method: Method) -> Method:
+    return method.at(method.stages[0]) if method.stages else method
+
+
+def _listed(callbacks) -> list:
+    return [] if callbacks is None else list(callbacks) if isinstance(callbacks, list | tuple) else [callbacks]

@@ -1,7 +1,10 @@
-"""The stages of a progressive search, as data."""
+"""The stages of a progressive search (P-DARTS section 3.2): as data, and run one after another."""
 
+import gc
 import math
 from dataclasses import dataclass
+
+import numpy as np
 
 from kdarts.genotypes.errors import KdartsError
 
@@ -67,3 +70,79 @@ def check_stages(stages: tuple[Stage, ...], operations: int) -> None:
         if stage.operations > least:
             raise KdartsError(f"stage {number}: {stage.operations} operations; the one before it leaves {least}")
         least = stage.operations
+
+
+def check_method(method) -> None:
+    """Refuses a method whose stages cannot be run.
+
+    Raises:
+        KdartsError: if it has a target, which is for one size, if α would never move in a stage, if cells of supernets
+            of different depths would have an α of their own, or as of `check_stages`.
+    """
+    from kdarts.search.cost_target import chosen_target
+    from kdarts.supernet.spaces import get_space
+
+    check_stages(method.stages, len(get_space(method.space).operations))
+    chosen_target(method)
+    if method.warmup_epochs >= method.epochs:
+        raise KdartsError(
+            f"warmup_epochs {method.warmup_epochs}: a stage of {method.epochs} epochs needs one in which α moves"
+        )
+    if method.sharing != "shared" and len({stage.cells for stage in method.stages}) > 1:
+        raise KdartsError(f"sharing {method.sharing!r}: stages with different numbers of cells need 'shared'")
+
+
+def run_stages(search, data, callbacks, session, how: dict):
+    """Runs the stages of a search's method, each with fresh weights and with the candidates that the one before left.
+
+    Args:
+        search: whose method has stages; it becomes the search of the last one.
+        data, callbacks, session, how: as of `Search.train`.
+
+    Returns:
+        The history of the last stage.
+    """
+    candidates, stages = None, search.method.stages
+    for number, stage in enumerate(stages, 1):
+        part = session.part(f"stages/{number}", number - 1)
+        if number < len(stages) and (left := session.finished_part(f"stages/{number}")) is not None:
+            candidates = [left[f"alpha_{index}"] for index in range(len(left))]
+            continue
+        rate = f", skip dropout {stage.skip_dropout:g}" if stage.skip_dropout else ""
+        session.say(f"stage {number} of {len(stages)}: {stage.operations} operations on an edge{rate}")
+        one = None  # The one before makes room first.
+        gc.collect()
+        one = search.sibling(search.method.at(stage), candidates, search.seed + number - 1)
+        history = one.train(data, callbacks, part, seed=number - 1, **how)
+        if number < len(stages):
+            candidates = _narrowed(one, stages[number].operations)
+            session.keep(f"stages/{number}", {f"alpha_{index}": kept for index, kept in enumerate(candidates)})
+    search.become(one)
+    return history
+
+
+def narrow(weights: np.ndarray, present: np.ndarray, operations: int) -> np.ndarray:
+    """The candidates that an edge keeps for the next stage: those with the largest weights (section 3.2).
+
+    Of equal ones the later in the space is kept. `none` counts as any other.
+
+    Args:
+        weights: after mixing, `[edges, operations]`.
+        present: which candidates an edge had, boolean of that shape.
+        operations: how many it is to keep.
+
+    Returns:
+        Boolean of that shape.
+    """
+    kept = np.zeros_like(present)
+    for row, (values, there) in enumerate(zip(weights, present, strict=True)):
+        columns = np.flatnonzero(there)
+        kept[row, columns[np.argsort(values[columns], kind="stable")][-operations:]] = True
+    return kept
+
+
+def _narrowed(search, operations: int) -> list[np.ndarray]:
+    net = search.supernet
+    weights = [np.asarray(w) for w in net.mixing_weights()]
+    present = net.mixture.candidates or [np.ones(w.shape, bool) for w in weights]
+    return [narrow(w, there, operations) for w, there in zip(weights, present, strict=True)]

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kdarts.genotypes.cuboid import Cuboid
-from kdarts.genotypes.errors import KdartsError, Registry
+from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.settings import Registry
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from kdarts.genotypes.cuboid import Cuboid, HyperPath, label
 from kdarts.genotypes.errors import KdartsError
 from kdarts.ops.cost import Cost
 from kdarts.ops.grouped import GroupedOperation
-from kdarts.ops.layers import model_cost
+from kdarts.ops.layers import all_layers, model_cost
+from kdarts.supernet.expected_cost import GridCosts
 from kdarts.supernet.parameters import StageMixture
 from kdarts.supernet.parts import Parts, Placed, listed, naming, path_network, path_network_cost
 
@@ -79,6 +80,23 @@ _NO_SECOND = (
 """Stock layers whose second derivatives TensorFlow gets wrong without a word: a mean's gradient is stopped there."""
 
 
+_ABOUT_CELLS = {
+    "ablation_weight": 0.0,
+    "attention": (),
+    "auxiliary_skip": False,
+    "partial_channels": 1,
+    "paths": 0,
+    "samples": 0,
+    "sampling": "all",
+    "sharing": "shared",
+    "skip_dropout": 0.0,
+    "stages": (),
+    "topology": "",
+}
+"""What a method must choose on the axes that are about cells."""
+
+
+@keras.saving.register_keras_serializable("kdarts")
 class HyperCuboid(keras.Model):
     """Differentiable hyperparameter grid search (sharpDARTS, section 4.1): any discrete choices, mixed by α.
 
@@ -125,7 +143,9 @@ class HyperCuboid(keras.Model):
             shapes, or no path leads through.
     """
 
+    grid = True
     betas = ()
+    operation_names = ()
     sharing = "shared"
     skip_dropout = 0.0
     alpha_names = ("stages",)
@@ -147,7 +167,7 @@ class HyperCuboid(keras.Model):
     ):
         super().__init__(**kwargs)
         self.cuboid = Cuboid(sequence, states, choices)
-        self.parts, self.space_name, self.mixing = Parts(build, head, stem, tail), space, mixing
+        self.parts, self.space_name = Parts(build, head, stem, tail), space
         self.image_shape = _checked_shape(input_shape)
         made = {index: build(step) for index, step in self.cuboid.steps()}
         first = [self.parts.of_stem(i, state) for i, state in enumerate(self.cuboid.state_values)]
@@ -217,6 +237,11 @@ class HyperCuboid(keras.Model):
             raise KdartsError("a layer stands in two places; build, stem, head and tail must make new ones")
 
     @property
+    def mixing(self) -> str:
+        """Name of the relaxation."""
+        return self.mixture.relaxation.name
+
+    @property
     def alphas(self) -> list[keras.Variable]:
         """See the class."""
         return list(self.mixture.alphas)
@@ -234,8 +259,31 @@ class HyperCuboid(keras.Model):
 
     @property
     def sizes(self) -> dict[str, int]:
-        """What a summary says of its size."""
+        """Its sizes, for a summary."""
         return {"stages": self.allowed.shape[0], "transitions": int(self.allowed.sum())}
+
+    @property
+    def choices(self) -> dict:
+        """What it embodies of a method, by the method's names: most of them are about cells."""
+        return {"mixing": self.mixture.relaxation, **_ABOUT_CELLS}
+
+    def read_out(self, selection, strengths=None) -> HyperPath:
+        """The path that a selection of grids derives.
+
+        Args:
+            selection: a `Selection`.
+            strengths: `[stages, states, states, choices]`, NaN where forbidden; None: those of α now.
+        """
+        states, choices, _ = selection.path(self.path_weights() if strengths is None else strengths)
+        return self.path(states, choices)
+
+    def costs(self, kind: str, latencies=None) -> GridCosts:
+        """What its choices cost, for a target; arguments as of `GridCosts`."""
+        return GridCosts(self, kind, latencies)
+
+    def setting(self) -> dict:
+        """Which HyperCuboid it is, as plain data."""
+        return {"space": self.space_name}
 
     def mixing_weights(self) -> list:
         """α after mixing, in the form of `alphas`; 0 for what is forbidden."""
@@ -276,7 +324,7 @@ class HyperCuboid(keras.Model):
 
     def without_second_derivative(self) -> list[str]:
         """Kinds of layers in it that the exact gradient would be wrong with."""
-        flat = [part for layer in self.held for part in layer._flatten_layers()]
+        flat = [part for layer in self.held for part in all_layers(layer)]
         return sorted({type(layer).__name__ for layer in flat if isinstance(layer, _NO_SECOND)})
 
     def call(self, x, training=False):

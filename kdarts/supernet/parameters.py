@@ -1,10 +1,9 @@
-"""Operation attention: constants that favour some operations and hold others back (eDARTS, sections III-A, IV-C).
+"""Architecture parameters: α and β as variables, and the weights that a pass of a supernet takes from them.
 
-The architecture's variables, α and β, and what a pass of the supernet weighs its candidates and its edges by.
-
-The architecture's variable of a HyperCuboid, and what its transitions weigh.
+Operation attention (eDARTS, sections III-A and IV-C) is a constant for each operation, which α is given.
 """
 
+import functools
 import math
 from collections.abc import Mapping
 
@@ -13,11 +12,10 @@ import numpy as np
 import tensorflow as tf
 
 from kdarts.genotypes.edges import Topology, edge_row
-from kdarts.genotypes.errors import KdartsError, choice
+from kdarts.genotypes.errors import KdartsError
 from kdarts.ops.operations import get_operation
-from kdarts.supernet import relaxation as mixings
 from kdarts.supernet.cell import edge_shares, edge_sources
-from kdarts.supernet.relaxation import check_candidates, get_sampling, mix_candidates
+from kdarts.supernet.relaxation import Softmax, among, check_candidates, get_relaxation, get_sampling, initializer
 
 MODES = ("each_update", "once", "offset")
 """When α gets the constants: after each of its updates, at the start, or never, but in mixing, as softmax(α + w)."""
@@ -98,18 +96,17 @@ class Mixture(keras.layers.Layer):
         edges = edge_sources(nodes, topology, inputs)
         self.candidates = check_candidates(candidates, sets, len(edges), len(operations))
         self.auxiliary_skip = auxiliary_skip
-        self._mix, self._sample = mixings.get_mixing(mixing), get_sampling(sampling)
-        self._rank = mixings.get_ranking(mixing)
+        self.relaxation, self.sampling = get_relaxation(mixing), get_sampling(sampling)
         self._none = operations.index("none") if "none" in operations else None
         self.inputs = 2 if topology else None
         self._incoming = np.array([[self.inputs or to - 2 + inputs] for to, _ in edges])
         self._all = [edge_row(to, source) for to, source in edges], edge_row(nodes + 2, 0)
         self._offsets = attention_row((offsets or {}).items(), operations)
-        shape, start = (len(edges), len(operations)), mixings.initializer(mixing, alpha_scale)
+        shape, start = (len(edges), len(operations)), initializer(self.relaxation, alpha_scale)
         self.alphas = [self.add_weight(name=f"alpha_{i}", shape=shape, initializer=start) for i in range(sets)]
         for alpha, present in zip(self.alphas, self.candidates or [], strict=False):
             alpha.assign(tf.where(present, alpha, 0.0))
-        start = mixings.initializer("softmax")
+        start = initializer(Softmax())
         count = sets if shares else 0
         self.betas = [self.add_weight(name=f"beta_{i}", shape=shape[:1], initializer=start) for i in range(count)]
         state = {"shape": (), "initializer": "zeros", "trainable": False}
@@ -117,16 +114,27 @@ class Mixture(keras.layers.Layer):
         self.draws = self.add_weight(name="draws", dtype="int64", **state)
         self.built = True
 
-    def weights_of_operations(self) -> list:
-        """α after mixing, `[edges, operations]` each; 0 for what is no candidate any more."""
-        return self._mixed(self._mix)
+    @property
+    def draws_passes(self) -> bool:
+        """Whether the passes of the training differ by a draw."""
+        return self.sampling.draws or self.relaxation.draws
 
-    def _mixed(self, mix) -> list:
+    def weights_of_operations(self) -> list:
+        """The mixing weights of each α, `[edges, operations]`; 0 for what is no candidate any more."""
+        return self._each(self.relaxation.weights)
+
+    def _each(self, function, absent: float = 0.0) -> list:
+        """A function of α, over the candidates that are left, for each α."""
         present = self.candidates or [None] * len(self.alphas)
+        return [
+            among(lambda alpha: function(alpha, self.inputs), alpha, there, absent)
+            for alpha, there in zip(self._given(), present, strict=True)
+        ]
+
+    def _given(self) -> list:
+        """α with the constants of the attention, where they are an offset."""
         alphas = [tf.convert_to_tensor(alpha) for alpha in self.alphas]
-        if self._offsets.any():
-            alphas = [alpha + tf.cast(self._offsets, alpha.dtype) for alpha in alphas]
-        return [mix_candidates(mix, a, p, self.inputs) for a, p in zip(alphas, present, strict=True)]
+        return [alpha + tf.cast(self._offsets, alpha.dtype) for alpha in alphas] if self._offsets.any() else alphas
 
     def weights_of_candidates(self) -> list:
         """The same without what is no candidate any more: flat where something is not."""
@@ -148,7 +156,7 @@ class Mixture(keras.layers.Layer):
         node's edges is that of PC-DARTS, section 3.3. The edges are all of the cell's: those that a topology leaves
         out have -1, less than any weight.
         """
-        weights = self._mixed(self._rank)
+        weights = self._each(self.relaxation.ranking)
         if self.betas:
             shares = [share[:, None] * tf.cast(self._incoming, share.dtype) for share in self.shares()]
             weights = [w * share for w, share in zip(weights, shares, strict=True)]
@@ -165,14 +173,24 @@ class Mixture(keras.layers.Layer):
         of one gradient, finite differences among them, compare like with like.
         """
         progress, drawn = tf.convert_to_tensor(self.progress), []
-        for index, weights in enumerate(self.weights_of_operations()):
+        logs = self._each(self.relaxation.log_weights, -1e30) if self.sampling.draws else [None] * len(self.alphas)
+        present = self.candidates or [None] * len(self.alphas)
+        for index, (alpha, there, log) in enumerate(zip(self._given(), present, logs, strict=True)):
             seed = tf.stack([tf.convert_to_tensor(self.draws), index]) if training else None
-            weights = self._sample(weights, self._none, progress, seed, self.inputs)
+            weights = among(functools.partial(self._pass, progress, seed), alpha, there)
+            weights = self.sampling.draw(weights, log, self._none, progress, seed, self.inputs)
             if self.auxiliary_skip:
                 beside = tf.fill([weights.shape[0], 1], 1 - tf.cast(progress, weights.dtype))
                 weights = tf.concat([weights, beside], 1)
             drawn.append(weights)
         return list(zip(drawn, self.shares(), strict=True))
+
+    def _pass(self, progress, seed, alpha):
+        """The mixing weights of one pass; a pass without a seed measures."""
+        if seed is None:
+            return self.relaxation.weights(alpha, self.inputs)
+        # A seed of its own: the sampling draws by the other one.
+        return self.relaxation.sample(alpha, progress, tf.random.fold_in(seed, 1), self.inputs)
 
     def redraw(self) -> None:
         """Lets the passes to come draw anew what they go through and what they drop."""
@@ -185,7 +203,7 @@ class StageMixture(keras.layers.Layer):
 
     Args:
         allowed: boolean `[stages, states, states, choices]`.
-        mixing: one of `MIXINGS` that looks at one row.
+        mixing: a relaxation that weighs each row alone and draws nothing.
 
     Attributes:
         alphas: one variable `[stages, transitions]`; 0 where forbidden.
@@ -197,22 +215,22 @@ class StageMixture(keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)
         rows = allowed.reshape(len(allowed), -1)
         self.candidates = None if rows.all() else (rows,)
-        known = [name for name in mixings.MIXINGS if name != "node_softmax"]
-        self._mix = mixings.get_mixing(choice("mixing", mixing, known))
-        self._rank = mixings.get_ranking(mixing)
-        start = mixings.initializer(mixing)
+        self.relaxation = get_relaxation(mixing)
+        if self.relaxation.draws or not self.relaxation.per_row:
+            raise KdartsError(f"mixing {self.relaxation.name!r} is about cells; a HyperCuboid weighs each stage alone")
+        start = initializer(self.relaxation)
         self.alphas = [self.add_weight(name="alpha", shape=rows.shape, initializer=start, autocast=False)]
         if self.candidates is not None:
             self.alphas[0].assign(tf.where(rows, self.alphas[0], 0.0))
         self.progress = self.add_weight(name="progress", shape=(), initializer="zeros", trainable=False)
         self.built = True
 
-    def _mixed(self, mix) -> list:
-        return [mix_candidates(mix, tf.convert_to_tensor(self.alphas[0]), self.candidates and self.candidates[0])]
+    def _each(self, function) -> list:
+        return [among(function, tf.convert_to_tensor(self.alphas[0]), self.candidates and self.candidates[0])]
 
     def weights_of_operations(self) -> list:
-        """α after mixing, `[stages, transitions]`; 0 for what is forbidden."""
-        return self._mixed(self._mix)
+        """The mixing weights, `[stages, transitions]`; 0 for what is forbidden."""
+        return self._each(self.relaxation.weights)
 
     def weights_of_candidates(self) -> list:
         """The same without what is forbidden: flat where something is."""
@@ -221,7 +239,7 @@ class StageMixture(keras.layers.Layer):
 
     def strengths(self) -> list:
         """What a path is found by: the weights after mixing, but for Max-W, whose scores are its softmax."""
-        return self._mixed(self._rank)
+        return self._each(self.relaxation.ranking)
 
     def redraw(self) -> None:
         """Nothing is drawn here."""

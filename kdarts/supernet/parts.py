@@ -1,8 +1,7 @@
-"""An operation at its sizes, for a HyperCuboid, which makes both its forms from it.
+"""The parts of a HyperCuboid: the user's functions, and the network of a path, a functional Keras model.
 
-What a HyperCuboid is made of: the user's functions, and the evaluation form of what they return.
-
-The network of a path through a HyperCuboid, as a plain functional Keras model.
+The user's functions return Keras layers or `Placed` operations. A HyperCuboid makes the search form of a `Placed`
+operation, and the network of a path its evaluation form.
 """
 
 import contextlib
@@ -14,21 +13,23 @@ import keras
 from kdarts.genotypes.cuboid import HyperPath
 from kdarts.genotypes.errors import KdartsError
 from kdarts.ops.cost import Cost, operation_cost
-from kdarts.ops.layers import apply_operation, model_cost
+from kdarts.ops.layers import apply_operation, layer_name, model_cost
 from kdarts.ops.operations import Operation
 
 
 @dataclass(frozen=True)
 class Placed:
-    """What a HyperCuboid's functions may return in place of Keras layers; its second derivatives are right, too.
+    """An operation with its number of filters and its stride, which a HyperCuboid accepts in place of Keras layers.
+
+    Its second derivatives are correct, which those of some Keras layers are not.
 
     Attributes:
-        operation: the definition.
-        filters: output channels, at least 1.
+        operation: The definition of the operation.
+        filters: The number of output channels, at least 1.
         stride: 1 or 2.
 
     Raises:
-        KdartsError: if one of the two is out of its range.
+        KdartsError: If `filters` or `stride` is out of its range.
     """
 
     operation: Operation
@@ -43,11 +44,11 @@ class Placed:
             )
 
     def evaluation_form(self, x, name: str):
-        """Adds its stock layers to a functional model."""
+        """Adds the layers of the operation to a functional model."""
         return apply_operation(self.operation, x, self.filters, self.stride, name)
 
     def cost(self, shape) -> tuple[Cost, tuple[int, int, int]]:
-        """Its cost on an input of `shape`, and the shape of its output."""
+        """Returns the cost of the operation for an input of `shape`, and the shape of its output."""
         height, width, channels = shape
         cost, size = operation_cost(self.operation, channels, self.filters, self.stride, (height, width))
         return cost, (*size, self.filters if self.operation.parametric(self.stride) else channels)
@@ -55,16 +56,17 @@ class Placed:
 
 @dataclass(frozen=True)
 class Parts:
-    """The functions that make the layers of a HyperCuboid, each time new ones.
+    """The functions that make the layers of a HyperCuboid, new ones with each call.
 
-    What they return is a Keras layer, a `Placed` operation, a list of such, one behind the other, or None.
+    A function returns a Keras layer, a `Placed` operation, a list of them in order, or `None`.
 
     Attributes:
-        build: from a `Step` to what computes it; None: the transition is forbidden.
-        head: from a state to what follows the last step there, whose results are summed; None: no path ends there.
-        stem: from a state to what precedes the first step there; None: no path begins there. Without it the data
-            themselves are the first state.
-        tail: what makes logits of the sum; without it the sum is the logits.
+        build: A function of a `Step` that makes the layers of this transition, or returns `None` to forbid it.
+        head: A function of a state that makes the layers after the last step, or returns `None` if no path ends in the
+            state. Their outputs are summed.
+        stem: A function of a state that makes the layers before the first step, or returns `None` if no path begins in
+            the state. Without it the input is the first state.
+        tail: A function that makes the layers from the sum to the logits. Without it the sum is the logits.
     """
 
     build: Callable
@@ -73,18 +75,18 @@ class Parts:
     tail: Callable | None = None
 
     def of_stem(self, index: int, state: dict):
-        """What makes the first states."""
+        """Makes the layers before the first step, for the state of number `index`."""
         if self.stem is None:
             return [] if index == 0 else None
         return self.stem(state)
 
 
 def apply_parts(made, x, name: str):
-    """Adds what one of the functions returned, but None, to a functional model."""
+    """Adds the layers that one of the functions returned, except `None`, to a functional model."""
     parts = listed(made, name)
     for number, part in enumerate(parts):
         if isinstance(part, Placed):
-            x = part.evaluation_form(x, name if len(parts) == 1 else f"{name}.{number}")
+            x = part.evaluation_form(x, layer_name(name if len(parts) == 1 else f"{name}.{number}"))
         else:
             with naming(name):
                 x = part(x)
@@ -92,7 +94,7 @@ def apply_parts(made, x, name: str):
 
 
 def listed(made, name: str) -> list:
-    """What one of the functions returned as a list; raises `KdartsError` for anything that is no layer."""
+    """Returns the result of one of the functions as a list. Raises `KdartsError` if it contains anything but layers."""
     parts = list(made) if isinstance(made, list | tuple) else [made]
     for part in parts:
         if not isinstance(part, keras.Layer | Placed):
@@ -102,7 +104,7 @@ def listed(made, name: str) -> list:
 
 @contextlib.contextmanager
 def naming(name: str):
-    """Says of an error inside it where it happened: a layer that does not take what it is given."""
+    """Raises errors inside the context, of a layer that does not accept its input, as `KdartsError` with its name."""
     try:
         yield
     except (ValueError, TypeError) as error:
@@ -111,19 +113,19 @@ def naming(name: str):
 
 
 def path_network(path: HyperPath, input_shape, parts: Parts, drop_last_step: bool = False) -> keras.Model:
-    """Builds the network of a path: stem, its steps in order, without weights of α or sums, head and tail.
+    """Builds the network of a path: stem, steps in order, head and tail, without mixing weights or sums.
 
     Args:
-        path: what was found.
-        input_shape: of one example, without the batch.
-        parts: the functions that make its layers.
-        drop_last_step: whether the head follows the last step but one, as in sharpDARTS' program.
+        path: The path.
+        input_shape: The shape of one example, without the batch.
+        parts: The functions that make the layers.
+        drop_last_step: Whether to leave out the last step, as sharpDARTS' program does. Defaults to `False`.
 
     Returns:
         A model from examples to logits.
 
     Raises:
-        KdartsError: if a function forbids a part of the path.
+        KdartsError: If a function forbids a part of the path.
     """
     steps = path.steps[:-1] if drop_last_step else path.steps
     x = inputs = keras.Input(tuple(input_shape), name="input")
@@ -141,5 +143,5 @@ def path_network(path: HyperPath, input_shape, parts: Parts, drop_last_step: boo
 
 
 def path_network_cost(path: HyperPath, input_shape, parts: Parts) -> Cost:
-    """Cost of that network, which is built for it."""
+    """Returns the cost of the network of a path, which is built for it."""
     return model_cost(path_network(path, input_shape, parts))

@@ -1,80 +1,253 @@
-"""How α becomes the weights of a mixed operation. α is `[edges, operations]`, and so is the result.
+"""Relaxations: the weights of the candidates in one pass, from α, the progress of the search and a seed.
 
-`inputs` is the number of edges that lead to a node, as of `node_rows`.
+A `Relaxation` makes mixing weights of α. A `Sampling` says which candidates a pass goes through under these weights.
+Both are open: a program registers a class of its own, by `register_relaxation` or `register_sampling`.
 
-Which candidates an edge still has, where a search has dropped some.
-
-Which candidates a pass goes through: all of them, or some that are drawn anew for every pass.
+α and its weights are `[edges, operations]`, edges node by node. `inputs` is the number of edges that lead to a node, as
+of `node_rows`. Keras and TensorFlow are imported where they are used: commands that only read settings do not wait.
 """
 
-import keras
+from dataclasses import dataclass
+from typing import ClassVar
+
 import numpy as np
-import tensorflow as tf
-from keras import ops
 
-from kdarts.genotypes.edges import cell_of, node_rows
-from kdarts.genotypes.errors import KdartsError, choice
+from kdarts.genotypes.edges import node_rows
+from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.settings import Axis, Registry, settings_of
+
+RELAXATIONS = Registry("mixing", "kdarts.search.relaxations")
+SAMPLINGS = Registry("sampling", "kdarts.search.relaxations")
 
 
-def softmax(alpha, inputs=None):
+@dataclass(frozen=True)
+class Relaxation(Axis):
+    """How α becomes the mixing weights of the candidates.
+
+    A kind of it defines `weights`, and `sample` where a pass of the training draws its weights.
+
+    Attributes:
+        zero_start: whether α starts at 0, not at small random numbers.
+        draws: whether `sample` draws.
+        per_row: whether each row of α is weighed alone.
+    """
+
+    zero_start: ClassVar[bool] = False
+    draws: ClassVar[bool] = False
+    per_row: ClassVar[bool] = True
+
+    def weights(self, alpha, inputs=None):
+        """The mixing weights, without any draw: what is measured, drawn and derived.
+
+        Args:
+            alpha: `[edges, operations]`.
+            inputs: edges that lead to a node.
+
+        Returns:
+            A tensor of the same shape.
+        """
+        raise NotImplementedError
+
+    def log_weights(self, alpha, inputs=None):
+        """The logarithm of `weights`, finite however far α are apart."""
+        import tensorflow as tf
+
+        return tf.math.log(tf.maximum(self.weights(alpha, inputs), 1e-30))
+
+    def ranking(self, alpha, inputs=None):
+        """What a genotype is derived from; the mixing weights, unless a kind of it says otherwise."""
+        return self.weights(alpha, inputs)
+
+    def sample(self, alpha, progress, seed, inputs=None):
+        """The weights of one pass of the training.
+
+        Args:
+            alpha, inputs: as of `weights`.
+            progress: scalar, 0 to 1, how much of the search is done.
+            seed: integers `[2]`; the same seed gives the same draw.
+        """
+        return self.weights(alpha, inputs)
+
+
+@dataclass(frozen=True)
+class Softmax(Relaxation):
     """DARTS Eq. 2: the candidates of an edge compete."""
-    return ops.softmax(alpha, axis=-1)
+
+    name: ClassVar[str] = "softmax"
+
+    def weights(self, alpha, inputs=None):
+        from keras import ops
+
+        return ops.softmax(alpha, axis=-1)
+
+    def log_weights(self, alpha, inputs=None):
+        from keras import ops
+
+        return ops.log_softmax(alpha, axis=-1)
 
 
-def sigmoid(alpha, inputs=None):
-    """FairDARTS Eq. 3: each candidate stands for itself."""
-    return ops.sigmoid(alpha)
+@dataclass(frozen=True)
+class Sigmoid(Relaxation):
+    """FairDARTS Eq. 3: each candidate has a weight of its own, whatever the others have."""
+
+    name: ClassVar[str] = "sigmoid"
+    zero_start: ClassVar[bool] = True
+
+    def weights(self, alpha, inputs=None):
+        from keras import ops
+
+        return ops.sigmoid(alpha)
+
+    def log_weights(self, alpha, inputs=None):
+        from keras import ops
+
+        return ops.log_sigmoid(alpha)
 
 
-def max_w(alpha, inputs=None):
+@dataclass(frozen=True)
+class MaxW(Relaxation):
     """sharpDARTS Eq. 3: the strongest candidate passes whole, the others by their distance to it.
 
     Its gradient goes through the maximum too, as in the authors' program: the weight of the strongest is always 1, so
-    that it gains nothing by its own output, and every other one pushes against it.
+    that it gains nothing by its own output, and every other one pushes against it. A genotype is derived from the
+    softmax: under Max-W the strongest candidate of every edge weighs 1, which says nothing about the edge.
     """
-    weights = ops.softmax(alpha, axis=-1)
-    return 1 - ops.max(weights, axis=-1, keepdims=True) + weights
+
+    name: ClassVar[str] = "max_w"
+
+    def weights(self, alpha, inputs=None):
+        from keras import ops
+
+        weights = ops.softmax(alpha, axis=-1)
+        return 1 - ops.max(weights, axis=-1, keepdims=True) + weights
+
+    def ranking(self, alpha, inputs=None):
+        return Softmax().weights(alpha)
 
 
-def max_w_stopped(alpha, inputs=None):
-    """The same with no gradient through the maximum: the strongest goes on gaining by its own output."""
-    weights = ops.softmax(alpha, axis=-1)
-    return 1 - ops.stop_gradient(ops.max(weights, axis=-1, keepdims=True)) + weights
+@dataclass(frozen=True)
+class MaxWStopped(MaxW):
+    """Max-W with no gradient through the maximum: the strongest goes on gaining by its own output."""
+
+    name: ClassVar[str] = "max_w_stopped"
+
+    def weights(self, alpha, inputs=None):
+        from keras import ops
+
+        weights = ops.softmax(alpha, axis=-1)
+        return 1 - ops.stop_gradient(ops.max(weights, axis=-1, keepdims=True)) + weights
 
 
-def node_softmax(alpha, inputs=None):
+@dataclass(frozen=True)
+class NodeSoftmax(Relaxation):
     """I-DARTS (Jiang et al. 2019): all candidates of all edges that lead to a node compete."""
-    parts = [alpha[rows] for rows in node_rows(alpha.shape[0], inputs).values()]
-    return ops.concatenate([ops.reshape(ops.softmax(ops.reshape(p, (-1,))), p.shape) for p in parts], axis=0)
+
+    name: ClassVar[str] = "node_softmax"
+    per_row: ClassVar[bool] = False
+
+    def weights(self, alpha, inputs=None):
+        from keras import ops
+
+        return self._by_node(ops.softmax, alpha, inputs)
+
+    def log_weights(self, alpha, inputs=None):
+        from keras import ops
+
+        return self._by_node(ops.log_softmax, alpha, inputs)
+
+    def _by_node(self, function, alpha, inputs):
+        from keras import ops
+
+        parts = [alpha[rows] for rows in node_rows(alpha.shape[0], inputs).values()]
+        return ops.concatenate([ops.reshape(function(ops.reshape(p, (-1,))), p.shape) for p in parts], axis=0)
 
 
-MIXINGS = {
-    "softmax": softmax,
-    "sigmoid": sigmoid,
-    "max_w": max_w,
-    "max_w_stopped": max_w_stopped,
-    "node_softmax": node_softmax,
-}
+@dataclass(frozen=True)
+class Sampling(Axis):
+    """Which candidates a pass goes through. A kind of it defines `draw`.
 
-_RANKINGS = {"max_w": softmax, "max_w_stopped": softmax}
-
-
-def get_mixing(name: str):
-    """The function called `name`; raises `KdartsError` with the known names otherwise."""
-    return MIXINGS[choice("mixing", name, MIXINGS)]
-
-
-def get_ranking(name: str):
-    """What a genotype is made by under the mixing `name`: a function likewise.
-
-    Under Max-W the strongest of every edge has the weight 1, which says nothing about the edge; its softmax does.
+    Attributes:
+        draws: whether passes differ; such a supernet normalises by the statistics of the batch, also when measured,
+            as its running statistics are a mixture of all that was drawn.
+        moves_alpha: whether the loss depends on α.
     """
-    return _RANKINGS.get(name) or get_mixing(name)
+
+    draws: ClassVar[bool] = True
+    moves_alpha: ClassVar[bool] = True
+
+    def draw(self, weights, logs, none, progress, seed, inputs=None):
+        """The weights of one pass.
+
+        Args:
+            weights: after mixing, `[edges, operations]`.
+            logs: their logarithms.
+            none: column of `none`, or None.
+            progress: scalar, 0 to 1, how much of the search is done.
+            seed: integers `[2]`; None: nothing is drawn, the pass measures.
+            inputs: edges that lead to a node.
+
+        Returns:
+            A tensor of the same shape.
+        """
+        raise NotImplementedError
 
 
-def initializer(name: str, scale: float = 1e-3, seed=None) -> keras.initializers.Initializer:
+@dataclass(frozen=True)
+class AllCandidates(Sampling):
+    """Every candidate with its weight (DARTS Eq. 2)."""
+
+    name: ClassVar[str] = "all"
+    draws: ClassVar[bool] = False
+
+    def draw(self, weights, logs, none, progress, seed, inputs=None):
+        return weights
+
+
+def register_relaxation(kind: type[Relaxation]) -> type[Relaxation]:
+    """Makes a relaxation known by its `name`, to `--mixing` and to `mixing=`."""
+    return RELAXATIONS.add(kind)
+
+
+def register_sampling(kind: type[Sampling]) -> type[Sampling]:
+    """Makes a sampling known by its `name`, to `--sampling` and to `sampling=`."""
+    return SAMPLINGS.add(kind)
+
+
+for _kind in (Softmax, Sigmoid, MaxW, MaxWStopped, NodeSoftmax):
+    register_relaxation(_kind)
+register_sampling(AllCandidates)
+
+
+def get_relaxation(given) -> Relaxation:
+    """The relaxation that a name, a configuration or an object says; raises `KdartsError` for an unknown name."""
+    return _made(given, RELAXATIONS, Relaxation)
+
+
+def get_sampling(given) -> Sampling:
+    """The sampling that a name, a configuration or an object says; raises `KdartsError` for an unknown name."""
+    return _made(given, SAMPLINGS, Sampling)
+
+
+def _made(given, registry: Registry, kind: type):
+    if isinstance(given, kind):
+        return given
+    if isinstance(given, dict):
+        return registry.get(given["name"])(**{k: v for k, v in given.items() if k != "name"})
+    return registry.get(given)()
+
+
+def configuration(axis: Axis) -> str | dict:
+    """What `get_relaxation` and `get_sampling` make an equal object of: its name, or with it the fields that differ."""
+    usual = {name: field.default for name, field in settings_of(type(axis)).items()}
+    own = {name: value for name, value in axis.config().items() if value != usual[name]}
+    return {"name": axis.name, **own} if own else axis.name
+
+
+def initializer(relaxation: Relaxation, scale: float = 1e-3, seed=None):
     """α at the start, as the papers have it: zero under a sigmoid, else `scale` N(0, 1)."""
-    still = name == "sigmoid" or not scale
+    import keras
+
+    still = relaxation.zero_start or not scale
     return keras.initializers.Zeros() if still else keras.initializers.RandomNormal(0.0, scale, seed)
 
 
@@ -96,82 +269,18 @@ def check_candidates(candidates, alphas: int, edges: int, operations: int) -> tu
     return arrays
 
 
-def mix_candidates(mix, alpha, present: np.ndarray | None, inputs: int | None = None):
-    """α after mixing over the candidates that are left; the others weigh 0 and take no part.
+def among(function, alpha, present: np.ndarray | None, absent: float = 0.0):
+    """A function of α over the candidates that an edge still has; the others take no part.
 
     Args:
-        mix: one of `MIXINGS`.
+        function: from α to a tensor of its shape, such as `relaxation.weights`.
         alpha: `[edges, operations]`.
-        present: boolean of that shape; None: all are left.
-        inputs: edges that lead to a node, as of `node_rows`.
+        present: boolean of that shape; None: all are there.
+        absent: the value for the others.
     """
+    import tensorflow as tf
+
     if present is None:
-        return mix(alpha, inputs)
-    weights = mix(tf.where(present, alpha, alpha.dtype.min), inputs)
-    return tf.where(present, weights, tf.zeros_like(weights))
-
-
-HOTTEST, COLDEST = 10.0, 0.1
-"""GDAS' temperature at the start and at the end of a search; between them it falls in a straight line."""
-
-
-def all_candidates(weights, none, progress, seed, inputs=None):
-    """Every candidate with its weight (DARTS Eq. 2).
-
-    Args:
-        weights: after mixing, `[edges, operations]`.
-        none: column of `none`, or None.
-        progress: 0 to 1, how much of the search is done.
-        seed: `[2]`, integer; None: nothing is drawn, the pass measures.
-        inputs: edges that lead to a node, as of `node_rows`.
-    """
-    return weights
-
-
-def gumbel(weights, none, progress, seed, inputs=None):
-    """One candidate of each edge, drawn with its probability (GDAS, Dong and Yang 2019, Eq. 4 to 6).
-
-    The weights are 0 but for a single 1, and what is drawn passes its gradient on to all of the edge's α, by the
-    softmax of log p + g over the temperature, g a Gumbel noise. What is not drawn has no gradient of its own. A pass
-    that measures takes the most probable one. The arguments are those of `all_candidates`; the weights of an edge are
-    its odds.
-    """
-    if seed is None:
-        return tf.one_hot(tf.argmax(weights, -1), tf.shape(weights)[-1], dtype=weights.dtype)
-    uniform = tf.random.stateless_uniform(tf.shape(weights), seed, 1e-20, 1.0, weights.dtype)
-    temperature = HOTTEST + (COLDEST - HOTTEST) * tf.cast(progress, weights.dtype)
-    odds = tf.nn.log_softmax(tf.math.log(weights), -1)
-    soft = tf.nn.softmax((odds - tf.math.log(-tf.math.log(uniform))) / temperature, -1)
-    drawn = tf.one_hot(tf.argmax(soft, -1), tf.shape(soft)[-1], dtype=soft.dtype)
-    return drawn * (1 + soft - tf.stop_gradient(soft))
-
-
-def random_genotype(weights, none, progress, seed, inputs=None):
-    """Two inputs of each node with one operation each, all equally likely (Li and Talwalkar 2019); α does not count.
-
-    `none` is never drawn, nor what weighs 0. In cells of one input every edge has an operation, `none` as likely as any
-    (NAS-Bench-201). A pass that measures takes the weights as they are. The arguments are
-    those of `all_candidates`.
-    """
-    if seed is None:
-        return weights
-    edges, operations = weights.shape
-    draw = tf.random.stateless_uniform((edges, operations + 1), seed, dtype=weights.dtype)
-    every = not inputs and cell_of(edges)[1] == 1
-    columns = tf.constant([every or k != none for k in range(operations)]) & (weights > 0)
-    best = tf.argmax(tf.where(columns, draw[:, :-1], -1), -1)
-    if every:
-        return tf.one_hot(best, operations, dtype=weights.dtype)
-    kept = []
-    for rows in node_rows(edges, inputs).values():
-        chosen = tf.math.top_k(draw[rows, -1], 2).indices
-        kept.append(tf.reduce_max(tf.one_hot(chosen, rows.stop - rows.start, dtype=weights.dtype), 0))
-    return tf.concat(kept, 0)[:, None] * tf.one_hot(best, operations, dtype=weights.dtype)
-
-
-SAMPLINGS = {"all": all_candidates, "gumbel": gumbel, "random": random_genotype}
-
-
-def get_sampling(name: str):
-    """The function called `name`; raises `KdartsError` with the known names otherwise."""
-    return SAMPLINGS[choice("sampling", name, SAMPLINGS)]
+        return function(alpha)
+    values = function(tf.where(present, alpha, alpha.dtype.min))
+    return tf.where(present, values, tf.constant(absent, values.dtype))

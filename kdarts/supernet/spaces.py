@@ -4,7 +4,8 @@ import math
 from dataclasses import dataclass
 
 from kdarts.genotypes.edges import edge_count
-from kdarts.genotypes.errors import KdartsError, Registry, choice
+from kdarts.genotypes.errors import KdartsError, choice
+from kdarts.genotypes.settings import Registry
 from kdarts.genotypes.text import STAGES
 from kdarts.ops.operations import Operation, get_operation
 from kdarts.supernet.macro import STEMS, MacroConfig

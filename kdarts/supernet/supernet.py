@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from kdarts.genotypes.edges import check_topology, parse_topology
 from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.genotype import Genotype
+from kdarts.genotypes.genotype import Genotype, thirds
 from kdarts.ops.cost import Cost
 from kdarts.ops.layers import make_head, run_head
 from kdarts.ops.operations import FACTORIZED_REDUCE, Operation
@@ -24,6 +24,7 @@ from kdarts.supernet.cell import (
     run_stems,
 )
 from kdarts.supernet.cost import candidate_costs, network_cost, supernet_cost
+from kdarts.supernet.expected_cost import CellCosts
 from kdarts.supernet.macro import (
     MacroConfig,
     check_input_shape,
@@ -34,13 +35,14 @@ from kdarts.supernet.macro import (
     share_cells,
 )
 from kdarts.supernet.parameters import Mixture
+from kdarts.supernet.relaxation import configuration
 from kdarts.supernet.spaces import SearchSpace, get_space
 
 AUXILIARY_SKIP = Operation("auxiliary_skip", (), FACTORIZED_REDUCE.strided_steps)
 """Stands beside the candidates, so it is none that a genotype could name."""
 
-_KEPT = ("num_classes", "channels", "reductions", "sharing", "mixing", "nodes", "multiplier", "recompute")
-_KEPT += ("partial_channels", "skip_dropout", "sampling", "auxiliary_skip", "topology", "offsets")
+_KEPT = ("num_classes", "channels", "reductions", "sharing", "nodes", "multiplier", "recompute")
+_KEPT += ("partial_channels", "skip_dropout", "auxiliary_skip", "topology", "offsets")
 """Arguments that a supernet keeps as they are."""
 
 
@@ -56,7 +58,7 @@ class Supernet(keras.Model):
         cells: number of cells; in a space with stages, of each.
         reductions: positions of the reduction cells; None: a third and two thirds of the way.
         sharing: which cells share an α: "shared" (normal and reduce), "individual", or one index for each cell.
-        mixing: how α weighs the candidates: a name of `MIXINGS`, such as "softmax" or "sigmoid".
+        mixing: how α weighs the candidates: a `Relaxation` or the name of one, such as "softmax" or "sigmoid".
         partial_channels: K: one of K channels goes through the candidates, and β weighs the edges (see `partial`);
             1: all of them, and there is no β.
         nodes: intermediate nodes of a cell; None: the space's.
@@ -68,7 +70,8 @@ class Supernet(keras.Model):
             others have no weights and cost nothing; their α is 0 and their weight after mixing too.
         skip_dropout: rate, 0 to below 1, of a dropout while training on what skip connections of stride 1 pass on,
             element by element (P-DARTS section 3.3); held in the variable `skip_dropout_rate`. 0: none at all.
-        sampling: which candidates a pass goes through: "all", or by a draw "gumbel" or "random" (see `sampling`).
+        sampling: which candidates a pass goes through, a `Sampling` or the name of one: "all", or by a draw "gumbel" or
+            "random".
         auxiliary_skip: whether every edge has one more skip connection beside its candidates, whose weight falls from
             1 to 0 along the search (DARTS-, Chu et al. 2021).
         topology: the two inputs that each node reads, as pairs or in the text form of `parse_topology`: only these
@@ -82,6 +85,9 @@ class Supernet(keras.Model):
         edges: `(to, from)` of each row of α.
         mixture: what holds them and says what a pass weighs by.
 
+    It and a `HyperCuboid` answer to the same names: `alphas`, `betas`, `architecture`, `network_variables`, `mixture`,
+    `states`, `classify`, `read_out`, `cost`, `cost_of`, `costs`, `choices`, `sizes` and `setting`.
+
     Call arguments:
         x: images, channels last, float32.
         training: whether to normalise by the batch's statistics; with a sampling that is always so, as the running
@@ -90,6 +96,8 @@ class Supernet(keras.Model):
     Returns:
         Logits `[batch, num_classes]`, float32.
     """
+
+    grid = False
 
     def __init__(
         self,
@@ -120,7 +128,7 @@ class Supernet(keras.Model):
         self.image_shape = check_input_shape(input_shape)
         if num_classes < 2:
             raise KdartsError(f"num_classes {num_classes}: needs at least 2")
-        self.num_classes, self.channels, self.mixing, self.recompute = num_classes, channels, mixing, recompute
+        self.num_classes, self.channels, self.recompute = num_classes, channels, recompute
         self.nodes = nodes or self.space.nodes
         self.multiplier = multiplier or min(self.space.multiplier, self.nodes)
         if not 1 <= self.multiplier <= self.nodes:
@@ -139,7 +147,7 @@ class Supernet(keras.Model):
         self.sharing = sharing
         if not 0 <= skip_dropout < 1:
             raise KdartsError(f"skip_dropout {skip_dropout}: needs 0 <= skip_dropout < 1")
-        self.skip_dropout, self.sampling, self.auxiliary_skip = skip_dropout, sampling, auxiliary_skip
+        self.skip_dropout, self.auxiliary_skip = skip_dropout, auxiliary_skip
         if topology is not None:
             read = parse_topology if isinstance(topology, str) else check_topology
             topology = read(topology, self.nodes)
@@ -194,6 +202,26 @@ class Supernet(keras.Model):
         return np.pad(present, [(0, 0), (0, len(self._operations) - present.shape[1])], constant_values=True)
 
     @property
+    def stem_name(self) -> str:
+        """Name of the stem, or "auto"."""
+        return self._stem_name
+
+    @property
+    def operation_names(self) -> tuple[str, ...]:
+        """Names of the columns of α."""
+        return self.space.operations
+
+    @property
+    def mixing(self) -> str:
+        """Name of the relaxation."""
+        return self.mixture.relaxation.name
+
+    @property
+    def sampling(self) -> str:
+        """Name of the sampling."""
+        return self.mixture.sampling.name
+
+    @property
     def alphas(self) -> list[keras.Variable]:
         """See the class."""
         return list(self.mixture.alphas)
@@ -225,8 +253,51 @@ class Supernet(keras.Model):
 
     @property
     def sizes(self) -> dict[str, int]:
-        """What a summary says of its size."""
+        """Its sizes, for a summary."""
         return {"cells": self.depth, "channels": self.channels}
+
+    @property
+    def choices(self) -> dict:
+        """What it embodies of a method, by the method's names."""
+        return {
+            "mixing": self.mixture.relaxation,
+            "sampling": self.mixture.sampling,
+            "sharing": self.sharing,
+            "partial_channels": self.partial_channels,
+            "auxiliary_skip": self.auxiliary_skip,
+            "topology": self.topology,
+            "skip_dropout": self.skip_dropout,
+            "attention": self.offsets,
+        }
+
+    def read_out(self, selection, strengths=None) -> Genotype:
+        """The genotype that a selection of cells derives.
+
+        Args:
+            selection: a `Selection`.
+            strengths: `[edges, operations]` for each α; None: those of α and β now.
+        """
+        usual = self.reductions == (() if self.space.stages else thirds(len(self.plan)))
+        usual = usual and self.sharing == "shared" and len(self.alphas) == (1 if self.space.stages else 2)
+        own = (None, None) if usual else (self.reductions, self.sequence)
+        strengths = self.mixture.strengths() if strengths is None else strengths
+        return selection.genotype([np.asarray(w) for w in strengths], self.space, *own, self.multiplier)
+
+    def costs(self, kind: str, latencies=None) -> CellCosts:
+        """What its choices cost, for a target; arguments as of `CellCosts`."""
+        return CellCosts(self, kind, latencies)
+
+    def setting(self) -> dict:
+        """What the rows and columns of α stand for, and what is around the cells, as plain data."""
+        return {
+            "space": self.space.name,
+            "operations": list(self.space.operations),
+            "edges": [list(edge) for edge in self.edges],
+            "topology": self.topology is not None,
+            "offsets": self.offsets,
+            "stem": self._stem_name,
+            "frame": dataclasses.asdict(self.frame),
+        }
 
     def cost_of(self, genotype: Genotype, latencies=None) -> Cost:
         """Cost of a genotype's network at the sizes of this supernet; `latencies` as of `network_cost`."""
@@ -252,7 +323,7 @@ class Supernet(keras.Model):
     def call(self, x, training=False):
         if training:
             self.mixture.redraw()
-        elif self.sampling != "all":
+        elif self.mixture.draws_passes:
             with keras.StatelessScope():  # What training adds to the running statistics stays inside.
                 return self.classify(self.states(x, training=True, mixtures=self.mixture.drawn())[-1], training=True)
         return self.classify(self.states(x, training)[-1], training)
@@ -309,6 +380,8 @@ class Supernet(keras.Model):
             stem=self._stem_name,
             candidates=self.mixture.candidates and [present.tolist() for present in self.mixture.candidates],
             frame=dataclasses.asdict(self.frame),
+            mixing=configuration(self.mixture.relaxation),
+            sampling=configuration(self.mixture.sampling),
             **{name: getattr(self, name) for name in _KEPT},
         )
         return config

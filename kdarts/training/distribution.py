@@ -1,16 +1,10 @@
-"""How TensorFlow shares the processor.
-
-What the processes of one run on several machines share: the folder of the first, and its end.
-"""
+"""TensorFlow's threads, and the workdir that the processes of one run on several hosts share."""
 
 import contextlib
-import io
 import os
-import pathlib
-import tarfile
+import shutil
 import tempfile
 
-import numpy as np
 import tensorflow as tf
 
 from kdarts.genotypes.errors import KdartsError
@@ -19,16 +13,16 @@ from kdarts.training.workdir import Workdir
 
 
 def configure_threads(cores: int | None = None) -> None:
-    """Sets TensorFlow's threads for a search on a CPU: many operations at once, each on few threads.
+    """Configures TensorFlow's threads for a search on a CPU: many operations at once, each on few threads.
 
-    A supernet is many small independent operations; to split each over all cores costs more than it gives. Call it
-    once, before TensorFlow has computed anything. With a GPU it changes nothing.
+    A supernet consists of many small independent operations, and splitting each over all cores costs more time than it
+    saves. Call this once, before TensorFlow computes anything. With a GPU it has no effect.
 
     Args:
-        cores: to use; None: all that this process may run on.
+        cores: The number of cores to use. Defaults to `None`: all that this process may run on.
 
     Raises:
-        KdartsError: if TensorFlow has already been started.
+        KdartsError: If TensorFlow has already computed something.
     """
     cores = cores or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores or os.cpu_count() or 1
     if tf.config.list_physical_devices("GPU"):
@@ -43,54 +37,42 @@ def configure_threads(cores: int | None = None) -> None:
 
 @contextlib.contextmanager
 def run_together(strategy: tf.distribute.Strategy, workdir: Workdir):
-    """Around a run: yields the folder that this process reads and writes.
+    """A context around a run, which yields the folder that this process reads and writes.
 
-    That of the first process, the chief, is `workdir` itself. Each other has a temporary copy of it, so that it goes on
-    from the same state, decides as the chief does, and leaves nothing. At the end they wait for one another: a process
-    that leaves early takes the others with it.
+    For the first process, the chief, this is `workdir`. Every other process has a temporary copy of it, so that it
+    restores the same state, makes the same decisions and writes nothing into `workdir`. At the end of the context the
+    processes wait for each other, because a process that ends early stops the others.
 
     Args:
-        strategy: as of `make_strategy`.
-        workdir: of the run; processes need not see the same disk.
+        strategy: See `make_strategy`.
+        workdir: The folder of the run, on a file system that all hosts see.
+
+    Raises:
+        KdartsError: If only some of the processes see the folder.
     """
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) or strategy.num_replicas_in_sync == 1:
         yield workdir
         return
     with contextlib.ExitStack() as stack:
-        state = _from_chief(strategy, _packed(workdir.path) if is_chief(strategy) else b"")
+        seen_by = _count(strategy, workdir.path.is_dir())
+        if 0 < seen_by < strategy.num_replicas_in_sync:
+            raise KdartsError(f"workdir {str(workdir.path)!r}: all hosts need to see it, on one file system")
+        folder = workdir
         if not is_chief(strategy):
-            folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kdarts-")))
-            with tarfile.open(fileobj=io.BytesIO(state)) as archive:
-                archive.extractall(folder, filter="data")
-            workdir = Workdir(folder)
-        yield workdir
-        _from_chief(strategy, b"")
+            folder = Workdir(stack.enter_context(tempfile.TemporaryDirectory(prefix="kdarts-")))
+            if seen_by:
+                ignored = shutil.ignore_patterns("events")  # TensorBoard's files, which no process reads.
+                shutil.copytree(workdir.path, folder.path, ignore=ignored, dirs_exist_ok=True)
+        _count(strategy, True)  # The chief changes nothing before the others have their copies.
+        yield folder
+        _count(strategy, True)
 
 
-def _packed(folder: pathlib.Path) -> bytes:
-    """A folder's files but TensorBoard's, as an archive; an empty one if there is none."""
-    content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w") as archive:
-        if folder.is_dir():
-            archive.add(folder, ".", filter=lambda entry: None if entry.name.endswith("events") else entry)
-    return content.getvalue()
+def _count(strategy: tf.distribute.Strategy, value: bool) -> int:
+    """Returns the number of replicas whose process calls it with True. It returns once all processes have called it."""
 
+    def sum_over_replicas():
+        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.cast(value, tf.int32))
 
-def _from_chief(strategy, content: bytes) -> bytes:
-    """The chief's `content`, in every process."""
-    length = int(_sum(strategy, np.array([len(content)], np.int32))[0])
-    padded = np.zeros(-(-length // 4) * 4, np.uint8)
-    padded[: len(content)] = np.frombuffer(content, np.uint8)
-    return _sum(strategy, padded.view(np.int32)).tobytes()[:length]
-
-
-def _sum(strategy, numbers: np.ndarray) -> np.ndarray:
-    """The sum over all processes."""
-
-    def of_replica():
-        context = tf.distribute.get_replica_context()
-        first = context.replica_id_in_sync_group % len(strategy.extended.worker_devices) == 0
-        return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.where(first, numbers, tf.zeros_like(numbers)))
-
-    summed = tf.function(lambda: strategy.run(of_replica), autograph=False)()
-    return strategy.experimental_local_results(summed)[0].numpy()
+    total = tf.function(lambda: strategy.run(sum_over_replicas), autograph=False)()
+    return int(strategy.experimental_local_results(total)[0])

@@ -5,65 +5,67 @@ import io
 import json
 import os
 import pathlib
-import zipfile
 
 import numpy as np
 
 from kdarts.genotypes.errors import DamageError, KdartsError
-from kdarts.genotypes.files import write_sealed, write_text, write_with
-from kdarts.genotypes.seals import check_archive, damaged, seal_archive, unsealed
+from kdarts.genotypes.files import check_archive, write_text, write_with
 
 
 def write_json(path: str | os.PathLike, value: dict) -> None:
-    """Writes an object, not empty, as indented JSON with its checksum."""
-    write_sealed(path, json.dumps(value, indent=2) + "\n")
+    """Writes an object as indented JSON."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def read_json(path: str | os.PathLike) -> dict:
-    """The object in a JSON file; raises `KdartsError` naming the file if there is none in it or it is damaged."""
+    """Reads the object in a JSON file.
+
+    Raises:
+        DamageError: if the file is not JSON; the message names it.
+        KdartsError: if the file cannot be read or holds no object.
+    """
     try:
         value = json.loads(pathlib.Path(path).read_text("utf-8"))
     except OSError as error:
         raise KdartsError(f"{path}: cannot be read ({error.strerror or error})") from None
     except (ValueError, RecursionError) as error:
         raise DamageError(f"{path}: cannot be read as JSON ({error})") from None
-    value = unsealed(value, path)
     if not isinstance(value, dict):
         raise KdartsError(f"{path}: holds no JSON object")
+    value.pop("sha256", None)  # Earlier releases wrote a checksum.
     return value
 
 
 def read_summary(folder) -> dict | None:
-    """The summary of a finished run in its folder; None where there is none yet, or a damaged one, which is named."""
+    """Reads the summary of a finished run in its folder; None if there is none, or a damaged one, which is named."""
     path = folder / "summary.json"
     if not path.exists():
         return None
     try:
         return read_json(path)
-    except DamageError:
-        print(f"{path}: damaged (checksum); made again", flush=True)
+    except DamageError as error:
+        print(f"{error}; made again", flush=True)
         return None
 
 
 def write_arrays(path: str | os.PathLike, arrays: dict[str, np.ndarray]) -> None:
-    """Writes named arrays as `.npz` with its checksum."""
+    """Writes named arrays as `.npz`."""
 
     def write(temporary):
         with temporary.open("wb") as file:  # To a path of another suffix, NumPy would add its own.
             np.savez(file, **arrays)
-        seal_archive(temporary)
 
     write_with(path, write, (ValueError,))
 
 
 def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """The named arrays that `write_arrays` wrote; raises `KdartsError` naming the file if it is damaged."""
-    check_archive(path)
+    """Reads the named arrays of an `.npz` file; raises `DamageError` naming the file if it is damaged."""
+    check_archive(path)  # NumPy alone checks only what it reads.
     try:
         with np.load(path, allow_pickle=False) as data:
             return {name: data[name] for name in data.files}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        raise damaged(path) from None
+    except (OSError, ValueError, KeyError, EOFError):
+        raise DamageError(f"{path}: cannot be read as arrays") from None
 
 
 def read_column(path: str | os.PathLike, name: str) -> list[float]:

@@ -1,7 +1,4 @@
-"""How much a step computes, counted in forward passes of the supernet.
-
-What a search will take, told before it begins: size, work, memory, time.
-"""
+"""The forecast of a search, before it begins: size, work, memory, time."""
 
 import itertools
 import time
@@ -26,8 +23,8 @@ def passes_of_step(method: Method, sets: int, searching: bool = True, recompute:
     """Forward passes that one step is worth; times the MACs of a pass, its MACs.
 
     The weights take one gradient. α takes, of first order, one; unrolled by finite differences four (the training
-    loss's for the step, the validation loss's there, and two beside it); unrolled exactly the same as four, for the two
-    passes and the step between them count again twice on the way back. Each of D-DARTS' ablated networks takes one pass
+    loss's for the virtual step, the validation loss's there, and two beside it); unrolled exactly the same as four, for
+    the two passes and the step between them count again twice on the way back; on one level none. Each of D-DARTS' ablated networks takes one pass
     of the cells from the ablated one on, half of them on average, or with `exact` a gradient of these, and the way back
     through the whole. What is recomputed is one more forward pass for each gradient.
 
@@ -40,7 +37,7 @@ def passes_of_step(method: Method, sets: int, searching: bool = True, recompute:
     gradient = GRADIENT + recompute
     passes = gradient
     if searching and method.update == "step":
-        passes += gradient * (1 if method.order == "first" else 4)
+        passes += gradient * method.gradient.passes
         if method.ablation_weight:
             part = (sets + 1) / 2
             passes += part * gradient + gradient if method.ablation == "exact" else part
@@ -211,6 +208,19 @@ def refusal(memory: Memory, limit: float, spec, others: dict[str, Callable[[], S
         f"--memory_limit={limit:.0f}MB: this search needs about {memory.peak:.0f} MB at batch size "
         f"{memory.batch_size} ({least}); {found}"
     )
+
+
+def lower_memory_options(search: Search) -> dict[str, Callable[[], Search]]:
+    """By flag, what makes the same search with less memory; each raises `KdartsError` where it cannot be."""
+    method, left = search.method, search.supernet.mixture.candidates
+    others = {}
+    if not getattr(search.supernet, "recompute", False):
+        others["--recompute"] = lambda: search.sibling(method, left, search.seed, recompute=True)
+    if search.compute_dtype == "float32":
+        others["--precision=mixed_bfloat16"] = lambda: search.sibling(method, left, search.seed, dtype="mixed_bfloat16")
+    if method.partial_channels == 1:
+        others["--partial_channels=4"] = lambda: search.sibling(method.override(partial_channels=4), left, search.seed)
+    return others
 
 
 def _seconds(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Searches repeated with several seeds, and what each found, measured by a shallow training."""
+"""Searches repeated with several seeds, each measured by a shallow training of its genotype."""
 
 import pathlib
 import statistics
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from kdarts.genotypes.architectures import load_architecture
 from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.seals import check_archive
+from kdarts.genotypes.files import check_archive
 from kdarts.training.files import read_json, read_summary
 from kdarts.training.workdir import STOPPED
 
@@ -20,7 +20,7 @@ def measured(
     folder: pathlib.Path,
     seed: int,
 ) -> dict:
-    """Runs a search and the shallow training of what it found, as far as they are not finished.
+    """Runs a search and the shallow training of its genotype, as far as they are not finished.
 
     Args:
         search: runs that of a seed in a folder, going on where it was left, to its `summary.json`; of a finished one
@@ -32,14 +32,14 @@ def measured(
     Returns:
         The figures of the seed, see `figures`.
     """
-    found, trained = folder / "search", folder / "train"
+    searched, trained = folder / "search", folder / "train"
     if diverged(folder):
         return figures(folder, seed)
     try:
-        if search is not None and not search_is_whole(found):
-            search(seed, found)
+        if search is not None and not search_is_whole(searched):
+            search(seed, searched)
         if read_summary(trained) is None:
-            train(found / "genotype.json", seed, trained)
+            train(searched / "genotype.json", seed, trained)
     except KdartsError:
         if not diverged(folder):
             raise
@@ -47,7 +47,7 @@ def measured(
 
 
 def search_is_whole(search: pathlib.Path) -> bool:
-    """Whether a search is finished, with its paths, and what it found can be read; what is damaged is named."""
+    """Whether a search is finished, with its paths, and its files can be read; a damaged one is named."""
     summary = read_summary(search)
     if summary is None or ("paths" in summary and "path_accuracy" not in summary):
         return False

@@ -1,38 +1,170 @@
-"""What a search chooses from, written down for those who read its workdir later.
+"""A search in a folder, from its start or from where it was interrupted, to its summary."""
 
-One search from its start, or from where it was left, to its summary.
-"""
-
-import dataclasses
+import contextlib
+import pathlib
 import time
-from collections.abc import Callable
 
-import keras
+import numpy as np
 
-from kdarts.data import pipeline
-from kdarts.data.service import served
-from kdarts.search.curvature import HessianWatch, watched_every
-from kdarts.search.loop import run_epochs
-from kdarts.search.random_search import RandomSearch
-from kdarts.search.record import SearchRecord, StopRule, WriteFiles
+from kdarts.genotypes.architectures import architecture_from_json
+from kdarts.genotypes.errors import DamageError
+from kdarts.genotypes.files import write_text
+from kdarts.search.record import BETA, genotype_lines
 from kdarts.search.replicas import evaluate
-from kdarts.search.schedules import (
-    ArchitectureRate,
-    Cosine,
-    Pretraining,
-    SearchProgress,
-    SkipDropout,
-    SkipDropoutRate,
-    get_schedule,
-)
-from kdarts.search.search import Search, without_graph_rewriting
-from kdarts.search.step import Step
-from kdarts.supernet.hypercuboid import HyperCuboid
-from kdarts.training.checkpoint import Checkpoint
-from kdarts.training.files import read_summary, write_json
-from kdarts.training.forecast import forecast
-from kdarts.training.progress import Progress, StepTime, Watch, loggers, peak_memory_mb, skipped_steps
+from kdarts.search.search import Search
+from kdarts.training.checkpoint import last_is_whole, notes
+from kdarts.training.files import read_arrays, read_json, read_summary, write_arrays, write_json, write_table
+from kdarts.training.forecast import TooLarge, forecast, lower_memory_options
+from kdarts.training.path_run import PathSession, write_result
+from kdarts.training.progress import peak_memory_mb
+from kdarts.training.session import RunSession, skipped_steps
 from kdarts.training.workdir import Workdir
+
+
+class SearchSession(RunSession):
+    """Keeps a search in a folder; its stages in `stages/1`, `stages/2`, ..., and its shared paths beside it.
+
+    Args:
+        workdir: the folder, locked for this run.
+        about: opens the summary; its `dataset` names the data.
+        memory_limit: greatest peak of this process by the forecast, in 10^6 bytes; None: any.
+        extra: from nothing to more callbacks, which come before the checkpoint.
+        **more: as of `RunSession`.
+
+    Attributes:
+        summary: of the search, once it is finished.
+    """
+
+    def __init__(self, workdir: Workdir, about: dict, memory_limit: float | None = None, extra=list, **more):
+        super().__init__(workdir, **more)
+        self.about, self.memory_limit, self.extra = about, memory_limit, extra
+        self.summary, self.data, self.paths = None, None, None
+
+    def part(self, name, seed=0):
+        if name == "paths":
+            self.paths = PathSession(self.workdir, self._every)
+            return self.paths
+        number = int(name.rsplit("/", 1)[1])
+        made = SearchSession(
+            Workdir(self.workdir / name), {**self.about, "stage": number}, self.memory_limit, self.extra
+        )
+        made._every, made.began, self.began = self._every, self.began, time.monotonic()
+        made.data = self.data
+        return made
+
+    def finished_part(self, name):
+        part = self.workdir / name
+        kept = part / "candidates.npz"
+        files = kept, part / "setting.json"
+        if not all(file.exists() for file in files) or read_summary(part) is None or not last_is_whole(part / "backup"):
+            return None
+        try:
+            found = read_arrays(kept)
+            read_json(files[1])
+        except DamageError as error:
+            self.say(f"{error}; made again")
+            return None
+        return found
+
+    def keep(self, name, arrays):
+        write_arrays(self.workdir / name / "candidates.npz", arrays)
+
+    def ready(self, model, step, batches, steps, first_step):
+        method = model.method
+        self.say("building the search step …")
+        left = self.epochs - first_step // steps
+        resting = min(max(0, method.axes["update"].resting_epochs - first_step // steps), left)
+        others = lower_memory_options(model) if self.memory_limit else {}
+        limits = self.memory_limit, others
+        expected = forecast(model, step, batches, steps, resting, left - resting, *limits)
+        self.say(f"{self.about['dataset']} · {method.name} · {expected}")
+        write_json(self.workdir / "setting.json", setting_of(model))
+        super().ready(model, step, batches, steps, first_step)
+
+    def callbacks(self, model):
+        return [*self.extra(self.workdir), *super().callbacks(model)]
+
+    def write(self, model):
+        if not self.history:
+            return
+        derived = (read_summary(self.workdir) or {}) if model.method.paths else {}
+        write_record(self.workdir, self.checkpoint.records, self.checkpoint.arrays, "path_accuracy" not in derived)
+
+    def finish(self, model):
+        super().finish(model)
+        write_json(self.workdir / "setting.json", setting_of(model))
+        done = self.first_step >= self.epochs * self.steps or "stopped_by" in self.checkpoint.records
+        known = read_summary(self.workdir) if self.clock.median_ms is None and done else None
+        if known is not None:
+            self.say(f"finished before, after {len(self.history)} epochs")
+        self.summary = known or self._summarize(model)
+
+    def _summarize(self, search: Search) -> dict:
+        """Writes the summary of a finished search."""
+        history, method, net = self.history, search.method, search.supernet
+        accuracy = history[self.checkpoint.records.get("returned_to", -1)].get("val_accuracy")
+        if accuracy is None:
+            accuracy = evaluate(search, self.data.held_back(), verbose=0)["accuracy"]
+        found = search.record.last
+        cost = net.cost_of(found)
+        summary = {
+            **self.about,
+            "epochs": len(history),
+            "valid_accuracy": float(accuracy),
+            "params": cost.params,
+            "macs": cost.macs,
+            **(search.cost_target.summary(found) if search.cost_target else {}),
+            **net.sizes,
+            **found.measures(),
+            **({"distance": history[-1]["distance"]} if "distance" in history[-1] else {}),
+            "step_ms": self.clock.median_ms,
+            "data_wait_share": self.clock.wait_share,
+            **skipped_steps(history),
+            "wall_seconds": self.checkpoint.records["seconds"],
+            "peak_memory_mb": peak_memory_mb(),
+            "stopped_by": self.checkpoint.records.get("stopped_by", "epochs"),
+            **({"paths": method.paths} if method.paths else {}),
+            **{key: self.checkpoint.records[key] for key in ("returned_to",) if key in self.checkpoint.records},
+        }
+        write_json(self.workdir / "summary.json", summary)
+        return summary
+
+
+def run_search(search: Search, data, session: SearchSession, validate_every: int = 1) -> dict:
+    """Runs a search in the folder of a session, or continues it.
+
+    Args:
+        search: compiled or not.
+        data: a `SearchData`.
+        session: keeps the run.
+        validate_every: epochs between measurements on the images of α; 0: only at the end.
+
+    Returns:
+        The summary, as in `summary.json`.
+
+    Raises:
+        TooLarge: if it would take more memory than it may; the folder is then free again.
+    """
+    session.data = data
+    held_back = data.held_back() if validate_every else None
+    with _refusing(session.workdir):
+        search.fit(data, validation_data=held_back, validation_freq=validate_every or 1, session=session)
+    if search.method.stages:
+        collect_stages(session.workdir, len(search.method.stages))
+        session.summary = _summarize_stages(session.workdir, search.method, session.about)
+    if search.path_result is not None:
+        session.summary = write_result(search, session)
+    return session.summary
+
+
+@contextlib.contextmanager
+def _refusing(workdir: Workdir):
+    """Around a search: if it is refused for its memory, the folder is left to the smaller one that may follow."""
+    try:
+        yield
+    except TooLarge:
+        workdir.release()
+        raise
 
 
 def setting_of(search: Search) -> dict:
@@ -42,12 +174,12 @@ def setting_of(search: Search) -> dict:
         search: compiled or not.
 
     Returns:
-        What `setting.json` holds: for cells `operations`, `edges` as `[to, from]`, `topology` (whether each node reads
-        two given inputs) and `offsets` of α; for a HyperCuboid `space` alone. Both have `mixing`, `epochs` (the
-        most, with the pretraining), `input_shape`, `num_classes` and the sizes that `Supernet.sizes` tells.
+        The content of `setting.json`: for cells `operations`, `edges` as `[to, from]`, `topology` (whether each node
+        reads two given inputs) and `offsets` of α; for a grid `space` alone. Both have `mixing`, `epochs` (the most,
+        with the pretraining), `input_shape`, `num_classes` and the sizes of the supernet.
     """
     net, method = search.supernet, search.method
-    about = {
+    return {
         "method": method.name,
         "mixing": net.mixing,
         "epochs": method.pretrain_epochs + method.epochs,
@@ -55,150 +187,70 @@ def setting_of(search: Search) -> dict:
         "input_shape": list(net.image_shape),
         "num_classes": net.num_classes,
         **net.sizes,
-    }
-    if isinstance(net, HyperCuboid):
-        return about | {"space": net.space_name}
-    return about | {
-        "space": net.space.name,
-        "operations": list(net.space.operations),
-        "edges": [list(edge) for edge in net.edges],
-        "topology": net.topology is not None,
-        "offsets": net.offsets,
-        "stem": net.get_config()["stem"],
-        "frame": dataclasses.asdict(net.frame),
+        **net.setting(),
     }
 
 
-@without_graph_rewriting()
-def run_search(
-    search: Search,
-    workdir: Workdir,
-    train,
-    valid,
-    *,
-    mean,
-    std,
-    augmentation,
-    seed: int,
-    validate_every: int,
-    about: dict,
-    began: float | None = None,
-    callbacks: Callable[[Checkpoint, object], list] = lambda checkpoint, evaluation: [],
-    checkpoint_every: int | None = None,
-    data_service: str | None = None,
-    memory_limit: float | None = None,
-    alternatives: Callable[[Search], dict[str, Callable[[], Search]]] = lambda search: {},
-) -> dict:
-    """Runs a compiled search in a workdir, going on from its latest state.
+def write_record(workdir: Workdir, records: dict, arrays: dict, with_genotype: bool = True):
+    """Writes the tables of a search's record: `history.csv`, `alphas.npz`, `genotypes.jsonl` and `genotype.json`.
+
+    With partial channels it writes `betas.npz`, too: under the names of the α, `[epochs, edges]` each.
 
     Args:
-        search: the compiled search; its method gives epochs, batch size and learning rates.
-        workdir: claimed for this run.
-        train, valid: images for the weights and for α.
-        mean, std: of each channel, for the scale 0 to 1.
-        augmentation: of both.
-        seed: of the order and the augmentation.
-        validate_every: epochs between measurements on `valid`; 0: only at the end.
-        about: opens the summary.
-        began: `time.monotonic()` when the run began; None: now.
-        callbacks: makes more callbacks, of the run's checkpoint, which they come before and may keep notes in, and of
-            the batches of `valid` in order.
-        checkpoint_every: as `every` of `Checkpoint`.
-        data_service: address of a tf.data service that prepares the batches, or None (see `served`).
-        memory_limit: greatest peak of this process by the forecast, in 10^6 bytes; None: any.
-        alternatives: gives, by flag, what makes a like search with less memory; they are tried if that is refused.
-
-    Returns:
-        The summary, as in `summary.json`; where `paths` in it says that more is to follow, that adds `path_accuracy`.
+        workdir: where the files go.
+        records, arrays: of a checkpoint.
+        with_genotype: whether `genotype.json` is to be that of α.
     """
-    began = time.monotonic() if began is None else began
-    method = search.method
-    steps = pipeline.steps_per_epoch(train, method.batch_size)
-    checkpoint = Checkpoint(workdir / "backup", search, steps, checkpoint_every)
-    record = SearchRecord(workdir, checkpoint)
-    first_step = checkpoint.restore()
-    record.write()
-    write_json(workdir / "setting.json", setting_of(search))
-    evaluation = pipeline.eval_dataset(valid, method.batch_size, mean, std)
-    more = callbacks(checkpoint, evaluation)
-    step, clock, epochs = Step(search), StepTime(), method.pretrain_epochs + method.epochs
-    if first_step < epochs * steps and "stopped_by" not in checkpoint.records:
-        batches = pipeline.search_dataset_from(
-            train, valid, method.batch_size, seed, augmentation, mean, std, start_step=first_step
-        )
-        batches = served(batches, data_service) if data_service else batches
-        if first_step:
-            print(checkpoint.said(epochs), flush=True)
-        print("building the search step …", flush=True)
-        rest = max(0, method.pretrain_epochs + method.warmup_epochs - first_step // steps)
-        rest = min(rest, left := epochs - first_step // steps)
-        others = alternatives(search)
-        expected = forecast(search, step, batches, steps, rest, left - rest, memory_limit, others)
-        print(f"{about['dataset']} · {method.name} · {expected}", flush=True)
-        length = method.epochs, method.pretrain_epochs
-        rates = method.learning_rate, method.final_learning_rate
-        rate = get_schedule(method.schedule, *rates, *length, method.learning_rate_warmup, method.power)
-        dropout = SkipDropout(method.skip_dropout, method.epochs, method.warmup_epochs, method.pretrain_epochs)
-        arch_final = method.arch_final_learning_rate
-        arch_final = method.arch_learning_rate if arch_final is None else arch_final
-        watch = watched_every(method)
-        checkpoint.records["seconds"] += time.monotonic() - began
-        run_epochs(
-            search,
-            batches,
-            steps=steps,
-            epochs=epochs,
-            first_step=first_step,
-            validation_data=evaluation if validate_every else None,
-            validation_freq=validate_every or 1,
-            clock=clock,
-            step=step,
-            callbacks=[
-                *search.own_callbacks(),
-                keras.callbacks.LearningRateScheduler(rate),
-                ArchitectureRate(Cosine(method.arch_learning_rate, arch_final, *length)),
-                Pretraining(method.pretrain_epochs + method.warmup_epochs),
-                SkipDropoutRate(dropout),
-                SearchProgress(*length),
-                RandomSearch(method.samples, evaluation, epochs, seed),
-                *([HessianWatch(watch, evaluation)] if watch else []),
-                record,
-                *more,
-                *([StopRule(method, checkpoint)] if method.stop != "epochs" else []),
-                Watch(step, checkpoint, workdir),
-                checkpoint,
-                WriteFiles(record.write),
-                *loggers(workdir / "events"),
-                Progress(),
-            ],
-        )
-    elif (summary := read_summary(workdir)) is not None:
-        print(f"finished before, after {first_step // steps} epochs", flush=True)
-        return summary
-    history = checkpoint.records["history"]
-    accuracy = history[checkpoint.records.get("returned_to", -1)].get("val_accuracy")
-    if accuracy is None:
-        accuracy = evaluate(search, evaluation, verbose=0)["accuracy"]
-    net, found = search.supernet, record.write()
-    cost = net.cost_of(found)
+    noted = {name: np.stack(rows) for name, rows in arrays.items()}
+    names = [name for name in noted if not name.startswith(BETA)]
+    found = [architecture_from_json(text) for text in records["genotypes"]]
+    skips = [{f"skips_{n}": k for n, k in zip(names, each.skips_by_cell(), strict=False)} for each in found]
+    write_table(workdir / "history.csv", [{**r, **counts} for r, counts in zip(records["history"], skips, strict=True)])
+    write_arrays(workdir / "alphas.npz", {name: noted[name] for name in names})
+    betas = {name.removeprefix(BETA): rows for name, rows in noted.items() if name.startswith(BETA)}
+    if betas:
+        write_arrays(workdir / "betas.npz", betas)
+    write_text(workdir / "genotypes.jsonl", genotype_lines(records["genotypes"]))
+    if with_genotype:
+        found[-1].save(workdir / "genotype.json")
+    return found[-1]
+
+
+def collect_stages(workdir: Workdir, count: int) -> None:
+    """Writes the files of a whole search in stages, and again those of its stages, from their checkpoints."""
+    history, lines = [], ""
+    for number in range(1, count + 1):
+        part = Workdir(_folder(workdir, number))
+        records, arrays = notes(part / "backup")
+        genotype = write_record(part, records, arrays)
+        history += [{"stage": number, **row} for row in records["history"]]
+        lines += genotype_lines(records["genotypes"], stage=number)
+    write_table(workdir / "history.csv", history)
+    write_text(workdir / "genotypes.jsonl", lines)
+    write_arrays(workdir / "alphas.npz", {n: np.stack(r) for n, r in arrays.items() if not n.startswith(BETA)})
+    genotype.save(workdir / "genotype.json")
+
+
+def _folder(workdir: Workdir, number: int) -> pathlib.Path:
+    return workdir / "stages" / str(number)
+
+
+def _summarize_stages(workdir: Workdir, method, about: dict) -> dict:
+    """Writes and returns the summary of a whole search, from those of its stages."""
+    summaries = [read_json(_folder(workdir, number) / "summary.json") for number in range(1, len(method.stages) + 1)]
+    each = [
+        {"operations": stage.operations, "skip_dropout": stage.skip_dropout}
+        | {name: part[name] for name in ("cells", "epochs", "valid_accuracy", "step_ms", "wall_seconds")}
+        for stage, part in zip(method.stages, summaries, strict=True)
+    ]
     summary = {
+        **summaries[-1],
         **about,
-        "epochs": len(history),
-        "valid_accuracy": float(accuracy),
-        "params": cost.params,
-        "macs": cost.macs,
-        **(search.cost_target.summary(found) if search.cost_target else {}),
-        **net.sizes,
-        **found.measures(),
-        **({"distance": history[-1]["distance"]} if "distance" in history[-1] else {}),
-        "step_ms": clock.median_ms,
-        "data_wait_share": clock.wait_share,
-        **skipped_steps(history),
-        "wall_seconds": checkpoint.records["seconds"],
-        "peak_memory_mb": peak_memory_mb(),
-        "stopped_by": checkpoint.records.get("stopped_by", "epochs"),
-        **({"paths": method.paths} if method.paths else {}),
-        **{key: checkpoint.records[key] for key in ("returned_to",) if key in checkpoint.records},
+        "epochs": sum(part["epochs"] for part in summaries),
+        "wall_seconds": sum(part["wall_seconds"] for part in summaries),
+        "peak_memory_mb": max(part["peak_memory_mb"] for part in summaries),
+        "stages": each,
     }
+    summary.pop("stage")
     write_json(workdir / "summary.json", summary)
     return summary

@@ -6,8 +6,7 @@ import statistics
 from collections.abc import Callable, Sequence
 
 from kdarts.genotypes.errors import DamageError, KdartsError
-from kdarts.genotypes.files import write_with
-from kdarts.genotypes.seals import check_archive
+from kdarts.genotypes.files import check_archive, write_with
 from kdarts.training.checkpoint import last_is_whole, notes
 from kdarts.training.files import read_json, read_summary, write_json, write_table
 from kdarts.training.workdir import Workdir
@@ -16,15 +15,15 @@ _EACH = ("seed", "test_accuracy", "test_loss", "wall_seconds")
 
 
 def run_seeds(train: Callable[[int, Workdir], dict], workdir: Workdir, seeds: Sequence[int]) -> dict:
-    """Runs a training once for each seed, in `seeds/0`, `seeds/1`, ..., going on where it was left.
+    """Runs a training once for each seed, in `seeds/0`, `seeds/1`, ..., going on where each was interrupted.
 
     Afterwards the workdir itself holds what a training leaves there: `history.csv` of all of them with a column
     `seed`, the network of the first seed, and a summary. To keep the network that does best on the test images would be
     to select on them.
 
     Args:
-        train: runs the training of a seed in a folder, going on from its latest state, and returns its summary.
-        workdir: claimed for this run.
+        train: runs the training of a seed in a folder, going on from its newest checkpoint, and returns its summary.
+        workdir: begun for this run.
         seeds: 1 or more.
 
     Returns:

@@ -1,7 +1,5 @@
 """One training of a network from scratch, or from where it was left, to its summary."""
 
-import time
-
 import keras
 
 from kdarts.data import pipeline
@@ -9,13 +7,11 @@ from kdarts.data.service import served
 from kdarts.networks.loss import training_loss
 from kdarts.networks.trunk import DropPathSchedule
 from kdarts.search.loop import run_epochs
-from kdarts.search.record import WriteFiles
 from kdarts.search.replicas import evaluate
-from kdarts.search.step import Step
-from kdarts.training.checkpoint import Checkpoint
-from kdarts.training.files import read_summary, write_json, write_table
+from kdarts.training.files import read_summary, write_json
 from kdarts.training.models import save_model
-from kdarts.training.progress import Progress, StepTime, Watch, loggers, peak_memory_mb, skipped_steps
+from kdarts.training.progress import peak_memory_mb
+from kdarts.training.session import RunSession, skipped_steps
 from kdarts.training.workdir import Workdir
 
 _MEASURED = ("step_ms", "data_wait_share", "peak_memory_mb")
@@ -61,49 +57,31 @@ def run_training(
     Returns:
         The summary, as in `summary.json`; `test_loss` is the plain cross-entropy, whatever the network was trained on.
     """
-    began = time.monotonic() if began is None else began
     steps = pipeline.steps_per_epoch(train, batch_size)
-    checkpoint = Checkpoint(workdir / "backup", network, steps, checkpoint_every)
-    first_step = checkpoint.restore()
-    step, clock, known = Step(network), StepTime(), {}
+    session = RunSession(workdir, checkpoint_every, began=began)
 
-    def write_history():
-        write_table(workdir / "history.csv", checkpoint.records["history"])
+    def batches(first_step):
+        made = pipeline.train_dataset(train, batch_size, seed, augmentation, mean, std, start_step=first_step)
+        return served(made, data_service) if data_service else made
 
-    if first_step < epochs * steps:
-        batches = pipeline.train_dataset(train, batch_size, seed, augmentation, mean, std, start_step=first_step)
-        batches = served(batches, data_service) if data_service else batches
-        if first_step:
-            print(checkpoint.said(epochs), flush=True)
-        checkpoint.records["seconds"] += time.monotonic() - began
-        run_epochs(
-            network,
-            batches,
-            steps=steps,
-            epochs=epochs,
-            first_step=first_step,
-            clock=clock,
-            step=step,
-            callbacks=[
-                keras.callbacks.LearningRateScheduler(schedule),
-                DropPathSchedule(epochs),
-                Watch(step, checkpoint, workdir),
-                checkpoint,
-                WriteFiles(write_history),
-                *loggers(workdir / "events"),
-                Progress(),
-            ],
-        )
-    elif (summary := read_summary(workdir)) is not None:
-        known = {name: summary[name] for name in _MEASURED if name in summary}
-    write_history()
+    run_epochs(
+        network,
+        batches,
+        steps=steps,
+        epochs=epochs,
+        callbacks=[keras.callbacks.LearningRateScheduler(schedule), DropPathSchedule(epochs)],
+        session=session,
+    )
+    known = {}
+    if session.clock.median_ms is None and (before := read_summary(workdir)) is not None:
+        known = {name: before[name] for name in _MEASURED if name in before}
     save_model(network, workdir / "model.keras")
     # Without what only the training has: smoothed labels, and the metrics' state.
     network.compile(loss=training_loss(), metrics=["accuracy"])
     result = evaluate(network, pipeline.eval_dataset(test, batch_size, mean, std), verbose=0)
     summary = {
         **about,
-        "epochs": len(checkpoint.records["history"]),
+        "epochs": len(session.history),
         f"{measured_on}_accuracy": float(result["accuracy"]),
         f"{measured_on}_loss": float(result["loss"]),
         f"{measured_on}_examples": len(test),
@@ -111,10 +89,10 @@ def run_training(
         "std": [float(s) for s in std],
         "class_names": list(train.class_names),
         "input_shape": list(train.image_shape),
-        "step_ms": clock.median_ms,
-        "data_wait_share": clock.wait_share,
-        **skipped_steps(checkpoint.records["history"]),
-        "wall_seconds": checkpoint.records["seconds"],
+        "step_ms": session.clock.median_ms,
+        "data_wait_share": session.clock.wait_share,
+        **skipped_steps(session.history),
+        "wall_seconds": session.checkpoint.records["seconds"],
         "peak_memory_mb": peak_memory_mb(),
         **known,
     }

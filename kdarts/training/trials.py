@@ -1,30 +1,21 @@
-"""keras-tuner's trials as the only state of its oracles: files that are written whole or not at all.
+"""Candidates measured one by one as keras-tuner's trials: the paths of an evolution, and those of a grid.
 
-keras-tuner is slow to import: this module is imported only where it is used.
-
-Candidates measured one by one as keras-tuner's trials, so that they resume and may be shared among workers.
+The trials' files are the only state of an oracle, so that a measuring may be interrupted or shared among workers.
 
 keras-tuner is slow to import: this module is imported only where candidates are measured.
-
-The evolution of paths as keras-tuner's oracle (see `kdarts.training.trials`).
-
-A grid of candidates as keras-tuner's oracle (see `kdarts.training.trials`).
 """
 
-import json
 import pathlib
 import shutil
+import time
 from collections.abc import Callable, Hashable, Sequence
 
 import keras_tuner
-import numpy as np
 from keras_tuner.engine.trial import Trial, TrialStatus
 
 from kdarts.genotypes.errors import DamageError, KdartsError
-from kdarts.genotypes.files import write_sealed
-from kdarts.genotypes.path_space import PathSpace
-from kdarts.paths.evolution import Path, new_generation
-from kdarts.training.files import read_json
+from kdarts.paths.evolution import Evolution, Path
+from kdarts.training.files import read_json, write_json
 from kdarts.training.workdir import measures_for_chief
 
 
@@ -56,15 +47,29 @@ class TrialFiles:
     def _save_trial(self, trial):
         # keras-tuner's own way leaves half a file behind when it is killed.
         try:
-            write_sealed(self._file(trial.trial_id), json.dumps(trial.get_state()))
+            write_json(self._file(trial.trial_id), {**trial.get_state(), "seconds": self._seconds(trial)})
         except KdartsError as error:
             raise TrialError(str(error)) from error
+
+    def _seconds(self, trial) -> float:
+        """How long a trial took, as far as it is known."""
+        history = trial.metrics.get_history("seconds") if trial.metrics.exists("seconds") else []
+        return float(history[0].value[0]) if history else self._times.get(trial.trial_id, 0.0)
+
+    def seconds(self) -> float:
+        """How long all trials took, those of earlier processes among them."""
+        return sum(map(self._seconds, self.trials.values()))
+
+    @property
+    def _times(self) -> dict[str, float]:
+        """Seconds of the trials of earlier processes."""
+        return self.__dict__.setdefault("_earlier_times", {})
 
     def _file(self, trial_id) -> pathlib.Path:
         return pathlib.Path(self._project_dir, f"trial_{trial_id}", "trial.json")
 
     def reload(self):
-        """Takes up the trials that were measured, and measures again what was not finished.
+        """Restores the trials that were measured; those that were not finished are measured again.
 
         A damaged one is named; it and all after it, which may depend on it, are measured again.
 
@@ -75,9 +80,9 @@ class TrialFiles:
         for index, file in enumerate(files):
             try:
                 trial = self._read(file)
-            except DamageError:
+            except DamageError as error:
                 if reports():
-                    print(f"{file}: damaged (checksum); measured again, as is what came after it", flush=True)
+                    print(f"{error}; measured again, as is what came after it", flush=True)
                     for later in reversed(files[index:]):
                         shutil.rmtree(later.parent, ignore_errors=True)
                 break
@@ -96,11 +101,13 @@ class TrialFiles:
             hyperparameters = self.hyperparameters.copy()
             hyperparameters.values = self.known(values)
             score = float(data["score"]) if done else None
+            seconds = float(data.get("seconds", 0.0))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise KdartsError(
                 f"{file}: no trial of this run ({error!r}); remove its folder and those after it"
             ) from None
         trial = Trial(hyperparameters, file.parent.name.removeprefix("trial_"), TrialStatus.RUNNING)
+        self._times[trial.trial_id] = seconds
         if done:
             trial.status, trial.score = TrialStatus.COMPLETED, score
         return trial
@@ -187,8 +194,10 @@ class TrialTuner(keras_tuner.Tuner):
 
     def run_trial(self, trial):
         """The accuracy of a trial's candidate."""
+        began = time.monotonic()
         try:
-            return {"accuracy": self._measure(self._local.candidate(trial.hyperparameters.values))}
+            accuracy = self._measure(self._local.candidate(trial.hyperparameters.values))
+            return {"accuracy": accuracy, "seconds": time.monotonic() - began}
         except KdartsError as error:
             raise TrialError(f"a candidate could not be measured: {error}") from error
         except Exception as error:
@@ -199,33 +208,24 @@ class TrialTuner(keras_tuner.Tuner):
         """Nothing: the trials say it all."""
 
 
-PARENTS = 5
-"""One of so many candidates of a generation may be a parent of the next: the ten best at a population of fifty."""
-
-
 class PathOracle(TrialOracle):
-    """Says which path is to be measured next; a round is a generation.
+    """An evolution of paths; a round is a generation.
 
     Args:
-        space: what a path may be; its operations are the hyperparameters' values.
-        population: candidates of a generation.
-        generations: how many, the first of which is random.
-        seed: 0 to 2**32 - 1.
-        allowed: whether a path is within the budget.
+        evolution: says which paths are measured next. The operations of its space are the hyperparameters' values.
     """
 
-    def __init__(self, space: PathSpace, population: int, generations: int, seed: int, allowed):
+    def __init__(self, evolution: Evolution):
         hyperparameters = keras_tuner.HyperParameters()
+        self.evolution, self.space, self.population = evolution, evolution.space, evolution.population
         self._names = [
             f"{kind}_{source}_to_{to}"
-            for kind, cell in zip(("normal", "reduce"), space.cells, strict=False)
+            for kind, cell in zip(("normal", "reduce"), self.space.cells, strict=False)
             for to, source, _ in cell
         ]
-        for name, (_, _, operations) in zip(self._names, space.slots, strict=True):
+        for name, (_, _, operations) in zip(self._names, self.space.slots, strict=True):
             hyperparameters.Choice(name, list(operations))
-        super().__init__(hyperparameters, population * generations, seed)
-        self.space, self.population, self._allowed, self._seed = space, population, allowed, seed
-        self._generation = 0
+        super().__init__(hyperparameters, evolution.limit, evolution.seed)
 
     def candidate(self, values: dict) -> Path:
         """The path that hyperparameters stand for."""
@@ -239,14 +239,7 @@ class PathOracle(TrialOracle):
 
     def next_round(self) -> list[Path]:
         """The next generation, from the best paths so far."""
-        accuracies = self.measured()[: len(self.candidates)]
-        best = sorted(accuracies, key=lambda pair: -pair[1])[: max(1, self.population // PARENTS)]
-        random = np.random.RandomState([self._seed, self._generation])
-        parents = [path for path, _ in best]
-        new = new_generation(self.space, parents, self.population, set(self.candidates), self._allowed, random)
-        if new:
-            self._generation += 1
-        return new
+        return self.evolution.next_round(self.measured()[: len(self.candidates)])
 
 
 class PathTuner(TrialTuner):
@@ -293,7 +286,7 @@ class GridOracle(TrialOracle):
         return {"candidate": candidate}
 
     def reload(self):
-        """Takes up the trials, whatever the grid was when they began."""
+        """Restores the trials, whatever the grid was when they began."""
         super().reload()
         begun = [self.candidate(self.trials[number].hyperparameters.values) for number in self.start_order]
         self.candidates = begun + [name for name in self._names if name not in begun]

@@ -1,20 +1,24 @@
-"""Keeps two processes out of one folder.
-
-The working directory of a run: its only state.
-"""
+"""The working directory of a run: its flags, and a lock that keeps a second process out."""
 
 import contextlib
 import fcntl
 import json
 import os
 import pathlib
+import sys
 
-from kdarts.genotypes.errors import DamageError, KdartsError
+from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.files import sweep, write_text
-from kdarts.genotypes.seals import sealed_lines, unsealed_lines
 
 _held: dict[pathlib.Path, int] = {}
 """Descriptors of the folders that this process has locked; the system unlocks them at its end, however it ends."""
+
+_without_locks: list[pathlib.Path] = []
+"""The first folder that could not be locked: the user is told once."""
+
+
+class InUse(KdartsError):
+    """Another process works in a folder; the same call may succeed later."""
 
 
 def measures_for_chief() -> bool:
@@ -36,12 +40,15 @@ def shares() -> bool:
 def lock(folder: pathlib.Path, keep: bool = True) -> None:
     """Locks a folder for this process, until it ends.
 
+    On a file system without locks it says so once on standard error and does nothing.
+
     Args:
-        folder: is there.
+        folder: must exist.
         keep: False: only looks whether it could be locked.
 
     Raises:
-        KdartsError: if another process has locked it.
+        InUse: if another process has locked it.
+        KdartsError: if it cannot be opened.
     """
     folder = pathlib.Path(folder).absolute()
     if shares():
@@ -61,9 +68,16 @@ def lock(folder: pathlib.Path, keep: bool = True) -> None:
         number = _holder(os.fstat(descriptor))
         os.close(descriptor)
         by = f"process {number}" if number else "another process"
-        raise KdartsError(f"workdir {str(folder)!r} is in use by {by}; wait for it, or choose another one") from None
-    except OSError:
-        keep = False  # A file system without locks.
+        raise InUse(f"workdir {str(folder)!r} is in use by {by}; wait for it, or choose another one") from None
+    except OSError as error:
+        keep = False
+        if not _without_locks:
+            _without_locks.append(folder)
+            print(
+                f"kdarts: {folder} cannot be locked ({error.strerror}); let no second process work there",
+                file=sys.stderr,
+                flush=True,
+            )
     if keep:
         _held[folder] = descriptor
     else:
@@ -82,7 +96,6 @@ def _holder(about: os.stat_result) -> int | None:
 
 
 _FLAGS = "flags.flags"
-_COPY = f"backup/{_FLAGS}"
 
 STOPPED = "stopped.json"
 """What a run that diverged leaves there: `stopped_by` "divergence", `what`, `epoch` and `step`, both from 1."""
@@ -92,7 +105,7 @@ class Workdir:
     """A folder that belongs to one run, known by the flags that it was started with.
 
     Args:
-        path: the folder; it is made by `claim`.
+        path: the folder; `begin` makes it.
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -102,83 +115,71 @@ class Workdir:
         return self.path / name
 
     def flags(self) -> dict[str, str]:
-        """The flags that its run was started with; none before it was. Raises `KdartsError` if they are damaged."""
+        """Reads the flags that its run was started with; {} if there is no record of them."""
         return self._flags() or {}
 
-    def check(self, flags: dict[str, str]) -> None:
+    def check(self, flags: dict[str, str], defaults: dict[str, str] | None = None) -> None:
         """Refuses a folder that belongs to another run, before anything in it is changed.
 
         Args:
-            flags: what decides the run's outcome, as text.
+            flags: what decides the run's outcome, as text; a flag may be left out where it has its default.
+            defaults: of the flags that have one, as text. A flag that the record lacks, such as one that is newer than
+                the run, is taken to have its default there.
 
         Raises:
-            KdartsError: if the folder was started with other flags (the message names the first that differs), or is
-                a file, or holds anything but no record of its flags, or a damaged one and no copy; or if another
-                process works there.
+            InUse: if another process works there.
+            KdartsError: if the folder was started with other flags (the message names the first that differs), is a
+                file, or holds anything but no record of its flags.
         """
         if not self.path.exists():
             return
         if not self.path.is_dir():
             raise KdartsError(f"workdir {str(self.path)!r} is a file; it needs to be a folder or new")
         lock(self.path, keep=False)
-        before = self._flags()
+        before, usual = self._flags(), defaults or {}
         if before is None:
             if any(not entry.name.startswith(".") for entry in self.path.iterdir()):
                 raise KdartsError(f"workdir {str(self.path)!r} holds other files and no {_FLAGS}; choose a new one")
             return
         for name in sorted(set(before) | set(flags)):
-            if before.get(name) != flags.get(name):
+            there, here = (kept.get(name, usual.get(name, "unset")) for kept in (before, flags))
+            if there != here:
                 raise KdartsError(
-                    f"workdir {str(self.path)!r} belongs to another run: there --{name}={before.get(name, 'unset')}, "
-                    f"here --{name}={flags.get(name, 'unset')}; choose another --workdir"
+                    f"workdir {str(self.path)!r} belongs to another run: there --{name}={there}, here --{name}={here} "
+                    f"(its {_FLAGS}); choose another --workdir"
                 )
 
-    def claim(self, flags: dict[str, str]) -> None:
-        """Checks the folder, locks it until this process ends, and clears away what a killed run left half written.
+    def begin(self, flags: dict[str, str], defaults: dict[str, str] | None = None) -> None:
+        """Checks the folder, locks it until this process ends, removes unfinished files and records the flags.
 
-        Then it writes the flags down, twice: one of the records may be damaged.
+        Args:
+            flags, defaults: as of `check`.
+
+        Raises:
+            KdartsError: as of `check`, or if the folder cannot be written.
         """
-        self.check(flags)
+        self.check(flags, defaults)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise KdartsError(f"{self.path}: cannot be written ({error.strerror})") from None
         lock(self.path)
         sweep(self.path)
-        text = sealed_lines("".join(f"--{name}={value}\n" for name, value in sorted(flags.items())))
-        for record in (self / _FLAGS, self / _COPY):
-            if record.exists() and record.read_bytes() == text.encode():
-                continue
-            if record.exists():
-                print(f"{record}: damaged (checksum); made again from its copy", flush=True)
-            write_text(record, text)
+        if self._flags() is None:
+            write_text(self / _FLAGS, "".join(f"--{name}={value}\n" for name, value in sorted(flags.items())))
 
     def release(self) -> None:
-        """Forgets the flags of a run that has not begun, so that the folder may be another's."""
-        if any((self / "backup").glob("epoch-*")) or (self / "stages").exists():
-            return
-        for record in (self / _FLAGS, self / _COPY):
-            record.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            (self / "backup").rmdir()
+        """Removes the record of the flags, unless the run has saved something: the folder may be another's."""
+        if not any((self / "backup").glob("*")) and not (self / "stages").exists():
+            (self / _FLAGS).unlink(missing_ok=True)
 
     def _flags(self) -> dict[str, str] | None:
-        """The flags that were written down; None if none were."""
-        records = [record for record in (self / _FLAGS, self / _COPY) if record.exists()]
-        for record in records:
-            with contextlib.suppress(DamageError):
-                return _read(record)
-        if records:
-            names = " and ".join(map(str, records))
-            raise KdartsError(f"{names}: damaged (checksum); what the run was started with is not known any more")
-        return None
-
-
-def _read(record: pathlib.Path) -> dict[str, str]:
-    try:
-        text = record.read_bytes().decode("utf-8", "replace")
-    except OSError as error:
-        raise KdartsError(f"{record}: cannot be read ({error.strerror})") from None
-    lines = unsealed_lines(text, record).splitlines()
-    pairs = [line.removeprefix("--").partition("=") for line in lines if line.startswith("--")]
-    return {name: value for name, _, value in pairs}
+        """The recorded flags; None without a record."""
+        try:
+            text = (self / _FLAGS).read_bytes().decode("utf-8", "replace")
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise KdartsError(f"{self / _FLAGS}: cannot be read ({error.strerror})") from None
+        pairs = [line.removeprefix("--").partition("=") for line in text.splitlines() if line.startswith("--")]
+        return {name: value for name, _, value in pairs}

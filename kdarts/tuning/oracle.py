@@ -29,7 +29,7 @@ FACTOR = 3
 """Hyperband's: how many times longer the trials of the next round are, and how many times fewer."""
 
 
-Said = Callable[[str, Trial, str], None]
+Notify = Callable[[str, Trial, str], None]
 
 
 class TuningOracle(TrialFiles):
@@ -38,7 +38,7 @@ class TuningOracle(TrialFiles):
     Attributes:
         total: trials in all; fewer if the choices are exhausted before.
         work: of all of them, in units of `work_of`.
-        said: is told of every event: `begun`, `ended` or `silent`, the trial, and whose it is.
+        notify: called at every event: `begun`, `ended` or `silent`, with the trial and its worker.
         patience: seconds, see `PATIENCE`.
         broken: why it cannot go on: a trial could not be written. keras-tuner then answers nobody any more.
     """
@@ -46,12 +46,12 @@ class TuningOracle(TrialFiles):
     broken: KdartsError | None = None
     total: int
     work: int
-    said: Said
+    notify: Notify
     patience: float
 
-    def begin(self, said: Said, patience: float) -> None:
+    def begin(self, notify: Notify, patience: float) -> None:
         """To be called once, after the constructor; the arguments are the attributes of these names."""
-        self.said, self.patience, self.verbose = said, patience, 0
+        self.notify, self.patience, self.verbose = notify, patience, 0
         self._max_collisions = 1000  # Else a few choices would be called exhausted before they are.
         self._heard: dict[str, float] = {}
 
@@ -83,7 +83,7 @@ class TuningOracle(TrialFiles):
         self.give_back()
         trial = super().create_trial(tuner_id)
         if trial.status == TrialStatus.RUNNING:
-            self.said("begun", trial, tuner_id)
+            self.notify("begun", trial, tuner_id)
         elif trial.status == TrialStatus.STOPPED and self.ongoing_trials:
             self.tuner_ids.add(tuner_id)
             trial.status = TrialStatus.IDLE
@@ -116,7 +116,7 @@ class TuningOracle(TrialFiles):
             return
         owners = [name for name, other in self.ongoing_trials.items() if other.trial_id == trial.trial_id]
         super().end_trial(trial)
-        self.said("ended", self.trials[trial.trial_id], *owners[:1])
+        self.notify("ended", self.trials[trial.trial_id], *owners[:1])
         self._retry_queue = [other for other in self._retry_queue if other != trial.trial_id]
 
     @keras_tuner.synchronized
@@ -131,7 +131,7 @@ class TuningOracle(TrialFiles):
             trial = self.ongoing_trials.pop(tuner_id, None)
             if trial is not None and trial.status == TrialStatus.RUNNING:
                 self._retry_queue.append(trial.trial_id)
-                self.said("silent", trial, tuner_id)
+                self.notify("silent", trial, tuner_id)
 
     def _save_trial(self, trial):
         try:
@@ -177,7 +177,7 @@ class HyperbandTuning(TuningOracle, HyperbandOracle):
         return found
 
     def reload(self):
-        """Takes up the trials, and their places in the brackets."""
+        """Restores the trials and their places in the brackets."""
         super().reload()
         for trial in sorted(self.trials.values(), key=lambda trial: trial.trial_id):
             values = trial.hyperparameters.values
@@ -216,7 +216,7 @@ def make_oracle(
     trials: int,
     epochs: int,
     seed: int,
-    said: Said,
+    notify: Notify,
     patience: float = PATIENCE,
 ) -> TuningOracle:
     """An oracle of hyperparameters.
@@ -227,7 +227,7 @@ def make_oracle(
         trials: at most, 1 or more; Hyperband's number follows from `epochs`.
         epochs: Hyperband's greatest budget, 1 or more.
         seed: 0 or more.
-        said, patience: see `TuningOracle`.
+        notify, patience: see `TuningOracle`.
 
     Raises:
         KdartsError: if the tuner is unknown, the Bayesian one lacks scikit-learn, or Hyperband needs more values than
@@ -260,7 +260,7 @@ def make_oracle(
         except ImportError:
             raise KdartsError("--tuner=bayesian needs scikit-learn: pip install '.[bayesian]'") from None
         oracle.total = oracle.work = trials
-    oracle.begin(said, patience)
+    oracle.begin(notify, patience)
     return oracle
 
 

@@ -89,17 +89,17 @@ def score(folder: pathlib.Path, table: AccuracyTable) -> dict:
         table: the truth.
 
     Returns:
-        The true accuracy of what it found under the names of the table, `regret` (the distance to the best on the
+        The true accuracy of its genotype under the names of the table, `regret` (the distance to the best on the
         first of these), `FIGURES`, and the architecture.
 
     Raises:
-        KdartsError: if a file is missing or damaged, or the table has not what was found.
+        KdartsError: if a file is missing or damaged, or the table has not the genotype.
     """
-    summary, found = read_json(folder / "summary.json"), Genotype.load(folder / "genotype.json")
+    summary, genotype = read_json(folder / "summary.json"), Genotype.load(folder / "genotype.json")
     summary["wall_seconds"] = _seconds(summary)
-    accuracies = table.of(found)
+    accuracies = table.of(genotype)
     row = dict(zip(table.names, accuracies, strict=True)) | {"regret": round(table.best[0] - accuracies[0], 4)}
-    return row | {name: summary[name] for name in FIGURES} | {"architecture": found.to_text()}
+    return row | {name: summary[name] for name in FIGURES} | {"architecture": genotype.to_text()}
 
 
 def _seconds(summary: dict) -> float:
@@ -118,14 +118,14 @@ def course(folder: pathlib.Path, table: AccuracyTable) -> list[dict]:
         accuracies under the names of the table. Where shared paths followed, a last one with what they led to.
     """
     summary, lines = read_json(folder / "summary.json"), (folder / "genotypes.jsonl").read_text("utf-8").splitlines()
-    found = [Genotype.from_json(json.dumps(json.loads(line)["genotype"])) for line in lines]
-    times = [summary["wall_seconds"] * number / len(found) for number in range(1, len(found) + 1)]
+    genotypes = [Genotype.from_json(json.dumps(json.loads(line)["genotype"])) for line in lines]
+    times = [summary["wall_seconds"] * number / len(genotypes) for number in range(1, len(genotypes) + 1)]
     if "path_seconds" in summary:
-        found.append(Genotype.load(folder / "genotype.json"))
+        genotypes.append(Genotype.load(folder / "genotype.json"))
         times.append(_seconds(summary))
     return [
         {"epoch": number, "seconds": round(seconds, 1)} | dict(zip(table.names, table.of(genotype), strict=True))
-        for number, (seconds, genotype) in enumerate(zip(times, found, strict=True), 1)
+        for number, (seconds, genotype) in enumerate(zip(times, genotypes, strict=True), 1)
     ]
 
 

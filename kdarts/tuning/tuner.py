@@ -128,8 +128,8 @@ class _Patient:
         self.client, self._over = client, over
 
     def __getattr__(self, name: str):
-        found = getattr(self.client, name)
-        return (lambda *args, **kwargs: self._ask(found, *args, **kwargs)) if callable(found) else found
+        value = getattr(self.client, name)
+        return (lambda *args, **kwargs: self._ask(value, *args, **kwargs)) if callable(value) else value
 
     def _ask(self, call, *args, **kwargs):
         while True:

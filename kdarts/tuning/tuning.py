@@ -33,7 +33,7 @@ class Progress:
         self.oracle: TuningOracle | None = None
 
     def __call__(self, event: str, trial, tuner_id: str = "") -> None:
-        """An oracle's `said`."""
+        """An oracle's `notify`."""
         head = f"trial {int(trial.trial_id) + 1} of {self.oracle.total}"
         whose = "" if self._alone or not tuner_id else f" · {tuner_id}"
         if event == "begun":
@@ -155,8 +155,8 @@ def best_of(rows: Sequence[dict]) -> dict:
         rows: of trials, 1 or more.
     """
     longest = max(row.get("budget", 0) for row in rows)
-    found = [row for row in rows if row.get("budget", 0) == longest]
-    return max(found, key=lambda row: ("params" in row, row["accuracy"]))  # One that diverged has none.
+    longest_rows = [row for row in rows if row.get("budget", 0) == longest]
+    return max(longest_rows, key=lambda row: ("params" in row, row["accuracy"]))  # One that diverged has none.
 
 
 def table(rows: Sequence[dict], most: int = 10) -> list[str]:

@@ -1,10 +1,9 @@
-"""The distance to a search's start, epoch by epoch (D-DARTS Fig. 7).
+"""Plots of searches and of their results.
 
-The ways of searches through the toy bilevel problem, as in Figure 2 of DARTS and of the course project.
-
-A family of networks: accuracy against size.
-
-True accuracy against search time, method by method.
+- `draw_distance`: the distance to the start of a search by epoch (D-DARTS, Figure 7).
+- `draw_trajectories`: searches of the toy bilevel problem (DARTS, Figure 2).
+- `draw_family`: accuracy against size in a family of networks (DARTS-PD).
+- `draw_benchmark`: accuracy against search time of several methods.
 """
 
 import os
@@ -33,16 +32,16 @@ from kdarts.views.figure import (
 def draw_distance(
     distances: list[float], path: str | os.PathLike, pretrain_epochs: int = 0, stopped: bool = False
 ) -> None:
-    """Draws how far a search has gone from the genotype that it started from.
+    """Draws the distance of a search's genotype from the one it started from, by epoch.
 
     Args:
-        distances: M after each epoch, from the first.
-        path: where to, ending in .svg, .png or .pdf.
-        pretrain_epochs: epochs at the beginning in which α stood still.
-        stopped: whether the distance's standing still ended the search.
+        distances: Metric M after each epoch.
+        path: The file to write. Its suffix is .svg, .png or .pdf.
+        pretrain_epochs: Number of epochs at the beginning in which only the weights were trained.
+        stopped: Whether the search ended because the distance was stable.
 
     Raises:
-        KdartsError: if there is no distance, the suffix is unknown or the file cannot be written.
+        KdartsError: If there is no distance, the suffix is unknown or the file cannot be written.
     """
     image_format(path)
     if not distances:
@@ -68,10 +67,10 @@ def draw_distance(
 
 
 _MARKS = "osD^vPX<>"
-"""A shape for each search, so that they can be told apart without colours."""
+"""Markers of the searches, so that they can be told apart without colours."""
 
 _SIDES = (0.5, 3.5), (-2.5, 3.5)
-"""Of α and of w, as in the paper; wider where a way leads out of them."""
+"""Limits of the axes of α and w, as in the paper; they are extended to contain all points."""
 
 
 def draw_trajectories(
@@ -80,16 +79,16 @@ def draw_trajectories(
     path: str | os.PathLike,
     solution: tuple[float, float] = (1.0, 1.0),
 ) -> None:
-    """Draws each search's points, the line w = α on which the lower level is solved, the solution and the starts.
+    """Draws the points of searches, the line w = α on which the lower level is solved, the solution and the starts.
 
     Args:
-        paths: for each search `[points, 2]`, α and w, finite, from its start on.
-        names: of the searches, for the legend.
-        path: file to write, ending in .svg, .png or .pdf.
-        solution: α and w where both levels are solved.
+        paths: The values of α and w of each search, `[points, 2]`, finite, from its start on.
+        names: Names of the searches, for the legend.
+        path: The file to write. Its suffix is .svg, .png or .pdf.
+        solution: The values of α and w at which both levels are solved.
 
     Raises:
-        KdartsError: if a path has another shape or is not finite, the numbers of paths and names differ, the suffix is
+        KdartsError: If a path has another shape or is not finite, the numbers of paths and names differ, the suffix is
             unknown, or the file cannot be written.
     """
     house.image_format(path)
@@ -119,12 +118,12 @@ def _figure(points, names, solution):
     axes.plot(*solution, color="black", label="solution", zorder=21, **star)
     axes.set(xlabel="α (upper level)", ylabel="w (lower level)", xlim=limits[0], ylim=limits[1])
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1.0))  # beside: no way leads there
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1.0))  # Beside the axes, where no point is.
     return figure
 
 
 def _apart(values, least) -> list[int]:
-    """Points of a way at least so far apart along one axis, and its last: hundreds on one spot are one mark."""
+    """Returns the indices of points that are at least `least` apart along one axis, and of the last point."""
     kept = [0]
     for index, value in enumerate(values):
         if (np.abs(value - values[kept[-1]]) >= least).any():
@@ -138,16 +137,16 @@ def draw_family(
     path: str | os.PathLike,
     bin_width: float | None = None,
 ) -> None:
-    """Draws all candidates of an evolution, and the family that was chosen from them.
+    """Draws the candidates of an evolution, and the family of networks chosen from them.
 
     Args:
-        candidates: of each its weights, in 10^6, and its accuracy, 0 to 1, in the order in which they were looked at.
-        family: the same of the chosen ones.
-        path: where to, ending in .svg, .png or .pdf.
-        bin_width: of the size bins, in 10^6 weights, which are then drawn; None: none.
+        candidates: The number of weights, in 10^6, and the accuracy, 0 to 1, of each candidate.
+        family: The same values of the networks in the family.
+        path: The file to write. Its suffix is .svg, .png or .pdf.
+        bin_width: Width of the size bins, in 10^6 weights. If given, the bins and the best network of each are drawn.
 
     Raises:
-        KdartsError: if there is nothing to draw, the suffix is unknown or the file cannot be written.
+        KdartsError: If there is no candidate or no family, the suffix is unknown or the file cannot be written.
     """
     image_format(path)
     if not candidates or not family:
@@ -188,17 +187,17 @@ def draw_benchmark(
     random: float,
     label: str = "true accuracy (%)",
 ) -> None:
-    """Draws how the true accuracy of what a method stands for changes along its searches.
+    """Draws the true accuracy of the current architecture of each method against the time of its search.
 
     Args:
-        courses: by method, `(seconds, accuracy in %)` after each epoch, means over its seeds.
-        path: where to, ending in .svg, .png or .pdf.
-        best: the optimum, in %.
-        random: what a random choice is expected to come to, in %.
-        label: of the accuracy.
+        courses: For each method, `(seconds, accuracy in %)` after each epoch, averaged over seeds.
+        path: The file to write. Its suffix is .svg, .png or .pdf.
+        best: The best accuracy of the space, in %.
+        random: The mean accuracy of random architectures, in %.
+        label: Label of the accuracy axis.
 
     Raises:
-        KdartsError: if there is no course, the suffix is unknown or the file cannot be written.
+        KdartsError: If there is no course, the suffix is unknown or the file cannot be written.
     """
     image_format(path)
     if not courses or not all(len(course) for course in courses.values()):

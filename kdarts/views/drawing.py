@@ -1,4 +1,4 @@
-"""Drawings of a genotype's cells."""
+"""Drawings of the cells of a genotype, as pictures or as Graphviz' text."""
 
 import math
 import os
@@ -15,12 +15,19 @@ from kdarts.views import figure as house
 from kdarts.views.layout import LABEL_HEIGHT, NODE_HEIGHT, Box, Layout, Wire, arrange
 
 FORMATS = (*house.FORMATS, "dot")
-"""Suffixes that `draw_genotype` can write."""
+"""Suffixes of the files that `draw_genotype` can write."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """How something is drawn: the label's or node's fill, its line, and the line's width in points."""
+    """The style of an operation, a node or a line.
+
+    Attributes:
+        name: Its name in the legend.
+        fill: Colour of the label or of the box.
+        line: Colour of the line.
+        width: Width of the line in points.
+    """
 
     name: str
     fill: str
@@ -36,38 +43,82 @@ FAMILIES = {
     "skip": Look("skip connection", "#ffffff", "#7d7d7d", 0.9),
     "other": Look("other operation", "#e3e3e3", "#9a9a9a"),
 }
-"""How an operation is drawn, by its `family`; the fills differ in lightness, so that they do in greyscale too."""
+"""The style of an operation by its `family`. The fills differ in lightness, so they can be told apart in greyscale."""
 
 NODES = {
     "input": Look("input", "#ffe08a", "#8a6d14", 0.9),
     "node": Look("node (sum)", "#a3b8d0", "#3d5573", 0.9),
     "output": Look("output", "#3c3c3c", "#3c3c3c", 0.9),
 }
-"""How a node is drawn."""
+"""The style of a node by its kind."""
 
 _CONCAT = Look("concatenation", "", "#6b6b6b", 0.9)
+_PLAIN = Look("", "", "#6b6b6b", 0.9)
 _INPUT_NAMES = ("c_{k-2}", "c_{k-1}")
 _OUTPUT_NAME = "c_k"
-_OUTPUT = "output"
+OUTPUT = "output"
+"""The name of a cell's output among the nodes of its drawing."""
+
 _NODE_WIDTH = 0.32
 _HEAD = 0.07
 _MARGIN = 0.15
 _TITLE = 0.3
 
 
-def draw_genotype(genotype: Genotype, path: str | os.PathLike, title: str | None = None) -> None:
-    """Draws every distinct cell of `genotype`, as the network builds it (`Genotype.live`), in a panel of its own.
+@dataclass(frozen=True)
+class CellDrawing:
+    """The nodes and lines of the drawing of a cell.
 
-    Inputs are on the left, the output on the right; nodes carry their numbers in the genotype. A solid line is an
-    operation, its label the operation's name and its colour the family; a dashed line leads to the concatenation.
+    Attributes:
+        edges: The operations as `(operation, to, from)`. An operation leads to `OUTPUT` where a node is the output.
+        outputs: The nodes that lines without an operation lead from to `OUTPUT`: the concatenated nodes. Empty if a
+            node is the output by itself.
+        inputs: The cell's inputs, `(0, 1)` or `(1,)`.
+    """
+
+    edges: tuple[tuple[str, int | str, int], ...]
+    outputs: tuple[int, ...]
+    inputs: tuple[int, ...] = (0, 1)
+
+    @property
+    def nodes(self) -> list[int | str]:
+        """The nodes: the inputs, the intermediate nodes with a line, and `OUTPUT`."""
+        ends = {end for _, *both in self.edges for end in both} | {*self.outputs}
+        return [*self.inputs, *sorted(ends - {*self.inputs, OUTPUT}), OUTPUT]
+
+
+def cell_drawing(genotype: Genotype, index: int) -> CellDrawing:
+    """Returns what is drawn of a distinct cell: the part of it that the network builds (`Genotype.live`).
+
+    The operation `none` is not drawn. With stages the only input is node 1. If the output is a single intermediate node
+    that no operation reads, this node is drawn as the output, because nothing is concatenated.
 
     Args:
-        genotype: what to draw.
-        path: file to write, ending in .svg, .png or .pdf, or in .dot for Graphviz' text.
-        title: above the whole figure; None: the genotype's name, if it has one.
+        genotype: A `Genotype`.
+        index: Index of the distinct cell.
+    """
+    edges, outputs = genotype.live(index)
+    edges = tuple(edge for edge in edges if edge[0] != "none")
+    if len(outputs) == 1 and outputs[0] > 1 and all(source != outputs[0] for _, _, source in edges):
+        edges = tuple((op, OUTPUT if to == outputs[0] else to, source) for op, to, source in edges)
+        outputs = ()
+    return CellDrawing(edges, outputs, (1,) if genotype.stages else (0, 1))
+
+
+def draw_genotype(genotype: Genotype, path: str | os.PathLike, title: str | None = None) -> None:
+    """Draws the distinct cells of a genotype, each in a panel of its own; see `cell_drawing`.
+
+    Inputs are on the left and the output is on the right. Nodes have the numbers of the genotype. A solid line is an
+    operation: its label is the operation's name, its colour the operation's family. Dashed lines lead to a
+    concatenation.
+
+    Args:
+        genotype: A `Genotype`.
+        path: The file to write. Its suffix is .svg, .png or .pdf, or .dot for Graphviz' text.
+        title: Title of the figure. Defaults to the genotype's name, if it has one.
 
     Raises:
-        KdartsError: if the suffix is unknown or the file cannot be written.
+        KdartsError: If the suffix is unknown or the file cannot be written.
     """
     if house.image_format(path, FORMATS) == "dot":
         write_text(path, to_dot(genotype))
@@ -77,31 +128,31 @@ def draw_genotype(genotype: Genotype, path: str | os.PathLike, title: str | None
 
 
 def to_dot(genotype: Genotype) -> str:
-    """The same cells as text in Graphviz' language, one cluster for each; `dot -Tsvg` draws it.
+    """Returns the drawing as text in Graphviz' language, with a cluster for each cell. `dot -Tsvg` draws it.
 
-    Returns:
-        A digraph; node names are `cell/node`, such as `"0/2"`, and `"0/output"`; labels are quoted and escaped.
+    Node names are `cell/node`, such as `"0/2"` and `"0/output"`. Labels are quoted and escaped.
     """
     lines = [f"digraph {_quoted(genotype.name or 'genotype')} {{", "  rankdir=LR;"]
     lines += ['  node [shape=box, style="rounded,filled", fontname="Helvetica"];', '  edge [fontname="Helvetica"];']
-    for index, (cell, concat) in enumerate(_live_cells(genotype)):
+    for index, cell in enumerate(_drawings(genotype)):
         lines += [f"  subgraph cluster_{index} {{", f"    label={_quoted(cell_titles(genotype)[index])};"]
-        for node in _node_kinds(cell):
+        for node in cell.nodes:
             look = _look_of(node)
             font = ', fontcolor="white"' if house.contrast(look.fill) == "white" else ""
             label = _quoted(_node_name(node))
             lines.append(f'    "{index}/{node}" [label={label}, fillcolor="{look.fill}"{font}];')
-        for operation, target, source in cell:
+        for operation, target, source in cell.edges:
             colour = FAMILIES[family(operation)].line
             label = _quoted(operation)
             lines.append(f'    "{index}/{source}" -> "{index}/{target}" [label={label}, color="{colour}"];')
-        lines += [f'    "{index}/{node}" -> "{index}/{_OUTPUT}" [style=dashed];' for node in concat]
+        style = "dashed" if len(cell.outputs) > 1 else "solid"
+        lines += [f'    "{index}/{node}" -> "{index}/{OUTPUT}" [style={style}];' for node in cell.outputs]
         lines.append("  }")
     return "\n".join([*lines, "}"]) + "\n"
 
 
 def family(operation: str) -> str:
-    """The family whose colour `operation` has: separable, dilated, convolution, pooling, skip or other."""
+    """Returns the family of an operation: separable, dilated, convolution, pooling, skip or other."""
     if operation.startswith("dil"):
         return "dilated"
     if operation.startswith(("sep", "flood", "choke")):
@@ -114,9 +165,9 @@ def family(operation: str) -> str:
 
 
 def cell_titles(genotype: Genotype) -> list[str]:
-    """A title for each distinct cell: what it is, or where in the network it stands."""
+    """Returns a title for each distinct cell: its kind, or its positions in the network."""
     if genotype.sequence is None:
-        return ["normal cell", "reduction cell"]
+        return ["cell"] if genotype.stages else ["normal cell", "reduction cell"]
     sequence, reductions = genotype.at_depth(None)
     titles = []
     for index in range(len(genotype.cells)):
@@ -129,13 +180,12 @@ def cell_titles(genotype: Genotype) -> list[str]:
     return titles
 
 
-def _live_cells(genotype: Genotype) -> list:
-    """`(edges, outputs)` of each distinct cell."""
-    return [genotype.live(index) for index in range(len(genotype.cells))]
+def _drawings(genotype: Genotype) -> list[CellDrawing]:
+    return [cell_drawing(genotype, index) for index in range(len(genotype.cells))]
 
 
 def _ranges(numbers) -> str:
-    """`0, 1, 3–6`: runs of three and more are shortened."""
+    """Returns numbers as text, runs of three and more shortened: `0, 1, 3–6`."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and runs[-1][-1] == number - 1:
@@ -150,26 +200,24 @@ def _quoted(text: str) -> str:
     return '"' + "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in escaped) + '"'
 
 
-def _node_kinds(cell) -> list:
-    return [0, 1, *sorted({target for _, target, _ in cell}), _OUTPUT]
-
-
 def _look_of(node) -> Look:
-    return NODES["output" if node == _OUTPUT else "input" if node < 2 else "node"]
+    return NODES["output" if node == OUTPUT else "input" if node < 2 else "node"]
 
 
 def _node_name(node) -> str:
-    return _OUTPUT_NAME if node == _OUTPUT else _INPUT_NAMES[node] if node < 2 else str(node)
+    return _OUTPUT_NAME if node == OUTPUT else _INPUT_NAMES[node] if node < 2 else str(node)
 
 
-def cell_layout(cell, concat, starts: int = 24) -> Layout:
-    """The layout of one cell, as of `Genotype.live`; its wires are the cell's edges, then one for each of `concat`.
+def cell_layout(cell: CellDrawing, starts: int = 24) -> Layout:
+    """Returns the layout of a cell. Its wires are the cell's edges, followed by one for each of its outputs.
 
-    `starts` is as of `arrange`.
+    Args:
+        cell: What to draw.
+        starts: See `arrange`.
     """
-    nodes = {node: 0.5 if node in (0, 1) else 0.4 if node == _OUTPUT else _NODE_WIDTH for node in _node_kinds(cell)}
-    wires = [Wire(source, target, _label_width(operation)) for operation, target, source in cell]
-    return arrange(nodes, wires + [Wire(node, _OUTPUT) for node in concat], _OUTPUT, starts)
+    nodes = {node: 0.5 if node in (0, 1) else 0.4 if node == OUTPUT else _NODE_WIDTH for node in cell.nodes}
+    wires = [Wire(source, target, _label_width(operation)) for operation, target, source in cell.edges]
+    return arrange(nodes, wires + [Wire(node, OUTPUT) for node in cell.outputs], OUTPUT, starts)
 
 
 def _label_width(operation: str) -> float:
@@ -177,8 +225,8 @@ def _label_width(operation: str) -> float:
 
 
 def _figure(genotype: Genotype, title: str):
-    cells = _live_cells(genotype)
-    layouts = [cell_layout(edges, outputs) for edges, outputs in cells]
+    cells = _drawings(genotype)
+    layouts = [cell_layout(cell) for cell in cells]
     gap = 2 * _MARGIN
     tallest = max(layout.height for layout in layouts)
     columns = house.columns_for(len(layouts), max(layout.width for layout in layouts) + gap, tallest + _TITLE + gap)
@@ -187,7 +235,7 @@ def _figure(genotype: Genotype, title: str):
     heights = [max(layouts[i].height for i in row) for row in rows]
     header = 0.42 if title else 0.1
     width = max(sum(widths) + gap * columns, 5.2)
-    legend = _legend_rows(genotype, width - gap)
+    legend = _legend_rows(cells, width - gap)
     height = header + sum(heights) + (_TITLE + gap) * len(rows) + 0.24 * len(legend) + _MARGIN
     figure = house.new_figure(width, height)
     axes = figure.add_axes((0, 0, 1, 1))
@@ -202,7 +250,7 @@ def _figure(genotype: Genotype, title: str):
         for i, wide in zip(row, widths, strict=False):
             _write(axes, x + wide / 2, y + _TITLE / 2, cell_titles(genotype)[i], house.TITLE_SIZE)
             corner = (x + (wide - layouts[i].width) / 2, y + _TITLE + (tall - layouts[i].height) / 2)
-            _draw_cell(axes, layouts[i], cells[i][0], corner)
+            _draw_cell(axes, layouts[i], cells[i], corner)
             x += wide + gap
         y += tall + _TITLE + gap
     for line in legend:
@@ -211,23 +259,23 @@ def _figure(genotype: Genotype, title: str):
     return figure
 
 
-def _draw_cell(axes: Axes, layout: Layout, cell, corner) -> None:
+def _draw_cell(axes: Axes, layout: Layout, cell: CellDrawing, corner) -> None:
     x, y = corner
-    looks = [FAMILIES[family(operation)] for operation, _, _ in cell]
-    looks += [_CONCAT] * (len(layout.routes) - len(cell))
+    looks = [FAMILIES[family(operation)] for operation, _, _ in cell.edges]
+    looks += [_CONCAT if len(cell.outputs) > 1 else _PLAIN] * len(cell.outputs)
     for route, look in zip(layout.routes, looks, strict=True):
         _line(axes, [(x + a, x + b, y + level) for a, b, level in route], look)
-    for (operation, _, _), look, box in zip(cell, looks, layout.labels, strict=False):
+    for (operation, _, _), look, box in zip(cell.edges, looks, layout.labels, strict=False):
         _label(axes, Box(x + box.x, y + box.y, box.width, box.height), house.plain(operation), look)
     for node, box in layout.nodes.items():
         look, name = _look_of(node), _node_name(node)
         _box(axes, Box(x + box.x, y + box.y, box.width, box.height), look, 0.06)
-        text = name if node not in (0, 1, _OUTPUT) else f"${name}$"
+        text = name if node not in (0, 1, OUTPUT) else f"${name}$"
         _write(axes, x + box.x, y + box.y, text, house.TEXT_SIZE, house.contrast(look.fill), formula=text != name)
 
 
 def _line(axes: Axes, pieces, look: Look) -> None:
-    """A smooth line through level `pieces`, with an arrow head at its end."""
+    """Draws a smooth line through horizontal `pieces`, with an arrow head at its end."""
     end, level = pieces[-1][1:]
     points, codes = [(pieces[0][0], pieces[0][2])], [Path.MOVETO]
     for (_, a, before), (b, _, after) in pairwise(pieces):
@@ -259,10 +307,13 @@ def _write(axes: Axes, x, y, text, size, colour=house.INK, weight="normal", form
     axes.text(x, y, text, ha=align, va="center_baseline", parse_math=formula, **look)
 
 
-def _legend_rows(genotype: Genotype, width: float) -> list[list[Look]]:
-    """What the legend explains, broken into lines of at most `width` inches."""
-    used = {family(operation) for edges, _ in _live_cells(genotype) for operation, _, _ in edges}
-    entries = [*NODES.values(), *(look for name, look in FAMILIES.items() if name in used), _CONCAT]
+def _legend_rows(cells: list[CellDrawing], width: float) -> list[list[Look]]:
+    """Returns the entries of the legend in lines of at most `width` inches."""
+    nodes = [_look_of(node) for cell in cells for node in cell.nodes]
+    used = {family(operation) for cell in cells for operation, _, _ in cell.edges}
+    entries = [look for look in NODES.values() if look in nodes]
+    entries += [look for name, look in FAMILIES.items() if name in used]
+    entries += [_CONCAT] * any(len(cell.outputs) > 1 for cell in cells)
     count = math.ceil(sum(map(_entry_width, entries)) / width)
     while True:
         size = math.ceil(len(entries) / count)

@@ -1,4 +1,4 @@
-"""What TensorBoard is shown of a search beside its figures: α as histograms, and what was found as a picture."""
+"""TensorBoard events of a search: histograms of α, and pictures of the architecture."""
 
 import importlib.util
 import pathlib
@@ -16,25 +16,25 @@ from kdarts.views.drawing import draw_genotype
 from kdarts.views.trellis import draw_path
 
 _SHARE = 20
-"""A picture may take so many times less than the search since the one before it."""
+"""The least ratio of the time between two pictures to the time that a picture takes."""
 
 
 class CellEvents(keras.callbacks.Callback):
-    """Writes after each epoch a histogram of every α and of its weights after mixing, and what was found as a picture.
+    """Writes histograms of α and of the mixing weights after each epoch, and pictures of the architecture.
 
-    There is a picture where something else was found, at most as often as takes a twentieth of the search's time, and
-    one of the end, where the search was not over within seconds; of cells there are their network's cost, too. The
-    other figures are written by Keras' own callback (see `run.logs`); TensorBoard shows both as one run's.
+    A picture is written when the architecture has changed, as long as drawing takes at most a twentieth of the time of
+    the search. At the end of the search there is another one, unless the search took only seconds. For cells, the cost
+    of the network is written, too. Keras' own callback writes the other metrics, and TensorBoard shows both as one run.
 
     Args:
-        folder: of the run's events.
+        folder: Folder of the events of the run.
     """
 
     def __init__(self, folder):
         super().__init__()
         self.folder = pathlib.Path(folder)
         self._writer, self._drawn, self._epoch = None, None, 0
-        self._since, self._cost = 0.0, 1.0  # When it last drew, and how long that took, in seconds.
+        self._since, self._cost = 0.0, 1.0  # Time and duration of the last drawing, in seconds.
 
     def on_train_begin(self, logs=None):
         with telling(self.folder):
@@ -47,8 +47,8 @@ class CellEvents(keras.callbacks.Callback):
             for kind, mixed in (("alpha", False), ("weight", True)):
                 for name, values in alphas_by_name(self.model, mixed).items():
                     tf.summary.histogram(f"{kind}/{name}", values[np.isfinite(values)])
-            if isinstance(found := self.model.genotype(), Genotype):
-                cost = self.model.supernet.cost_of(found)
+            if isinstance(genotype := self.model.genotype(), Genotype):
+                cost = self.model.supernet.cost_of(genotype)
                 tf.summary.scalar("found/params", float(cost.params))
                 tf.summary.scalar("found/macs", float(cost.macs))
         with telling(self.folder):
@@ -61,22 +61,22 @@ class CellEvents(keras.callbacks.Callback):
             self._writer.close()
 
     def _draw(self, share: float) -> None:
-        began, found = time.monotonic(), self.model.genotype()
-        if found != self._drawn and began - self._since >= share * self._cost:
+        began, architecture = time.monotonic(), self.model.genotype()
+        if architecture != self._drawn and began - self._since >= share * self._cost:
             with self._writer.as_default(step=self._epoch):
-                tf.summary.image("found", _pixels(found)[None])
-            self._drawn, self._since = found, time.monotonic()
+                tf.summary.image("found", _pixels(architecture)[None])
+            self._drawn, self._since = architecture, time.monotonic()
             self._cost = self._since - began
 
 
 def cell_events(folder) -> list[CellEvents]:
-    """The callback, writing to `folder`, where TensorBoard is installed."""
+    """Returns a list with a `CellEvents` callback, or an empty one if TensorBoard is not installed."""
     return [CellEvents(folder)] if importlib.util.find_spec("tensorboard") else []
 
 
-def _pixels(found) -> tf.Tensor:
-    """What was found as a picture, `[height, width, 3]`, unsigned bytes."""
+def _pixels(architecture) -> tf.Tensor:
+    """Returns a picture of an architecture, `[height, width, 3]`, uint8."""
     with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder, "found.png")
-        (draw_genotype if isinstance(found, Genotype) else draw_path)(found, path)
+        path = pathlib.Path(folder, "architecture.png")
+        (draw_genotype if isinstance(architecture, Genotype) else draw_path)(architecture, path)
         return tf.io.decode_png(path.read_bytes(), channels=3)

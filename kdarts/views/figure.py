@@ -1,4 +1,4 @@
-"""What all pictures share: colours, type, measuring of text, and saving a figure whole or not at all."""
+"""Style of all pictures, measuring of text, and saving of figures."""
 
 import contextlib
 import functools
@@ -18,19 +18,19 @@ from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.files import write_with
 
 FORMATS = ("svg", "png", "pdf")
-"""Suffixes that a picture may have."""
+"""Suffixes of the files that pictures can be written to."""
 
 INK = "#1f1f1f"
-"""Text and frames."""
+"""Colour of text and frames."""
 
 MUTED = "#6b6b6b"
-"""What should stand back: ticks, secondary lines."""
+"""Colour of ticks and secondary lines."""
 
 COLOUR_MAP = "plasma"
-"""Perceptually uniform, and its lightness grows with the value, so that it survives greyscale."""
+"""A perceptually uniform colour map whose lightness increases with the value, so that it works in greyscale."""
 
 FONT = "DejaVu Sans"
-"""Comes with matplotlib, so that a picture is the same everywhere."""
+"""A font that is part of matplotlib, so that pictures are the same everywhere."""
 
 TITLE_SIZE = 10.0
 TEXT_SIZE = 8.0
@@ -62,7 +62,7 @@ _METADATA = {"svg": {"Date": None}, "png": {}, "pdf": {"CreationDate": None}}
 
 @contextlib.contextmanager
 def style() -> Iterator[None]:
-    """The house style, whatever the user's own settings of matplotlib are; these are back afterwards."""
+    """Applies the style of kdarts' pictures inside the context, independent of the user's settings of matplotlib."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
@@ -70,11 +70,11 @@ def style() -> Iterator[None]:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty white figure, outside of pyplot.
+    """Returns an empty white figure that pyplot does not manage.
 
     Args:
-        width: inches, above 0.
-        height: inches, above 0.
+        width: Width in inches.
+        height: Height in inches.
     """
     figure = Figure(figsize=(width, height), dpi=200, facecolor="white")
     FigureCanvasAgg(figure)
@@ -82,14 +82,14 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def image_format(path: str | os.PathLike, allowed: Sequence[str] = FORMATS) -> str:
-    """The format that the suffix of `path` asks for, in lower case and without the dot.
+    """Returns the suffix of a path in lower case, without the dot.
 
     Args:
-        path: where a picture shall go.
-        allowed: the formats to choose from.
+        path: The path of a picture.
+        allowed: The allowed suffixes.
 
     Raises:
-        KdartsError: if it is none of `allowed`; the message names them.
+        KdartsError: If the suffix is not one of `allowed`.
     """
     suffix = pathlib.Path(path).suffix.lower().removeprefix(".")
     if suffix not in allowed:
@@ -100,12 +100,17 @@ def image_format(path: str | os.PathLike, allowed: Sequence[str] = FORMATS) -> s
 
 
 def save(figure: Figure, path: str | os.PathLike) -> None:
-    """Writes `figure` to `path`, in the format of its suffix: svg (text as text), png or pdf.
+    """Writes a figure to a file, in the format of its suffix: svg (with text as text), png or pdf.
 
-    The same figure gives the same bytes: no date, no random identifiers. The old file stays until the new one is whole.
+    The same figure always gives the same bytes, without a date or random identifiers. An existing file is replaced
+    atomically.
+
+    Args:
+        figure: The figure.
+        path: The file to write.
 
     Raises:
-        KdartsError: if the suffix is none of `FORMATS`, or the file cannot be written.
+        KdartsError: If the suffix is not one of `FORMATS`, or the file cannot be written.
     """
     kind = image_format(path)
     buffer = io.BytesIO()
@@ -115,33 +120,37 @@ def save(figure: Figure, path: str | os.PathLike) -> None:
 
 
 def plain(text: str, limit: int = 40) -> str:
-    """`text` fit for a label: no control characters, and cut with an ellipsis past `limit` characters."""
+    """Returns `text` without control characters, and shortened with an ellipsis to at most `limit` characters."""
     clean = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"
 
 
 @functools.lru_cache(maxsize=1024)
 def text_width(text: str, size: float) -> float:
-    """Width in inches of `text` set at `size` points in `FONT`; dollar signs are plain characters."""
+    """Returns the width of `text` in inches, at `size` points in `FONT`. Dollar signs are plain characters."""
     escaped = text.replace("$", r"\$")
     return TextPath((0, 0), escaped, size=size, prop=FontProperties(family=FONT)).get_extents().width / 72
 
 
 def contrast(colour: str | tuple[float, ...]) -> str:
-    """The text colour to put on `colour` (anything matplotlib reads): white on dark, near-black on light."""
+    """Returns the colour of text on a background: white on dark colours, near-black on light ones.
+
+    Args:
+        colour: The background, in any form that matplotlib accepts.
+    """
     channels = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
     luminance = 0.2126 * channels[0] + 0.7152 * channels[1] + 0.0722 * channels[2]
     return "white" if luminance < 0.27 else INK
 
 
 def columns_for(count: int, width: float, height: float, aspect: float = 1.5) -> int:
-    """In how many columns to set `count` panels of one size, so that the whole comes closest to `aspect`.
+    """Returns the number of columns in which panels of one size come closest to an aspect ratio.
 
     Args:
-        count: panels, at least 1.
-        width: inches of a panel.
-        height: inches of a panel.
-        aspect: width over height that the figure should have.
+        count: Number of panels, at least 1.
+        width: Width of a panel in inches.
+        height: Height of a panel in inches.
+        aspect: The desired ratio of the figure's width to its height.
     """
 
     def distance(columns: int) -> float:

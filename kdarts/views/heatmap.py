@@ -1,7 +1,4 @@
-"""Heat maps of the architecture weights.
-
-A heat map of the distances between genotypes, as in Figure 9 of D-DARTS.
-"""
+"""Heat maps of mixing weights, and of the distances between genotypes (D-DARTS, Figure 9)."""
 
 import math
 import os
@@ -19,10 +16,10 @@ from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.views import figure as house
 
 ORDERS = ("target", "source")
-"""How the edges of a heat map are ordered."""
+"""Orders of the edges in a heat map."""
 
 _CELL = (0.36, 0.27)
-"""Inches of one value: room for `-0.00` in small type."""
+"""Width and height of the field of a mixing weight in inches, with room for `-0.00` in small type."""
 
 
 def draw_alphas(
@@ -34,22 +31,22 @@ def draw_alphas(
     title: str | None = None,
     order: str = "target",
 ) -> None:
-    """Writes one heat map for each α set, side by side or in a grid, under one common colour scale.
+    """Draws a heat map of the mixing weights of each cell. All panels share one colour scale.
 
     Args:
-        alphas: for each panel its title, such as `"normal cell"`, and its weights `[edges, operations]`, after mixing
-            (no unit; 0 to 1 for softmax and sigmoid). NaN stands for a candidate that is not there and is left blank.
-        operations: names of the operations, in the order of the columns of `alphas`; the first is drawn on top.
-        path: file to write, ending in .svg, .png or .pdf.
-        edges: a label for each edge, such as "0→2" (for the order "source" all of this form); None: see `edge_labels`.
-        label: what the values are, beside the colour bar.
-        title: above the whole figure; None: none.
-        order: of the edges: "target", α's own, by the node that they lead to, or "source", by the one that they leave,
-            with labels such as "0, 2".
+        alphas: The mixing weights `[edges, operations]` of each panel, by its title, such as `"normal cell"`. NaN
+            stands for a candidate that has been removed, and is left blank.
+        operations: Names of the operations, in the order of the columns of `alphas`. The first one is at the top.
+        path: The file to write. Its suffix is .svg, .png or .pdf.
+        edges: Labels of the edges, such as "0→2"; the order "source" needs this form. Defaults to `edge_labels`.
+        label: Label of the colour bar.
+        title: Title of the figure. Defaults to none.
+        order: Order of the edges. "target", the order of α's rows, is by the node that an edge leads to. "source" is by
+            the node that it starts at, with labels such as "0, 2".
 
     Raises:
-        KdartsError: if there is no such order, shapes and names do not fit together, a value is infinite, the suffix is
-            unknown, or the file cannot be written.
+        KdartsError: If the order is unknown, shapes and names do not match, a value is infinite, the suffix is unknown,
+            or the file cannot be written.
     """
     house.image_format(path)
     panels = _checked(alphas, operations, edges)
@@ -60,13 +57,13 @@ def draw_alphas(
 
 
 def edge_labels(count: int) -> list[str]:
-    """Labels "from→to" of the edges of a cell, in the order of α's rows: by target, then by source.
+    """Returns labels "from→to" of the edges of a cell, in the order of α's rows: by target, then by source.
 
-    A cell of n nodes with two inputs (nodes 0 and 1) has n (n + 3) / 2 edges: "0→2", "1→2", "0→3", ...; one with one
-    input (node 0) has n (n + 1) / 2. A count that is neither gives "0", "1", ....
+    A cell of n nodes with two inputs, the nodes 0 and 1, has n (n + 3) / 2 edges: "0→2", "1→2", "0→3", .... A cell
+    with one input, node 0, has n (n + 1) / 2 edges. For other counts the labels are "0", "1", ....
 
     Args:
-        count: edges of the cell, at least 1.
+        count: Number of edges, at least 1.
     """
     try:
         nodes, inputs = cell_of(count)
@@ -76,7 +73,7 @@ def edge_labels(count: int) -> list[str]:
 
 
 def _by_source(panels, edges):
-    """The panels and their labels with the edges in the order of their sources."""
+    """Returns the panels and the labels with the edges ordered by their sources."""
     given = edges or edge_labels(len(next(iter(panels.values()))))
     if any(len(panel) != len(given) for panel in panels.values()):
         raise KdartsError("heat map: order 'source' needs cells of the same number of edges")
@@ -148,19 +145,22 @@ def _panel(axes: Axes, values, operations, edges, norm, digits) -> AxesImage:
 
 
 def _upright(labels) -> float:
-    """How many inches the labels of edges need below when they are set upright; 0 where they fit as they are."""
+    """Returns the extra height in inches for vertical labels of edges, or 0 if the labels fit horizontally."""
     widest = max((house.text_width(house.plain(str(name)), house.SMALL_SIZE) for name in labels), default=0.0)
     return widest - 0.1 if widest > _CELL[0] - 0.04 else 0.0
 
 
 def value_grid(axes: Axes, values: np.ndarray, norm: Normalize, digits: int = 2) -> AxesImage:
-    """Fills `axes` with a coloured field for each of `values`, its number in it; NaN is left blank.
+    """Draws a coloured field with a number for each value. NaN is left blank.
 
     Args:
-        axes: empty ones.
-        values: `[rows, columns]`; the first row is on top.
-        norm: the colour scale.
-        digits: after the point.
+        axes: Empty axes.
+        values: The values, `[rows, columns]`. The first row is at the top.
+        norm: The colour scale.
+        digits: Number of decimals.
+
+    Returns:
+        The image.
     """
     image = axes.imshow(np.ma.masked_invalid(values), cmap=house.COLOUR_MAP, norm=norm, aspect="auto")
     axes.set_facecolor("white")
@@ -179,7 +179,14 @@ def value_grid(axes: Axes, values: np.ndarray, norm: Normalize, digits: int = 2)
 
 
 def colour_bar(figure: Figure, image: AxesImage, place: tuple[float, float, float], label: str) -> None:
-    """Draws the colour scale of `image`; `place` is its left side, its foot and its height in inches."""
+    """Draws the colour bar of an image.
+
+    Args:
+        figure: The figure.
+        image: The image.
+        place: Left edge, bottom edge and height of the bar, in inches.
+        label: Label of the bar.
+    """
     x, y, tall = place
     width, height = figure.get_size_inches()
     bar = figure.colorbar(image, cax=figure.add_axes((x / width, y / height, 0.14 / width, tall / height)))
@@ -189,23 +196,23 @@ def colour_bar(figure: Figure, image: AxesImage, place: tuple[float, float, floa
 
 
 _SIDE = 0.42
-"""Inches of one value: room for `0.000` in small type."""
+"""Width and height of the field of a distance in inches, with room for `0.000` in small type."""
 
 
 def draw_distances(
     distances: np.ndarray, names: Sequence[str], path: str | os.PathLike, label: str = "distance"
 ) -> None:
-    """Writes a square with a field for each pair.
+    """Draws a heat map of the distances between genotypes.
 
     Args:
-        distances: `[n, n]`, from 0, finite.
-        names: of the n genotypes, in that order.
-        path: file to write, ending in .svg, .png or .pdf.
-        label: what the values are, beside the colour bar.
+        distances: Finite distances, `[n, n]`.
+        names: Names of the n genotypes.
+        path: The file to write. Its suffix is .svg, .png or .pdf.
+        label: Label of the colour bar.
 
     Raises:
-        KdartsError: if shape and names do not fit together, a value is not finite, the suffix is unknown, or the file
-            cannot be written.
+        KdartsError: If shape and names do not match, a value is not finite, the suffix is unknown, or the file cannot
+            be written.
     """
     house.image_format(path)
     values = np.asarray(distances, np.float64)
@@ -217,9 +224,9 @@ def draw_distances(
 
 def _distance_map_figure(values, names, label):
     longest, side = max(house.text_width(name, house.SMALL_SIZE) for name in names), len(names) * _SIDE
-    lettering = house.text_width(label, house.TEXT_SIZE) / 2 - side / 2 + 0.1  # of the bar, which is as high as the map
+    lettering = house.text_width(label, house.TEXT_SIZE) / 2 - side / 2 + 0.1  # Label of the bar, beyond the map.
     left, above, right = longest + 0.25, max(0.12, lettering), 0.85
-    below = max(longest * math.sqrt(0.5) + 0.25, lettering)  # the names lean by half a right angle
+    below = max(longest * math.sqrt(0.5) + 0.25, lettering)  # The names are rotated by 45 degrees.
     width, height = left + side + right, below + side + above
     figure = house.new_figure(width, height)
     axes = figure.add_axes((left / width, below / height, side / width, side / height))

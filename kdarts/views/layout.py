@@ -1,9 +1,9 @@
-"""Where the nodes, edges and labels of a small layered graph go, from left to right.
+"""Layout of small layered graphs, drawn from left to right.
 
-The method is Sugiyama's: a node stands in the column of its longest path from the inputs, a label has a place of its
-own in a column between two such, and an edge that crosses a column has a place there too. The order in the columns is
-chosen for few crossings, then the heights for straight lines. Lines bend between columns alone and run level across
-them at their own height, so nothing ever lies on a label or a node.
+The algorithm is Sugiyama's. A node is placed in the column given by its longest path from the inputs. A label is placed
+in a column between two columns of nodes, and an edge that crosses a column takes up room in it, too. First the items of
+each column are ordered such that few edges cross, then their heights are chosen such that edges are straight. Edges
+bend only between columns and are horizontal within them, so no edge crosses a label or a node.
 """
 
 import random
@@ -23,11 +23,12 @@ _GAP = 0.07  # between neighbours in a column
 
 @dataclass(frozen=True)
 class Wire:
-    """An edge to lay out.
+    """An edge of the graph.
 
     Attributes:
-        source, target: the node it leaves and the node it enters.
-        label: width of its label in inches; 0: it has none.
+        source: The node it starts at.
+        target: The node it leads to.
+        label: Width of its label in inches; 0 if it has no label.
     """
 
     source: Hashable
@@ -37,7 +38,7 @@ class Wire:
 
 @dataclass(frozen=True)
 class Box:
-    """A rectangle by its centre and size, in inches; y grows downwards."""
+    """A rectangle, given by its centre and size in inches. y increases downwards."""
 
     x: float
     y: float
@@ -47,13 +48,14 @@ class Box:
 
 @dataclass(frozen=True)
 class Layout:
-    """The finished layout, in inches, from (0, 0) at the top left.
+    """The layout of a graph, in inches. The origin is at the top left.
 
     Attributes:
-        width, height: of the whole.
-        nodes: the box of each node.
-        labels: for each wire the box of its label, or None.
-        routes: for each wire its level pieces `(from x, to x, y)` in order; a smooth curve is meant between them.
+        width: Width of the drawing.
+        height: Height of the drawing.
+        nodes: The box of each node.
+        labels: The box of the label of each wire, or `None`.
+        routes: The horizontal pieces `(from x, to x, y)` of each wire, in order; smooth curves connect them.
     """
 
     width: float
@@ -65,7 +67,19 @@ class Layout:
 
 @dataclass
 class _Item:
-    """What takes a place in a column; `number` counts the nodes, `before` and `after` are the neighbours beside it."""
+    """An item of a column: a node, a label, or the crossing of an edge.
+
+    Attributes:
+        column: Index of the column.
+        width: Width in inches.
+        height: Height in inches.
+        weight: How strongly the edges at the item are straightened.
+        number: Index of the node; -1 for other items.
+        y: Height of its centre.
+        before: The neighbours in the column on the left.
+        after: The neighbours in the column on the right.
+        ports: Where the edge to each neighbour meets the item; see `port`.
+    """
 
     column: int
     width: float = 0.0
@@ -78,21 +92,21 @@ class _Item:
     ports: dict[int, float] = field(default_factory=dict)
 
     def port(self, other: "_Item") -> float:
-        """How far below the middle the line to `other` meets this item."""
+        """Returns how far below its centre the edge to `other` meets this item."""
         return self.ports[id(other)]
 
 
 def arrange(nodes: Mapping[Hashable, float], wires: Sequence[Wire], last: Hashable, starts: int = 24) -> Layout:
-    """Lays out a graph without cycles.
+    """Returns the layout of an acyclic graph.
 
     Args:
-        nodes: the nodes and their widths in inches, sources before the nodes they lead to.
-        wires: the edges; several may join the same two nodes.
-        last: the node to stand to the right of all others; none of its wires has a label.
-        starts: beginnings tried for few crossings, at least 1; time grows with them.
+        nodes: The widths of the nodes in inches; sources come before the nodes they lead to.
+        wires: The edges. Several edges may connect the same two nodes.
+        last: The node to place to the right of all others. No edge starts at it.
+        starts: Number of initial orders to try, at least 1. More of them need more time and may give fewer crossings.
 
     Returns:
-        The layout; of two nodes without sources the first of `nodes` is on top.
+        A `Layout`. Of two nodes without incoming edges, the first of `nodes` is at the top.
     """
     ranks = _ranks(nodes, wires, last)
     spots = _label_ranks(ranks, wires)
@@ -125,7 +139,7 @@ def arrange(nodes: Mapping[Hashable, float], wires: Sequence[Wire], last: Hashab
 
 
 def _ranks(nodes, wires, last) -> dict[Hashable, int]:
-    """Even numbers for the columns of nodes; the odd ones between are for labels."""
+    """Returns the rank of each node. Ranks of nodes are even; the odd ranks between them are for labels."""
     ranks = {}
     for name in nodes:
         ranks[name] = max((ranks[w.source] + 2 for w in wires if w.target == name), default=0)
@@ -133,7 +147,7 @@ def _ranks(nodes, wires, last) -> dict[Hashable, int]:
 
 
 def _label_ranks(ranks, wires) -> list[int | None]:
-    """For each wire the odd rank of its label: the emptiest on its way, of those the nearest to its target."""
+    """Returns the odd rank of each wire's label: one with the fewest labels; of those, the nearest to the target."""
     spots, load = [None] * len(wires), {}
     labelled = [i for i, wire in enumerate(wires) if wire.label > 0]
     for i in sorted(labelled, key=lambda i: ranks[wires[i].target] - ranks[wires[i].source]):
@@ -144,7 +158,7 @@ def _label_ranks(ranks, wires) -> list[int | None]:
 
 
 def _crossings(columns) -> int:
-    """How many pairs of lines cross between neighbouring columns."""
+    """Returns the number of crossings between neighbouring columns."""
     place = {id(item): i for column in columns for i, item in enumerate(column)}
     total = 0
     for column in columns:
@@ -154,7 +168,7 @@ def _crossings(columns) -> int:
 
 
 def _ordered(columns, starts: int) -> list[list[_Item]]:
-    """The columns in an order of few crossings: sweeps by the mean of the neighbours, from several beginnings."""
+    """Returns the columns in an order with few crossings, by sweeps of mean positions from several initial orders."""
     chance, best, fewest = random.Random(0), columns, (_crossings(columns), float("inf"))
     for start in range(starts):
         trial = [column[:] for column in columns]
@@ -183,19 +197,19 @@ def _ordered(columns, starts: int) -> list[list[_Item]]:
 
 
 def _bent(columns) -> float:
-    """How far lines rise and fall, squared and summed; long straight ways count more."""
+    """Returns the weighted sum of the squared differences in height along all edges."""
     lines = [(item, o) for column in columns for item in column for o in item.after]
     return sum(min(a.weight, b.weight) * (a.y + a.port(b) - b.y - b.port(a)) ** 2 for a, b in lines)
 
 
 def _disorder(columns) -> int:
-    """How many pairs of nodes stand above one another against their order."""
+    """Returns the number of pairs of nodes in a column that are not in the order of their numbers."""
     numbers = [[item.number for item in column if item.number >= 0] for column in columns]
     return sum(a > b for column in numbers for i, a in enumerate(column) for b in column[i + 1 :])
 
 
 def _sort_ports(columns) -> None:
-    """Lines leave and enter a node in the order of where they come from and go to."""
+    """Orders the edges at each item by the positions of the items at their other ends."""
     place = {id(item): i for column in columns for i, item in enumerate(column)}
     for column in columns:
         for item in column:
@@ -205,7 +219,7 @@ def _sort_ports(columns) -> None:
 
 
 def _set_heights(columns, rounds: int = 60) -> None:
-    """Heights of all items: each column in turn as near to its neighbours' heights as order and distance allow."""
+    """Sets the heights of all items, column by column, as near to their neighbours' as order and distances allow."""
     for column in columns:
         offsets = _offsets(column)
         for item, offset in zip(column, offsets, strict=True):
@@ -225,9 +239,9 @@ def _set_heights(columns, rounds: int = 60) -> None:
 
 
 def _level(run, columns) -> None:
-    """Puts a stretch of a wire at one height where its neighbours leave room, else each half of it.
+    """Moves the items of a wire to one height if there is room, otherwise each half of them.
 
-    Best is the height of the end that it comes from or goes to: that line has one bend less.
+    The height of one of the wire's ends is preferred, because the wire then has one bend less.
     """
     low, high = -float("inf"), float("inf")
     for item in run:
@@ -252,7 +266,7 @@ def _level(run, columns) -> None:
 
 
 def _offsets(column) -> list[float]:
-    """Least distance of each item of a column below its first."""
+    """Returns the least distance of each item of a column from the first one."""
     offsets = [0.0]
     for above, below in pairwise(column):
         offsets.append(offsets[-1] + (above.height + below.height) / 2 + _GAP)
@@ -260,7 +274,7 @@ def _offsets(column) -> list[float]:
 
 
 def _rising(values, weights) -> list[float]:
-    """The sequence without a descent that is nearest to `values` in the weighted squares."""
+    """Returns the non-decreasing sequence nearest to `values` in weighted squares (isotonic regression)."""
     blocks: list[tuple[float, float, int]] = []
     for value, weight in zip(values, weights, strict=True):
         block = (value, weight, 1)
@@ -272,7 +286,7 @@ def _rising(values, weights) -> list[float]:
 
 
 def _measured(columns, items, chains, spots) -> Layout:
-    """Inches from the top left: the columns' places across, and every box and route."""
+    """Computes the horizontal positions of the columns, and returns the boxes and routes in inches."""
     everything = [item for column in columns for item in column]
     top = min(item.y - item.height / 2 for item in everything)
     bottom = max(item.y + item.height / 2 for item in everything)

@@ -1,10 +1,8 @@
-"""What the report says of a run in words and figures.
+"""The report: a self-contained HTML page about one run or several.
 
-One self-contained HTML file about a run, or about several side by side.
-
-The page is `report.html` with `report.css`, the programs `report_*.js` and the data, all inline. Its policy forbids
-whatever is not in the file, by the hashes of the style and the program: nothing is loaded, and no text from a run's
-files can run.
+The page contains `report.html`, `report.css`, the programs `report_*.js` and the data. Its content security policy
+allows only this style and program, by their hashes: the page loads nothing, and no text from the files of a run can be
+executed.
 """
 
 import base64
@@ -35,13 +33,13 @@ STOPS = {
     "ranking": "a stable ranking of α",
     "eigenvalue": "the growing curvature of the loss in α",
 }
-"""What ended a search, by the name of its stop rule."""
+"""Why a search ended, by the name of its stop rule."""
 
 _PERCENT = "{:.2%}".format
 
 
 def large(number: float) -> str:
-    """A count in full, or from a million on in millions."""
+    """Returns a count as text, in millions from a million on."""
     return f"{number / 1e6:,.3f} million" if number >= 1e6 else f"{number:,.0f}"
 
 
@@ -75,25 +73,25 @@ _LEFT_OUT = ("mean", "std", "class_names", "stages", "seeds")
 
 
 def facts(run: Run) -> list[list[str]]:
-    """`[key, label, text]` of each figure, the most telling first.
+    """Returns the main results of a run as `[key, label, text]`, the most important first.
 
-    Of an unfinished run they are what its flags and its epochs so far tell. A figure of a summary that is not known
-    here is told by its own name.
+    Results of an unfinished run are those of its flags and its last epoch. Entries of the summary that have no label
+    here are shown by their own names.
     """
     values = run.summary or _so_far(run)
-    told = [[key, title, _text(values[key], form)] for key, (title, form) in _FIGURES.items() if key in values]
+    known = [[key, title, _text(values[key], form)] for key, (title, form) in _FIGURES.items() if key in values]
     rest = {key: value for key, value in values.items() if key not in _FIGURES and key not in _LEFT_OUT}
     plain = [[k, k.replace("_", " "), _text(v, str)] for k, v in rest.items() if not isinstance(v, list | dict)]
-    return [["state", "state", state(run)], *told, *plain]
+    return [["state", "state", state(run)], *known, *plain]
 
 
 def state(run: Run) -> str:
-    """Whether the run is finished."""
+    """Returns the state of a run as text: finished, stopped and why, or unfinished."""
     if run.summary:
         return "finished"
     if run.stopped:
-        told = [(name.replace("_", " "), value) for name, value in run.stopped.items()]
-        return ", ".join(f"{value}" if name == "what" else f"{name} {value}" for name, value in told)
+        entries = [(name.replace("_", " "), value) for name, value in run.stopped.items()]
+        return ", ".join(f"{value}" if name == "what" else f"{name} {value}" for name, value in entries)
     done, whole = sum(len(part.rows) for part in run.parts), run.parts[-1].setting.get("epochs")
     if len(run.parts) > 1 or run.parts[0].label:
         return f"unfinished, {run.parts[-1].label}: {len(run.parts[-1].rows)} epochs of it so far"
@@ -117,7 +115,7 @@ def _text(value, form) -> str:
 
 
 def parts_table(run: Run) -> dict | None:
-    """The figures of each stage or seed as `head` and `rows` of text, None where there are none."""
+    """Returns the results of each stage or seed as a table with `head` and `rows`, or `None` if there are none."""
     given = next((run.summary[key] for key in ("stages", "seeds") if isinstance(run.summary.get(key), list)), [])
     rows = [row for row in given if isinstance(row, dict)]
     if not rows:
@@ -136,7 +134,7 @@ def parts_table(run: Run) -> dict | None:
 
 
 def family_data(run: Run) -> dict | None:
-    """The family of DARTS-PD as a table, and all candidates as points of `[10^6 weights, accuracy]`."""
+    """Returns DARTS-PD's family as a table, and the candidates as points `[10^6 weights, accuracy]`."""
     if not run.family:
         return None
     shown = {"name": "network", "accuracy": "accuracy", "params": "10⁶ weights", "macs": "10⁶ MACs"}
@@ -176,27 +174,28 @@ _CURVES = {
     "skip_connects": ("Skip connections", "in the distinct cells", {"skip_connects": "skip connections"}),
     "distance": ("Distance M to the start", "", {"distance": "distance"}),
     "contribution": ("Mean contribution of the cells", "cross-entropy, nats", {"contribution": "contribution"}),
-    "params": ("Weights of the network found", "", {"params": "weights"}),
-    "macs": ("MACs of the network found, for an image", "", {"macs": "MACs"}),
+    "params": ("Weights of the network", "", {"params": "weights"}),
+    "macs": ("MACs of the network, for an image", "", {"macs": "MACs"}),
     "learning_rate": ("Learning rate of the weights", "", {"learning_rate": "learning rate"}),
 }
-"""Title, unit and lines of a chart, by its columns of the history; any other column is a chart by itself."""
+"""Title, unit and lines of each chart, by columns of the history. Every other column has a chart of its own."""
 
 _FACTORS = {"accuracy": 100, "val_accuracy": 100}
 
 _COUNTS = ("params", "macs")
-"""Charts of large numbers, told in thousands or millions."""
+"""Charts of large numbers, shown in thousands or millions."""
 
 
 def write_report(workdirs: Sequence[str | os.PathLike], path: str | os.PathLike) -> None:
-    """Reads runs and writes a page about them.
+    """Writes an HTML page about runs.
 
     Args:
-        workdirs: one or more, of searches or trainings, finished or not.
-        path: file to write, ending in .html.
+        workdirs: The workdirs of searches or trainings, finished or not; at least one.
+        path: The file to write. Its suffix is .html.
 
     Raises:
-        KdartsError: if there is no workdir, `path` ends otherwise or cannot be written, or as of `read_run`.
+        KdartsError: If there is no workdir, a workdir cannot be read (see `read_run`), the suffix of `path` is another,
+            or the file cannot be written.
     """
     if pathlib.Path(path).suffix.lower() not in (".html", ".htm"):
         raise KdartsError(f"{os.fspath(path)}: a report's file ends in .html")
@@ -206,23 +205,23 @@ def write_report(workdirs: Sequence[str | os.PathLike], path: str | os.PathLike)
     names = [run.name for run in runs]
     for run, workdir in zip(runs, workdirs, strict=True):
         whole = os.fspath(workdir)
-        told = run.name if names.count(run.name) == 1 else whole if len(whole) <= 60 else f"…{whole[-59:]}"
-        run.name = plain(told, 60)
+        name = run.name if names.count(run.name) == 1 else whole if len(whole) <= 60 else f"…{whole[-59:]}"
+        run.name = plain(name, 60)
     write_text(path, page(runs))
 
 
 def page(runs: Sequence[Run]) -> str:
-    """The page about runs, as HTML."""
+    """Returns the page about runs as HTML."""
     files = importlib.resources.files("kdarts.views")
     style = files.joinpath("report.css").read_text("utf-8")
     program = "".join(files.joinpath(name).read_text("utf-8") for name in _PROGRAM)
     program = f'(function () {{\n"use strict";\n{program}}})();\n'
     colours = [to_hex(colormaps[COLOUR_MAP](k / 32)) for k in range(33)]
-    told = [run_data(run) for run in runs]
-    _shrink([chart for one in told for chart in one["curves"]])
-    data = {"runs": told, "colours": colours, "scale": SCALE}
+    shown = [run_data(run) for run in runs]
+    _shrink([chart for one in shown for chart in one["curves"]])
+    data = {"runs": shown, "colours": colours, "scale": SCALE}
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    # So that no text in it can end the element that it stands in.
+    # No text in the data can end the element that contains it.
     text = text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
     title = plain("kdarts: " + ", ".join(run.name for run in runs), 200)
     parts = {"title": html.escape(title), "style": style, "program": program, "data": text}
@@ -232,7 +231,7 @@ def page(runs: Sequence[Run]) -> str:
     for piece in pieces[1:]:
         name, _, rest = piece.partition("}}")
         filled += [parts[name], rest]
-    # A lone surrogate, which JSON may hold, has no UTF-8.
+    # JSON may contain lone surrogates, which UTF-8 cannot encode.
     return "".join(filled).encode("utf-8", "replace").decode("utf-8")
 
 
@@ -241,20 +240,21 @@ def _hash(text: str) -> str:
 
 
 def run_data(run: Run) -> dict:
-    """What the page knows of a run."""
-    offset, at, found, spans = 0, [], [], []
+    """Returns the data of the page about a run, as plain lists and dictionaries."""
+    offset, at, architectures, spans = 0, [], [], []
     for part in run.shown:
-        noted = part.found if part.rows and not run.trained else []
-        at += [offset + epoch for epoch in range(len(noted))]
-        found += noted
+        recorded = part.architectures if part.rows and not run.trained else []
+        at += [offset + epoch for epoch in range(len(recorded))]
+        architectures += recorded
         spans.append([offset, part.label])
         offset += len(part.rows)
     epochs = max(offset, *(len(part.rows) for part in run.parts))
     cost = _costs(run)
     alpha = alpha_data(run)
     first = alpha["operations"] if alpha and not isinstance(run.final, HyperPath) else []
-    names, wins = counts(found, first)
-    drawn = (found, at) if found else ([run.final], [max(epochs - 1, 0)]) if run.final else ([], [])
+    names, wins = counts(architectures, first)
+    only_final = ([run.final], [max(epochs - 1, 0)]) if run.final else ([], [])
+    drawn = (architectures, at) if architectures else only_final
     return {
         "name": run.name,
         "trained": run.trained,
@@ -267,7 +267,7 @@ def run_data(run: Run) -> dict:
         "drawings": drawings(*drawn),
         "path": path_data(*drawn),
         "wins": {"names": names, "counts": wins, "at": at},
-        "skips": {"counts": skips(found), "at": at},
+        "skips": {"counts": skips(architectures), "at": at},
         "parts": parts_table(run),
         "family": family_data(run),
         "best": drawings([run.final], [0]) if run.family and run.final else None,
@@ -275,10 +275,10 @@ def run_data(run: Run) -> dict:
 
 
 def _costs(run: Run) -> list | None:
-    """Cost of what was found by epoch, for all parts that are shown, one after another."""
+    """Returns the cost of the architecture after each epoch of the shown parts, or `None` if it is unknown."""
     each = []
     for part in run.shown:
-        cost = costs(part.found[: len(part.rows)], part.setting)
+        cost = costs(part.architectures[: len(part.rows)], part.setting)
         if cost is None:
             return None
         each += cost + [None] * (len(part.rows) - len(cost))
@@ -286,7 +286,7 @@ def _costs(run: Run) -> list | None:
 
 
 def _curves(run: Run, cost: list | None, epochs: int) -> list[dict]:
-    """The charts: each a key, a title, a unit, and lines of a value or None for each epoch."""
+    """Returns the charts. Each has a key, a title, a unit, and lines with a value or `None` for each epoch."""
     tables = [(part.label, part.rows) for part in run.parts]
     sizes = [{"params": one and one.params, "macs": one and one.macs} for one in cost or []]
     if run.parallel:
@@ -318,7 +318,7 @@ def _curves(run: Run, cost: list | None, epochs: int) -> list[dict]:
 
 
 def _shrink(charts: list[dict]) -> None:
-    """Brings counts to thousands or millions, the same for all runs."""
+    """Converts counts to thousands or millions, the same unit for all runs."""
     for key in _COUNTS:
         same = [chart for chart in charts if chart["key"] == key]
         lines = [line for chart in same for line in chart["lines"]]

@@ -1,4 +1,4 @@
-// The cells found, and the paths of a HyperCuboid, as they were at the chosen epoch.
+// The cells, or the path of a HyperCuboid, at the chosen epoch.
 
 // A box or line in its own look, which dark pages lighten.
 function looking(node, colour) {
@@ -39,7 +39,7 @@ function cellPicture(cell, title, looks, nodeLooks) {
     "aria-label": `${title}: ${inWords}` });
   svg.style.width = `${1.15 * (width + 2 * room)}px`;
   svg.style.minWidth = `${0.8 * (width + 2 * room)}px`;
-  for (const route of cell.routes) svg.append(wire(route, "#6b6b6b", true, false));
+  for (const route of cell.routes) svg.append(wire(route, "#6b6b6b", cell.routes.length > 1, false));
   for (const [, family, , , , , , route] of cell.edges) svg.append(wire(route, looks[family][3], false, family !== "skip"));
   for (const [name, family, , , x, y, wide] of cell.edges) svg.append(plate(x, y, wide, 19, 8.6, looks[family][2], looks[family][3], [name]));
   for (const [node, x, y, wide, high] of cell.nodes) {
@@ -57,7 +57,8 @@ function cellLegend(given) {
     return make("li", {}, sample, make("span", {}, look[1]));
   };
   const items = [...given.nodes.map((look) => item(look, false, true)), ...given.families.map((look) => item(look, false, false))];
-  return make("ul", { class: "legend" }, ...items, item(["", "concatenation", "", "#6b6b6b"], true, false));
+  if (given.cells.some((cell) => cell.routes.length > 1)) items.push(item(["", "concatenation", "", "#6b6b6b"], true, false));
+  return make("ul", { class: "legend" }, ...items);
 }
 
 function cells(given, clock) {
@@ -114,5 +115,5 @@ function trellis(given, clock) {
   };
   tell();
   clock.on(tell);
-  return card("Path found", "thick line; its operations on it", host);
+  return card("Path", "thick line, labelled with its operations", host);
 }

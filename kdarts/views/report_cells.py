@@ -1,7 +1,4 @@
-"""α of a run over its epochs, as the report's page wants it.
-
-What was found epoch by epoch, as the report's page wants it: drawings, counts and costs.
-"""
+"""Data of the report about α and the architectures of a run by epoch: mixing weights, drawings, counts and costs."""
 
 import math
 from collections import Counter
@@ -17,32 +14,33 @@ from kdarts.genotypes.genotype import SKIPS, Genotype
 from kdarts.ops.cost import Cost
 from kdarts.supernet.cost import network_cost
 from kdarts.supernet.macro import MacroConfig
-from kdarts.views.drawing import FAMILIES, NODES, cell_layout, cell_titles, family
+from kdarts.views.drawing import FAMILIES, NODES, OUTPUT, CellDrawing, cell_drawing, cell_layout, cell_titles, family
 from kdarts.views.report_run import Part, Run
 
 MOST_VALUES = 250_000
-"""Most weights in a page, at about five bytes each; of a longer run every second epoch is shown, or every third, ..."""
+"""Largest number of mixing weights in a page, at about five bytes each. Of a longer run only some epochs are shown."""
 
 SCALE = 10_000
-"""Weights are written as whole numbers of this part of 1."""
+"""Mixing weights are multiplied by this factor and rounded."""
 
 
 def alpha_data(run: Run) -> dict | None:
-    """The weights after mixing of each cell, or of each stage of a HyperCuboid.
+    """Returns the mixing weights of each cell, or of each stage of a HyperCuboid.
 
     Args:
-        run: a search.
+        run: A search.
 
     Returns:
-        None without α or without a record of what it stands for. Else `operations`, the names of the columns; `at`, the
-        epochs from 0 that are shown; `low` and `high`, the range of all; `mixing`; and `sets`, each with a `title`,
-        labels of its `edges`, `nodes` as `[label, rows]`, and for each epoch of `at` the `values` in `SCALE`, edge by
-        edge, None where a candidate is not there, and with partial channels the edges' `shares`.
+        `None` if the run has no α, or no `setting.json` that describes it. Otherwise a dictionary: `operations`, the
+        names of the columns; `at`, the shown epochs, from 0; `low` and `high`, the range of the values; `mixing`; and
+        `sets`, one for each cell. A set has a `title`, labels of its `edges`, `nodes` as `[label, rows]`, and for each
+        epoch of `at` its `values`, times `SCALE`, edge by edge, with `None` for removed candidates. With partial
+        channels it also has the `shares` of the edges.
 
     Raises:
-        KdartsError: if the record does not fit the arrays.
+        KdartsError: If `setting.json` does not match the arrays.
     """
-    parts = [part for part in run.shown if part.alphas and part.setting and part.found]
+    parts = [part for part in run.shown if part.alphas and part.setting and part.architectures]
     if not parts:
         return None
     try:
@@ -53,7 +51,7 @@ def alpha_data(run: Run) -> dict | None:
         begin = {id(part): start for part, start in zip(run.shown, starts, strict=False)}
         lengths = [(begin[id(part)], len(arrays[0])) for part, (arrays, _) in zip(parts, weights, strict=True)]
         places = [start + epoch for start, length in lengths for epoch in range(length)]
-        kept = range(len(places))[:: -max(1, math.ceil(total / MOST_VALUES))][::-1]  # the last one for certain
+        kept = range(len(places))[:: -max(1, math.ceil(total / MOST_VALUES))][::-1]  # Always with the last one.
         operations, sets = forms[-1]
         if any(form[0] != operations or len(form[1]) != len(sets) for form in forms):
             raise ValueError("its stages have different candidates")
@@ -76,8 +74,8 @@ def alpha_data(run: Run) -> dict | None:
 
 
 def _form(part: Part) -> tuple[list[str], list[dict]]:
-    """Names of the columns, and for each set of weights what its rows are."""
-    last = part.found[-1]
+    """Returns the names of the columns, and the title and the labels of the rows of each set of mixing weights."""
+    last = part.architectures[-1]
     if isinstance(last, HyperPath):
         cuboid, states = last.cuboid, [label(state) or "·" for state in last.cuboid.state_values]
         edges = [f"{source} → {target}" for target in states for source in states]
@@ -96,7 +94,7 @@ def _form(part: Part) -> tuple[list[str], list[dict]]:
 
 
 def alpha_titles(names: list[str], genotype: Genotype) -> list[str]:
-    """What each α is of, for the reader: as its cell is called in the drawings where it has one there."""
+    """Returns a title for each α: the title of its cell in the drawings, if there is one."""
     titles = cell_titles(genotype)
     usual = names == ["normal", "reduce"]
     fit = usual or names == [f"cell_{index}" for index in range(len(titles))]
@@ -104,14 +102,14 @@ def alpha_titles(names: list[str], genotype: Genotype) -> list[str]:
 
 
 def _weights(part: Part) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """For each set its weights `[epochs, edges, operations]` after mixing, and its edges' shares `[epochs, edges]`."""
+    """Returns each set's mixing weights, `[epochs, edges, operations]`, and its edges' shares, `[epochs, edges]`."""
     epochs = len(part.rows)
     arrays = [array[:epochs] for array in part.alphas.values()]
-    last = part.found[-1]
+    last = part.architectures[-1]
     if isinstance(last, HyperPath):
         stages, states, _, choices = last.cuboid.shape
         (array,) = (_mixed(array, part.setting["mixing"]) for array in arrays)
-        # Transitions are noted by where they come from; the page groups them by where they lead to.
+        # Transitions are ordered by their source; the page groups them by their target.
         grid = array.reshape(-1, stages, states, states, choices).swapaxes(2, 3)
         return [grid[:, stage].reshape(len(grid), states * states, choices) for stage in range(stages)], []
     setting, shares = part.setting, []
@@ -127,15 +125,16 @@ def _weights(part: Part) -> tuple[list[np.ndarray], list[np.ndarray]]:
 
 
 def _mixed(alphas: np.ndarray, name: str, inputs: int | None = None) -> np.ndarray:
-    """Weights after mixing, epoch by epoch; NaN where α is."""
+    """Returns the mixing weights of each epoch, with NaN where α is NaN."""
     import tensorflow as tf
 
-    from kdarts.supernet.relaxation import get_mixing, mix_candidates
+    from kdarts.supernet.relaxation import among, get_relaxation
 
-    mix, rows = get_mixing(name), []
+    relaxation, rows = get_relaxation(name), []
     for alpha in alphas:
         there = np.isfinite(alpha)
-        mixed = mix_candidates(mix, tf.constant(np.where(there, alpha, 0.0)), None if there.all() else there, inputs)
+        value, left = tf.constant(np.where(there, alpha, 0.0)), None if there.all() else there
+        mixed = among(lambda alpha: relaxation.weights(alpha, inputs), value, left)
         rows.append(np.where(there, mixed, np.nan))
     return np.stack(rows)
 
@@ -146,63 +145,65 @@ def _whole(values: np.ndarray) -> list[list[int | None]]:
 
 
 MOST_DRAWINGS = 300
-"""Most different cells in a page: each takes a twentieth of a second to lay out and a kilobyte or two."""
+"""Largest number of different cells in a page. Each needs about 50 ms for its layout and one or two kilobytes."""
 
 MOST_NETWORKS = 40
-"""Most different paths whose cost is found by building their networks."""
+"""Largest number of different paths for which networks are built to determine their cost."""
 
 _STARTS = 6
 
 
-def drawings(found: Sequence[Architecture], at: Sequence[int]) -> dict | None:
-    """The cells of each epoch.
+def drawings(architectures: Sequence[Architecture], at: Sequence[int]) -> dict | None:
+    """Returns drawings of the cells of each epoch.
 
     Args:
-        found: genotypes, one for each epoch noted.
-        at: their epochs, from 0.
+        architectures: An architecture for each epoch of `at`.
+        at: The epochs, from 0.
 
     Returns:
-        None if there is no genotype among them. Else `titles` of the cells of the last; `families`, as `[name, title,
-        fill, line]`, and `nodes` likewise; `cells`, the different ones, in hundredths of an inch: `size`, `nodes` as
-        `[name, x, y, width, height]`, `edges` as `[operation, family, to, from, x, y, width, route]`, and the `routes`
-        to the output; `frames`: for each epoch of `at` shown the number of each cell's drawing; and `gaps`, what each
-        one cannot build as found, in lines.
+        `None` if there is no genotype. Otherwise a dictionary: `titles` of the cells of the last genotype; `families`
+        and `nodes`, as `[name, title, fill, line]`; `cells`, the different ones, in hundredths of an inch, with their
+        `size`, `nodes` as `[name, x, y, width, height]`, `edges` as `[operation, family, to, from, x, y, width,
+        route]`, and `routes` to the output; `at`, the shown epochs; `frames`, the indices of the cells of each of
+        these; and `gaps`, the lines of `Genotype.gaps` of each of these.
     """
-    pairs = [(epoch, f) for epoch, f in zip(at, found, strict=True) if isinstance(f, Genotype)]
+    pairs = [(epoch, g) for epoch, g in zip(at, architectures, strict=True) if isinstance(g, Genotype)]
     if not pairs:
         return None
     step, shown = 1, pairs
-    while len({f.live(index) for _, f in shown for index in range(len(f.cells))}) > MOST_DRAWINGS and len(shown) > 1:
+    while len({cell for _, genotype in shown for cell in _cells(genotype)}) > MOST_DRAWINGS and len(shown) > 1:
         step += 1
         shown = pairs[::-step][::-1]
-    numbers: dict = {}
-    frames = [
-        [numbers.setdefault(genotype.live(index), len(numbers)) for index in range(len(genotype.cells))]
-        for _, genotype in shown
-    ]
-    used = {family(operation) for edges, _ in numbers for operation, _, _ in edges}
+    numbers: dict[CellDrawing, int] = {}
+    frames = [[numbers.setdefault(cell, len(numbers)) for cell in _cells(genotype)] for _, genotype in shown]
+    used = {family(operation) for cell in numbers for operation, _, _ in cell.edges}
+    kinds = {OUTPUT if node == OUTPUT else "input" if node < 2 else "node" for cell in numbers for node in cell.nodes}
     return {
         "titles": cell_titles(shown[-1][1]),
         "families": [[n, look.name, look.fill, look.line] for n, look in FAMILIES.items() if n in used],
-        "nodes": [[n, look.name, look.fill, look.line] for n, look in NODES.items()],
-        "cells": [_drawing(*live) for live in numbers],
+        "nodes": [[n, look.name, look.fill, look.line] for n, look in NODES.items() if n in kinds],
+        "cells": [_drawing(cell) for cell in numbers],
         "at": [epoch for epoch, _ in shown],
         "frames": frames,
         "gaps": [genotype.gaps() for _, genotype in shown],
     }
 
 
-def _drawing(edges, outputs) -> dict:
-    layout = cell_layout(edges, outputs, _STARTS)
+def _cells(genotype: Genotype) -> list[CellDrawing]:
+    return [cell_drawing(genotype, index) for index in range(len(genotype.cells))]
+
+
+def _drawing(cell: CellDrawing) -> dict:
+    layout = cell_layout(cell, _STARTS)
     routes = [[_hundredths(*piece) for piece in route] for route in layout.routes]
     return {
         "size": _hundredths(layout.width, layout.height),
         "nodes": [[node, *_hundredths(b.x, b.y, b.width, b.height)] for node, b in layout.nodes.items()],
         "edges": [
             [operation, family(operation), to, source, *_hundredths(box.x, box.y, box.width), route]
-            for (operation, to, source), box, route in zip(edges, layout.labels, routes, strict=False)
+            for (operation, to, source), box, route in zip(cell.edges, layout.labels, routes, strict=False)
         ],
-        "routes": routes[len(edges) :],
+        "routes": routes[len(cell.edges) :],
     }
 
 
@@ -210,9 +211,9 @@ def _hundredths(*values: float) -> list[int]:
     return [round(100 * value) for value in values]
 
 
-def path_data(found: Sequence[Architecture], at: Sequence[int]) -> dict | None:
-    """The path of each epoch, and the axes that it goes through; None if there is none."""
-    pairs = [(epoch, f) for epoch, f in zip(at, found, strict=True) if isinstance(f, HyperPath)]
+def path_data(architectures: Sequence[Architecture], at: Sequence[int]) -> dict | None:
+    """Returns the path of each epoch and the axes of its HyperCuboid, or `None` if there is no path."""
+    pairs = [(epoch, path) for epoch, path in zip(at, architectures, strict=True) if isinstance(path, HyperPath)]
     if not pairs:
         return None
     cuboid = pairs[-1][1].cuboid
@@ -226,59 +227,62 @@ def path_data(found: Sequence[Architecture], at: Sequence[int]) -> dict | None:
     }
 
 
-def counts(found: Sequence[Architecture], operations: Sequence[str]) -> tuple[list[str], list[list[int]]]:
-    """How often each operation was found, in the distinct cells or along the path.
+def counts(architectures: Sequence[Architecture], operations: Sequence[str]) -> tuple[list[str], list[list[int]]]:
+    """Counts the operations in the distinct cells or along the path of each epoch.
 
     Args:
-        found: for each epoch.
-        operations: names that stand first, in this order, found or not.
+        architectures: The architecture of each epoch.
+        operations: Names of the first rows, in this order, even if they are not used.
 
     Returns:
-        The names, and for each a count by epoch.
+        A tuple of the names of the operations, and the counts by epoch of each.
     """
-    each = [Counter(_operations(one)) for one in found]
+    each = [Counter(_operations(one)) for one in architectures]
     names = list(dict.fromkeys([*operations, *(name for counter in each for name in counter)]))
     names = [name for name in names if name]
     return names, [[counter[name] for counter in each] for name in names]
 
 
-def _operations(found: Architecture) -> list[str]:
-    if isinstance(found, HyperPath):
-        return [label(step.choice) for step in found.steps]
-    return [operation for cell in found.cells for operation, _, _ in cell]
+def _operations(architecture: Architecture) -> list[str]:
+    if isinstance(architecture, HyperPath):
+        return [label(step.choice) for step in architecture.steps]
+    return [operation for cell in architecture.cells for operation, _, _ in cell]
 
 
-def skips(found: Sequence[Architecture]) -> list[list[int]]:
-    """Skip connections of each cell by epoch; [] where what was found is not of one number of cells throughout."""
-    if not found or len({len(f.cells) if isinstance(f, Genotype) else 0 for f in found}) > 1:
+def skips(architectures: Sequence[Architecture]) -> list[list[int]]:
+    """Counts the skip connections of each cell by epoch; the result is empty if the number of cells changes."""
+    cells = {len(one.cells) if isinstance(one, Genotype) else 0 for one in architectures}
+    if len(cells) != 1:
         return []
-    if isinstance(found[0], HyperPath):
-        return []
-    return [[sum(op in SKIPS for op, _, _ in f.cells[index]) for f in found] for index in range(len(found[0].cells))]
+    return [
+        [sum(operation in SKIPS for operation, _, _ in one.cells[index]) for one in architectures]
+        for index in range(*cells)
+    ]
 
 
-def costs(found: Sequence[Architecture], setting: dict) -> list[Cost] | None:
-    """What the network of each epoch would cost at the sizes of the search.
+def costs(architectures: Sequence[Architecture], setting: dict) -> list[Cost] | None:
+    """Computes the cost of the network of each epoch, at the sizes of the search.
 
     Returns:
-        None where this cannot be told: without a setting, with operations or a HyperCuboid of a program's own, or with
-        more than `MOST_NETWORKS` different paths.
+        `None` if the cost is unknown: without a setting, with operations or a HyperCuboid of a user's own, or with more
+        than `MOST_NETWORKS` different paths.
     """
-    if not setting or not found or (isinstance(found[0], HyperPath) and len(set(found)) > MOST_NETWORKS):
+    distinct = list(dict.fromkeys(architectures))
+    if not setting or not distinct or (isinstance(distinct[0], HyperPath) and len(distinct) > MOST_NETWORKS):
         return None
     try:
-        known = {one: _cost(one, setting) for one in dict.fromkeys(found)}
+        known = {one: _cost(one, setting) for one in distinct}
     except (KdartsError, KeyError, TypeError):
         return None
-    return [known[one] for one in found]
+    return [known[one] for one in architectures]
 
 
-def _cost(found: Architecture, setting: dict) -> Cost:
+def _cost(architecture: Architecture, setting: dict) -> Cost:
     shape, classes = setting["input_shape"], setting["num_classes"]
-    if isinstance(found, HyperPath):
+    if isinstance(architecture, HyperPath):
         from kdarts.ops.layers import model_cost
         from kdarts.supernet.cuboids import build_path_network
 
-        return model_cost(build_path_network(found, shape, classes))
+        return model_cost(build_path_network(architecture, shape, classes))
     sizes = setting["channels"], setting["cells"], setting["stem"]
-    return network_cost(found, shape, classes, *sizes, MacroConfig(**setting["frame"]))
+    return network_cost(architecture, shape, classes, *sizes, MacroConfig(**setting["frame"]))

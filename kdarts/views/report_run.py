@@ -1,4 +1,4 @@
-"""Reading a run's workdir for its report."""
+"""Reads the files of a workdir for its report."""
 
 import csv
 import json
@@ -19,21 +19,23 @@ Row = dict[str, float | None]
 
 @dataclass
 class Part:
-    """One search or training with files of its own: a whole run, one of its stages or one of its seeds.
+    """A search or training with files of its own: a whole run, or one of its stages or seeds.
 
     Attributes:
-        folder: where the files lie.
-        label: "stage 1" or "seed 0"; "": the whole run.
-        rows: of `history.csv`; None where an epoch has no figure.
-        found: genotype or path after each epoch; of a training the one it is of.
-        alphas, betas: `[epochs, edges, operations]` and `[epochs, edges]` by name.
-        setting, summary: as of the files; empty where there are none.
+        folder: Folder of the files.
+        label: "stage 1" or "seed 0", or "" for a whole run.
+        rows: Rows of `history.csv`. A value is `None` where an epoch does not have it.
+        architectures: The architecture after each epoch; for a training, the one that is trained.
+        alphas: α by name, `[epochs, edges, operations]`.
+        betas: β by name, `[epochs, edges]`.
+        setting: Contents of `setting.json`, or empty.
+        summary: Contents of `summary.json`, or empty.
     """
 
     folder: pathlib.Path
     label: str = ""
     rows: list[Row] = field(default_factory=list)
-    found: list[Architecture] = field(default_factory=list)
+    architectures: list[Architecture] = field(default_factory=list)
     alphas: dict[str, np.ndarray] = field(default_factory=dict)
     betas: dict[str, np.ndarray] = field(default_factory=dict)
     setting: dict = field(default_factory=dict)
@@ -42,17 +44,19 @@ class Part:
 
 @dataclass
 class Run:
-    """What a workdir holds.
+    """The contents of a workdir.
 
     Attributes:
-        name: for the reader; of several runs each has another.
-        parts: one or more; in `parallel` seeds beside one another, else stages one after another.
-        shown: those whose α and genotypes are: the stages, or of several seeds the kept one, if there is one yet.
-        flags: how it was started.
-        summary: of the whole; empty while it is unfinished.
-        stopped: why it was stopped; empty where it was not.
-        final: the genotype or path of the whole; None before the first epoch.
-        candidates, family: of DARTS-PD, rows as text.
+        name: Name of the run in the report; several runs have different names.
+        parts: The whole run, or its stages or seeds; at least one.
+        parallel: Whether the parts are seeds rather than consecutive stages.
+        shown: The parts whose α and architectures are shown: the stages, or the best seed if there is one yet.
+        flags: The flags that the run was started with.
+        summary: Contents of `summary.json`; empty for an unfinished run.
+        stopped: Contents of the record of an error that stopped the run, or empty.
+        final: The architecture of the run; `None` before the first epoch.
+        candidates: The candidates of DARTS-PD's evolution, as rows of text.
+        family: The networks of DARTS-PD's family, as rows of text.
     """
 
     name: str
@@ -68,15 +72,21 @@ class Run:
 
     @property
     def trained(self) -> bool:
-        """Whether it trains a network, rather than searching for one."""
+        """Whether the run trains a network, instead of searching for one."""
         return "genotype" in self.flags or any("test_accuracy" in part.summary for part in self.parts)
 
 
 def read_run(path: str | os.PathLike) -> Run:
-    """Reads the workdir of a search or a training, finished or not.
+    """Reads the workdir of a search or a training, which may be unfinished.
+
+    Args:
+        path: The workdir.
+
+    Returns:
+        A `Run`.
 
     Raises:
-        KdartsError: if there is no such folder, it holds no run, or a file in it is damaged.
+        KdartsError: If there is no such folder, it contains no run, or a file is damaged.
     """
     folder = pathlib.Path(path)
     if not folder.is_dir():
@@ -105,12 +115,12 @@ def read_run(path: str | os.PathLike) -> Run:
 
 def _part(folder: pathlib.Path, label: str = "") -> Part:
     rows = [_row(row, folder / "history.csv") for row in _table(folder / "history.csv")]
-    found = _genotypes(folder / "genotypes.jsonl")[: len(rows)]
-    if not found and (folder / "genotype.json").exists():
-        found = [load_architecture(folder / "genotype.json")]
+    architectures = _genotypes(folder / "genotypes.jsonl")[: len(rows)]
+    if not architectures and (folder / "genotype.json").exists():
+        architectures = [load_architecture(folder / "genotype.json")]
     arrays = [_arrays(folder / f"{name}.npz", axes) for name, axes in (("alphas", 3), ("betas", 2))]
     setting, summary = _object(folder / "setting.json"), _object(folder / "summary.json")
-    return Part(folder, label, rows, found, *arrays, setting, summary)
+    return Part(folder, label, rows, architectures, *arrays, setting, summary)
 
 
 def _object(path: pathlib.Path) -> dict:
@@ -138,7 +148,7 @@ def _row(row: dict[str, str], path: pathlib.Path) -> Row:
 
 
 def finite(value) -> float | None:
-    """The number as a float; None where it is none, or not finite."""
+    """Returns a number as a float, or `None` if the value is not a finite number."""
     usable = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return float(value) if usable else None
 

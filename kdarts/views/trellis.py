@@ -1,4 +1,4 @@
-"""Pictures of a HyperCuboid: its weights, stage by stage, and a path through its states."""
+"""Pictures of a HyperCuboid: heat maps of its mixing weights, and drawings of paths through its states."""
 
 import os
 
@@ -13,18 +13,19 @@ from kdarts.views.heatmap import draw_alphas
 
 _PATH, _OFF = "#173f6e", "#c9c9c9"
 _BOX = 0.24
-"""Height of a state's box in inches."""
+"""Height of the box of a state in inches."""
 _ROW = 0.62
 _MARGIN = 0.15
 
 
 def draw_stages(cuboid: Cuboid, weights: np.ndarray, path: str | os.PathLike) -> None:
-    """Writes a heat map for each stage: transitions from state to state, by choice.
+    """Draws a heat map of the mixing weights of each stage, with a field for each transition and choice.
 
     Args:
-        cuboid: the axes.
-        weights: `[stages, states, states, choices]`; NaN, left blank, where forbidden.
-        path: file to write, ending in .svg, .png or .pdf.
+        cuboid: The axes of the HyperCuboid.
+        weights: Mixing weights, `[stages, states, states, choices]`. NaN stands for a forbidden transition, which is
+            left blank.
+        path: The file to write. Its suffix is .svg, .png or .pdf.
     """
     states = [label(state) or "·" for state in cuboid.state_values]
     edges = [f"{source}→{target}" for source in states for target in states]
@@ -35,17 +36,17 @@ def draw_stages(cuboid: Cuboid, weights: np.ndarray, path: str | os.PathLike) ->
 def draw_path(
     path: HyperPath, to: str | os.PathLike, title: str | None = None, weights: np.ndarray | None = None
 ) -> None:
-    """Draws a path as a line through the states, a column of which stands between any two stages.
+    """Draws a path as a line through columns of states; between two columns there is a stage.
 
     Args:
-        path: what to draw.
-        to: file to write, ending in .svg, .png or .pdf.
-        title: above it; None: the path's name, if it has one.
-        weights: `[stages, states, states, choices]`; the stronger the best choice of a transition is, from
-            the weakest of its stage to the strongest, the wider and darker it is. None: the path alone.
+        path: A `HyperPath`.
+        to: The file to write. Its suffix is .svg, .png or .pdf.
+        title: Title of the figure. Defaults to the path's name, if it has one.
+        weights: Mixing weights, `[stages, states, states, choices]`. If given, all transitions are drawn, the wider and
+            darker, the larger the weight of their best choice is within the stage.
 
     Raises:
-        KdartsError: if the shapes do not fit, the suffix is unknown, or the file cannot be written.
+        KdartsError: If the shapes do not match, the suffix is unknown, or the file cannot be written.
     """
     house.image_format(to)
     if weights is not None and weights.shape != path.cuboid.shape:

@@ -1,0 +1,227 @@
+"""What is chosen among shared paths after a search: a family of networks, or the places of skip connections.
+
+Both begin alike (DARTS-PD section 3.2): a few operations are kept on each edge, and the paths through them are trained
+from scratch with shared weights, each as often as any other. Then they are compared on the images of α.
+
+Keras and TensorFlow are imported where they are used: commands that only read settings do not wait for them.
+"""
+
+import functools
+from dataclasses import dataclass
+from typing import ClassVar
+
+from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.genotype import Genotype
+from kdarts.genotypes.path_space import PathSpace
+from kdarts.genotypes.settings import setting
+from kdarts.paths.evolution import Evolution, family_of, ranked
+from kdarts.paths.prune import best_places, check_kept, check_skips, skip_paths, soft_prune
+from kdarts.search.axes import SharedPaths, register_paths
+from kdarts.supernet.macro import MacroConfig
+
+
+@dataclass
+class PathResult:
+    """What a training of shared paths came to.
+
+    Attributes:
+        space: the operations of each edge.
+        genotype: that of the path that was chosen.
+        accuracy: along it, on the images of α, 0 to 1.
+        rows: a row of figures for each path that was measured.
+        family: the rows of the networks that are kept, each with a `name`; [] where there is but one.
+        genotypes: those of the family, by their names.
+        about: figures for a summary.
+    """
+
+    space: PathSpace
+    genotype: Genotype
+    accuracy: float
+    rows: list[dict]
+    family: list[dict]
+    genotypes: dict[str, Genotype]
+    about: dict
+
+
+@dataclass(frozen=True)
+class TrainedPaths(SharedPaths):
+    """The part that all choices among shared paths have in common. A kind of it defines `prune` and `choose`."""
+
+    def check(self, method, space, macro) -> None:
+        check_kept(self.paths, space)
+        if macro != MacroConfig() or space.stem != "auto":
+            raise KdartsError(
+                f"paths {self.paths}: shared paths know DARTS' macro structure alone, not a head of hidden layers or "
+                f"space {space.name!r}"
+            )
+        if method.sharing != "shared":
+            raise KdartsError(f"paths {self.paths}: needs sharing 'shared', got {method.sharing!r}")
+        if method.stages:
+            raise KdartsError(f"paths {self.paths}: follow one search, not one of {len(method.stages)} stages")
+
+    def prune(self, strengths, net, reductions) -> PathSpace:
+        """The paths that are trained, from the strengths of a supernet."""
+        raise NotImplementedError
+
+    def choose(self, search, training, measure, session) -> PathResult | None:
+        """The choice among trained paths; None in a process that only measures for another.
+
+        Args:
+            search: the finished `Search`.
+            training: the trained `FairTraining`.
+            measure: from a path to its accuracy and its loss on the images of α.
+            session: keeps the state of the run.
+        """
+        raise NotImplementedError
+
+    def follow(self, search, data, session):
+        import tensorflow as tf
+
+        from kdarts.paths.fair import FairPaths, PathEpochs, training_length
+        from kdarts.search.loop import run_epochs
+
+        part, training = session.part("paths"), self._training(search)
+        space = training.network.space
+        steps, epochs = training_length(self, space, data.path_steps(self.path_batch_size))
+        fair = FairPaths(space.edges, space.kept, search.seed)
+        part.say(f"{space.kept} operations on each of {space.edges} edges: {space.paths:,} paths, trained fairly")
+
+        def batches(first_step):
+            groups = tf.data.Dataset.from_tensor_slices(fair.groups(first_step, epochs * steps))
+            return tf.data.Dataset.zip(data.path_batches(self.path_batch_size, self.path_cutout, first_step), groups)
+
+        run_epochs(
+            training,
+            batches,
+            steps=steps,
+            epochs=epochs,
+            callbacks=[PathEpochs(self.path_learning_rate, epochs)],
+            session=part,
+            whole=lambda batch: batch[1],
+        )
+        result = self.choose(search, training, self._measure(training, data), part)
+        if result is None:
+            return None
+        result.about["path_steps"] = epochs * steps
+        search.path_result = result
+        return result.genotype
+
+    def _training(self, search):
+        """The compiled training of the paths."""
+        from kdarts.paths.fair import FairTraining
+        from kdarts.paths.network import PathNetwork
+        from kdarts.search.building import seeded
+
+        net = search.supernet
+        genotype = search.genotype(derived=False)
+        space = self.prune(net.mixture.strengths(), net, genotype.reductions)
+        with search.distribute_strategy.scope(), seeded(search.seed):
+            network = PathNetwork(
+                space,
+                net.image_shape,
+                net.num_classes,
+                channels=net.channels,
+                cells=net.depth,
+                stem=net.stem_name,
+                drop_path=self.path_drop_path,
+                seed=search.seed,
+                dtype=net.dtype_policy,
+            )
+            training = FairTraining(network, search.method, search.sync_batch_norm)
+            training.compile(jit_compile=search.jit_compile)
+        return training
+
+    def _measure(self, training, data):
+        batches = data.path_batches(self.path_batch_size, None)
+        held_back = data.path_held_back(self.path_batch_size)
+        calibration = functools.cache(lambda: [x for x, _ in batches.take(self.calibration_batches)])
+        return lambda path: training.measure(path, calibration(), held_back)
+
+
+@register_paths
+@dataclass(frozen=True)
+class Family(TrainedPaths):
+    """The best network of each size, by evolution (DARTS-PD section 3.2, stage 3)."""
+
+    name: ClassVar[str] = "family"
+    population: int = setting(50, "candidates in a generation of the evolution", least=1, source="SPOS, 3.4")
+    generations: int = setting(20, "generations of the evolution, the first of which is random", least=1)
+    size_limit: float | None = setting(
+        None, "greatest size of a candidate, in millions of weights; unset: any", least=0
+    )
+    size_bin: float = setting(
+        0.2, "width of the size bins whose best candidates are the family, in millions of weights", least=0, open=True
+    )
+    per_bin: int = setting(3, "networks of the family in each bin", least=1)
+    family_channels: int = setting(36, "channels of the stand-alone networks that candidates are sized as", least=1)
+    family_cells: int = setting(20, "their number of cells", least=1)
+
+    def prune(self, strengths, net, reductions):
+        return soft_prune(strengths, net.space, self.paths, reductions=reductions, multiplier=net.multiplier)
+
+    def choose(self, search, training, measure, session):
+        network, sizes = training.network, (self.family_channels, self.family_cells)
+
+        @functools.cache
+        def cost(path):
+            return network.cost_of(path, *sizes)
+
+        def allowed(path):
+            return self.size_limit is None or cost(path).params <= self.size_limit * 1e6
+
+        evolution = Evolution(network.space, self.population, self.generations, search.seed, allowed)
+        measured = session.measured("evolution", evolution, lambda path: measure(path)[0])
+        if measured is None:
+            return None
+        if not measured:
+            raise KdartsError(f"size_limit {self.size_limit}: no path of at most so many million weights exists here")
+        rows, paths = [], dict(enumerate(path for path, _ in measured))
+        for number, (path, accuracy) in enumerate(measured):
+            row = {"candidate": number, "accuracy": accuracy, "params": cost(path).params, "macs": cost(path).macs}
+            rows.append(row | {"path": " ".join(map(str, path))})
+        family, best = family_of(rows, self.size_bin, self.per_bin), ranked(rows)[0]
+        genotypes = {r["name"]: network.space.genotype(paths[r["candidate"]]).named(r["name"]) for r in family}
+        about = {"candidates": len(rows), "family": len(family)}
+        genotype = network.space.genotype(paths[best["candidate"]])
+        return PathResult(network.space, genotype, best["accuracy"], rows, family, genotypes, about)
+
+
+@register_paths
+@dataclass(frozen=True)
+class SkipPlaces(TrainedPaths):
+    """The places of the normal cell's skip connections, where the loss along the paths is least (`kdarts`)."""
+
+    name: ClassVar[str] = "skips"
+
+    def check(self, method, space, macro):
+        check_skips(space)
+        if self.paths != 2 or not method.max_skips:
+            raise KdartsError("path_choice 'skips': needs paths 2 and max_skips of 1 or more")
+        super().check(method, space, macro)
+
+    def prune(self, strengths, net, reductions):
+        return skip_paths(strengths, net.space, reductions=reductions, multiplier=net.multiplier)
+
+    def choose(self, search, training, measure, session):
+        import keras
+
+        network, rows = training.network, {}
+        edges = len(network.space.cells[0])
+        count = min(search.method.max_skips, edges)
+        total = sum(edges - k for k in range(count))
+        silent = session.verbose == 0
+        progress = None if silent else keras.utils.Progbar(total, stateful_metrics=["loss"], unit_name="place")
+
+        def loss_along(path):
+            accuracy, loss = measure(path)
+            cost = network.cost_of(path)
+            rows[path] = {"loss": loss, "accuracy": accuracy, "params": cost.params, "macs": cost.macs}
+            if progress is not None:
+                progress.add(1, [("loss", loss)])
+            return loss
+
+        path = best_places(network.space, count, loss_along)
+        genotype = network.space.genotype(path)
+        about = search.cost_target.summary(genotype) if search.cost_target else {}
+        table = [{"path": " ".join(map(str, each)), **row} for each, row in rows.items()]
+        return PathResult(network.space, genotype, rows[path]["accuracy"], table, [], {}, about)

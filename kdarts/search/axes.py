@@ -1,0 +1,203 @@
+"""Axes of a method with one class each: the architecture parameters, the training of the weights, and the sizes.
+
+The axes that have several classes stand in modules of their own: relaxations, gradients, losses, updates, stop rules,
+selections. Keras and TensorFlow are imported where they are used: commands that only read settings do not wait for them.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import ClassVar
+
+from kdarts.genotypes.settings import Axis, Registry, setting
+from kdarts.search.stages import Stage, parse_stages
+
+SCHEDULES = ("cosine", "cosine_power")
+"""How the learning rate of the weights falls."""
+
+
+@dataclass(frozen=True)
+class ArchitectureParameters(Axis):
+    """Which architecture parameters exist, and which cells share them."""
+
+    space: str = setting("darts", "search space, or its operations, separated by commas")
+    topology: str = setting(
+        "",
+        "the two inputs that each node reads, such as 0,1;0,2;1,3;0,1, or its number (0: 0,1 each); empty: all",
+        source="eDARTS, section III-B",
+    )
+    sharing: str = setting(
+        "shared",
+        "which cells share an α: shared (normal and reduce), individual, or start (those identical in --start)",
+        choices=("shared", "individual", "start"),
+        source="DARTS, section 2.1; D-DARTS, sections 3.2 and 4.4",
+    )
+    partial_channels: int = setting(
+        1,
+        "K: one of K channels goes through the candidates, and β weighs the edges; 1: all channels, and no β",
+        least=1,
+        source="PC-DARTS, sections 3.2 and 3.3",
+    )
+    auxiliary_skip: bool = setting(
+        False,
+        "one more skip connection beside the candidates of each edge, which fades along the search",
+        source="DARTS-, Eq. 4",
+    )
+    skip_dropout: float = setting(
+        0.0,
+        "highest rate of the dropout on skip connections; it decays while α moves",
+        least=0,
+        most=0.999,
+        source="P-DARTS, section 3.3",
+    )
+
+
+@dataclass(frozen=True)
+class WeightTraining(Axis):
+    """How the weights of the operations are trained: stochastic gradient descent, as in PyTorch."""
+
+    learning_rate: float = setting(0.025, "learning rate of the weights at the start", least=0, open=True)
+    final_learning_rate: float = setting(0.001, "learning rate of the weights at the end", least=0)
+    schedule: str = setting(
+        "cosine", "how the learning rate of the weights falls", choices=SCHEDULES, source="sharpDARTS, Eq. 2"
+    )
+    power: float = setting(2.0, "p of the cosine power; 1 is the plain cosine", least=1)
+    learning_rate_warmup: int = setting(
+        0, "epochs in which the learning rate climbs to its first value, in proportion to the epochs; 0: none", least=0
+    )
+    momentum: float = setting(0.9, "momentum of the weights' SGD", least=0, most=0.9999)
+    l2: float = setting(3e-4, "L2 penalty on the weights", least=0)
+    clip: float = setting(5.0, "greatest norm of the gradient of the weights; 0: any", least=0)
+
+    def optimizer(self):
+        """The optimizer of the weights."""
+        from kdarts.search.optimizers import SGD
+
+        return SGD(self.learning_rate, self.momentum, self.l2, global_clipnorm=self.clip or None)
+
+    def rate(self, epochs: int, begin: int):
+        """The learning rate by epoch.
+
+        Args:
+            epochs: length of the descent.
+            begin: epochs at the first rate before it.
+        """
+        from kdarts.search.schedules import get_schedule
+
+        rates = self.learning_rate, self.final_learning_rate
+        return get_schedule(self.schedule, *rates, epochs, begin, self.learning_rate_warmup, self.power)
+
+
+@dataclass(frozen=True)
+class Size(Axis):
+    """The sizes of a search."""
+
+    epochs: int = setting(50, "length of the search", least=1)
+    batch_size: int = setting(64, "examples in each of a step's two batches", least=1)
+    channels: int = setting(16, "channels of a node before any reduction", least=1)
+    cells: int = setting(8, "number of cells", least=1)
+
+
+@dataclass(frozen=True)
+class Progression(Axis):
+    """Searches one after another in place of one (P-DARTS, section 3.2)."""
+
+    stages: tuple[Stage, ...] = setting(
+        (),
+        "searches one after another, as cells:operations on an edge:skip dropout of each, such as 5:8:0,11:5:0.4",
+        parse=parse_stages,
+        source="P-DARTS, section 3.2",
+    )
+
+
+PERTURBATIONS = Registry("perturbation")
+
+
+@dataclass(frozen=True)
+class Perturbation(Axis):
+    """What is added to α (and β) before the pass that trains the weights. A kind of it defines `perturbed`."""
+
+    def perturbed(self, objective, weights, alphas, statistics, batch, seed) -> list:
+        """The architecture parameters at which the weights take their gradient.
+
+        Args:
+            objective: an `Objective`.
+            weights, alphas, statistics: the current values of the supernet's variables.
+            batch: the training batch, `(x, y)`.
+            seed: integers `[2]`, which differ from step to step.
+
+        Returns:
+            Tensors in the shapes of `alphas`.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class NoPerturbation(Perturbation):
+    """Nothing is added."""
+
+    name: ClassVar[str] = "none"
+
+    def perturbed(self, objective, weights, alphas, statistics, batch, seed) -> list:
+        return alphas
+
+
+def register_perturbation(kind: type[Perturbation]) -> type[Perturbation]:
+    """Makes a perturbation known by its `name`, to `--perturbation` and to `perturbation=`."""
+    return PERTURBATIONS.add(kind)
+
+
+register_perturbation(NoPerturbation)
+
+PATHS = Registry("path_choice", "kdarts.paths.derivation")
+
+
+@dataclass(frozen=True)
+class SharedPaths(Axis):
+    """What follows the search: a training of shared paths, and a choice among them. A kind of it defines `follow`."""
+
+    paths: int = setting(
+        0, "operations kept on each edge for shared paths after the search; 0: none", least=0, source="DARTS-PD, 3.2"
+    )
+    path_epochs: int = setting(600, "length of the training of the shared paths", least=1, source="DARTS-PD, 4.1")
+    path_cycles: int | None = setting(
+        None, "the same in cycles, after each of which all paths were trained equally often", least=1
+    )
+    path_batch_size: int = setting(256, "examples in each step of that training", least=1)
+    path_learning_rate: float = setting(0.0025, "learning rate of the shared paths at the start", least=0, open=True)
+    path_drop_path: float = setting(0.3, "drop-path rate at the end of their training", least=0, most=0.999)
+    path_cutout: int = setting(16, "side of the square cut out of each image of their training, in pixels", least=0)
+    calibration_batches: int = setting(
+        40, "training batches that each candidate's running statistics are taken from", least=1, source="SPOS, 3.4"
+    )
+
+    def check(self, method, space, macro) -> None:
+        """Raises `KdartsError` for a search that the paths could not follow.
+
+        Args:
+            method: of the search.
+            space: the `SearchSpace`.
+            macro: its `MacroConfig`.
+        """
+
+    def follow(self, search, data, session):
+        """Trains the shared paths of a finished search and chooses among them.
+
+        Args:
+            search: the finished `Search`.
+            data: as of `Search.fit`, with the parts that the search trained on.
+            session: keeps the state of the run.
+
+        Returns:
+            The genotype.
+        """
+        raise NotImplementedError
+
+
+def register_paths(kind: type[SharedPaths]) -> type[SharedPaths]:
+    """Makes a choice among shared paths known by its `name`, to `--path_choice` and to `path_choice=`."""
+    return PATHS.add(kind)
+
+
+def replaced(axis: Axis, **values) -> Axis:
+    """The same choice with other values."""
+    return dataclasses.replace(axis, **values)

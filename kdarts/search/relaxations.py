@@ -1,0 +1,75 @@
+"""Relaxations and samplings of the papers beyond the mixture of all candidates.
+
+TensorFlow is imported where it is used: commands that only read settings do not wait for it.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from kdarts.genotypes.edges import cell_of, node_rows
+from kdarts.genotypes.settings import setting
+from kdarts.supernet.relaxation import Sampling, register_sampling
+
+
+def gumbel_noise(like, seed):
+    """Standard Gumbel noise in the shape of a tensor, drawn by a seed."""
+    import tensorflow as tf
+
+    uniform = tf.random.stateless_uniform(tf.shape(like), seed, 1e-20, 1.0, like.dtype)
+    return -tf.math.log(-tf.math.log(uniform))
+
+
+@register_sampling
+@dataclass(frozen=True)
+class Gumbel(Sampling):
+    """One candidate of each edge, drawn with its probability (GDAS, Dong and Yang 2019, Eq. 4 to 6).
+
+    The weights are 0 but for a single 1. What is drawn passes its gradient on to all of the edge's α, by the softmax of
+    (log p + g) / τ with Gumbel noise g; what is not drawn has no gradient of its own. A pass that measures takes the
+    most probable candidate. The weights of an edge count as its odds.
+    """
+
+    name: ClassVar[str] = "gumbel"
+    temperature: float = setting(10.0, "τ at the start of the search", least=0, open=True, source="GDAS' program")
+    final_temperature: float = setting(0.1, "τ at its end; it falls in a straight line", least=0, open=True)
+
+    def draw(self, weights, logs, none, progress, seed, inputs=None):
+        import tensorflow as tf
+
+        if seed is None:
+            return tf.one_hot(tf.argmax(logs, -1), tf.shape(logs)[-1], dtype=logs.dtype)
+        temperature = self.temperature + (self.final_temperature - self.temperature) * tf.cast(progress, logs.dtype)
+        soft = tf.nn.softmax((tf.nn.log_softmax(logs, -1) + gumbel_noise(logs, seed)) / temperature, -1)
+        drawn = tf.one_hot(tf.argmax(soft, -1), tf.shape(soft)[-1], dtype=soft.dtype)
+        return drawn * (1 + soft - tf.stop_gradient(soft))
+
+
+@register_sampling
+@dataclass(frozen=True)
+class RandomGenotype(Sampling):
+    """Two inputs of each node with one operation each, all equally likely (Li and Talwalkar 2019); α does not count.
+
+    `none` is never drawn, nor what weighs 0. In cells of one input every edge has an operation, `none` as likely as any
+    (NAS-Bench-201). A pass that measures takes the weights as they are.
+    """
+
+    name: ClassVar[str] = "random"
+    moves_alpha: ClassVar[bool] = False
+
+    def draw(self, weights, logs, none, progress, seed, inputs=None):
+        import tensorflow as tf
+
+        if seed is None:
+            return weights
+        edges, operations = weights.shape
+        draw = tf.random.stateless_uniform((edges, operations + 1), seed, dtype=weights.dtype)
+        every = not inputs and cell_of(edges)[1] == 1
+        columns = tf.constant([every or k != none for k in range(operations)]) & (weights > 0)
+        best = tf.argmax(tf.where(columns, draw[:, :-1], -1), -1)
+        if every:
+            return tf.one_hot(best, operations, dtype=weights.dtype)
+        kept = []
+        for rows in node_rows(edges, inputs).values():
+            chosen = tf.math.top_k(draw[rows, -1], 2).indices
+            kept.append(tf.reduce_max(tf.one_hot(chosen, rows.stop - rows.start, dtype=weights.dtype), 0))
+        return tf.concat(kept, 0)[:, None] * tf.one_hot(best, operations, dtype=weights.dtype)

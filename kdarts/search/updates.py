@@ -1,0 +1,115 @@
+"""When α moves, and by which optimizer.
+
+Keras and TensorFlow are imported where they are used: commands that only read settings do not wait for them.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from kdarts.genotypes.settings import Axis, Registry, setting
+
+UPDATES = Registry("update")
+
+ATTENTION_MODES = ("each_update", "once", "offset")
+
+
+def _attention(text: str):
+    from kdarts.supernet.parameters import parse_attention
+
+    return parse_attention(text)
+
+
+@dataclass(frozen=True)
+class Update(Axis):
+    """When α moves; a kind of it says so. The optimizer is Adam as in PyTorch, unless a kind of it has another.
+
+    Attributes:
+        each_step: whether α moves at every step.
+        each_epoch: whether α moves once an epoch, after its last step.
+    """
+
+    each_step: ClassVar[bool] = False
+    each_epoch: ClassVar[bool] = False
+
+    arch_learning_rate: float = setting(3e-4, "learning rate of α at the start", least=0, open=True)
+    arch_final_learning_rate: float | None = setting(
+        None, "learning rate of α at the end of half a cosine; unset: it stays", least=0
+    )
+    arch_beta_1: float = setting(0.5, "first decay of α's Adam", least=0, most=0.9999)
+    arch_beta_2: float = setting(0.999, "second decay of α's Adam", least=0, most=0.999999)
+    arch_l2: float = setting(1e-3, "L2 penalty on α", least=0)
+    arch_clip: float = setting(0.0, "greatest norm of the gradient of α and β together; 0: any", least=0)
+    pretrain_epochs: int = setting(
+        0, "epochs before those of the search, in which the weights alone are trained at the first rate", least=0
+    )
+    warmup_epochs: int = setting(
+        0, "first of the epochs, in which the weights alone are trained; in proportion to the epochs", least=0
+    )
+    attention: tuple = setting(
+        (),
+        "constants that α is given, such as sep_conv_3x3:0.0006,dil_conv_5x5:-0.0006; empty: none",
+        parse=_attention,
+        source="eDARTS, sections III-A and IV-C",
+    )
+    attention_mode: str = setting(
+        "each_update",
+        "when α is given them: each_update, once (at the start) or offset (never, but in mixing)",
+        choices=ATTENTION_MODES,
+    )
+
+    @property
+    def resting_epochs(self) -> int:
+        """Epochs at the start of the run in which α does not move."""
+        return self.pretrain_epochs + self.warmup_epochs
+
+    def optimizer(self):
+        """The optimizer of α and β."""
+        from kdarts.search.optimizers import Adam
+
+        betas = self.arch_beta_1, self.arch_beta_2
+        return Adam(
+            self.arch_learning_rate, *betas, epsilon=1e-8, l2=self.arch_l2, global_clipnorm=self.arch_clip or None
+        )
+
+    def rate(self, epochs: int, begin: int):
+        """The learning rate of α by epoch.
+
+        Args:
+            epochs: length of the descent.
+            begin: epochs at the first rate before it.
+        """
+        from kdarts.search.schedules import Cosine
+
+        final = self.arch_final_learning_rate
+        return Cosine(self.arch_learning_rate, self.arch_learning_rate if final is None else final, epochs, begin)
+
+
+def register_update(kind: type[Update]) -> type[Update]:
+    """Makes an update known by its `name`, to `--update` and to `update=`."""
+    return UPDATES.add(kind)
+
+
+@register_update
+@dataclass(frozen=True)
+class EveryStep(Update):
+    """α moves at every step, before the weights (DARTS, Algorithm 1)."""
+
+    name: ClassVar[str] = "step"
+    each_step: ClassVar[bool] = True
+
+
+@register_update
+@dataclass(frozen=True)
+class EveryEpoch(Update):
+    """α moves once an epoch, after its last step, on the batches of that step (eDARTS, section III-C)."""
+
+    name: ClassVar[str] = "epoch"
+    each_epoch: ClassVar[bool] = True
+
+
+@register_update
+@dataclass(frozen=True)
+class Frozen(Update):
+    """α never moves."""
+
+    name: ClassVar[str] = "frozen"
