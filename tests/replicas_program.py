@@ -26,7 +26,6 @@ from kdarts.search.replicas import draw_apart, make_strategy  # noqa: E402
 from kdarts.search.search import Search  # noqa: E402
 from kdarts.supernet.spaces import listed_space  # noqa: E402
 from kdarts.supernet.supernet import Supernet  # noqa: E402
-from kdarts.training.progress import StepTime  # noqa: E402
 
 STEPS, SIZE, SHAPE, CLASSES = 5, 8, (8, 8, 1), 3
 
@@ -47,14 +46,16 @@ def make(strategy, sync: bool, sharing="shared", dtype="float32", net=(), **choi
         keras.utils.set_random_seed(0)
         space = listed_space("none,skip_connect,sep_conv_3x3")
         supernet = Supernet(space, SHAPE, CLASSES, 4, 3, [1], sharing, nodes=1, dtype=dtype, **dict(net))
-        search = Search(supernet, sync_batch_norm=sync, learning_rate=0.1, arch_learning_rate=3e-3, **choices)
+        axes = {name: value for name, value in dict(net).items() if name != "recompute"}
+        rates = {"learning_rate": 0.1, "arch_learning_rate": 3e-3}
+        search = Search(supernet, sync_batch_norm=sync, sharing=sharing, **rates, **axes, **choices)
         search.compile()
     return search
 
 
 def train(search, steps: int = STEPS) -> None:
     """One epoch of so many steps."""
-    run_epochs(search, batches(), steps=steps, epochs=1, callbacks=[], clock=StepTime())
+    run_epochs(search, lambda first_step: batches(), steps=steps, epochs=1)
 
 
 def left(search) -> dict:
@@ -94,7 +95,7 @@ def infinity(strategy) -> dict:
         labels[-1] = label
         before = [v.numpy() for v in search.supernet.trainable_variables]
         data = tf.data.Dataset.from_tensors(((images, labels), (images, labels))).repeat()
-        run_epochs(search, data, steps=1, epochs=1, callbacks=[], clock=StepTime())
+        run_epochs(search, lambda first_step, data=data: data, steps=1, epochs=1)
         for replica in range(2):
             variables = search.supernet.trainable_variables
             after = [strategy.experimental_local_results(v.value)[replica].numpy() for v in variables]

@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.search.loop import run_epochs
+from kdarts.search.session import Session
 from kdarts.training.checkpoint import Checkpoint, checkpoints, last_is_whole, notes
-from kdarts.training.progress import StepTime
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 
@@ -54,17 +54,32 @@ class Note(keras.callbacks.Callback):
         self.checkpoint.arrays.setdefault("bias", []).append(self.model.weights[1].numpy())
 
 
+class Restored(Session):
+    """Begins a run where its newest checkpoint ends."""
+
+    verbose, first = 0, None
+
+    def __init__(self, checkpoint):
+        self.checkpoint = checkpoint
+
+    def begin(self, model, steps, epochs, record):
+        self.first = self.checkpoint.restore()
+        return self.first
+
+
 def _run(folder, every=2, more=(), epochs=3):
     model = _model()
     checkpoint = Checkpoint(folder, model, STEPS, every)
-    first = checkpoint.restore()
-    rng = np.random.default_rng(0)
+    rng, session = np.random.default_rng(0), Restored(checkpoint)
     x, y = rng.normal(size=(STEPS * epochs, 8, 4)).astype("float32"), rng.integers(0, 3, (STEPS * epochs, 8))
-    data = tf.data.Dataset.from_tensor_slices((x[first:], y[first:])).repeat()
+
+    def batches(first):
+        return tf.data.Dataset.from_tensor_slices((x[first:], y[first:])).repeat()
+
     callbacks = [*more, Note(checkpoint), checkpoint]
-    run_epochs(model, data, steps=STEPS, epochs=epochs, first_step=first, callbacks=callbacks, clock=StepTime())
+    run_epochs(model, batches, steps=STEPS, epochs=epochs, callbacks=callbacks, session=session)
     variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
-    return first, checkpoint, [v.numpy() for v in variables]
+    return session.first, checkpoint, [v.numpy() for v in variables]
 
 
 def _killed(folder, *place, **choices):

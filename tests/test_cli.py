@@ -382,9 +382,9 @@ def test_a_damaged_state_is_named(runs, capfd, tmp_path):
 
     root, data = runs
     shutil.copytree(root / "search", tmp_path / "search")
-    (data,) = (tmp_path / "search" / "backup").glob("ckpt-*.data*")
-    data.write_bytes(data.read_bytes()[:500])
+    (values,) = (tmp_path / "search" / "backup").glob("ckpt-*.data*")
+    values.write_bytes(values.read_bytes()[:500])
     assert main(["search", data, f"--workdir={tmp_path}/search", "--batch_size=4", *SMALL]) == 2
     err = capfd.readouterr().err
     assert err.count("\n") == 1
-    assert data.name.partition(".")[0] in err
+    assert values.name.partition(".")[0] in err

@@ -125,10 +125,9 @@ def test_a_damaged_trial_is_told_and_measured_again(tmp_path, capsys):
     _finish(_oracle(tmp_path / "grid", ["a", "b"]))
     file = tmp_path / "grid" / "trial_0001" / "trial.json"
     data = json.loads(file.read_text())
-    file.write_text(json.dumps({**data, "score": 0.99}))
+    file.write_text(file.read_text()[:100])
     assert _finish(_oracle(tmp_path / "grid", ["a", "b"])) == ["b"]
-    assert f"{file}: damaged" in capsys.readouterr().out
-    del data["sha256"]
+    assert f"{file}: cannot be read as JSON" in capsys.readouterr().out
     for change in ({"score": "high"}, {"hyperparameters": {"values": {}}}):
         file.write_text(json.dumps({**data, **change}))
         with pytest.raises(KdartsError, match=r"trial\.json"):

@@ -137,6 +137,21 @@ def test_the_drop_path_schedule_climbs_linearly_and_never_quite_ends():
         _close([layer.rate.numpy() for layer in layers], [rate] * len(layers), 1e-7)
 
 
+def test_the_drop_path_schedule_reaches_layers_inside_of_models_and_of_other_layers():
+    class Frames(keras.layers.Layer):
+        """Holds layers in a dict, and one of them twice."""
+
+        def __init__(self):
+            super().__init__()
+            self.parts = {"each": keras.layers.TimeDistributed(net), "again": [net]}
+
+    schedule = DropPathSchedule(2)
+    net = build_network(TINY, (8, 8, 3), 3, channels=2, cells=2, drop_path=0.2)
+    schedule.set_model(keras.Sequential([Frames()]))
+    schedule.on_epoch_begin(1)
+    _close([layer.rate.numpy() for layer in _drop_paths(net)], [0.1] * 6, 1e-7)
+
+
 def test_fitting_raises_drop_path_and_saving_keeps_its_final_rate(tmp_path):
     net = build_network(TINY, (8, 8, 3), 3, channels=2, cells=3, drop_path=0.3, auxiliary=True)
     net.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), run_eagerly=True)

@@ -162,14 +162,12 @@ def test_a_damaged_trial_is_told_and_measured_again(tmp_path, capsys):
     _run(whole)
     file = tmp_path / "a" / "trial_01" / "trial.json"
     data = json.loads(file.read_text())
-    for change in ("{", json.dumps({**data, "score": 0.99})):
-        file.write_text(change)
-        again = _oracle(tmp_path / "a")
-        assert f"{file}: damaged" in capsys.readouterr().out
-        assert len(again.measured()) == 1
-        _run(again)
-        assert again.measured() == whole.measured()
-    del data["sha256"]
+    file.write_text(file.read_text()[:100])
+    again = _oracle(tmp_path / "a")
+    assert f"{file}: cannot be read as JSON" in capsys.readouterr().out
+    assert len(again.measured()) == 1
+    _run(again)
+    assert again.measured() == whole.measured()
     for change in ({"score": "high"}, {"hyperparameters": {"values": {}}}):
         file.write_text(json.dumps({**data, **change}))
         with pytest.raises(KdartsError, match=r"trial\.json"):

@@ -157,12 +157,11 @@ def test_a_damaged_trial_is_measured_again_and_a_foreign_one_is_told(tmp_path, c
     _run(whole)
     _run(_oracle(tmp_path / "a"), 3)
     data = json.loads(file.read_text())
-    file.write_text(file.read_text().replace("COMPLETED", "COMPLETES"))
+    file.write_text(file.read_text()[:100])
     again = _oracle(tmp_path / "a")
-    assert list(again.trials) == ["0"] and "damaged" in capsys.readouterr().out
+    assert list(again.trials) == ["0"] and "cannot be read as JSON" in capsys.readouterr().out
     _run(again)
     assert _all(again) == _all(whole)
-    del data["sha256"]
     for change in ({"score": "high"}, {"hyperparameters": {"values": {"method": "x"}}}, {"hyperparameters": []}):
         file.write_text(json.dumps({**data, **change}))
         with pytest.raises(KdartsError, match=r"trial\.json"):

@@ -10,7 +10,7 @@ from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.ops.replicas import if_true, loss_metric, mean_over_replicas, synchronize, whole_loss
 from kdarts.search.batches import search_data
-from kdarts.search.building import build_supernet, check_supernet, start_of
+from kdarts.search.building import at_start_depth, build_supernet, check_supernet, start_of
 from kdarts.search.epochs import SearchEpochs
 from kdarts.search.loop import run_epochs
 from kdarts.search.method import Method, get_method
@@ -78,6 +78,8 @@ class Search(keras.Model):
         options = {name: choices.pop(name) for name in _OPTIONS if name in choices}
         method = _chosen(method, given, choices)
         start, method = start_of(method, start)
+        if start is not None and given is None and "cells" not in choices:
+            method = at_start_depth(method, start)
         if given is None:
             self_built = _first_stage(method), options
             if input_shape is None or num_classes is None:
@@ -95,6 +97,7 @@ class Search(keras.Model):
         if supernet.grid and sync_batch_norm:
             synchronize(supernet)
         self._gradients_of, self._derived, self._step = None, None, None
+        self.schedules_weights = self.schedules_alpha = True
         self._searching = method.update != "frozen"
         self.record = Record()
         self.path_result, self.steps_left = None, None
@@ -314,14 +317,10 @@ class Search(keras.Model):
         return made
 
     def become(self, other: "Search") -> None:
-        """Takes over the supernet, the optimizers and the record of another search, as of the last of several stages."""
+        """Takes over the supernet and the record of another search, that of the last of several stages."""
         del self.supernet
         self.supernet, self.record, self._derived = other.supernet, other.record, other._derived
-        self.compile(
-            None if self.schedules_weights else self.optimizer,
-            None if self.schedules_alpha else self.arch_optimizer,
-            jit_compile=self.jit_compile,
-        )
+        self.compile(jit_compile=self.jit_compile)
 
     def train_step(self, data):
         """One step of α on the validation batch, then one of the weights on the training batch, at the new α.
