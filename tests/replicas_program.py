@@ -8,7 +8,9 @@ With `TF_CONFIG` set the process is a worker.
 
 import contextlib
 import os
+import pathlib
 import sys
+import tempfile
 
 from kdarts.cli.process import start_tensorflow
 
@@ -24,8 +26,10 @@ from kdarts.search.loop import run_epochs  # noqa: E402
 from kdarts.search.objective import without_graph_rewriting  # noqa: E402
 from kdarts.search.replicas import draw_apart, make_strategy  # noqa: E402
 from kdarts.search.search import Search  # noqa: E402
+from kdarts.search.session import Session  # noqa: E402
 from kdarts.supernet.spaces import listed_space  # noqa: E402
 from kdarts.supernet.supernet import Supernet  # noqa: E402
+from kdarts.training.checkpoint import Checkpoint  # noqa: E402
 
 STEPS, SIZE, SHAPE, CLASSES = 5, 8, (8, 8, 1), 3
 
@@ -123,6 +127,36 @@ def draws(strategy) -> dict:
     return {f"{name}:{i}": part.numpy() for name, both in zip(names, parts, strict=True) for i, part in enumerate(both)}
 
 
+class Restored(Session):
+    """Begins a run where its newest checkpoint ends."""
+
+    def __init__(self, checkpoint):
+        self.checkpoint = checkpoint
+
+    def begin(self, model, steps, epochs, record):
+        return self.checkpoint.restore()
+
+    def callbacks(self, model):
+        return [self.checkpoint]
+
+
+def checkpoint(strategy) -> dict:
+    """What a search leaves, and what one leaves that goes on from its checkpoint after three steps."""
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("whole", "restored"):
+            search = make(strategy, True, order="first")
+            session = Restored(Checkpoint(folder, search, STEPS, every=3))
+            run_epochs(search, lambda first: batches().skip(first), steps=STEPS, epochs=1, session=session)
+            found |= {f"{name}:{key}": value for key, value in left(search).items()}
+            for number, variable in enumerate(search.supernet.trainable_variables):
+                values = enumerate(strategy.experimental_local_results(variable.value))
+                found |= {f"{name}:{number}:{replica}": value.numpy() for replica, value in values}
+            for file in pathlib.Path(folder).glob(f"ckpt-{STEPS}.*"):
+                file.unlink()
+    return found
+
+
 def main(target: str, *names: str) -> None:
     """Runs cases and writes what is left of them."""
     worker = "TF_CONFIG" in os.environ
@@ -144,7 +178,7 @@ def main(target: str, *names: str) -> None:
     np.savez(target, **found)
 
 
-SINGLE = {"infinity": infinity, "draws": draws}
+SINGLE = {"infinity": infinity, "draws": draws, "checkpoint": checkpoint}
 
 
 if __name__ == "__main__":

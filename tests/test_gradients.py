@@ -16,6 +16,7 @@ from kdarts.supernet.supernet import Supernet
 
 FEW = SearchSpace("few", ("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3", "dil_conv_5x5"), 1, 1)
 KINDS = ("normal", "reduce")
+first, second, exact = (gradients.get_order(name) for name in ("first", "second", "exact"))
 
 
 def _random(*shape, seed=0):
@@ -98,25 +99,25 @@ def test_finite_differences_approach_the_exact_gradient_with_the_square_of_their
     _smooth(monkeypatch)
     search, (train, valid) = _search("second"), _batches()
     given = search.objective, train, valid, search.optimizer
-    exact = gradients.exact(*given).gradients
-    assert _relative(gradients.first(*given).gradients, exact) > 0.01
-    errors = [_relative(gradients.second(*given, radius=radius).gradients, exact) for radius in (1e-3, 1e-4)]
+    true = exact(*given).gradients
+    assert _relative(first(*given).gradients, true) > 0.01
+    errors = [_relative(second(*given, radius=radius).gradients, true) for radius in (1e-3, 1e-4)]
     assert errors[1] < 1e-6 and 80 < errors[0] / errors[1] < 120
     assert gradients.RADIUS == 0.01
     ahead = *given[:3], SGD(0.1, 0.9, 3e-4, nesterov=True)
-    assert _relative(gradients.second(*ahead, radius=1e-4).gradients, gradients.exact(*ahead).gradients) < 1e-5
+    assert _relative(second(*ahead, radius=1e-4).gradients, exact(*ahead).gradients) < 1e-5
     as_searched = search.architecture_gradients(train, valid)
-    assert _relative(as_searched, gradients.second(*given).gradients) < 1e-9
+    assert _relative(as_searched, second(*given).gradients) < 1e-9
 
 
 def test_without_a_step_behind_it_momentum_counts_as_zero():
     search, (train, valid) = _search("second"), _batches()
     for buffer in search.optimizer.buffers:
         buffer.assign(tf.zeros_like(buffer))
-    zero = gradients.second(search.objective, train, valid, search.optimizer).gradients
+    zero = second(search.objective, train, valid, search.optimizer).gradients
     fresh = SGD(0.1, 0.9, 3e-4)
     assert not fresh.buffers
-    assert _relative(gradients.second(search.objective, train, valid, fresh).gradients, zero) < 1e-12
+    assert _relative(second(search.objective, train, valid, fresh).gradients, zero) < 1e-12
 
 
 def test_an_unknown_order_is_refused():
@@ -151,11 +152,11 @@ def test_smooth_gradients_equal_the_reference(golden, monkeypatch):
     arrays = golden("darts_second_order_smooth.npz")
     search, train, valid = _reference_search(arrays, 5, "second", "float64")
     given = search.objective, train, valid, search.optimizer
-    assert _relative(gradients.first(*given).gradients, _reference_gradient(arrays, "first_order")) < 1e-5
-    second = gradients.second(*given).gradients
-    assert _relative(second, _reference_gradient(arrays, "fd64")) < 1e-7
-    assert _relative(second, _reference_gradient(arrays, "exact")) < 1e-4
-    assert _relative(gradients.exact(*given).gradients, _reference_gradient(arrays, "exact")) < 2e-7
+    assert _relative(first(*given).gradients, _reference_gradient(arrays, "first_order")) < 1e-5
+    found = second(*given).gradients
+    assert _relative(found, _reference_gradient(arrays, "fd64")) < 1e-7
+    assert _relative(found, _reference_gradient(arrays, "exact")) < 1e-4
+    assert _relative(exact(*given).gradients, _reference_gradient(arrays, "exact")) < 2e-7
 
 
 @pytest.mark.slow
@@ -164,10 +165,10 @@ def test_finite_differences_equal_the_reference(golden):
     search, train, valid = _reference_search(arrays, 8, "second", "float64")
     given = search.objective, train, valid, search.optimizer
     fresh = *given[:3], SGD(0.025, 0.9, 3e-4)
-    assert _relative(gradients.first(*given).gradients, _reference_gradient(arrays, "first_order")) < 1e-5
-    assert _relative(gradients.second(*given).gradients, _reference_gradient(arrays, "fd64")) < 1e-7
-    assert _relative(gradients.second(*fresh).gradients, _reference_gradient(arrays, "fd64", "_nomom")) < 1e-7
-    close = gradients.second(*fresh, radius=1e-6).gradients
+    assert _relative(first(*given).gradients, _reference_gradient(arrays, "first_order")) < 1e-5
+    assert _relative(second(*given).gradients, _reference_gradient(arrays, "fd64")) < 1e-7
+    assert _relative(second(*fresh).gradients, _reference_gradient(arrays, "fd64", "_nomom")) < 1e-7
+    close = second(*fresh, radius=1e-6).gradients
     assert _relative(close, _reference_gradient(arrays, "fd64_r1e-6", "_nomom")) < 1e-6
     assert _relative(close, _reference_gradient(arrays, "exact", "_nomom")) < 1e-3
 
@@ -176,12 +177,12 @@ def test_finite_differences_equal_the_reference(golden):
 def test_exact_gradients_equal_the_reference(golden):
     arrays = golden("darts_second_order.npz")
     search, train, valid = _reference_search(arrays, 8, "exact", "float64")
-    exact = search.architecture_gradients(train, valid)
-    assert _relative(exact, _reference_gradient(arrays, "exact")) < 2e-7
+    found = search.architecture_gradients(train, valid)
+    assert _relative(found, _reference_gradient(arrays, "exact")) < 2e-7
     for buffer in search.optimizer.buffers:
         buffer.assign(tf.zeros_like(buffer))
-    exact = search.architecture_gradients(train, valid)
-    assert _relative(exact, _reference_gradient(arrays, "exact", "_nomom")) < 2e-7
+    found = search.architecture_gradients(train, valid)
+    assert _relative(found, _reference_gradient(arrays, "exact", "_nomom")) < 2e-7
 
 
 def _adam_steps(alpha, gradients, l2):

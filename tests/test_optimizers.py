@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import kdarts
-from kdarts.search.gradients import second
+from kdarts.search.gradients import get_order
 from kdarts.search.optimizers import SGD, Adam
 
 SHAPES = [(5, 3), (4,), ()]
@@ -221,7 +221,7 @@ def test_the_unrolled_gradient_goes_through_the_step_that_is_taken(nesterov):
     weight = keras.Variable(problem.w, dtype="float64")
     sgd.apply([tf.ones(4, tf.float64)], [weight])
     expected = problem.unrolled(0.75, 0.05, sgd.buffers[0].numpy(), 0.125, nesterov)
-    (found,) = second(problem, "train", "valid", sgd).gradients
+    (found,) = get_order("second")(problem, "train", "valid", sgd).gradients
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-9)
 
 

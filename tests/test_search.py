@@ -109,7 +109,9 @@ def test_fit_trains_the_weights_and_moves_the_alphas():
         _pairs(), validation_data=_pairs().map(lambda _, valid: valid), epochs=8, verbose=0, callbacks=[stopping]
     ).history
     assert stopping.stopped_epoch == 5 and len(history["loss"]) == 6
-    assert set(history) == {"loss", "accuracy", "val_loss", "val_accuracy"}
+    measured = {"loss", "accuracy", "val_loss", "val_accuracy"}
+    assert set(history) == {*measured, "learning_rate", "skip_connects"}
+    assert history["learning_rate"] == pytest.approx([search.method.axes["weights"].rate(8, 0)(e) for e in range(6)])
     assert history["loss"][-1] < 0.8 * history["loss"][0] and history["accuracy"][-1] > history["accuracy"][0]
     for values, group in zip(before, groups, strict=True):
         for value, variable in zip(values, group, strict=True):
@@ -128,7 +130,7 @@ def test_a_step_moves_alphas_first_and_then_the_weights_at_the_new_alphas(order)
     search = _search(order=order, arch_learning_rate=0.5, clip=0.1)
     net = search.supernet
     (train, valid), second = _pairs(2)
-    search.fit(tf.data.Dataset.from_tensors(second), verbose=0)  # fills the momentum buffers
+    search.fit(tf.data.Dataset.from_tensors(second), epochs=1, verbose=0)  # fills the momentum buffers
     alphas, weights, statistics = (
         [tf.Variable(v) for v in g] for g in (net.alphas, net.network_variables, net.non_trainable_variables)
     )
@@ -141,7 +143,7 @@ def test_a_step_moves_alphas_first_and_then_the_weights_at_the_new_alphas(order)
     step = search.objective.gradients(weights, alphas, statistics, train)
     norm = tf.linalg.global_norm(step["by_weights"])
     assert norm > 0.2
-    history = search.fit(tf.data.Dataset.from_tensors((train, valid)), verbose=0).history
+    history = search.fit(tf.data.Dataset.from_tensors((train, valid)), epochs=1, verbose=0).history
     np.testing.assert_allclose(history["loss"], [step["loss"]], rtol=1e-5)
     np.testing.assert_allclose(history["accuracy"], [np.mean(np.argmax(step["logits"], 1) == train[1])], rtol=1e-5)
     for ours, theirs in zip(net.alphas, alphas, strict=True):
@@ -192,15 +194,15 @@ def test_the_process_wide_setting_is_put_back(off):
     try:
         search = _search(_supernet(**SMALLER))
         with pytest.raises(KeyboardInterrupt):
-            search.fit(_pairs(1), verbose=0, callbacks=[watch])
+            search.fit(_pairs(1), epochs=1, verbose=0, callbacks=[watch])
         assert watch.seen is True and _graph_rewriting_is_off() == off
     finally:
         tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": start})
 
 
-def test_saved_weights_bring_back_the_state_of_both_optimizers(tmp_path):
+def test_saved_weights_bring_back_the_state_of_both_optimizers(tmp_path, eagerly):
     search, other = (_search(_supernet(**SMALLER)) for _ in range(2))
-    search.fit(_pairs(2), verbose=0)
+    search.fit(_pairs(2), epochs=1, verbose=0)
     search.save_weights(tmp_path / "search.weights.h5")
     other.load_weights(tmp_path / "search.weights.h5")
     parts = (
@@ -232,7 +234,8 @@ def test_the_compiled_configuration_keeps_both_optimizers():
     ],
 )
 def test_the_genotype_is_what_alphas_stand_for(choices, reductions, sequence):
-    search = Search(_supernet(**choices))
+    own = {"sharing": "individual"} if choices.get("sharing") == "individual" else {}
+    search = Search(_supernet(**choices), **own)
     net = search.supernet
     for index, alpha in enumerate(net.alphas):
         alpha.assign(np.random.default_rng(index).normal(size=alpha.shape))
@@ -248,11 +251,12 @@ MIXES = list(itertools.product(["shared", "individual"], ["softmax", "sigmoid", 
 
 
 @pytest.mark.parametrize("sharing, mixing, order", [*MIXES, ([1, 0], "softmax", "exact")])
-def test_every_mix_of_choices_searches(sharing, mixing, order):
-    search = _search(_supernet(sharing=sharing, mixing=mixing, **SMALLER), order=order)
+def test_every_mix_of_choices_searches(sharing, mixing, order, eagerly):
+    choices = {"sharing": sharing if isinstance(sharing, str) else "individual", "mixing": mixing}
+    search = _search(_supernet(sharing=sharing, mixing=mixing, **SMALLER), order=order, **choices)
     net = search.supernet
     before = _values(net.trainable_variables)
-    history = search.fit(_pairs(2), verbose=0).history
+    history = search.fit(_pairs(2), epochs=1, verbose=0).history
     assert np.isfinite(history["loss"]).all()
     for value, variable in zip(before, net.trainable_variables, strict=True):
         assert np.isfinite(variable).all() and not np.array_equal(value, variable.numpy()), variable.path
@@ -276,8 +280,8 @@ def test_an_objective_reads_and_writes_no_variable():
 
 
 def test_once_an_epoch_alpha_moves_after_the_last_step_on_its_batches():
-    search = _search(_supernet(**SMALLER), method="edarts", order="second", arch_learning_rate=0.1)
-    plain = _search(_supernet(**SMALLER), method="edarts", update="frozen")
+    search = _search(_supernet(**SMALLER), method="edarts", topology="", arch_learning_rate=0.1)
+    plain = _search(_supernet(**SMALLER), method="edarts", topology="", update="frozen")
     plain.supernet.set_weights(search.supernet.get_weights())
     pairs, moved = list(_pairs(steps=3, batch=6)), []
 
@@ -294,7 +298,7 @@ def test_once_an_epoch_alpha_moves_after_the_last_step_on_its_batches():
     assert int(search.arch_optimizer.iterations) == 1 and np.isfinite(history.history["loss"][0])
     plain.fit(_pairs(steps=3, batch=6), epochs=1, verbose=0)
     assert _same(_values(plain.supernet.network_variables), _values(search.supernet.network_variables))
-    plain = Search(plain.supernet, "edarts", order="second")
+    plain = Search(plain.supernet, "edarts", topology="")
     plain.compile(search.optimizer, Adam(0.1, 0.5, 0.999, 1e-8, l2=1e-3))
     gradients = plain.architecture_gradients(*pairs[-1])
     alphas = plain.supernet.alphas
@@ -303,22 +307,40 @@ def test_once_an_epoch_alpha_moves_after_the_last_step_on_its_batches():
         np.testing.assert_allclose(ours, theirs + np.float32([0, 0, 0, -0.0004]), rtol=1e-4, atol=1e-5)
 
 
-def test_an_epoch_of_unknown_length_is_refused(eagerly):
-    search = _search(_supernet(**SMALLER), update="epoch")
-    with pytest.raises(KdartsError, match="steps_per_epoch"):
-        search.fit(_pairs(steps=2, batch=6).repeat().filter(lambda *_: True), verbose=0)
+def test_an_epoch_of_unknown_length_is_refused():
+    search = _search(_supernet(**SMALLER))
+    for endless in (_pairs(steps=2, batch=6).repeat(), _pairs(steps=2, batch=6).repeat().filter(lambda *_: True)):
+        with pytest.raises(KdartsError, match="steps_per_epoch"):
+            search.fit(endless, verbose=0)
+    with pytest.raises(KdartsError, match="empty"):
+        search.fit(_pairs(steps=2, batch=6).take(0), verbose=0)
 
 
-@pytest.mark.parametrize("choices", [{"method": "ddarts"}, {"order": "exact"}, {"order": "second", "sharing": "own"}])
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"method": "ddarts", "mixing": "softmax", "ablation_margin": -9.0},
+        {"order": "exact"},
+        {"order": "second", "sharing": "individual"},
+    ],
+)
 def test_every_choice_moves_alpha_at_the_end_of_its_epoch(choices, eagerly):
-    choices = {"method": "darts", **choices}
-    sharing = {"sharing": "individual"} if choices.pop("sharing", None) or choices["method"] == "ddarts" else {}
-    net = _supernet(**SMALLER, **sharing)
-    search = _search(net, update="epoch", ablation_margin=-9.0, **choices)
+    individual = "method" in choices or "sharing" in choices
+    net = _supernet(**SMALLER, **({"sharing": "individual"} if individual else {}))
+    search = _search(net, update="epoch", **choices)
     before = _values(net.alphas)
     search.fit(_pairs(steps=2, batch=6), epochs=1, verbose=0)
     assert int(search.arch_optimizer.iterations) == 1
     assert not any(np.array_equal(a, b) for a, b in zip(before, net.alphas, strict=True))
-    search.searching = False
-    search.fit(_pairs(steps=2, batch=6), epochs=1, verbose=0)
-    assert int(search.arch_optimizer.iterations) == 1, "at rest"
+
+
+def test_alpha_rests_while_the_weights_alone_are_trained(eagerly):
+    search, moved = _search(_supernet(**SMALLER), pretrain_epochs=1, warmup_epochs=1, epochs=50), []
+
+    class Watch(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            moved.append((int(search.arch_optimizer.iterations), int(search.optimizer.iterations)))
+
+    search.fit(_pairs(steps=2, batch=6), callbacks=Watch(), epochs=2, verbose=0)
+    assert moved == [(0, 2), (2, 4), (4, 6)]
+    assert [row["epoch"] for row in search.record.history] == [0, 1, 2]

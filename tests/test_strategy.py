@@ -14,7 +14,8 @@ from kdarts.genotypes.errors import KdartsError
 from kdarts.search.replicas import make_strategy
 
 PROGRAM = pathlib.Path(__file__).with_name("replicas_program.py")
-FAST = ("first", "infinity", "draws")
+FAST = ("first", "infinity", "draws", "checkpoint")
+RUNS = ("whole", "restored")
 SLOW = ("second", "first_individual", "second_individual", "exact", "ablation", "epoch", "recompute", "partial")
 
 
@@ -83,6 +84,18 @@ def test_what_concerns_alpha_is_drawn_alike_and_dropouts_are_their_own(fast):
         assert (fast[f"draws:{name}:0"] != fast[f"draws:{name}:1"]).any()
 
 
+def restored_equals_whole(found):
+    parts = [{k.split(":", 2)[2]: v for k, v in found.items() if k.startswith(f"checkpoint:{n}:")} for n in RUNS]
+    assert set(parts[0]) == set(parts[1]) and {"loss", "accuracy", "0:0"} < set(parts[0])
+    for name, value in parts[0].items():
+        np.testing.assert_array_equal(parts[1][name], value, err_msg=name)
+
+
+def test_a_search_restored_on_two_replicas_comes_to_the_same(fast):
+    restored_equals_whole(fast)
+    assert "checkpoint:restored:0:1" in fast
+
+
 def two_tasks():
     """`TF_CONFIG` of each of two workers on this machine."""
     with socket.create_server(("127.0.0.1", 0)) as a, socket.create_server(("127.0.0.1", 0)) as b:
@@ -95,8 +108,10 @@ def two_tasks():
 @pytest.mark.slow
 def test_two_processes_come_to_what_two_replicas_come_to(fast, tmp_path):
     files = [tmp_path / f"{index}.npz" for index in range(2)]
-    wait([start(f, ["first"], TF_CONFIG=task) for f, task in zip(files, two_tasks(), strict=True)], 600)
+    cases = ["first", "checkpoint"]
+    wait([start(f, cases, TF_CONFIG=task) for f, task in zip(files, two_tasks(), strict=True)], 600)
     for file in files:
+        restored_equals_whole(dict(np.load(file)))
         for name, value in np.load(file).items():
             np.testing.assert_array_equal(fast[name], value, err_msg=name)
 

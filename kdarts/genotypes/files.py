@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Atomic writing of files, and a check of zip archives."""
 
 import os
 import pathlib
@@ -16,15 +16,16 @@ _UNFINISHED = ".writing"
 def write_with(
     path: str | os.PathLike, write: Callable[[pathlib.Path], None], failures: tuple[type[Exception], ...] = ()
 ) -> None:
-    """Calls `write` with a temporary name beside `path`, which keeps its suffix, and renames the result.
+    """Writes a file atomically: under a temporary name in the same folder, which is then renamed.
 
     Args:
-        path: file to write; its folder is made if need be.
-        write: writes the file whose path it is given.
-        failures: what `write` may raise besides `OSError` when the system refuses, as libraries do on a full disk.
+        path: The file. Its folder is made if it does not exist.
+        write: A function that writes the file whose path it is given. The temporary path has the suffix of `path`.
+        failures: The exceptions besides `OSError` that `write` raises if the system cannot write, such as libraries on
+            a full disk.
 
     Raises:
-        KdartsError: if the system refuses; the message names the path and the reason, and the old file stays.
+        KdartsError: If the file cannot be written. The message has the path and the reason, and an old file is kept.
     """
     path = pathlib.Path(path)
     try:
@@ -51,7 +52,7 @@ def sweep(folder: str | os.PathLike) -> None:
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Writes `text` as UTF-8."""
+    """Writes `text` as UTF-8, atomically."""
     write_with(path, lambda temporary: temporary.write_text(text, "utf-8"))
 
 
@@ -59,11 +60,11 @@ def check_archive(path: str | os.PathLike) -> None:
     """Compares the content of a zip archive, such as `.npz` and `.keras`, with the checksums in it.
 
     Args:
-        path: of the archive.
+        path: The path of the archive.
 
     Raises:
-        DamageError: if they differ or the file is no zip archive.
-        KdartsError: if it cannot be read.
+        DamageError: If they differ, or if the file is not a zip archive.
+        KdartsError: If the file cannot be read.
     """
     try:
         with pathlib.Path(path).open("rb") as file:

@@ -13,7 +13,7 @@ class SearchData:
 
     Args:
         dataset: of `((x, y), (x_valid, y_valid))`: batches for the weights and for α.
-        steps: of an epoch; None: one pass.
+        steps: of an epoch; None: one pass, if the dataset knows its length.
 
     Attributes:
         steps: of an epoch.
@@ -22,10 +22,10 @@ class SearchData:
     def __init__(self, dataset, steps: int | None = None):
         self.dataset = dataset
         if steps is None:
-            count = int(dataset.cardinality())
-            if count == tf.data.INFINITE_CARDINALITY:
-                raise KdartsError("the dataset has no end: give fit steps_per_epoch")
-            steps = count if count >= 0 else sum(1 for _ in dataset)
+            steps = int(dataset.cardinality())
+            if steps < 0:
+                what = "has no end" if steps == tf.data.INFINITE_CARDINALITY else "does not know its length"
+                raise KdartsError(f"the dataset {what}: give fit steps_per_epoch")
         self.steps = steps
         if not steps:
             raise KdartsError("the dataset is empty")

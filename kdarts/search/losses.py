@@ -109,9 +109,7 @@ class Ablation(LossTerm):
         "what a cell gets that contributes more than its share: reward, or paper (the printed sign)",
         choices=SIGNS,
     )
-    ablation_margin: float = setting(
-        0.02, "the ablation loss counts while the mean contribution is below minus this", least=0
-    )
+    ablation_margin: float = setting(0.02, "the ablation loss counts while the mean contribution is below minus this")
     ablation_clip: float = setting(5.0, "greatest size of a factor in the ablation loss's gradient", least=0)
 
     def attach(self, search):

@@ -40,7 +40,8 @@ class Search(keras.Model):
     searches on replicas.
 
     Args:
-        method: a `Method` or the name of one; or a `Supernet` or `HyperCuboid`, and the method comes second.
+        method: a `Method` or the name of one, by default "darts"; or a `Supernet` or `HyperCuboid`, and the method comes
+            second. It may be named, as in `Search(supernet, method="gdas")`.
         input_shape: `(height, width, channels)` of an image, at least `(8, 8, 1)`.
         num_classes: number of classes, at least 2.
         start: a genotype, or its name or path, that α starts from; None: as the relaxation has it.
@@ -62,7 +63,8 @@ class Search(keras.Model):
 
     def __init__(
         self,
-        method="darts",
+        method=None,
+        /,
         input_shape=None,
         num_classes: int | None = None,
         *,
@@ -71,10 +73,7 @@ class Search(keras.Model):
         seed: int = 0,
         **choices,
     ):
-        given = None if isinstance(method, str | Method) else method
-        if given is not None:
-            # A supernet comes first: what is in the second place is the method.
-            method = choices.pop("method", "darts" if input_shape is None else input_shape)
+        given, method = _supernet_and_method(method, input_shape, choices.pop("method", None))
         options = {name: choices.pop(name) for name in _OPTIONS if name in choices}
         method = _chosen(method, given, choices)
         start, method = start_of(method, start)
@@ -461,6 +460,15 @@ class Search(keras.Model):
         on an edge α would be far from the outset, else.
         """
         return self.genotype("edge" if self.method.discretization == "sparse" else None, derived=False)
+
+
+def _supernet_and_method(first, second, named) -> tuple:
+    """The supernet, if one is given, and the method: where a supernet comes first, it is in the second place."""
+    supernet = None if first is None or isinstance(first, str | Method) else first
+    said = [method for method in (first if supernet is None else second, named) if method is not None]
+    if len(said) > 1:
+        raise KdartsError(f"method {named!r}: it is given twice")
+    return supernet, said[0] if said else "darts"
 
 
 def _chosen(method, supernet, choices: dict) -> Method:

@@ -1,4 +1,4 @@
-"""Checkpoints of a run, from which the same command goes on to the same result."""
+"""Checkpoints of a run, from which the same command continues to the same result."""
 
 import io
 import json
@@ -16,44 +16,44 @@ from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.files import write_text
 
 _INDEX = re.compile(r"ckpt-(\d+)\.index")
-# As TensorFlow names the values in a checkpoint.
+# The names that TensorFlow gives to the values in a checkpoint.
 _VARIABLE = "variables/{}/{}/.ATTRIBUTES/VARIABLE_VALUE"
 _RECORD = "record/.ATTRIBUTES/VARIABLE_VALUE"
 
 _DAMAGE = (tf.errors.OpError, IndexError)
-"""What TensorFlow raises for a damaged checkpoint, the latter where a file ends too early."""
+"""The exceptions that TensorFlow raises for a damaged checkpoint; `IndexError` if a file ends too early."""
 
 Record = tuple[dict, dict[str, list[np.ndarray]]]
 """The records and the arrays of a checkpoint."""
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Saves everything that the rest of a run depends on: at the end of each epoch, and within it.
+    """Saves the complete state of a run at the end of each epoch and, on request, within epochs.
 
-    That is every variable of the model (weights, α, running statistics, states of random generators), of its
-    optimizers and of its metrics, and the records of the epochs so far. Data order and augmentation are functions of
-    the step and need no state. Keras' `BackupAndRestore` leaves out the generators, the metrics and the records.
+    The state consists of the variables of the model (weights, α, running statistics, states of random generators), of
+    its optimizers and of its metrics, and of the record of the run. The order of the data and the augmentation are
+    functions of the step and have no state. Keras' `BackupAndRestore` does not save generators, metrics and records.
 
-    The files are those of a `tf.train.CheckpointManager`, numbered by the steps of the run; the last two checkpoints
-    are kept.
+    A `tf.train.CheckpointManager` writes the files and keeps the last two checkpoints, which are numbered by the steps
+    of the run.
 
     Args:
-        folder: where the checkpoints go.
-        model: a compiled model, `Search` or any other.
-        steps: of an epoch.
-        every: steps of an epoch from one checkpoint to the next; None: only at the ends of epochs.
+        folder: The folder of the checkpoints.
+        model: A compiled model, a `Search` or any other.
+        steps: The number of steps of an epoch.
+        every: The number of steps between checkpoints within an epoch. None saves only at the ends of epochs.
 
     Attributes:
-        records: notes of the run so far: `history`, one dict for each epoch, `seconds` spent in training, `step` of the
-            epoch, and what other callbacks add.
-        arrays: arrays noted so far, one for each epoch, by name.
+        records: The record of the run, which callbacks may add to. It has `history` (a dict for each epoch), `seconds`
+            (spent in training) and `step` (within the epoch).
+        arrays: The arrays of the record by name, each a list with one array for each epoch.
     """
 
     def __init__(self, folder, model: keras.Model, steps: int, every: int | None = None):
         super().__init__()
         self.folder = pathlib.Path(folder)
         self.trained, self.steps, self.every = model, steps, every
-        # Else these variables would come only with the first step, too late to be restored.
+        # Keras would make these variables in the first step, too late to restore them.
         if not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
         _build_metrics(model)
@@ -71,13 +71,15 @@ class Checkpoint(keras.callbacks.Callback):
         self._began = time.monotonic()
 
     def restore(self) -> int:
-        """Restores the newest checkpoint that is not damaged; a damaged one is named and removed.
+        """Restores the newest checkpoint that is not damaged.
+
+        Damaged checkpoints are reported in one line each and removed.
 
         Returns:
-            The step to go on with, 0 without a checkpoint.
+            The step to continue with; 0 if there is no checkpoint.
 
         Raises:
-            KdartsError: if all checkpoints are damaged, or the newest belongs to another model.
+            KdartsError: If all checkpoints are damaged, or if the newest one belongs to another model.
         """
 
         def read(prefix: str) -> Record:
@@ -101,7 +103,7 @@ class Checkpoint(keras.callbacks.Callback):
         return len(self.records["history"]) * self.steps + self.records["step"]
 
     def progress_text(self, epochs: int) -> str:
-        """Says where a run of so many epochs goes on."""
+        """Returns a line that tells at which of `epochs` epochs the run continues."""
         return f"going on after {_place(self.records, f' of {epochs}')}"
 
     def on_train_begin(self, logs=None):
@@ -113,7 +115,7 @@ class Checkpoint(keras.callbacks.Callback):
             self.save_inside(done)
 
     def save_inside(self, done: int) -> None:
-        """Saves a checkpoint after `done` of an epoch's steps, from 1 and fewer than all."""
+        """Saves a checkpoint within an epoch, after `done` steps of it: at least 1 and fewer than all."""
         self.records["step"] = done
         self._save()
 
@@ -151,16 +153,19 @@ def _unpacked(content: bytes) -> Record:
 
 
 def _values(prefix: str) -> dict[str, np.ndarray]:
-    """Every value of a checkpoint; TensorFlow checks each as it is read."""
+    """Returns every value of a checkpoint. TensorFlow compares each with its checksum."""
     reader = tf.train.load_checkpoint(prefix)
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
 
 def notes(folder: pathlib.Path) -> tuple[dict, dict[str, np.ndarray]]:
-    """Reads the records and the arrays, `[epochs, ...]` each, of the newest checkpoint in a folder, without a model.
+    """Reads the record in the newest checkpoint of a folder, without a model.
+
+    Returns:
+        `records` and `arrays` of the `Checkpoint`, each array `[epochs, ...]`.
 
     Raises:
-        KdartsError: if there is none, or all are damaged.
+        KdartsError: If there is no checkpoint, or if all are damaged.
     """
 
     def read(prefix: str) -> Record:
@@ -174,7 +179,7 @@ def notes(folder: pathlib.Path) -> tuple[dict, dict[str, np.ndarray]]:
 
 
 def last_is_whole(folder: pathlib.Path) -> bool:
-    """Whether there is a checkpoint in a folder and every value of the newest one can be read."""
+    """Returns whether a folder has a checkpoint and the newest one is not damaged."""
     prefixes = checkpoints(folder)
     try:
         return bool(prefixes) and bool(_values(prefixes[-1]))
@@ -183,9 +188,9 @@ def last_is_whole(folder: pathlib.Path) -> bool:
 
 
 def checkpoints(folder: pathlib.Path) -> list[str]:
-    """The prefixes of the checkpoints in a folder, the newest last.
+    """Lists the prefixes of the checkpoints in a folder, the newest last.
 
-    They are known by their index files: the file `checkpoint`, in which TensorFlow lists them, may be lost.
+    It looks for their index files, because the file `checkpoint`, in which TensorFlow lists them, may be lost.
     """
     folder = pathlib.Path(folder)
     found = [_INDEX.fullmatch(path.name) for path in folder.iterdir()] if folder.is_dir() else []
@@ -193,10 +198,13 @@ def checkpoints(folder: pathlib.Path) -> list[str]:
 
 
 def _newest(folder: pathlib.Path, read: Callable[[str], Record]) -> tuple[Record | None, list[str]]:
-    """Reads the newest checkpoint that is not damaged, None without one; gives the prefixes of the damaged ones, too.
+    """Reads the newest checkpoint that is not damaged.
+
+    Returns:
+        The record, None if there is no checkpoint, and the prefixes of the damaged checkpoints.
 
     Raises:
-        KdartsError: if all are damaged: they are left as they are, since they may be all that there is.
+        KdartsError: If all checkpoints are damaged. They are not removed: the user may have no other copy.
     """
     damaged = []
     for prefix in reversed(checkpoints(folder)):
@@ -204,7 +212,7 @@ def _newest(folder: pathlib.Path, read: Callable[[str], Record]) -> tuple[Record
             return read(prefix), damaged
         except _DAMAGE:
             damaged.append(prefix)
-    # TensorFlow lists a checkpoint once it is written: without a list the run was killed within its first save.
+    # TensorFlow lists a checkpoint after writing it. Without a list the run was killed during its first save.
     if len(damaged) > 1 or (damaged and (folder / "checkpoint").exists()):
         names = " and ".join(pathlib.Path(prefix).name for prefix in reversed(damaged))
         raise KdartsError(
@@ -225,13 +233,13 @@ def _remove(prefix: str) -> None:
 
 
 def _manager(state: tf.train.Checkpoint, folder: pathlib.Path) -> tf.train.CheckpointManager:
-    """The manager of a folder's checkpoints, without what a killed process left half written there."""
+    """Makes the manager of a folder, and removes the unfinished files of a killed process there."""
     kept = checkpoints(folder)
     for path in folder.iterdir() if folder.is_dir() else ():
         if path.name.startswith(("ckpt-", "checkpoint.tmp")) and str(folder / path.stem) not in kept:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     if kept:
-        # The manager removes only what it finds in this list, which may be damaged or name others.
+        # The manager removes only checkpoints that are in this list, which may be lost or damaged.
         times = [pathlib.Path(f"{prefix}.index").stat().st_mtime for prefix in kept]
         listed = tf.compat.v1.train.generate_checkpoint_state_proto(str(folder), kept[-1], kept, times, 0.0)
         write_text(folder / "checkpoint", str(listed))
@@ -239,7 +247,7 @@ def _manager(state: tf.train.Checkpoint, folder: pathlib.Path) -> tf.train.Check
 
 
 def _build_metrics(model: keras.Model) -> None:
-    """Makes the variables of a compiled model's metrics, which come with the first batch otherwise."""
+    """Makes the variables of a compiled model's metrics; Keras would make them in the first step."""
     if all(metric.variables for metric in model.metrics):
         return
     with model.distribute_strategy.scope():

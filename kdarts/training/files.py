@@ -13,7 +13,7 @@ from kdarts.genotypes.files import check_archive, write_text, write_with
 
 
 def write_json(path: str | os.PathLike, value: dict) -> None:
-    """Writes an object as indented JSON."""
+    """Writes an object as indented JSON, atomically."""
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
@@ -21,8 +21,8 @@ def read_json(path: str | os.PathLike) -> dict:
     """Reads the object in a JSON file.
 
     Raises:
-        DamageError: if the file is not JSON; the message names it.
-        KdartsError: if the file cannot be read or holds no object.
+        DamageError: If the content is not JSON. The message names the file.
+        KdartsError: If the file cannot be read or its content is not an object.
     """
     try:
         value = json.loads(pathlib.Path(path).read_text("utf-8"))
@@ -37,7 +37,11 @@ def read_json(path: str | os.PathLike) -> dict:
 
 
 def read_summary(folder) -> dict | None:
-    """Reads the summary of a finished run in its folder; None if there is none, or a damaged one, which is named."""
+    """Reads the summary of a finished run from its folder.
+
+    Returns:
+        The summary. None if there is none, or if it is damaged, which is reported in one line.
+    """
     path = folder / "summary.json"
     if not path.exists():
         return None
@@ -49,17 +53,17 @@ def read_summary(folder) -> dict | None:
 
 
 def write_arrays(path: str | os.PathLike, arrays: dict[str, np.ndarray]) -> None:
-    """Writes named arrays as `.npz`."""
+    """Writes named arrays as `.npz`, atomically."""
 
     def write(temporary):
-        with temporary.open("wb") as file:  # To a path of another suffix, NumPy would add its own.
+        with temporary.open("wb") as file:  # NumPy appends its own suffix to the path of a file.
             np.savez(file, **arrays)
 
     write_with(path, write, (ValueError,))
 
 
 def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Reads the named arrays of an `.npz` file; raises `DamageError` naming the file if it is damaged."""
+    """Reads the named arrays of an `.npz` file. Raises `DamageError` with the file's name if it is damaged."""
     check_archive(path)  # NumPy alone checks only what it reads.
     try:
         with np.load(path, allow_pickle=False) as data:
@@ -69,13 +73,13 @@ def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
 
 
 def read_column(path: str | os.PathLike, name: str) -> list[float]:
-    """The numbers in a column of a CSV written by `write_table`."""
+    """Reads the numbers in a column of a CSV file that `write_table` wrote."""
     with pathlib.Path(path).open(newline="", encoding="utf-8") as file:
         return [float(row[name]) for row in csv.DictReader(file)]
 
 
 def write_table(path: str | os.PathLike, rows: list[dict]) -> None:
-    """Writes rows as CSV, with a column for every key of any row, in order of first appearance."""
+    """Writes rows as CSV, atomically. The columns are the keys of all rows, in order of first appearance."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")

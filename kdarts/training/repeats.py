@@ -11,7 +11,7 @@ from kdarts.training.files import read_json, read_summary
 from kdarts.training.workdir import STOPPED
 
 ACCURACY = "held_back_accuracy"
-"""What a shallow training is measured by, in its summary."""
+"""The figure of a shallow training's summary that seeds are compared by."""
 
 
 def measured(
@@ -20,17 +20,17 @@ def measured(
     folder: pathlib.Path,
     seed: int,
 ) -> dict:
-    """Runs a search and the shallow training of its genotype, as far as they are not finished.
+    """Runs a search and the shallow training of its genotype, unless they are finished.
 
     Args:
-        search: runs that of a seed in a folder, going on where it was left, to its `summary.json`; of a finished one
-            it makes damaged files again. None: there is none, and the genotype lies in `folder/search` already.
-        train: the same of a genotype's file.
-        folder: `search` and `train` in it.
-        seed: of both.
+        search: A function that runs or continues the search of a seed in a folder until its `summary.json` is written,
+            and makes damaged files of a finished search again. None if the genotype is in `folder/search` already.
+        train: A function that does the same for the training of a genotype's file.
+        folder: The folder of both, which are in `search` and `train`.
+        seed: The seed of both.
 
     Returns:
-        The figures of the seed, see `figures`.
+        The figures of the seed (see `figures`).
     """
     searched, trained = folder / "search", folder / "train"
     if diverged(folder):
@@ -47,7 +47,7 @@ def measured(
 
 
 def search_is_whole(search: pathlib.Path) -> bool:
-    """Whether a search is finished, with its paths, and its files can be read; a damaged one is named."""
+    """Returns whether a search and its paths are finished and its files are not damaged; a damaged one is reported."""
     summary = read_summary(search)
     if summary is None or ("paths" in summary and "path_accuracy" not in summary):
         return False
@@ -62,25 +62,25 @@ def search_is_whole(search: pathlib.Path) -> bool:
 
 
 def diverged(folder: pathlib.Path) -> bool:
-    """Whether the search or the training of a seed has come to nothing but infinities, in its folder."""
+    """Returns whether the search or the training of a seed, in its folder, has diverged."""
     records = [folder / part / STOPPED for part in ("search", "train")]
     return any(read_json(record).get("stopped_by") == "divergence" for record in records if record.exists())
 
 
 def figures(folder: pathlib.Path, seed: int) -> dict:
-    """What a finished seed came to.
+    """Reads the figures of a finished seed.
 
     Args:
-        folder: as of `measured`.
-        seed: for the table.
+        folder: See `measured`.
+        seed: The seed.
 
     Returns:
-        `seed`; `accuracy` of the shallow training on what was held back, 0 to 1; `valid_accuracy` and `skip_connects`
-        of the search, where there was one; `params` of the shallow network; and `seconds` of both. A seed that
-        diverged has `seed`, `diverged` and an accuracy of 0: what gives no network must not win.
+        `seed`; `accuracy` of the shallow training on the held-back images, 0 to 1; `valid_accuracy` and `skip_connects`
+        of the search, if there was one; `params` of the shallow network; and `seconds` of both. A diverged seed has
+        `seed`, `diverged` and an accuracy of 0, so that it is never the best.
 
     Raises:
-        KdartsError: if a summary is missing or damaged.
+        KdartsError: If a summary is missing or damaged.
     """
     if diverged(folder):
         return {"seed": seed, "accuracy": 0.0, "diverged": True}
@@ -97,11 +97,11 @@ def figures(folder: pathlib.Path, seed: int) -> dict:
 
 
 def spread(rows: Sequence[dict]) -> tuple[float, float | None]:
-    """Mean and sample standard deviation (divisor n - 1; None for one) of the accuracies of seeds."""
+    """Returns mean and sample standard deviation (divisor n - 1; None for one seed) of the seeds' accuracies."""
     accuracies = [row["accuracy"] for row in rows]
     return statistics.mean(accuracies), statistics.stdev(accuracies) if len(accuracies) > 1 else None
 
 
 def in_words(mean: float, deviation: float | None) -> str:
-    """`0.912 ± 0.011`."""
+    """Formats them as `0.912 ± 0.011`."""
     return f"{mean:.4f}" + ("" if deviation is None else f" ± {deviation:.4f}")

@@ -1,4 +1,4 @@
-"""One training repeated with several seeds, and what they come to together."""
+"""One training repeated with several seeds, and the mean of the results."""
 
 import gc
 import shutil
@@ -15,23 +15,24 @@ _EACH = ("seed", "test_accuracy", "test_loss", "wall_seconds")
 
 
 def run_seeds(train: Callable[[int, Workdir], dict], workdir: Workdir, seeds: Sequence[int]) -> dict:
-    """Runs a training once for each seed, in `seeds/0`, `seeds/1`, ..., going on where each was interrupted.
+    """Runs a training once for each seed, in `seeds/0`, `seeds/1`, ..., and continues those that were interrupted.
 
-    Afterwards the workdir itself holds what a training leaves there: `history.csv` of all of them with a column
-    `seed`, the network of the first seed, and a summary. To keep the network that does best on the test images would be
-    to select on them.
+    Then it writes the files of a training into the workdir: `history.csv` of all seeds with a column `seed`, the
+    network of the first seed, and a summary. The network that is best on the test images is not selected, because the
+    test images would no longer be independent.
 
     Args:
-        train: runs the training of a seed in a folder, going on from its newest checkpoint, and returns its summary.
-        workdir: begun for this run.
-        seeds: 1 or more.
+        train: A function that trains with a seed in a folder, continues from the newest checkpoint there, and returns
+            the summary.
+        workdir: The locked folder of the run.
+        seeds: The seeds, at least one.
 
     Returns:
-        The summary: as of the first seed, but `test_accuracy` and `test_loss` are means; `test_accuracy_sd` is the
-        sample standard deviation (divisor n - 1; None for one seed), and `seeds` has the figures of each.
+        The summary of the first seed, with the means of `test_accuracy` and `test_loss`, the sample standard deviation
+        `test_accuracy_sd` (divisor n - 1; None for one seed), and the figures of each seed in `seeds`.
 
     Raises:
-        KdartsError: without a seed, or as of `Checkpoint.restore`.
+        KdartsError: If there is no seed; also see `Checkpoint.restore`.
     """
     if not seeds:
         raise KdartsError("seeds: needs at least 1")
@@ -56,7 +57,7 @@ def run_seeds(train: Callable[[int, Workdir], dict], workdir: Workdir, seeds: Se
 
 
 def _done(part: Workdir) -> bool:
-    """Whether a seed is finished and its files are whole; a damaged one is named."""
+    """Returns whether a seed is finished and its files are not damaged; a damaged one is reported."""
     if read_summary(part) is None:
         return False
     try:
@@ -68,7 +69,7 @@ def _done(part: Workdir) -> bool:
 
 
 def combined(summaries: list[dict]) -> dict:
-    """The summary of trainings that differ in their seed, from theirs, 1 or more (see `run_seeds`)."""
+    """Combines the summaries of trainings with different seeds, at least one (see `run_seeds`)."""
     accuracies = [part["test_accuracy"] for part in summaries]
     return {
         **summaries[0],

@@ -11,14 +11,14 @@ from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.files import sweep, write_text
 
 _held: dict[pathlib.Path, int] = {}
-"""Descriptors of the folders that this process has locked; the system unlocks them at its end, however it ends."""
+"""Descriptors of the folders that this process has locked. The system removes the locks when the process ends."""
 
 _without_locks: list[pathlib.Path] = []
-"""The first folder that could not be locked: the user is told once."""
+"""The first folder that could not be locked: only this one is reported."""
 
 
 class InUse(KdartsError):
-    """Another process works in a folder; the same call may succeed later."""
+    """Another process uses the folder. The same call may succeed later."""
 
 
 def measures_for_chief() -> bool:
@@ -38,17 +38,17 @@ def shares() -> bool:
 
 
 def lock(folder: pathlib.Path, keep: bool = True) -> None:
-    """Locks a folder for this process, until it ends.
+    """Locks a folder for this process until it ends.
 
-    On a file system without locks it says so once on standard error and does nothing.
+    On a file system without locks it does nothing, and reports this once on standard error.
 
     Args:
-        folder: must exist.
-        keep: False: only looks whether it could be locked.
+        folder: The folder, which must exist.
+        keep: Whether to keep the lock. Otherwise it only checks that the folder is not locked.
 
     Raises:
-        InUse: if another process has locked it.
-        KdartsError: if it cannot be opened.
+        InUse: If another process has locked the folder.
+        KdartsError: If the folder cannot be opened.
     """
     folder = pathlib.Path(folder).absolute()
     if shares():
@@ -58,7 +58,7 @@ def lock(folder: pathlib.Path, keep: bool = True) -> None:
             return
         os.close(_held.pop(folder))  # Of one that was removed.
     try:
-        # The folder itself: a file for the purpose could be damaged, lost or left.
+        # It locks the folder itself, because a lock file could be lost or left behind.
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise KdartsError(f"{folder}: cannot be opened ({error.strerror})") from None
@@ -85,7 +85,7 @@ def lock(folder: pathlib.Path, keep: bool = True) -> None:
 
 
 def _holder(about: os.stat_result) -> int | None:
-    """The process that has locked a folder, where the system tells."""
+    """Returns the process that has locked a folder, None if the system does not tell."""
     with contextlib.suppress(OSError, ValueError):
         place = f"{os.major(about.st_dev):02x}:{os.minor(about.st_dev):02x}:{about.st_ino}"
         for line in pathlib.Path("/proc/locks").read_text("ascii").splitlines():
@@ -98,14 +98,14 @@ def _holder(about: os.stat_result) -> int | None:
 _FLAGS = "flags.flags"
 
 STOPPED = "stopped.json"
-"""What a run that diverged leaves there: `stopped_by` "divergence", `what`, `epoch` and `step`, both from 1."""
+"""The file that a diverged run writes: `stopped_by` "divergence", `what`, and `epoch` and `step`, counted from 1."""
 
 
 class Workdir:
-    """A folder that belongs to one run, known by the flags that it was started with.
+    """A folder that belongs to one run, which is identified by the flags that it was started with.
 
     Args:
-        path: the folder; `begin` makes it.
+        path: The folder. `begin` makes it.
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -115,21 +115,21 @@ class Workdir:
         return self.path / name
 
     def flags(self) -> dict[str, str]:
-        """Reads the flags that its run was started with; {} if there is no record of them."""
+        """Returns the recorded flags of the run, {} if there is no record."""
         return self._flags() or {}
 
     def check(self, flags: dict[str, str], defaults: dict[str, str] | None = None) -> None:
-        """Refuses a folder that belongs to another run, before anything in it is changed.
+        """Checks that the folder is new or belongs to this run. It changes nothing.
 
         Args:
-            flags: what decides the run's outcome, as text; a flag may be left out where it has its default.
-            defaults: of the flags that have one, as text. A flag that the record lacks, such as one that is newer than
-                the run, is taken to have its default there.
+            flags: The flags that determine the result of the run, as text. Flags with their default may be left out.
+            defaults: The defaults of the flags, as text. A flag that is missing in the record of the run or in `flags`
+                has its default there, so that a release can add flags.
 
         Raises:
-            InUse: if another process works there.
-            KdartsError: if the folder was started with other flags (the message names the first that differs), is a
-                file, or holds anything but no record of its flags.
+            InUse: If another process uses the folder.
+            KdartsError: If the folder belongs to a run with other flags (the message names the first of them), is a
+                file, or has other files and no record of flags.
         """
         if not self.path.exists():
             return
@@ -150,13 +150,13 @@ class Workdir:
                 )
 
     def begin(self, flags: dict[str, str], defaults: dict[str, str] | None = None) -> None:
-        """Checks the folder, locks it until this process ends, removes unfinished files and records the flags.
+        """Checks and locks the folder, removes unfinished files in it and records the flags of a new run.
 
         Args:
-            flags, defaults: as of `check`.
+            flags, defaults: See `check`.
 
         Raises:
-            KdartsError: as of `check`, or if the folder cannot be written.
+            KdartsError: See `check`; also if the folder cannot be written.
         """
         self.check(flags, defaults)
         try:
@@ -169,12 +169,12 @@ class Workdir:
             write_text(self / _FLAGS, "".join(f"--{name}={value}\n" for name, value in sorted(flags.items())))
 
     def release(self) -> None:
-        """Removes the record of the flags, unless the run has saved something: the folder may be another's."""
+        """Removes the record of a run that has not saved anything, so that another run can use the folder."""
         if not any((self / "backup").glob("*")) and not (self / "stages").exists():
             (self / _FLAGS).unlink(missing_ok=True)
 
     def _flags(self) -> dict[str, str] | None:
-        """The recorded flags; None without a record."""
+        """Reads the recorded flags, None if there is no record."""
         try:
             text = (self / _FLAGS).read_bytes().decode("utf-8", "replace")
         except FileNotFoundError:
