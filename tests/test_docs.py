@@ -88,6 +88,11 @@ def test_flags_of_every_command_exist(page, monkeypatch):
             command_of(words[0]).parse([w for w in words if w not in made])
 
 
+def test_the_tables_of_the_methods_are_those_of_the_classes(tool):
+    tables = tool("methods_tables")
+    assert tables.page() == tables.PAGE.read_text("utf-8"), "run python tools/methods_tables.py"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if page.stem not in MEASURED], ids=lambda page: page.stem)
 def test_commands_of_a_page_run_one_after_another(page, place, eagerly, request):

@@ -41,7 +41,7 @@ def _batches():
 def _search(dtype, sharing="individual", mixing="sigmoid", method="ddarts", **overrides) -> Search:
     keras.utils.set_random_seed(0)
     net = Supernet(FEW, (8, 8, 3), 3, channels=4, cells=2, sharing=sharing, mixing=mixing, dtype=dtype)
-    search = Search(net, method, **overrides)
+    search = Search(net, method, sharing=sharing, mixing=mixing, **overrides)
     search.compile()
     return search
 

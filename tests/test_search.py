@@ -335,12 +335,12 @@ def test_every_choice_moves_alpha_at_the_end_of_its_epoch(choices, eagerly):
 
 
 def test_alpha_rests_while_the_weights_alone_are_trained(eagerly):
-    search, moved = _search(_supernet(**SMALLER), pretrain_epochs=1, warmup_epochs=1, epochs=50), []
+    search, moved = _search(_supernet(**SMALLER), pretrain_epochs=1, warmup_epochs=25, epochs=50), []
 
     class Watch(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
             moved.append((int(search.arch_optimizer.iterations), int(search.optimizer.iterations)))
 
     search.fit(_pairs(steps=2, batch=6), callbacks=Watch(), epochs=2, verbose=0)
-    assert moved == [(0, 2), (2, 4), (4, 6)]
+    assert moved == [(0, 2), (0, 4), (2, 6)]
     assert [row["epoch"] for row in search.record.history] == [0, 1, 2]

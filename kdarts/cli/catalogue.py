@@ -27,8 +27,12 @@ def run(values: flags.FlagValues) -> None:
         if values.json:
             print(json.dumps(method.config()))
         else:
-            told = [f"{key}={_text(value)}" for key, value in method.differences().items()]
-            print(f"{name:14}{method.paper}\n{'':14}{', '.join(told) or 'the usual choice on every axis'}")
+            print(f"{name:16}{method.paper}\n{'':16}{', '.join(differences(method)) or 'the usual choice on every axis'}")
+
+
+def differences(method) -> list[str]:
+    """What differs from DARTS, as `name=value`."""
+    return [f"{key}={_text(value)}" for key, value in method.differences().items()]
 
 
 def _text(value) -> str:
