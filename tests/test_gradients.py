@@ -248,3 +248,19 @@ def test_the_step_of_the_weights_equals_the_reference(golden):
     np.testing.assert_allclose(ours, theirs, rtol=1e-3)
     for key in (key for key in arrays if key.startswith("w_after:")):
         np.testing.assert_allclose(named[key.removeprefix("w_after:")], arrays[key], rtol=0, atol=1e-4, err_msg=key)
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_one_level_takes_both_gradients_at_the_same_place():
+    """α moves as in first order with the training batch in place of the validation's, the weights as with α at rest."""
+    train, valid = _batches()
+    joint, alone, still = _search("joint"), _search("first"), _search("first", update="frozen")
+    joint.train_step((train, valid))
+    alone.train_step((train, train))
+    still.train_step((train, valid))
+    assert _relative(joint.supernet.alphas, alone.supernet.alphas) < 1e-12
+    assert _relative(joint.supernet.network_variables, still.supernet.network_variables) < 1e-12
+    other = _search("joint")
+    other.train_step((train, train))
+    assert _relative(other.supernet.alphas, joint.supernet.alphas) == 0  # the other batch only measures
+    assert _relative(alone.supernet.network_variables, still.supernet.network_variables) > 1e-6

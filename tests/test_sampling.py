@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from kdarts.genotypes.errors import KdartsError
-from kdarts.search.relaxations import Gumbel, RandomGenotype
+from kdarts.search.relaxations import Concrete, Gumbel, RandomGenotype, gumbel_noise
 from kdarts.supernet.relaxation import Softmax, get_sampling
 from kdarts.supernet.spaces import SearchSpace
 from kdarts.supernet.supernet import Supernet
@@ -64,6 +64,41 @@ def test_a_measuring_pass_of_gumbel_takes_the_most_probable():
     np.testing.assert_array_equal(taken, np.eye(3)[np.argmax(weights, -1)])
 
 
+def concrete(alpha, progress, seed):
+    softmax = Softmax()
+    return Concrete().draw(softmax.weights(alpha), softmax.log_weights(alpha), None, progress, seed)
+
+
+@pytest.mark.parametrize("progress", [0.0, 1.0])
+def test_the_largest_concrete_weight_is_a_draw_by_the_softmax(progress):
+    alpha = tf.repeat(_alpha(), 2000, 0)
+    drawn = concrete(alpha, progress, tf.constant([3, 1])).numpy()
+    np.testing.assert_allclose(drawn.sum(-1), 1, atol=1e-5)
+    frequency = np.eye(3)[drawn.argmax(-1)].reshape(5, 2000, 3).mean(1)
+    np.testing.assert_allclose(frequency, Softmax().weights(_alpha()), atol=0.04)
+    # At τ = 0.03 nearly every draw is one candidate; at τ = 1 it is not.
+    assert (np.quantile(drawn.max(-1), 0.1) > 0.95) == (progress == 1)
+
+
+def test_concrete_weights_without_noise_at_temperature_1_are_those_of_darts(monkeypatch):
+    monkeypatch.setattr("kdarts.search.relaxations.gumbel_noise", lambda like, seed: tf.zeros_like(like))
+    np.testing.assert_allclose(concrete(_alpha(), 0.0, tf.constant([3, 1])), Softmax().weights(_alpha()), atol=1e-6)
+    cold = concrete(_alpha(), 1.0, tf.constant([3, 1])).numpy()
+    np.testing.assert_allclose(cold, np.eye(3)[np.argmax(_alpha(), -1)], atol=0.02)
+    np.testing.assert_allclose(concrete(_alpha(), 1.0, None), Softmax().weights(_alpha()), atol=1e-6)
+
+
+def test_concrete_weights_have_the_gradient_of_the_tempered_softmax():
+    alpha, seed, upstream = _alpha(), tf.constant([3, 1]), _alpha(seed=1).numpy()
+    with tf.GradientTape() as tape:
+        tape.watch(alpha)
+        value = tf.reduce_sum(concrete(alpha, 0.5, seed) * upstream)
+    temperature = 1 + (0.03 - 1) * 0.5
+    z = tf.nn.softmax((tf.nn.log_softmax(alpha) + gumbel_noise(alpha, seed)) / temperature).numpy()
+    expected = z * (upstream - (z * upstream).sum(-1, keepdims=True)) / temperature
+    np.testing.assert_allclose(tape.gradient(value, alpha), expected, atol=1e-5)
+
+
 def test_a_random_genotype_has_two_inputs_of_each_node_and_never_none():
     weights, counts = Softmax().weights(_alpha(14)), np.zeros((14, 3))
     for step in range(300):
@@ -99,7 +134,7 @@ def test_a_supernet_draws_anew_only_when_told(sampling):
 
 
 def test_an_unknown_sampling_is_refused():
-    with pytest.raises(KdartsError, match="allowed: all, gumbel, random"):
+    with pytest.raises(KdartsError, match="unknown sampling 'some'; allowed: all, gumbel, "):
         get_sampling("some")
 
 

@@ -46,6 +46,29 @@ class Gumbel(Sampling):
 
 @register_sampling
 @dataclass(frozen=True)
+class Concrete(Sampling):
+    """Relaxed one-hot weights of each edge, drawn from the concrete distribution (SNAS, Xie et al. 2019, Eq. 4).
+
+    z = softmax((log p + g) / τ) with Gumbel noise g: the largest entry is that of candidate k with probability p_k, and
+    the colder, the closer z is to one candidate. Nothing is rounded, so that the gradient is that of z itself. A pass
+    that measures takes p. The weights of an edge count as its odds.
+    """
+
+    name: ClassVar[str] = "concrete"
+    temperature: float = setting(1.0, "τ at the start of the search", least=0, open=True, source="SNAS' program")
+    final_temperature: float = setting(0.03, "τ at its end; it falls in a straight line", least=0, open=True)
+
+    def draw(self, weights, logs, none, progress, seed, inputs=None):
+        import tensorflow as tf
+
+        if seed is None:
+            return weights
+        temperature = self.temperature + (self.final_temperature - self.temperature) * tf.cast(progress, logs.dtype)
+        return tf.nn.softmax((tf.nn.log_softmax(logs, -1) + gumbel_noise(logs, seed)) / temperature, -1)
+
+
+@register_sampling
+@dataclass(frozen=True)
 class RandomGenotype(Sampling):
     """Two inputs of each node with one operation each, all equally likely (Li and Talwalkar 2019); α does not count.
 
