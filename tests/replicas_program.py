@@ -75,7 +75,7 @@ CASES = {
     "first_individual": {"order": "first", "sharing": "individual"},
     "second_individual": {"order": "second", "sharing": "individual"},
     "exact": {"order": "exact"},
-    "ablation": {"method": "ddarts", "ablation": "exact"},
+    "ablation": {"method": "ddarts", "ablation": "exact", "net": {"mixing": "sigmoid"}},
     "epoch": {"update": "epoch", "order": "second"},
     "recompute": {"order": "first", "net": {"recompute": True}},
     "partial": {"order": "first", "net": {"partial_channels": 2}},

@@ -12,9 +12,11 @@ from kdarts.search.gradients import Validation
 from kdarts.search.losses import zero_one_loss
 from kdarts.search.method import get_method
 from kdarts.search.search import Search
-from kdarts.supernet.relaxation import sigmoid
+from kdarts.supernet.relaxation import Sigmoid
 from kdarts.supernet.spaces import SearchSpace
 from kdarts.supernet.supernet import Supernet
+
+sigmoid = Sigmoid().weights
 
 FEW = SearchSpace("few", ("avg_pool_3x3", "skip_connect", "dil_conv_3x3"), nodes=2, multiplier=2)
 UNBOUND = {"ablation_clip": 1e9, "ablation_margin": -1e9}

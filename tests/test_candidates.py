@@ -126,9 +126,9 @@ MIXES = [
 
 @pytest.mark.parametrize("sharing, mixing, order, recompute", MIXES)
 def test_every_mix_takes_a_step_in_which_what_is_dropped_stays_zero(eagerly, sharing, mixing, order, recompute):
-    options = {"sharing": sharing, "mixing": mixing, "recompute": recompute, "skip_dropout": 0.5}
-    net = _supernet([LEFT, LEFT[::-1]], nodes=2, **options)
-    search = Search(net, order=order, zero_one_weight=1.0, arch_learning_rate=0.1, arch_l2=0.1)
+    choices = {"sharing": sharing, "mixing": mixing, "skip_dropout": 0.5}
+    net = _supernet([LEFT, LEFT[::-1]], nodes=2, recompute=recompute, **choices)
+    search = Search(net, order=order, zero_one_weight=1.0, arch_learning_rate=0.1, arch_l2=0.1, **choices)
     search.compile()
     for alpha, there in zip(net.alphas, net.mixture.candidates, strict=True):
         assert alpha.shape == there.shape and not alpha.numpy()[~there].any()
@@ -149,7 +149,8 @@ def test_the_zero_one_loss_is_the_mean_over_what_is_left(eagerly):
     net = _supernet([LEFT, LEFT[::-1]], mixing="sigmoid")
     for index, alpha in enumerate(net.alphas):
         alpha.assign(np.where(net.mixture.candidates[index], _random(5, 4, seed=index), 0))
-    plain, driven = (Search(net, zero_one_weight=weight).architecture_gradients(*_batches()) for weight in (0, 3.0))
+    searches = [Search(net, mixing="sigmoid", zero_one_weight=weight) for weight in (0, 3.0)]
+    plain, driven = (search.architecture_gradients(*_batches()) for search in searches)
     left = int(LEFT.sum()) * 2
     for alpha, there, without, gradient in zip(net.alphas, net.mixture.candidates, plain, driven, strict=True):
         s = 1 / (1 + np.exp(-alpha.numpy()))
@@ -227,6 +228,6 @@ def test_recomputed_cells_drop_the_same():
 
 @pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
 def test_low_precision_drops_too(eagerly, dtype):
-    search = Search(_supernet([LEFT, LEFT[::-1]], skip_dropout=0.5, dtype=dtype))
+    search = Search(_supernet([LEFT, LEFT[::-1]], skip_dropout=0.5, dtype=dtype), skip_dropout=0.5)
     search.compile()
     assert np.isfinite(search.train_step(_batches())["loss"])

@@ -1,8 +1,6 @@
 """Signs of a collapse: the Hessian of the validation loss in α, skips by cell, and what is done about them."""
 
 import csv
-import dataclasses
-import json
 
 import keras
 import numpy as np
@@ -12,16 +10,16 @@ import tensorflow as tf
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.ops.operations import get_operation
-from kdarts.search.curvature import Curvature, HessianWatch, skips_by_cell, watched_every
+from kdarts.search.curvature import Curvature
 from kdarts.search.method import get_method
-from kdarts.search.record import SearchRecord, StopRule
-from kdarts.search.search import Search, without_graph_rewriting
-from kdarts.search.stopping import SoFar, get_stop, goes_back_to
+from kdarts.search.objective import without_graph_rewriting
+from kdarts.search.search import Search
+from kdarts.search.stopping import Eigenvalue, SoFar
 from kdarts.supernet.hypercuboid import HyperCuboid
 from kdarts.supernet.parts import Placed
 from kdarts.supernet.spaces import SearchSpace
 from kdarts.supernet.supernet import Supernet
-from kdarts.training.checkpoint import Checkpoint
+from kdarts.training.search_run import write_record
 
 FEW = SearchSpace("few", ("none", "max_pool_3x3", "skip_connect", "dil_conv_3x3"), 1, 1)
 
@@ -44,7 +42,7 @@ def _search(net, **choices) -> Search:
 
 def _cells(**choices) -> Search:
     net = Supernet(FEW, (8, 8, 2), 3, channels=4, cells=1, reductions=(0,), dtype="float64", **choices)
-    return _search(net, **{name: choices[name] for name in ("sharing", "mixing") if name in choices})
+    return _search(net, **choices)
 
 
 def _grid() -> Search:
@@ -120,8 +118,9 @@ def test_what_cannot_be_measured_is_refused():
     for choices in ({"watch_hessian": 2}, {"stop": "eigenvalue"}):
         with pytest.raises(KdartsError, match="does not depend on α"):
             Search(net, sampling="random", **choices)
-    assert watched_every(get_method("darts").override(stop="eigenvalue")) == 1
-    assert watched_every(get_method("darts")) == 0
+    assert get_method("darts").override(stop="eigenvalue").stopping.watched_every == 1
+    assert get_method("darts").override(stop="eigenvalue", watch_hessian=3).stopping.watched_every == 3
+    assert get_method("darts").stopping.watched_every == 0
     stock = HyperCuboid(
         (4, 4, 1),
         {"block": (1,)},
@@ -139,59 +138,56 @@ def test_what_cannot_be_measured_is_refused():
 
 
 def test_the_rule_compares_means_and_goes_back():
-    method = get_method("darts").override(stop="eigenvalue", stop_from=2, stop_window=3)
-    rule = get_stop("eigenvalue")
+    rule = Eigenvalue(stop_from=2, stop_window=3)
 
     def at(values):
         rows = [{"epoch": e} if v is None else {"epoch": e, "eigenvalue": v} for e, v in enumerate(values)]
         return SoFar(rows, Genotype.load("DARTS_V2"), [], ())
 
     level = [0.2] * 9
-    assert not any(rule(at(level[:n]), method) for n in range(1, 10))
+    assert not any(rule.should_stop(at(level[:n])) for n in range(1, 10))
     # Means of the last three against those of the three before: 0.2 / (0.2 + 0.1 n / 3) < 0.75 from n = 3 on.
     rising = [0.2] * 6 + [0.3] * 3
-    assert [rule(at(rising[:n]), method) for n in range(6, 10)] == [False, False, False, True]
-    assert goes_back_to(at(rising), method) == 5
-    assert not rule(at(rising), method.override(stop_ratio=0.6)) and not rule(at(rising), method.override(stop_from=6))
-    assert rule(at([-v for v in rising]), method)  # of the size
+    assert [rule.should_stop(at(rising[:n])) for n in range(6, 10)] == [False, False, False, True]
+    assert rule.goes_back_to(at(rising)) == 5
+    assert not Eigenvalue(stop_from=2, stop_window=3, stop_ratio=0.6).should_stop(at(rising))
+    assert not Eigenvalue(stop_from=6, stop_window=3).should_stop(at(rising))
+    assert rule.should_stop(at([-v for v in rising]))  # of the size
     every_second = [v for value in rising for v in (None, value)]
-    assert rule(at(every_second), method) and goes_back_to(at(every_second), method) == 11
-    assert goes_back_to(at(rising), get_method("darts")) is None
+    assert rule.should_stop(at(every_second)) and rule.goes_back_to(at(every_second)) == 11
+    assert get_method("darts").stopping.goes_back_to(at(rising)) is None
 
 
-def test_a_stopped_search_has_the_alphas_from_before(tmp_path, monkeypatch):
-    net = Supernet(FEW, (8, 8, 1), 2, channels=4, cells=3, partial_channels=2)
-    search = Search(net, stop="eigenvalue", stop_from=0, stop_window=1)
-    search.compile()
-    checkpoint = Checkpoint(tmp_path / "backup", search, 1)
-    watch, record = HessianWatch(1, [_batch("float32", 1)]), SearchRecord(tmp_path, checkpoint)
-    values = iter([0.1, 0.11, 0.5])
+def test_a_stopped_search_has_the_alphas_from_before(tmp_path, monkeypatch, eagerly):
+    net = Supernet(FEW, (8, 8, 2), 3, channels=4, cells=3, partial_channels=2)
+    search = Search(net, stop="eigenvalue", stop_from=0, stop_window=1, partial_channels=2)
+    values, seen = iter([0.1, 0.11, 0.5]), []
     monkeypatch.setattr(Curvature, "eigenvalue", lambda self, batch: next(values))
-    callbacks = [watch, record, StopRule(search.method, checkpoint), checkpoint]
-    seen = []
-    for epoch in range(3):
-        for index, variable in enumerate(net.architecture):
-            variable.assign(np.random.default_rng([epoch, index]).normal(size=variable.shape))
-        seen.append([variable.numpy() for variable in net.architecture])
-        logs = {}
-        for callback in callbacks:
-            callback.set_model(search)
-            callback.on_epoch_end(epoch, logs)
-        assert search.stop_training == (epoch == 2)
-    assert checkpoint.records["stopped_by"] == "eigenvalue" and checkpoint.records["returned_to"] == 1
+
+    class Spread(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            for index, variable in enumerate(net.architecture):
+                variable.assign(np.random.default_rng([len(seen), index]).normal(size=variable.shape))
+            seen.append([variable.numpy() for variable in net.architecture])
+
+    data = tf.data.Dataset.from_tensors((_batch("float32"), _batch("float32")))
+    search.fit(data, epochs=9, callbacks=Spread(), verbose=0)
+    assert len(seen) == 3 and search.stop_training
+    assert search.record.notes["stopped_by"] == "eigenvalue" and search.record.notes["returned_to"] == 1
     for variable, value in zip(net.architecture, seen[1], strict=True):
         assert np.array_equal(variable, value)
-    found = record.write()
-    assert found == search.genotype() and json.loads(checkpoint.records["genotypes"][1]) == json.loads(found.to_json())
+    found = write_record(tmp_path, search.record.notes, search.record.arrays)
+    texts = search.record.notes["genotypes"]
+    assert found == search.genotype() and texts[1] == texts[2] == found.to_json() != texts[0]
     with (tmp_path / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [float(row["eigenvalue"]) for row in rows] == [0.1, 0.11, 0.5]
     assert {"skips_normal", "skips_reduce"} <= set(rows[0])
+    assert len(np.load(tmp_path / "betas.npz")["normal"]) == 3
 
 
 def test_skips_are_counted_in_each_cell():
     skip, convolution = "skip_connect", "sep_conv_3x3"
     cells = (((skip, 2, 0), (skip, 2, 1)), ((skip, 2, 0), (convolution, 2, 1)))
     found = Genotype(cells, ((2,), (2,)))
-    assert skips_by_cell(found, ("normal", "reduce")) == {"skips_normal": 2, "skips_reduce": 1}
-    assert skips_by_cell(dataclasses.replace(found, sequence=(0, 1)), ("cell_0", "cell_1"))["skips_cell_1"] == 1
+    assert found.skips_by_cell() == [2, 1] and found.skip_connects() == 3

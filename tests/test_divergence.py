@@ -14,8 +14,7 @@ from kdarts.search.search import Search
 from kdarts.search.step import NotFinite, Step
 from kdarts.supernet.spaces import SearchSpace
 from kdarts.supernet.supernet import Supernet
-from kdarts.training.checkpoint import Checkpoint
-from kdarts.training.progress import Divergence, StepTime, Watch
+from kdarts.training.session import Divergence, RunSession
 from kdarts.training.workdir import STOPPED, Workdir
 
 STEPS = 3
@@ -39,14 +38,10 @@ def _batches(bad=None, half=0, value=np.inf):
     return tf.data.Dataset.from_tensor_slices(tuple(pairs))
 
 
-def _run(step, batches, folder, first_step=0):
-    search = step.model
-    checkpoint = Checkpoint(folder / "backup", search, STEPS)
-    first_step = checkpoint.restore() if first_step is None else first_step
-    watch = Watch(step, checkpoint, Workdir(folder))
-    options = {"steps": STEPS, "epochs": 2, "clock": StepTime(), "step": step, "first_step": first_step}
-    run_epochs(search, batches.skip(first_step), callbacks=[watch, checkpoint], **options)
-    return checkpoint
+def _run(step, batches, folder):
+    session = RunSession(Workdir(folder))
+    run_epochs(step.model, batches.skip, steps=STEPS, epochs=2, session=session, step=step)
+    return session.checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +79,7 @@ def test_the_state_before_the_step_is_saved_and_the_next_run_says_the_same(
         clean(batch)
     assert all(np.isfinite(v.numpy()).all() for v in search.variables)
     with pytest.raises(Divergence) as second:
-        _run(search, _batches(bad, half), tmp_path, first_step=None)
+        _run(search, _batches(bad, half), tmp_path)
     assert str(first.value) == str(second.value)
     for found, expected in zip(search.model.variables, clean.model.variables, strict=True):
         np.testing.assert_array_equal(found, expected, err_msg=found.path)

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from kdarts.search.loop import run_epochs
+from kdarts.search.session import Session
 from kdarts.training.progress import StepTime
 
 STEPS, EPOCHS = 4, 3
@@ -41,11 +42,26 @@ def _data(first=0):
     return tf.data.Dataset.from_tensor_slices((x[first:], y[first:])).repeat()
 
 
+class From(Session):
+    """Begins at a step, and takes the times of those that follow."""
+
+    verbose = 0
+
+    def __init__(self, first_step):
+        self.first_step, self.clock = first_step, StepTime()
+
+    def begin(self, model, steps, epochs, record):
+        return self.first_step
+
+    def took(self, waited, computed):
+        self.clock.add(waited, computed)
+
+
 def _loop(model, first_step=0, callbacks=(), **options):
-    seen, clock = Seen(), StepTime()
-    choices = {"steps": STEPS, "epochs": EPOCHS, "clock": clock, "first_step": first_step, **options}
-    run_epochs(model, _data(first_step), callbacks=[seen, *callbacks], **choices)
-    return seen, clock
+    seen, session = Seen(), From(first_step)
+    choices = {"steps": STEPS, "epochs": EPOCHS, "session": session, **options}
+    run_epochs(model, _data, callbacks=[seen, *callbacks], **choices)
+    return seen, session.clock
 
 
 def test_it_does_what_fit_does():

@@ -37,8 +37,9 @@ def _few(partial_channels=2, dtype="float64", **kwargs) -> Supernet:
     return net
 
 
-def _search(net, **choices) -> Search:
-    search = Search(net, **choices)
+def _search(net, method="darts", **choices) -> Search:
+    """A search of a method with the partial channels of a supernet."""
+    search = Search(net, method, partial_channels=net.partial_channels, **choices)
     search.compile()
     return search
 
@@ -66,7 +67,7 @@ def test_a_supernet_equals_the_reference(golden, eagerly):
     net = Supernet("darts", (32, 32, 3), 10, channels=8, cells=8, partial_channels=4, dtype="float64")
     load_reference_state(net, state_dict(arrays))
     _set(net, arrays)
-    search = _search(net, method="pcdarts")
+    search = _search(net, "pcdarts")
     batch = _channels_last(arrays["x"]), tf.constant(arrays["y"])
     found = search.objective.gradients(*search.objective.values(), batch)
     assert _relative(found["logits"], arrays["logits_f64"]) < 1e-9
@@ -111,7 +112,7 @@ def test_the_shuffle_is_the_references(golden):
 def test_the_papers_code_finds_the_same_genotypes(golden):
     table = golden("pcdarts_parse.json")
     net = Supernet("darts", (8, 8, 1), 2, channels=4, cells=3, partial_channels=2, dtype="float64")
-    search = Search(net, "pcdarts")
+    search = Search(net, "pcdarts", partial_channels=2)
     assert len(table["cases"]) == 8
     for case in table["cases"]:
         _set(net, case)
@@ -200,9 +201,10 @@ MIXES = [
 @pytest.mark.parametrize("sharing, mixing, order, choices", MIXES)
 def test_mixes_of_choices_move_weights_alpha_and_beta(sharing, mixing, order, choices):
     net = _few(dtype="float32", sharing=sharing, mixing=mixing, nodes=1, multiplier=1)
-    search = _search(net, order=order, **choices)
+    sharing = sharing if isinstance(sharing, str) else "individual"
+    search = _search(net, order=order, sharing=sharing, mixing=mixing, **choices)
     before = [v.numpy() for v in net.trainable_variables]
-    history = search.fit(tf.data.Dataset.from_tensors(tuple(_batches("float32"))), verbose=0).history
+    history = search.fit(tf.data.Dataset.from_tensors(tuple(_batches("float32"))), epochs=1, verbose=0).history
     assert np.isfinite(history["loss"]).all()
     for value, variable in zip(before, net.trainable_variables, strict=True):
         assert np.isfinite(variable).all() and not np.array_equal(value, variable.numpy()), variable.path
@@ -247,14 +249,15 @@ def test_ablation_counts_beta_as_its_cells(removal, eagerly):
     net = _few(sharing="individual", mixing="sigmoid", cells=3)
     search = _search(net, **choices, removal=removal, ablation_margin=-1e9, ablation_clip=1e9)
     _, valid = _batches()
-    at = search._architecture_gradient(search.objective, None, valid, None)
-    gradients, _ = search._ablation.gradients(at, valid, 0)
+    ablation = search.attached["ablation"]
+    at = search.method.gradient(search.objective, None, valid, None)
+    gradients, _ = ablation.gradients(at, valid, 0)
     for index in range(3):
         variables = [net.alphas[index], net.betas[index]]
 
         def loss(index=index):
-            at = search._architecture_gradient(search.objective, None, valid, None)
-            contributions = search._ablation.contributions(at, valid, search._ablation.removed(0)).numpy()
+            at = search.method.gradient(search.objective, None, valid, None)
+            contributions = ablation.contributions(at, valid, ablation.removed(0)).numpy()
             return -2 * (contributions[index] / contributions.mean() - 1)
 
         slope, directions = _slope(variables, loss)

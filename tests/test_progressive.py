@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from kdarts.search.schedules import SkipDropout
-from kdarts.search.selection import discretize, narrow, select
+from kdarts.search.selection import discretize, select
+from kdarts.search.stages import narrow
 from kdarts.supernet.spaces import get_space
 
 DARTS = get_space("darts")

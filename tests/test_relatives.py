@@ -7,11 +7,10 @@ import tensorflow as tf
 
 from kdarts.search.losses import beta_decay
 from kdarts.search.method import get_method
-from kdarts.search.random_search import RandomSearch, best_random
-from kdarts.search.schedules import SearchProgress
+from kdarts.search.random_search import best_random
 from kdarts.search.search import Search
-from kdarts.search.selection import strongest_pairs
-from kdarts.supernet import relaxation as mixing
+from kdarts.search.selection import StrongestPairs
+from kdarts.supernet.relaxation import NodeSoftmax
 from kdarts.supernet.spaces import SearchSpace
 from kdarts.supernet.supernet import Supernet
 
@@ -23,10 +22,10 @@ def _net(**options) -> Supernet:
     return Supernet(FEW, (8, 8, 3), 3, **{"channels": 4, "cells": 2, "reductions": (1,), **options})
 
 
-def _search(method: str, **options) -> Search:
+def _search(method: str, **choices) -> Search:
     method = get_method(method)
-    net = _net(mixing=method.mixing, sampling=method.sampling, auxiliary_skip=method.auxiliary_skip, **options)
-    search = Search(net, method)
+    net = _net(mixing=method.mixing, sampling=method.sampling, auxiliary_skip=method.auxiliary_skip)
+    search = Search(net, method, **choices)
     search.compile()
     return search
 
@@ -41,7 +40,7 @@ def _step(search) -> dict:
 
 
 @pytest.mark.usefixtures("eagerly")
-@pytest.mark.parametrize("name", ["gdas", "darts_plus", "darts_minus", "beta_darts", "i_darts", "random", "sharpdarts"])
+@pytest.mark.parametrize("name", ["gdas", "darts_plus", "darts_minus", "beta_darts", "i_darts", "random", "sharpdarts", "snas"])
 def test_every_relative_takes_a_step(name):
     search = _search(name)
     before = [v.numpy() for v in search.supernet.alphas], search.supernet.network_variables[0].numpy()
@@ -57,8 +56,8 @@ def test_every_relative_takes_a_step(name):
 @pytest.mark.parametrize("mixed", ["softmax", "sigmoid", "max_w", "node_softmax"])
 @pytest.mark.parametrize("sampling", ["gumbel", "random"])
 def test_samplings_mix_with_the_other_axes(mixed, sampling):
-    net = _net(mixing=mixed, sampling=sampling, sharing="individual", auxiliary_skip=True)
-    search = Search(net, "ddarts", ablation="exact", ablation_margin=-9.0, order="second")
+    choices = {"mixing": mixed, "sampling": sampling, "sharing": "individual", "auxiliary_skip": True}
+    search = Search(_net(**choices), "ddarts", ablation="exact", ablation_margin=-9.0, order="second", **choices)
     search.compile()
     assert np.isfinite(float(_step(search)["loss"]))
 
@@ -96,13 +95,15 @@ def test_the_auxiliary_skip_fades_and_leaves_the_plain_supernet():
     np.testing.assert_allclose(out, np.concatenate([node2, 0.75 * (a + b + node2)], -1), atol=1e-5)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_progress_is_a_straight_line_of_the_epochs():
-    search, seen = _search("darts_minus"), []
-    callback = SearchProgress(4, begin=2)
-    callback.set_model(search)
-    for epoch in range(6):
-        callback.on_epoch_begin(epoch)
-        seen.append(float(search.supernet.mixture.progress))
+    search, seen = _search("darts_minus", pretrain_epochs=2), []
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            seen.append(float(search.supernet.mixture.progress))
+
+    search.fit(tf.data.Dataset.from_tensors((_batch(), _batch(1))), epochs=4, callbacks=Watch(), verbose=0)
     assert seen == [0, 0, 0, 0.25, 0.5, 0.75]
 
 
@@ -137,7 +138,7 @@ def test_beta_decay_grows_with_the_search():
 
 def test_a_node_shares_one_softmax():
     alpha = tf.constant(np.random.default_rng(0).normal(size=(9, 4)).astype("float32"))
-    weights = mixing.node_softmax(alpha).numpy()
+    weights = NodeSoftmax().weights(alpha).numpy()
     first = 0
     for node in (2, 3, 4):
         e = np.exp(alpha.numpy()[first : first + node])
@@ -148,9 +149,9 @@ def test_a_node_shares_one_softmax():
 def test_pairs_may_stand_on_one_edge():
     names = ("none", "skip_connect", "sep_conv_3x3")
     weights = np.array([[0.9, 0.05, 0.05], [0.1, 0.5, 0.4]])
-    assert strongest_pairs(weights, names, 0) == [("skip_connect", 1), ("sep_conv_3x3", 1)]
+    assert StrongestPairs().node(weights, names) == [("skip_connect", 1), ("sep_conv_3x3", 1)]
     equal = np.full((2, 3), 1 / 3)
-    assert strongest_pairs(equal, names, 0) == [("skip_connect", 0), ("sep_conv_3x3", 0)]
+    assert StrongestPairs().node(equal, names) == [("skip_connect", 0), ("sep_conv_3x3", 0)]
 
 
 @pytest.mark.usefixtures("eagerly")
@@ -162,13 +163,21 @@ def test_random_search_finds_the_best_of_what_it_compares():
     assert all(np.array_equal(v, b) for v, b in zip(search.variables, before, strict=True))
     again, same = best_random(search, batches, 12, seed=3)
     assert same == accuracy and all(np.array_equal(a, b) for a, b in zip(weights, again, strict=True))
-    logs = {}
-    callback = RandomSearch(12, batches, epochs=2, seed=3)
-    callback.set_model(search)
-    callback.on_epoch_end(0, logs)
-    assert not logs and all(np.array_equal(v, b) for v, b in zip(search.variables, before, strict=True))
-    callback.on_epoch_end(1, logs)
-    assert logs["val_accuracy"] == accuracy
+    alphas = []
+
+    class Watch(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            alphas.append([v.numpy() for v in search.supernet.alphas])
+
+    search = _search("random", samples=12, learning_rate=1e-9)
+    data = tf.data.Dataset.from_tensors((_batch(2), _batch(0))).concatenate(
+        tf.data.Dataset.from_tensors((_batch(2), _batch(1)))
+    )
+    search.fit(data, epochs=2, callbacks=Watch(), verbose=0)
+    first, last = search.record.history
+    assert all(np.array_equal(v, b.numpy()) for v, b in zip(alphas[0], _net(sampling="random").alphas, strict=True))
+    weights, accuracy = best_random(search, batches, 12, seed=0)
+    assert "val_accuracy" not in first and last["val_accuracy"] == accuracy
     found = search.genotype()
     for cell, rows in zip(found.cells, weights, strict=True):
         assert len(cell) == 4

@@ -1,5 +1,6 @@
 """Search spaces: their sizes, and what is refused."""
 
+import dataclasses
 import math
 
 import pytest
@@ -30,8 +31,9 @@ def test_spaces_are_known_by_name():
     assert get_space("darts").operations[0] == "none" and "none" not in get_space("ddarts").operations
     with pytest.raises(KdartsError, match="did you mean 'darts'"):
         get_space("dart")
-    with pytest.raises(KdartsError, match="exists already"):
-        register_space(get_space("darts"))
+    assert register_space(get_space("darts")) is get_space("darts")
+    with pytest.raises(KdartsError, match="exists already, with another definition"):
+        register_space(dataclasses.replace(get_space("darts"), nodes=3))
     with pytest.raises(KdartsError, match="two or more different operations"):
         SearchSpace("s", ("none", "none"))
     with pytest.raises(KdartsError, match="unknown operation"):

@@ -7,9 +7,11 @@ from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype, get_genotype
 from kdarts.search.selection import discretize
 from kdarts.search.start import alphas_from, start_from
-from kdarts.supernet.relaxation import sigmoid
+from kdarts.supernet.relaxation import Sigmoid
 from kdarts.supernet.spaces import get_space
 from kdarts.supernet.supernet import Supernet
+
+sigmoid = Sigmoid().weights
 
 BACK = ["ResNet18", "InceptionV4", "resnet18", "resnet50", "xception", "DO-1-ResNet18", "DO-2-ResNet50"]
 BACK += ["ResNet18_cifar100_threshold_edge_0.85", "ResNet50_cifar10_threshold_edge_0.85"]

@@ -138,10 +138,11 @@ MIXES = [
 @pytest.mark.parametrize("discretization", ["darts", "pairs", "progressive", "edge"])
 @pytest.mark.parametrize("choices", MIXES, ids=lambda c: c["mixing"])
 def test_a_topology_mixes_with_every_choice(choices, discretization, eagerly):
-    order, ablation = choices["order"], float(choices["sharing"] == "individual")
-    options = {name: value for name, value in choices.items() if name != "order"}
-    net = _small(topology="0,1;0,2;0,1;2,4", **options)
-    search = Search(net, order=order, discretization=discretization, ablation_weight=ablation, threshold=0.0)
+    topology, ablation = "0,1;0,2;0,1;2,4", float(choices["sharing"] == "individual")
+    net = _small(topology=topology, **{name: value for name, value in choices.items() if name != "order"})
+    choices = {name: value for name, value in choices.items() if name != "recompute"}
+    choices |= {"threshold": 0.0} if discretization == "edge" else {}
+    search = Search(net, discretization=discretization, topology=topology, ablation_weight=ablation, **choices)
     search.compile()
     if discretization == "darts":
         before = [v.numpy() for v in net.architecture]

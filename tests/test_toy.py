@@ -34,7 +34,7 @@ def test_finite_differences_are_exact_on_a_quadratic():
 
 
 def test_it_goes_by_the_gradient_of_the_search(monkeypatch):
-    monkeypatch.setitem(gradients.ORDERS, "second", gradients.first)
+    monkeypatch.setattr(gradients.FiniteDifference, "__call__", gradients.FirstOrder.__call__)
     assert run_toy(0.5).iterations == REPORTED[0]
 
 

@@ -3,7 +3,10 @@
 What a command is: a line about it, its flags, and what it does.
 """
 
+import contextlib
 import errno
+import functools
+import re
 import sys
 import textwrap
 from collections.abc import Callable
@@ -42,6 +45,77 @@ def exit_code(program: str, run: Callable[[], int | None]) -> int:
     except KeyboardInterrupt:
         print(f"{program}: interrupted; the same command goes on from the last saved state", file=sys.stderr)
         return 130
+
+
+_PAIR = re.compile(r"(?<!unknown )\b(\w+) '([^']*)'")
+_FIRST = re.compile(r"(\w+)(?: ([^\s']\S*?))?(?=[:;] )")
+
+
+def in_flags(message: str, values: flags.FlagValues) -> str:
+    """A message of the library, which names arguments, in the terms of a command, which has flags.
+
+    `sampling 'random': …` becomes `--sampling=random: …`, and `threshold 2: …` at the beginning `--threshold=2: …`.
+
+    Args:
+        message: one line.
+        values: the flags of the command; other names stay.
+    """
+
+    def flag(match):
+        name, value = match.groups()
+        if name not in values:
+            return match[0]
+        return f"--{name}" if value is None else f"--{name}={value}"
+
+    first = _FIRST.match(message)
+    return _PAIR.sub(flag, message if first is None else flag(first) + message[first.end() :])
+
+
+@contextlib.contextmanager
+def naming_flags(values: flags.FlagValues):
+    """Inside it, what the library raises as `KdartsError` names flags, as of `in_flags`."""
+    try:
+        yield
+    except KdartsError as error:
+        error.args = (in_flags(str(error), values),)
+        raise
+
+
+def titled(title: str):
+    """Decorates a function that declares flags on the `FlagValues` in its arguments: the help lists them under `title`.
+
+    Those that a function within it declares keep their own title.
+    """
+
+    def decorate(define):
+        @functools.wraps(define)
+        def declare(*args, **choices):
+            [values] = [each for each in args if isinstance(each, flags.FlagValues)]
+            before = set(values)
+            define(*args, **choices)
+            entitle(values, title, [name for name in values if name not in before])
+
+        return declare
+
+    return decorate
+
+
+def entitle(values: flags.FlagValues, title: str, names) -> None:
+    """Puts flags under a title of the help, unless they have one."""
+    known = {flag.name for flags_of in _titles(values).values() for flag in flags_of}
+    for name in names:
+        if name not in known:
+            values.register_flag_by_module(_TITLE + title, values[name])
+
+
+_TITLE = "title: "
+"""Before a title, among the modules that absl knows flags by."""
+
+
+def _titles(values: flags.FlagValues) -> dict[str, list[flags.Flag]]:
+    """The flags under each title."""
+    modules = values.flags_by_module_dict()
+    return {name.removeprefix(_TITLE): found for name, found in modules.items() if name.startswith(_TITLE)}
 
 
 @dataclass(frozen=True)
@@ -86,18 +160,23 @@ class Command:
 
 
 def help_text(verb: str, command: Command) -> str:
-    """The command's help: usage, an example, every flag with its default."""
+    """The command's help: usage, an example, and every flag with its default, under titles; last a method's, by axis."""
     usage = " ".join(part for part in ("kdarts", verb, command.arguments.strip(), "[--flags]") if part)
     lines = [command.summary, "", f"usage: {usage}"]
     if command.example:
         lines.append(f"   e.g. {command.example}")
-    lines.append("")
     values = command.values()
-    for name in values:
-        flag = values[name]
-        default = "" if flag.default in (None, "") else f" (default: {flag.default_as_str.strip(chr(39))})"
-        allowed = f" [{'|'.join(flag.parser.enum_values)}]" if hasattr(flag.parser, "enum_values") else ""
-        text = f"{flag.help}{allowed}{default}"
-        lines.append(f"  --{name}")
-        lines += textwrap.wrap(text, 92, initial_indent=" " * 8, subsequent_indent=" " * 8)
+    titles = _titles(values)
+    known = {flag.name for found in titles.values() for flag in found}
+    groups = {"Flags": [values[name] for name in values if name not in known], **titles}
+    for title in sorted(groups, key=lambda title: ": " in title):  # The title of an axis says what it is.
+        lines += ["", title]
+        for flag in groups[title]:
+            lines += _flag_lines(flag)
     return "\n".join(lines)
+
+
+def _flag_lines(flag: flags.Flag) -> list[str]:
+    default = "" if flag.default in (None, "") else f" (default: {flag.default_as_str.strip(chr(39))})"
+    text = textwrap.wrap(f"{flag.help}{default}", 92, initial_indent=" " * 8, subsequent_indent=" " * 8)
+    return [f"  --{flag.name}", *text]

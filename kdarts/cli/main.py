@@ -5,7 +5,7 @@ import os
 import sys
 
 from kdarts import __version__
-from kdarts.cli.command import Command, exit_code, help_text
+from kdarts.cli.command import Command, exit_code, help_text, naming_flags
 from kdarts.genotypes.errors import choice
 
 _COMMANDS = {
@@ -55,7 +55,8 @@ def _run(arguments: list[str]) -> int | None:
     if values.help:
         print(help_text(arguments[0], command))
         return 0
-    return command.run(values)
+    with naming_flags(values):
+        return command.run(values)
 
 
 def main(arguments: list[str] | None = None) -> int:

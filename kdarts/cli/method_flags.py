@@ -2,21 +2,23 @@
 
 from absl import flags
 
+from kdarts.cli.command import entitle
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.settings import kind_of
 from kdarts.search.method import Method, Slot, fields, get_method, groups
 from kdarts.supernet.spaces import listed_space
 
-TITLE = "The method; default of each by --method"
-
 
 def define(values: flags.FlagValues) -> None:
-    """Declares the flags, unset: the method's own choice."""
-    text = "what may be chosen on an edge, such as none,skip_connect,sep_conv_3x3, in place of --space"
-    flags.DEFINE_string("operations", None, text, flag_values=values)
-    for group in groups().values():
+    """Declares the flags, unset: the method's own choice. The help has them under the titles of `groups`."""
+    for title, group in groups().items():
         for name, about in group.items():
             _define(values, name, about)
+            if name == "space":
+                text = "what may be chosen on an edge, such as none,skip_connect,sep_conv_3x3, in place of --space"
+                flags.DEFINE_string("operations", None, text, flag_values=values)
+                entitle(values, title, ["operations"])
+        entitle(values, title, group)
 
 
 def _define(values: flags.FlagValues, name: str, about) -> None:
@@ -57,6 +59,8 @@ def chosen_method(values: flags.FlagValues) -> Method:
         try:
             given[name] = known[name].metadata["setting"].parse(given[name])
         except KdartsError as error:
+            if str(error).startswith(f"{name} "):
+                raise
             raise KdartsError(f"--{name}={given[name]}: {error}") from None
     if "epochs" in given:
         method = method.lasting(given["epochs"])

@@ -9,12 +9,14 @@ import re
 
 from absl import flags
 
+from kdarts.cli.command import titled
 from kdarts.genotypes.errors import KdartsError
 
 NEUTRAL = ("help", "workdir", "data_dir", "download", "checkpoint_every", "data_service", "memory_limit")
 """Flags that do not change what a run comes to; a workdir does not remember them."""
 
 
+@titled("Data")
 def define_dataset(values: flags.FlagValues) -> None:
     """`--dataset` and how to read it."""
     flags.DEFINE_string(
@@ -37,6 +39,7 @@ def load(values: flags.FlagValues, split: str):
     return datasets.load(values.dataset, split=split, download=values.download, **where)
 
 
+@titled("Augmentation")
 def define_augmentation(values: flags.FlagValues) -> None:
     """How training images are varied."""
     flags.DEFINE_integer(
@@ -51,6 +54,7 @@ def define_augmentation(values: flags.FlagValues) -> None:
     positive("cutout_holes", 1, "squares cut out of each image", values)
 
 
+@titled("Augmentation")
 def define_strong_augmentation(values: flags.FlagValues) -> None:
     """How training images are varied further."""
     flags.DEFINE_enum(
@@ -119,12 +123,14 @@ def usual(values: flags.FlagValues) -> dict[str, str]:
     }
 
 
+@titled("Computation")
 def define_checkpoint(values: flags.FlagValues) -> None:
     """`--checkpoint_every`."""
     text = "steps of an epoch after which the run's state is saved; default: only at the end of each epoch"
     positive("checkpoint_every", None, text, values)
 
 
+@titled("Computation")
 def define_precision(values: flags.FlagValues) -> None:
     """`--precision`."""
     flags.DEFINE_enum(
@@ -141,6 +147,7 @@ def positive(name: str, default, text: str, values: flags.FlagValues) -> None:
     flags.DEFINE_integer(name, default, text, lower_bound=1, flag_values=values)
 
 
+@titled("Network")
 def define_network(values: flags.FlagValues) -> None:
     """The size and the outer form of a network."""
     positive("channels", None, "channels of a node before any reduction", values)
@@ -152,6 +159,7 @@ def define_network(values: flags.FlagValues) -> None:
     define_frame(values)
 
 
+@titled("Around the cells")
 def define_frame(values: flags.FlagValues, by_space: str = "") -> None:
     """What stands around the cells: `--stem` and the fields of a `MacroConfig`; `by_space` says who else decides."""
     text = f"cifar, small, imagenet, imagenet_wide, imagenet_quarter, none or auto ({by_space}by image size)"
@@ -205,12 +213,14 @@ def fingerprint(genotype) -> str:
     return hashlib.sha256(genotype.named("").to_json().encode()).hexdigest()[:16]
 
 
+@titled("Data")
 def define_data_service(values: flags.FlagValues) -> None:
     """`--data_service`."""
     text = "HOST:PORT of a tf.data service with one worker, which then prepares the same batches in the same order"
     flags.DEFINE_string("data_service", None, text, flag_values=values)
 
 
+@titled("Computation")
 def define_memory_limit(values: flags.FlagValues) -> None:
     """`--memory_limit`."""
     text = "refuse a search that would take more memory by its forecast, such as 8GB or 900MB, and say what would fit"

@@ -4,9 +4,11 @@ import functools
 
 from absl import flags
 
+from kdarts.cli.command import titled
 from kdarts.genotypes.errors import KdartsError
 
 
+@titled("Computation")
 def define(values: flags.FlagValues) -> None:
     """`--strategy` and `--sync_batch_norm`."""
     flags.DEFINE_enum(

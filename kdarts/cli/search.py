@@ -5,7 +5,7 @@ import time
 from absl import flags
 
 from kdarts.cli import method_flags, options, replicas, seeds
-from kdarts.cli.command import Command
+from kdarts.cli.command import Command, titled
 from kdarts.cli.networks import note
 from kdarts.cli.process import start_tensorflow
 from kdarts.genotypes.architectures import Architecture, load_architecture
@@ -66,15 +66,13 @@ def define_one(values: flags.FlagValues) -> None:
     """Flags of one search: those of the data, one for each of the method's axes, and a few of the run."""
     flags.DEFINE_string("method", "darts", "how α moves; `kdarts methods` lists them", flag_values=values)
     options.define_dataset(values)
+    define_halves(values)
     options.define_augmentation(values)
     options.define_strong_augmentation(values)
     method_flags.define(values)
     define_start(values)
     options.positive("nodes", None, "intermediate nodes of a cell; default by space", values)
     options.define_frame(values, "the space's, else ")
-    options.positive("train_examples", None, "images for the weights; default: half of the train split", values)
-    options.positive("valid_examples", None, "images for α; default: the other half", values)
-    flags.DEFINE_bool("stratified", False, "give both their share of every class", flag_values=values)
     flags.DEFINE_integer("seed", 0, "of everything random", lower_bound=0, flag_values=values)
     flags.DEFINE_integer(
         "validate_every",
@@ -92,12 +90,21 @@ def define_one(values: flags.FlagValues) -> None:
     flags.DEFINE_enum("edge_order", "target", ["target", "source"], text, flag_values=values)
 
 
+@titled("Data")
+def define_halves(values: flags.FlagValues) -> None:
+    """The two parts of the images."""
+    options.positive("train_examples", None, "images for the weights; default: half of the train split", values)
+    options.positive("valid_examples", None, "images for α; default: the other half", values)
+    flags.DEFINE_bool("stratified", False, "give both their share of every class", flag_values=values)
+
+
 def define_start(values: flags.FlagValues) -> None:
     """`--start`."""
     text = "genotype that α starts from: a path, or a name of the zoo such as resnet18"
     flags.DEFINE_string("start", None, text, flag_values=values)
 
 
+@titled("Computation")
 def define_step(values: flags.FlagValues) -> None:
     """How a step is computed."""
     options.define_precision(values)

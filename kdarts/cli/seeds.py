@@ -14,7 +14,7 @@ import time
 from absl import flags
 
 from kdarts.cli import options
-from kdarts.cli.command import IN_USE
+from kdarts.cli.command import IN_USE, titled
 from kdarts.cli.process import run_kdarts
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.files import write_with
@@ -53,11 +53,13 @@ _SHARED = (
 )
 
 
+@titled("Data")
 def define_hold_back(values: flags.FlagValues, text: str) -> None:
     """`--hold_back`; `text` says what for."""
     flags.DEFINE_float("hold_back", None, text, 0.0, 0.9, flag_values=values)
 
 
+@titled("Shallow evaluation")
 def define(values: flags.FlagValues) -> None:
     """The flags of a shallow evaluation."""
     define_hold_back(

@@ -7,7 +7,7 @@ from absl import flags
 from kdarts.cli import networks, options, replicas
 from kdarts.cli import options as limits
 from kdarts.cli import seeds as shallow
-from kdarts.cli.command import Command
+from kdarts.cli.command import Command, entitle, titled
 from kdarts.cli.networks import note_gaps
 from kdarts.cli.process import start_tensorflow
 from kdarts.genotypes.architectures import load_architecture
@@ -27,13 +27,41 @@ def define(values: flags.FlagValues) -> None:
     options.define_augmentation(values)
     options.define_strong_augmentation(values)
     options.define_network(values)
-    options.positive("epochs", None, f"default: {PAPER['epochs']}; digits: {SMALL['epochs']}", values)
-    options.positive("batch_size", None, f"default: {PAPER['batch_size']}; digits: {SMALL['batch_size']}", values)
     shallow.define_hold_back(
         values,
         "part of the train split that is not trained on but measured on, in place of the test images; unset: none",
     )
+    _define_examples(values)
+    _define_training(values)
+    flags.DEFINE_integer("seed", 0, "of everything random", lower_bound=0, flag_values=values)
+    options.positive(
+        "seeds",
+        None,
+        "train so many times, with seed, seed + 1, ..., in WORKDIR/seeds/0 and on, each as that seed alone would; "
+        "summary.json then has mean and sample standard deviation of the test accuracy, and model.keras is the first "
+        "seed's, since to keep the best would be to select on the test images; unset: once, in WORKDIR itself",
+        values,
+    )
+    options.define_precision(values)
+    options.define_checkpoint(values)
+    limits.define_data_service(values)
+    flags.DEFINE_bool("jit_compile", False, "compile the step with XLA (for GPUs)", flag_values=values)
+    entitle(values, "Computation", ["jit_compile"])
+    replicas.define(values)
+    flags.DEFINE_string("workdir", None, "folder of the run; default: runs/DATASET-GENOTYPE-train", flag_values=values)
+
+
+@titled("Data")
+def _define_examples(values: flags.FlagValues) -> None:
+    """`--train_examples`."""
     options.positive("train_examples", None, "train on a random draw of so many images; default: all", values)
+
+
+@titled("Training")
+def _define_training(values: flags.FlagValues) -> None:
+    """Length, optimizer and regularisation."""
+    options.positive("epochs", None, f"default: {PAPER['epochs']}; digits: {SMALL['epochs']}", values)
+    options.positive("batch_size", None, f"default: {PAPER['batch_size']}; digits: {SMALL['batch_size']}", values)
     flags.DEFINE_float("learning_rate", 0.025, "at the start", 0.0, flag_values=values)
     flags.DEFINE_float("final_learning_rate", 0.0, "at the end", 0.0, flag_values=values)
     flags.DEFINE_string("schedule", "cosine", "how it falls: cosine or cosine_power (sharpDARTS)", flag_values=values)
@@ -51,21 +79,6 @@ def define(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     flags.DEFINE_float("auxiliary_weight", 0.4, "of the auxiliary loss, with --auxiliary", 0.0, flag_values=values)
-    flags.DEFINE_integer("seed", 0, "of everything random", lower_bound=0, flag_values=values)
-    options.positive(
-        "seeds",
-        None,
-        "train so many times, with seed, seed + 1, ..., in WORKDIR/seeds/0 and on, each as that seed alone would; "
-        "summary.json then has mean and sample standard deviation of the test accuracy, and model.keras is the first "
-        "seed's, since to keep the best would be to select on the test images; unset: once, in WORKDIR itself",
-        values,
-    )
-    options.define_precision(values)
-    options.define_checkpoint(values)
-    limits.define_data_service(values)
-    flags.DEFINE_bool("jit_compile", False, "compile the step with XLA (for GPUs)", flag_values=values)
-    replicas.define(values)
-    flags.DEFINE_string("workdir", None, "folder of the run; default: runs/DATASET-GENOTYPE-train", flag_values=values)
 
 
 def run(values: flags.FlagValues) -> None:

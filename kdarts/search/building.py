@@ -4,9 +4,11 @@ import contextlib
 import random
 
 from kdarts.genotypes.distance import OPERATIONS
-from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.genotypes.genotype import Genotype
 from kdarts.search.method import Method
+from kdarts.search.selection import SELECTIONS
+from kdarts.search.stopping import STOPS
 from kdarts.supernet.spaces import get_space
 
 ABOUT_CELLS = ("recompute", "stem", "frame", "reductions", "multiplier")
@@ -79,6 +81,7 @@ def build_supernet(
     Raises:
         KdartsError: if they do not fit each other.
     """
+    _check_kind(method, method.on_grid)
     with seeded(seed):
         if method.on_grid:
             return _grid(method, input_shape, num_classes, nodes, dtype, options)
@@ -128,6 +131,15 @@ def _cells(method, input_shape, num_classes, start, nodes, dtype, options):
     )
 
 
+def _check_kind(method: Method, grid: bool) -> None:
+    """Refuses a selection or a stop rule of cells for a grid, and the other way round."""
+    if method.selection.grid != grid:
+        what = f"discretization of {'a HyperCuboid' if grid else 'cells'}"
+        choice(what, method.discretization, [kind.name for kind in SELECTIONS.items() if kind.grid == grid])
+    if grid and not method.stopping.grids:
+        choice("stop of a HyperCuboid", method.stop, [kind.name for kind in STOPS.items() if kind.grids])
+
+
 def check_supernet(supernet, method: Method) -> None:
     """Refuses a supernet that contradicts a method.
 
@@ -139,17 +151,14 @@ def check_supernet(supernet, method: Method) -> None:
             f"stages {','.join(map(str, method.stages))}: method {method.name!r} builds the supernets of its stages "
             f"itself; call Search({method.name!r}, input_shape=..., num_classes=...)"
         )
-    if method.selection.grid != supernet.grid:
-        kind = "a HyperCuboid" if supernet.grid else "cells"
-        raise KdartsError(f"discretization of {kind}: {method.discretization!r} is not for it")
-    if supernet.grid and not method.stopping.grids:
-        raise KdartsError(f"stop {method.stop!r} is about cells; a HyperCuboid has none")
+    _check_kind(method, supernet.grid)
     for name, embodied in supernet.choices.items():
         if not _agree(name, _wanted(name, method, supernet), embodied):
             asked, has = _shown(_wanted(name, method, supernet)), _shown(embodied)
+            argument = "offsets" if name == "attention" else name
             raise KdartsError(
-                f"{name}: method {method.name!r} has {asked}, the supernet {has}; build it with {name}={asked}, or let "
-                f"Search build it: Search({method.name!r}, input_shape=..., num_classes=...)"
+                f"{name}: method {method.name!r} has {asked}, the supernet {has}; build it with {argument}={asked}, or "
+                f"let Search build it: Search({method.name!r}, input_shape=..., num_classes=...)"
             )
 
 

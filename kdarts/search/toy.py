@@ -99,7 +99,7 @@ def run_toy(
     `threshold` long.
 
     Args:
-        xi: learning rate of the unrolled step of w, from 0; α's gradient is the search's own (`gradients.ORDERS`).
+        xi: learning rate of the unrolled step of w, from 0; α's gradient is the search's own (`get_order`).
         order: "first", "second" or "exact"; None: first at ξ = 0, else second.
         learning_rate: of the steps of α and of w, above 0.
         threshold: above 0.
