@@ -58,7 +58,7 @@ _SAVED = (
     "kdarts.networks.network",
     "kdarts.networks.trunk",
     "kdarts.networks.backbone",
-    "kdarts.networks.loss",
+    "kdarts.networks.models",
     "kdarts.search.schedules",
     "kdarts.search.optimizers",
 )

@@ -78,5 +78,5 @@ def test_an_offset_stays_out_of_alpha_and_counts_in_mixing():
     np.testing.assert_allclose(net.mixing_weights()[0], expected / expected.sum(1, keepdims=True), rtol=1e-5)
     again = Supernet.from_config({**net.get_config(), "space": FEW})
     assert again.offsets == dict(GIVEN)
-    with pytest.raises(KdartsError, match="attention: method 'darts' has .*; build it with offsets="):
+    with pytest.raises(KdartsError, match=r"attention: method 'darts' has .*; build it with offsets="):
         _search("offset")

@@ -13,7 +13,7 @@ from conftest import ROOT, state_dict  # noqa: F401  (starts TensorFlow quietly,
 
 import kdarts
 from kdarts.genotypes.errors import KdartsError
-from kdarts.networks.loss import SmoothedCrossentropy
+from kdarts.networks.models import SmoothedCrossentropy
 
 ELSEWHERE = """
 import sys
@@ -85,7 +85,11 @@ def test_a_trained_network_goes_on_elsewhere_without_tensorflow(trained, backend
     np.testing.assert_allclose(back, here["after"], atol=1e-3)
 
 
-REGISTER = ["import keras, kdarts", "import kdarts.networks.loss, keras", "import kdarts, keras; kdarts.build_network"]
+REGISTER = [
+    "import keras, kdarts",
+    "import kdarts.networks.network, keras",
+    "import kdarts, keras; kdarts.build_network",
+]
 
 
 @pytest.mark.parametrize("imports", REGISTER)

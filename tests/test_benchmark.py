@@ -11,7 +11,7 @@ from kdarts.cli.main import main
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.supernet.spaces import get_space
-from kdarts.training.files import write_json
+from kdarts.training.workdir import write_json
 from kdarts.tuning.scores import AccuracyTable, course, markdown, score, together
 from kdarts.views.curves import draw_benchmark
 

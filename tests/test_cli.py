@@ -323,7 +323,7 @@ def test_evaluate_prints_the_accuracy_of_training(runs, capsys):
 
 
 def test_exports_answer_as_the_model_does(runs):
-    from kdarts.training.models import load_model
+    from kdarts.networks.models import load_model
 
     root, _ = runs
     summary = json.loads((root / "train" / "summary.json").read_text())

@@ -10,9 +10,8 @@ import tensorflow as tf
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.ops.operations import get_operation
-from kdarts.search.curvature import Curvature
 from kdarts.search.method import get_method
-from kdarts.search.objective import without_graph_rewriting
+from kdarts.search.objective import Curvature, without_graph_rewriting
 from kdarts.search.search import Search
 from kdarts.search.stopping import Eigenvalue, SoFar
 from kdarts.supernet.hypercuboid import HyperCuboid

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from kdarts.cli.method_flags import count
+from kdarts.cli.options import count
 from kdarts.data.pipeline import search_dataset
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import get_genotype

@@ -6,11 +6,20 @@ import json
 import numpy as np
 import pytest
 
-from kdarts.genotypes.architectures import describe_path, get_path, load_architecture, path_names
-from kdarts.genotypes.best_path import best_path, greedy_path, live
-from kdarts.genotypes.cuboid import LIMIT, Cuboid, HyperPath, label, path_of
+from kdarts.genotypes.cuboid import (
+    LIMIT,
+    Cuboid,
+    HyperPath,
+    describe_path,
+    get_path,
+    label,
+    load_architecture,
+    path_names,
+    path_of,
+)
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
+from kdarts.genotypes.path_space import best_path, greedy_path, live
 
 CUBOID = Cuboid(
     {"layer": range(2), "stride": (1, 2)},

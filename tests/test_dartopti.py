@@ -12,9 +12,9 @@ from conftest import state_dict  # noqa: F401  (starts TensorFlow quietly, first
 from kdarts.cli.main import main
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
+from kdarts.search.building import alphas_from, start_from
 from kdarts.search.schedules import Cosine, Pretraining
 from kdarts.search.search import Search
-from kdarts.search.start import alphas_from, start_from
 from kdarts.supernet.spaces import SearchSpace
 from kdarts.supernet.supernet import Supernet
 

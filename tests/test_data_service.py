@@ -9,8 +9,7 @@ import tensorflow as tf
 
 from kdarts.data.augmentation import Augmentation
 from kdarts.data.datasets import ImageData
-from kdarts.data.pipeline import search_dataset_from
-from kdarts.data.service import served
+from kdarts.data.pipeline import search_dataset_from, served
 from kdarts.genotypes.errors import KdartsError
 
 service = tf.data.experimental.service

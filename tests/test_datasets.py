@@ -9,7 +9,7 @@ import tensorflow as tf
 from conftest import prepared
 
 from kdarts.cli.main import main
-from kdarts.data import pictures
+from kdarts.data import folders
 from kdarts.data.datasets import ImageData, halves, load, statistics
 from kdarts.genotypes.errors import KdartsError
 
@@ -167,9 +167,9 @@ def test_pictures_that_differ_in_size(tmp_path):
 def test_resizing_keeps_the_middle_and_the_proportions():
     wide = np.zeros((1, 16, 32, 1), np.uint8)
     wide[:, :, 8:24] = 200
-    assert (pictures.fitted(wide, 8).numpy()[:, :, 1:7] == 200).all()
+    assert (folders.fitted(wide, 8).numpy()[:, :, 1:7] == 200).all()
     noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
-    assert np.array_equal(pictures.fitted(noise, 16), noise)
+    assert np.array_equal(folders.fitted(noise, 16), noise)
 
 
 def test_broken_pictures_are_named(tmp_path):
@@ -209,7 +209,7 @@ def test_folders_that_are_no_data_set_are_refused(tmp_path):
 
 def test_what_does_not_fit_in_memory_is_refused(tmp_path, monkeypatch):
     name = _folder(tmp_path)
-    monkeypatch.setattr(pictures, "MEMORY_LIMIT", 16 * 300 - 1)
+    monkeypatch.setattr(folders, "MEMORY_LIMIT", 16 * 300 - 1)
     assert "smaller image_size or fewer examples" in _refused(name)
     assert len(load(name, limit=15)) == 15 and load(name, image_size=9).image_shape == (9, 9, 3)
 
@@ -218,7 +218,7 @@ def test_slow_reading_shows_itself_on_standard_error(tmp_path, monkeypatch, caps
     name = _folder(tmp_path)
     load(name)
     assert capsys.readouterr() == ("", "")
-    monkeypatch.setattr(pictures, "PATIENCE", 0)
+    monkeypatch.setattr(folders, "PATIENCE", 0)
     load(name)
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and "16 pictures" in err

@@ -23,7 +23,8 @@ SPACE = SearchSpace("few", ("none", "skip_connect", "max_pool_3x3"))
 
 def _search(**options):
     keras.utils.set_random_seed(0)
-    search = Search(Supernet(SPACE, (8, 8, 1), 2, channels=2, cells=2, nodes=2, sharing="individual", **options))
+    net = Supernet(SPACE, (8, 8, 1), 2, channels=2, cells=2, nodes=2, sharing="individual", **options)
+    search = Search(net, sharing="individual")
     search.compile()
     return search
 

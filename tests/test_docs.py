@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from kdarts.cli.main import VERBS, command_of, main
-from kdarts.genotypes.architectures import load_architecture
+from kdarts.genotypes.cuboid import load_architecture
 from kdarts.search.method import get_method
 
 ROOT = pathlib.Path(__file__).parent.parent

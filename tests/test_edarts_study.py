@@ -13,7 +13,7 @@ from kdarts.cli.search import SEARCH
 from kdarts.cli.train import TRAIN
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
-from kdarts.training.files import write_json
+from kdarts.training.workdir import write_json
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:keras_tuner")  # It asks for its thread as of old.
 

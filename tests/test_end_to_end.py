@@ -35,7 +35,7 @@ def test_digits_from_search_to_serving(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["accuracy"] >= 0.97
     assert main(["export", f"--model={tmp_path}/train/model.keras", f"--to={tmp_path}/served", "--input=raw"]) == 0
 
-    from kdarts.training.models import load_model
+    from kdarts.networks.models import load_model
 
     summary = json.loads((tmp_path / "train" / "summary.json").read_text())
     images = datasets.load("digits", split="test").images.astype("float32")

@@ -19,9 +19,8 @@ import kdarts
 from kdarts.cli.main import main
 from kdarts.data import datasets
 from kdarts.genotypes.errors import KdartsError
-from kdarts.serving.export import FORMATS, serving_model
-from kdarts.serving.formats import check_served
-from kdarts.training.files import write_json
+from kdarts.serving.export import FORMATS, check_served, serving_model
+from kdarts.training.workdir import write_json
 
 NEEDS = {"saved_model": "tensorflow", "litert": "ai_edge_litert", "onnx": "onnxruntime"}
 """The library that each format answers with; ONNX is tried where its packages are."""

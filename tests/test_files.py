@@ -11,7 +11,7 @@ from kdarts.genotypes.errors import DamageError, KdartsError
 from kdarts.genotypes.files import check_archive, sweep, write_with
 from kdarts.genotypes.genotype import Genotype
 from kdarts.genotypes.path_space import PathSpace
-from kdarts.training.files import read_arrays, read_json, read_summary, write_arrays, write_json
+from kdarts.training.workdir import read_arrays, read_json, read_summary, write_arrays, write_json
 
 VALUE = {"accuracy": 0.5, "name": "é", "rows": [1, None, {"a": True}]}
 ARRAYS = {"alpha": np.arange(6, dtype=np.float32).reshape(2, 3), "text": np.array("{}")}

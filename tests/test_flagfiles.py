@@ -35,7 +35,9 @@ def test_there_are_flagfiles():
     assert {"quickstart", "darts_v1_cifar10", "darts_v2_cifar10", "train_cifar10"} <= names
     assert {"fairdarts_cifar10", "ddarts_cifar10", "ddarts_cifar100", "ddarts_imagenet"} <= names
     assert {"pdarts_cifar10", "pdarts_cifar100", "pcdarts_cifar10", "pcdarts_imagenet", "dartspd_cifar10"} <= names
-    assert {f"{m}_cifar10" for m in ("gdas", "darts_plus", "darts_minus", "beta_darts", "i_darts", "random", "snas")} <= names
+    assert {
+        f"{m}_cifar10" for m in ("gdas", "darts_plus", "darts_minus", "beta_darts", "i_darts", "random", "snas")
+    } <= names
     assert {"edarts_cifar10", "train_shallow_cifar10", "train_edarts_cifar10"} <= names
     assert {"sharpdarts_cifar10", "sharpsepconv_cifar10", "train_sharp_cifar10", "train_sharp_imagenet"} <= names
     assert {"train_ddarts_cifar10", "train_do2_imagenet", "train_cifar100"} <= names

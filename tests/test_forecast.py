@@ -20,9 +20,8 @@ from kdarts.search.search import Search
 from kdarts.search.step import Step
 from kdarts.supernet.spaces import SearchSpace
 from kdarts.supernet.supernet import Supernet
-from kdarts.training.forecast import Memory, estimate, forecast, passes_of_step, refusal
-from kdarts.training.graph_memory import live_bytes
-from kdarts.training.progress import StepTime
+from kdarts.training.forecast import Memory, estimate, forecast, live_bytes, passes_of_step, refusal
+from kdarts.training.session import StepTime
 
 ROOT = pathlib.Path(__file__).parent.parent
 SPACE = SearchSpace("few", ("none", "skip_connect", "max_pool_3x3"))

@@ -8,7 +8,7 @@ import pytest
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype, get_genotype, thirds
-from kdarts.genotypes.zoo import genotype_names
+from kdarts.genotypes.text import genotype_names
 
 CELL = (("sep_conv_3x3", 2, 0), ("skip_connect", 2, 1), ("max_pool_3x3", 3, 2))
 OTHER = (("avg_pool_3x3", 2, 1),)

@@ -7,7 +7,7 @@ import tensorflow as tf
 from keras import layers
 
 from kdarts.genotypes.genotype import get_genotype
-from kdarts.genotypes.zoo import describe
+from kdarts.genotypes.text import describe
 from kdarts.networks.network import build_network
 from kdarts.supernet.cost import network_cost
 

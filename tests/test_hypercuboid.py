@@ -9,12 +9,12 @@ import tensorflow as tf
 from conftest import ROOT, state_dict
 
 import kdarts
-from kdarts.genotypes.architectures import get_path, path_names
-from kdarts.genotypes.best_path import best_path
+from kdarts.genotypes.cuboid import get_path, path_names
 from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.path_space import best_path
 from kdarts.networks.reference import load_reference_state
 from kdarts.ops.layers import model_cost
-from kdarts.search.selection import found_path
+from kdarts.search.selection import get_selection
 from kdarts.supernet.cuboids import build_path_network, make_hypercuboid, multichannelnet_parts
 from kdarts.supernet.grids import multichannelnet_axes
 from kdarts.supernet.hypercuboid import HyperCuboid
@@ -164,7 +164,7 @@ def test_a_supernet_that_has_decided_is_the_network_of_its_path(eagerly, mixing)
     for stage, (source, target, choice) in enumerate([(1, 0, 1), (0, 0, 0)]):
         alpha[stage, source, target, choice] = 60
     cuboid.alphas[0].assign(alpha.reshape(2, 8))
-    assert found_path(cuboid, "best_path") == path
+    assert cuboid.read_out(get_selection("best_path", grid=True)) == path
     network = cuboid.network(path)
     with_weights_of(network, cuboid, path)
     assert type(network).__name__ == "Functional"
@@ -193,7 +193,8 @@ def test_a_forbidden_transition_has_no_weight_and_no_gradient(eagerly):
 def test_without_a_stem_the_data_are_the_first_state():
     cuboid = mlp(stem=None, build=lambda step: keras.layers.Dense(step["width"]))
     assert cuboid.allowed[0].any((1, 2)).tolist() == [True, False]
-    assert cuboid.network(found_path(cuboid, "greedy_forward")).output_shape == (None, 2)
+    path = cuboid.read_out(get_selection("greedy_forward", grid=True))
+    assert cuboid.network(path).output_shape == (None, 2)
 
 
 def _same(layer):
@@ -209,7 +210,7 @@ def _same(layer):
         ({"head": lambda state: keras.layers.Dense(state["width"])}, "head: its results are summed"),
         ({"head": lambda state: keras.layers.Reshape((2, 2))}, "head.3: "),
         ({"head": _same(keras.layers.Dense(2))}, "a layer stands in two places|head.4: "),
-        ({"mixing": "node_softmax"}, "unknown mixing"),
+        ({"mixing": "node_softmax"}, "mixing 'node_softmax' is about cells"),
         ({"tail": lambda: keras.layers.Reshape((2, 1))}, "logits need one axis"),
     ],
 )
@@ -279,7 +280,7 @@ def test_a_search_refuses_what_is_about_cells():
     normalised = mlp(build=lambda s: [keras.layers.Dense(s["width"]), keras.layers.BatchNormalization()])
     with pytest.raises(KdartsError, match="second derivative of BatchNormalization is wrong"):
         kdarts.Search(normalised, order="exact", discretization="best_path")
-    with pytest.raises(KdartsError, match="unknown discretization 'best_path'"):
+    with pytest.raises(KdartsError, match="unknown discretization of cells 'best_path'"):
         kdarts.Search(kdarts.Supernet("darts", (8, 8, 1), 2, 2, 1, nodes=1), discretization="best_path")
 
 
@@ -287,7 +288,7 @@ def test_alpha_that_is_not_finite_is_told():
     cuboid = mlp()
     cuboid.alphas[0].assign(np.full((2, 8), np.nan))
     with pytest.raises(KdartsError, match="the search diverged"):
-        found_path(cuboid, "best_path")
+        cuboid.read_out(get_selection("best_path", grid=True))
 
 
 def test_the_example_of_a_table_runs(capsys):

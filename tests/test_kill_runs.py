@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kdarts.training.checkpoint import Checkpoint
-from kdarts.training.files import write_arrays, write_json, write_table
+from kdarts.training.workdir import write_arrays, write_json, write_table
 
 PROGRAM = pathlib.Path(__file__).parent.parent / "tools" / "kill_runs.py"
 
@@ -47,7 +47,9 @@ def test_what_differs_is_found(tool, tmp_path):
         "history.csv": lambda path: write_table(path, [{"epoch": 0, "loss": np.nextafter(0.1, 1)}]),
         "summary.json": lambda path: write_json(path, {"accuracy": 0.6, "wall_seconds": 3.0}),
         "alphas.npz: normal": lambda path: write_arrays(path, {"normal": np.nextafter(alpha, 9)}),
-        "backup: variables/model/0/.ATTRIBUTES/VARIABLE_VALUE": lambda path: _save(path, np.nextafter(np.float32(1), np.float32(2))),
+        "backup: variables/model/0/.ATTRIBUTES/VARIABLE_VALUE": lambda path: _save(
+            path, np.nextafter(np.float32(1), np.float32(2))
+        ),
         "backup: noted": lambda path: _save(path, 1.0, noted=0.2),
         "backup: records": lambda path: _save(path, 1.0, epoch=1),
     }

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from kdarts.search.loop import run_epochs
 from kdarts.search.session import Session
-from kdarts.training.progress import StepTime
+from kdarts.training.session import StepTime
 
 STEPS, EPOCHS = 4, 3
 

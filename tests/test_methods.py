@@ -124,7 +124,7 @@ def test_schedules_reach_their_ends_in_fit(eagerly):
         assert float(search.supernet.mixture.progress.numpy()) == pytest.approx(2 / 3)
         rate = search.method.learning_rate
         assert float(search.optimizer.learning_rate.numpy()) < rate
-        assert [row["learning_rate"] for row in search.record.history][0] == pytest.approx(rate)
+        assert next(row["learning_rate"] for row in search.record.history) == pytest.approx(rate)
 
 
 def test_a_search_builds_what_its_method_needs():

@@ -7,7 +7,7 @@ import tensorflow as tf
 from conftest import numbered_by_reference, state_dict
 
 import kdarts
-from kdarts.genotypes.architectures import load_architecture
+from kdarts.genotypes.cuboid import load_architecture
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.networks.network import AuxiliaryNetwork, auxiliary_head, build_network

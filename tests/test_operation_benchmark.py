@@ -5,7 +5,7 @@ import statistics
 import pytest
 
 from kdarts.ops.operations import get_operation
-from kdarts.training.files import read_json, write_json
+from kdarts.training.workdir import read_json, write_json
 
 TINY = ["--operations=simple_conv_3x3,avg_pool_3x3", "--positions=8", "--runs=2"]
 TINY_TRAINING = ["--channels=4", "--epochs=1", "--batch_size=64", "--train_examples=128"]

@@ -7,9 +7,8 @@ import tensorflow as tf
 from conftest import copy_edge
 
 from kdarts.genotypes.errors import KdartsError
-from kdarts.ops.grouped import GroupedOperation
 from kdarts.ops.layers import apply_operation, reference_name
-from kdarts.ops.mixed import MixedEdges, normalized_pool
+from kdarts.ops.mixed import GroupedOperation, MixedEdges, normalized_pool
 from kdarts.ops.operations import (
     FACTORIZED_REDUCE,
     RELU_CONV_BN,

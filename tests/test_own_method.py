@@ -12,7 +12,11 @@ from kdarts.search.stopping import SoFar
 from kdarts.supernet import relaxation
 
 PROGRAM = (ROOT / "examples" / "own_method.py").read_text("utf-8")
-SMALL = {"epochs=20": "epochs=2", "channels=4": "channels=2", "batch_size=64": "8, train_examples=16, valid_examples=16"}
+SMALL = {
+    "epochs=20": "epochs=2",
+    "channels=4": "channels=2",
+    "batch_size=64": "8, train_examples=16, valid_examples=16",
+}
 
 
 @pytest.fixture

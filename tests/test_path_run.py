@@ -16,13 +16,13 @@ from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.genotypes.path_space import PathSpace
 from kdarts.networks.trunk import DropPathSchedule
-from kdarts.paths.evolution import family_of, new_generation, write_family
 from kdarts.paths.fair import FairPaths, FairTraining
 from kdarts.paths.network import PathNetwork
+from kdarts.paths.prune import Evolution, family_of, new_generation
 from kdarts.search.method import get_method
 from kdarts.supernet.cost import network_cost
 from kdarts.training.checkpoint import Checkpoint
-from kdarts.training.path_run import training_length
+from kdarts.training.search_run import training_length
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:keras_tuner")  # It asks for its thread as of old.
 
@@ -92,7 +92,7 @@ def _accuracy(path):
 def _oracle(folder, seed=3, allowed=lambda path: True, space=WIDE, population=6, generations=3):
     from kdarts.training.trials import PathOracle
 
-    oracle = PathOracle(space, population, generations, seed, allowed)
+    oracle = PathOracle(Evolution(space, population, generations, seed, allowed))
     oracle._set_project_dir(str(folder.parent), folder.name)
     oracle.reload()
     return oracle
@@ -223,7 +223,7 @@ def test_a_generation_is_half_mutants_and_half_crossings():
     assert 4 < np.mean([sum(path) for path in crossed]) < 12
 
 
-def test_the_family_is_the_best_of_every_bin(tmp_path):
+def test_the_family_is_the_best_of_every_bin():
     sizes = [150_000, 190_000, 199_999, 200_000, 450_000, 460_000]
     rows = [
         {"candidate": i, "accuracy": accuracy, "params": params}
@@ -233,20 +233,15 @@ def test_the_family_is_the_best_of_every_bin(tmp_path):
     assert [row["candidate"] for row in family] == [1, 2, 3, 4, 5]
     assert [row["name"] for row in family] == ["size000-1", "size000-2", "size001-1", "size002-1", "size002-2"]
     assert all(row["from"] <= row["params"] < row["to"] for row in family)
-    paths = {i: tuple(map(int, f"{i:04b}")) for i in range(6)}
-    write_family(tmp_path, SPACE, family, paths)
-    for row in csv.DictReader((tmp_path / "family.csv").open()):
-        genotype = Genotype.load(tmp_path / f"{row['name']}.json")
-        assert genotype.named("") == SPACE.genotype(paths[int(row["candidate"])])
 
 
 @pytest.mark.parametrize(
     ("flags", "fault"),
     [
-        (["--paths=9"], "1 to 7"),
-        (["--paths=2", "--sharing=individual"], "--sharing=shared"),
-        (["--paths=2", "--path_drop_path=1"], "0 to below 1"),
-        (["--paths=2", "--size_bin=0"], "more than 0"),
+        (["--paths=9"], "--paths=9: space 'darts' allows 1 to 7"),
+        (["--paths=2", "--sharing=individual"], "--paths=2: needs --sharing=shared, got 'individual'"),
+        (["--paths=2", "--path_drop_path=1"], "[0, 0.999]"),
+        (["--paths=2", "--size_bin=0"], "--size_bin=0.0: allowed is above 0"),
     ],
 )
 def test_what_paths_cannot_follow_is_told_before_the_search(flags, fault, tmp_path, capsys):

@@ -11,12 +11,12 @@ from conftest import state_dict  # noqa: F401  (starts TensorFlow quietly, first
 from keras.optimizers import LossScaleOptimizer
 
 from kdarts.cli.main import main
+from kdarts.networks.models import load_model
 from kdarts.search.ablation import MODES, REMOVALS
 from kdarts.search.search import Search
 from kdarts.serving.export import serving_model
 from kdarts.supernet.spaces import SearchSpace
 from kdarts.supernet.supernet import Supernet
-from kdarts.training.models import load_model
 
 ABLATIONS = list(itertools.product(REMOVALS, MODES))
 MIXES = list(

@@ -40,7 +40,9 @@ def _step(search) -> dict:
 
 
 @pytest.mark.usefixtures("eagerly")
-@pytest.mark.parametrize("name", ["gdas", "darts_plus", "darts_minus", "beta_darts", "i_darts", "random", "sharpdarts", "snas"])
+@pytest.mark.parametrize(
+    "name", ["gdas", "darts_plus", "darts_minus", "beta_darts", "i_darts", "random", "sharpdarts", "snas"]
+)
 def test_every_relative_takes_a_step(name):
     search = _search(name)
     before = [v.numpy() for v in search.supernet.alphas], search.supernet.network_variables[0].numpy()

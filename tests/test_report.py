@@ -21,10 +21,9 @@ from kdarts.search.search import Search
 from kdarts.supernet.cost import network_cost
 from kdarts.supernet.macro import MacroConfig
 from kdarts.supernet.supernet import Supernet
-from kdarts.training.files import write_arrays, write_json
 from kdarts.training.search_run import setting_of
-from kdarts.views import report_cells
-from kdarts.views import report_cells as report_alpha
+from kdarts.training.workdir import write_arrays, write_json
+from kdarts.views import report_run
 from kdarts.views.events import CellEvents
 from kdarts.views.report import page, run_data, write_report
 from kdarts.views.report_run import read_run
@@ -124,7 +123,7 @@ def test_a_search(tmp_path):
     with np.load(folder / "alphas.npz") as alphas:
         expected = softmax(alphas["reduce"])[1].ravel()
     alpha = data["alpha"]
-    np.testing.assert_allclose(np.array(alpha["sets"][1]["values"][1]) / report_alpha.SCALE, expected, atol=6e-5)
+    np.testing.assert_allclose(np.array(alpha["sets"][1]["values"][1]) / report_run.SCALE, expected, atol=6e-5)
     assert [one["title"] for one in alpha["sets"]] == ["normal cell", "reduction cell"]
     assert alpha["sets"][0]["nodes"] == [["node 2", [0, 1]], ["node 3", [2, 3, 4]]]
     assert alpha["sets"][0]["edges"][4] == "2 → 3"
@@ -175,7 +174,7 @@ def test_shares_of_edges(tmp_path):
     write_arrays(folder / "betas.npz", {"normal": betas, "reduce": betas})
     shares = run_data(read_run(folder))["alpha"]["sets"][0]["shares"]
     expected = np.concatenate([softmax(betas[:, :2]), softmax(betas[:, 2:])], 1)
-    np.testing.assert_allclose(np.array(shares) / report_alpha.SCALE, expected, atol=6e-5)
+    np.testing.assert_allclose(np.array(shares) / report_run.SCALE, expected, atol=6e-5)
 
 
 def test_a_path(tmp_path):
@@ -192,7 +191,7 @@ def test_a_path(tmp_path):
     assert row in dict(second["nodes"])["state 8"]
     expected = softmax(alphas[0])[1].reshape(2, 2, 3)[1, 0]
     np.testing.assert_allclose(
-        np.array(second["values"][0][3 * row : 3 * row + 3]) / report_alpha.SCALE, expected, atol=6e-5
+        np.array(second["values"][0][3 * row : 3 * row + 3]) / report_run.SCALE, expected, atol=6e-5
     )
     assert data["drawings"] is None and not [c for c in data["curves"] if c["key"] == "macs"]
 
@@ -250,8 +249,8 @@ def test_a_family(tmp_path):
 
 
 def test_long_runs_are_thinned_to_their_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(report_alpha, "MOST_VALUES", 30)
-    monkeypatch.setattr(report_cells, "MOST_DRAWINGS", 1)
+    monkeypatch.setattr(report_run, "MOST_VALUES", 30)
+    monkeypatch.setattr(report_run, "MOST_DRAWINGS", 1)
     data = run_data(read_run(write_run(tmp_path / "run")))
     assert data["alpha"]["at"] == [2] and len(data["alpha"]["sets"][0]["values"]) == 1
     assert data["drawings"]["at"] == [0, 2] and data["epochs"] == 3
@@ -323,7 +322,7 @@ def test_size(tmp_path):
     size = len(page([run]).encode())
     drawing = len(json.dumps(run_data(run)["drawings"]["cells"], separators=(",", ":"))) / 10
     assert size < 500_000
-    assert size + drawing * report_cells.MOST_DRAWINGS < 2_000_000  # with as many different cells as a page may have
+    assert size + drawing * report_run.MOST_DRAWINGS < 2_000_000  # with as many different cells as a page may have
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,8 @@ from test_resume import finish, kill_at, same_state
 from kdarts.cli.main import main
 from kdarts.genotypes.errors import KdartsError
 from kdarts.training.checkpoint import Checkpoint
-from kdarts.training.files import read_arrays, write_arrays, write_json
-from kdarts.training.seeds import combined, run_seeds
-from kdarts.training.workdir import Workdir
+from kdarts.training.repeats import combined, run_seeds
+from kdarts.training.workdir import Workdir, read_arrays, write_arrays, write_json
 
 TINY = ["train", "--genotype=DARTS_V1", "--cells=2", "--channels=2", "--epochs=1", "--train_examples=64"]
 

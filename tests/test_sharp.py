@@ -10,11 +10,11 @@ from conftest import state_dict
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
-from kdarts.genotypes.zoo import describe
+from kdarts.genotypes.text import describe
 from kdarts.networks.network import build_network
 from kdarts.networks.reference import load_reference_state
-from kdarts.ops.grouped import GroupedOperation
 from kdarts.ops.layers import apply_operation, reference_name
+from kdarts.ops.mixed import GroupedOperation
 from kdarts.ops.operations import FACTORIZED_REDUCE, RELU_CONV_BN, Conv, Norm, Operation, Relu, get_operation
 from kdarts.ops.operations import sharp_sep_conv as block
 from kdarts.search.selection import discretize

@@ -13,8 +13,8 @@ from kdarts.genotypes.genotype import Genotype
 from kdarts.genotypes.path_space import PathSpace
 from kdarts.paths.prune import best_places, skip_paths
 from kdarts.supernet.spaces import get_space, listed_space
-from kdarts.training.files import write_json
 from kdarts.training.repeats import search_is_whole
+from kdarts.training.workdir import write_json
 
 CONV, SKIP, POOL = "nor_conv_3x3", "skip_connect", "avg_pool_3x3"
 
@@ -110,11 +110,11 @@ def test_a_search_killed_while_its_paths_are_trained_comes_to_the_same_places(tm
 @pytest.mark.parametrize(
     "flags, fault",
     [
-        (["--paths=3"], "--paths=2"),
-        (["--max_skips=0"], "--max_skips of 1 or more"),
+        (["--paths=3"], "--path_choice=skips: needs paths 2 and max_skips of 1 or more"),
+        (["--max_skips=0"], "--path_choice=skips: needs paths 2 and max_skips of 1 or more"),
         (["--path_choice=best"], "family, skips"),
         (["--operations=none,sep_conv_3x3,dil_conv_3x3"], "to place skip connections"),
-        (["--sharing=individual"], "--sharing=shared"),
+        (["--sharing=individual"], "--paths=2: needs --sharing=shared"),
     ],
 )
 def test_what_has_no_place_for_skip_connections_is_told_before_the_search(flags, fault, tmp_path, capsys):

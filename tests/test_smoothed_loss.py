@@ -8,8 +8,7 @@ import pytest
 
 from kdarts.cli.main import main
 from kdarts.genotypes.errors import KdartsError
-from kdarts.networks.loss import SmoothedCrossentropy, training_loss
-from kdarts.training.models import load_model
+from kdarts.networks.models import SmoothedCrossentropy, load_model, training_loss
 
 TINY = ["train", "--genotype=DARTS_V1", "--cells=2", "--channels=4", "--epochs=1"]
 

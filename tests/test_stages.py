@@ -12,17 +12,16 @@ from test_resume import same_state
 from kdarts.cli.main import main
 from kdarts.data import datasets
 from kdarts.data.augmentation import Augmentation
+from kdarts.data.pipeline import ImageSearchData
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.search.method import get_method
 from kdarts.search.search import Search
-from kdarts.search.selection import narrow
-from kdarts.search.stages import Stage, parse_stages
+from kdarts.search.stages import Stage, check_method, narrow, parse_stages
 from kdarts.supernet.supernet import Supernet
 from kdarts.training.checkpoint import checkpoints
-from kdarts.training.files import read_json
-from kdarts.training.stages import check_method, run_stages
-from kdarts.training.workdir import Workdir
+from kdarts.training.search_run import SearchSession, run_search
+from kdarts.training.workdir import Workdir, read_json
 
 PDARTS = get_method("pdarts")
 TINY = PDARTS.override(stages=(Stage(1, 8), Stage(2, 3, 0.5)), epochs=2, warmup_epochs=1, batch_size=12, channels=2)
@@ -47,32 +46,20 @@ class KillAt(keras.callbacks.Callback):
 def _run(folder, kill=None, built=None):
     """Runs `TINY` in a folder; notes in `built` what each stage was built with."""
     train, valid = datasets.halves(datasets.load("digits"), 24, 24, 0)
-    mean, std = datasets.statistics(train.images)
+    data = ImageSearchData(train, valid, TINY.batch_size, 3, Augmentation(), *datasets.statistics(train.images))
+    search = Search(TINY, train.image_shape, 10, nodes=1, seed=3)
+    sibling = search.sibling
 
-    def build(method, candidates, seed):
-        keras.utils.set_random_seed(seed)
-        net = Supernet("darts", train.image_shape, 10, method.channels, method.cells, nodes=1, candidates=candidates,
-                       skip_dropout=method.skip_dropout)  # fmt: skip
-        if built is not None:
-            built.append((method, candidates, seed, net.alphas[0].numpy()))
-        search = Search(net, method)
-        search.compile()
-        return search
+    def noted(method, candidates=None, seed=0):
+        made = sibling(method, candidates, seed)
+        built.append((method, candidates, seed, made.supernet.alphas[0].numpy()))
+        return made
 
-    return run_stages(
-        build,
-        TINY,
-        Workdir(folder),
-        train,
-        valid,
-        mean=mean,
-        std=std,
-        augmentation=Augmentation(),
-        seed=3,
-        validate_every=0,
-        about={"method": "pdarts", "dataset": "digits", "seed": 3},
-        callbacks=lambda checkpoint, evaluation: [KillAt(*kill)] if kill else [],
-    )
+    if built is not None:
+        search.sibling = noted
+    about = {"method": "pdarts", "dataset": "digits", "seed": 3}
+    session = SearchSession(Workdir(folder), about, extra=lambda part: [KillAt(*kill)] if kill else [])
+    return search, run_search(search, data, session, validate_every=0)
 
 
 @pytest.mark.slow
@@ -189,7 +176,7 @@ def test_the_papers_choices():
     assert (method.cells, method.skip_dropout, method.stages) == (11, 0.4, ())
     assert (method.epochs, method.warmup_epochs, method.batch_size, method.final_learning_rate) == (25, 10, 96, 0.0)
     assert (method.arch_learning_rate, method.arch_clip, method.max_skips, method.order) == (6e-4, 5.0, 2, "first")
-    search = Search(Supernet("ddarts", (8, 8, 1), 2, channels=2, cells=1, nodes=1), method)
+    search = Search(Supernet("ddarts", (8, 8, 1), 2, channels=2, cells=1, nodes=1, skip_dropout=0.4), method)
     search.compile()
     assert search.arch_optimizer.global_clipnorm == 5.0
 

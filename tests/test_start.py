@@ -5,8 +5,8 @@ import pytest
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype, get_genotype
+from kdarts.search.building import alphas_from, start_from
 from kdarts.search.selection import discretize
-from kdarts.search.start import alphas_from, start_from
 from kdarts.supernet.relaxation import Sigmoid
 from kdarts.supernet.spaces import get_space
 from kdarts.supernet.supernet import Supernet

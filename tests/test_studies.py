@@ -9,8 +9,7 @@ import pytest
 
 from kdarts.cli import options
 from kdarts.search.method import get_method
-from kdarts.training.files import write_arrays, write_json, write_table
-from kdarts.training.workdir import Workdir
+from kdarts.training.workdir import Workdir, write_arrays, write_json, write_table
 
 TINY = ["--cells=2", "--channels=4", "--nodes=2", "--epochs=1", "--batch_size=64"]
 

@@ -8,7 +8,7 @@ import pytest
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype, get_genotype
-from kdarts.genotypes.zoo import genotype_names
+from kdarts.genotypes.text import genotype_names
 
 PAIRS = [("sep_conv_3x3", 1), ("skip_connect", 0), ("none", 0), ("max_pool_3x3", 2)]
 PAIRS_MEAN = (("sep_conv_3x3", 2, 1), ("skip_connect", 2, 0), ("none", 3, 0), ("max_pool_3x3", 3, 2))
@@ -131,7 +131,9 @@ def test_published_threshold_genotypes_are_read(golden):
     for entry in [*triples.values(), *both]:
         concats = [range(entry[k][0], entry[k][-1] + 1) for k in ("normal_concat", "reduce_concat")]
         fields = ("normal", _tuples(entry["normal"])), ("reduce", _tuples(entry["reduce"]))
-        read = Genotype.from_text(_call("Genotype", (*fields, ("normal_concat", concats[0]), ("reduce_concat", concats[1]))))
+        read = Genotype.from_text(
+            _call("Genotype", (*fields, ("normal_concat", concats[0]), ("reduce_concat", concats[1])))
+        )
         for cell, concat, key in zip(read.cells, read.concats, ("normal", "reduce"), strict=True):
             assert list(concat) == entry[f"{key}_concat"] and cell == tuple(_tuples(entry[key]))
 
@@ -147,7 +149,9 @@ def test_published_cell_by_cell_genotypes_are_read(golden):
         fields["reductions"] = reductions
         sequence = entry["seq"] or range(entry["n_cells"])
         expected = Genotype(entry["cells"], [concat] * entry["n_genes"], reductions, sequence)
-        assert Genotype.from_text(_call(f"Genotype_{entry['kind']}", reversed(fields.items()))) == expected, entry["name"]
+        assert Genotype.from_text(_call(f"Genotype_{entry['kind']}", reversed(fields.items()))) == expected, entry[
+            "name"
+        ]
     assert sum(entry["kind"] == "nested" for entry in entries) == 16
 
 

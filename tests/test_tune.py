@@ -18,7 +18,7 @@ from kdarts.data.datasets import hold_back, load
 from kdarts.genotypes.genotype import Genotype
 from kdarts.search.method import get_method
 from kdarts.search.random_search import random_found
-from kdarts.training.files import write_json
+from kdarts.training.workdir import write_json
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:keras_tuner")  # It asks for its thread as of old.
 

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from kdarts.training.files import write_json
+from kdarts.training.workdir import write_json
 
 ROOT = pathlib.Path(__file__).parent.parent
 TRIALS, PATIENCE = 8, 2.0
@@ -22,8 +22,7 @@ def main(folder: pathlib.Path, seconds: float) -> None:
 
     from kdarts.training import repeats
     from kdarts.tuning.oracle import make_oracle
-    from kdarts.tuning.tuner import TuningTuner, role
-    from kdarts.tuning.tuning import Progress, part_of, trial_rows
+    from kdarts.tuning.tuning import Progress, TuningTuner, part_of, role, trial_rows
 
     def figures(number, values, epochs):
         return [repeats.figures(part_of(folder, number, 0), 0)]

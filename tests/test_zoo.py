@@ -4,10 +4,10 @@ import dataclasses
 
 import pytest
 
-from kdarts.genotypes import zoo
+from kdarts.genotypes import text
 from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.genotypes.genotype import Genotype, get_genotype
-from kdarts.genotypes.zoo import describe, genotype_names
+from kdarts.genotypes.text import describe, genotype_names
 
 DDARTS = [name for name in genotype_names() if name.startswith(("D-DARTS", "DD-"))]
 HANDCRAFTED = ["ResNet18", "ResNet50", "Xception", "InceptionV4", "resnet18", "resnet50", "xception"]
@@ -154,7 +154,7 @@ def test_the_zoo_can_hold_cells_that_repeat(monkeypatch):
     genes = [[["sep_conv_3x3", 2, 0]], [["skip_connect", 2, 1], ["max_pool_3x3", 4, 3]]]
     entry = {"genes": genes, "seq": [0, 1, 0], "concat": [2, 3], "reductions": [1], "source": "here"}
     other = {"of": "a", "seq": [1, 1], "source": "there"}
-    monkeypatch.setattr(zoo, "_zoo", lambda: {"genotypes": {"a": entry, "b": other}, "aliases": {"c": "b"}})
+    monkeypatch.setattr(text, "_zoo", lambda: {"genotypes": {"a": entry, "b": other}, "aliases": {"c": "b"}})
     assert get_genotype("a") == Genotype(genes, ((2, 3),) * 2, (1,), (0, 1, 0), "a")
     assert get_genotype("c") == Genotype(genes, ((2, 3),) * 2, (1,), (1, 1), "c")
     assert (describe("a"), describe("c")) == ("here", "there; the cells of a")

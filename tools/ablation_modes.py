@@ -6,7 +6,7 @@ import tensorflow as tf
 from absl import flags
 
 from kdarts.cli import options
-from kdarts.cli.method_flags import chosen_method
+from kdarts.cli.options import chosen_method
 from kdarts.cli.search import halves, search_in
 from kdarts.search.ablation import SIGNS, AblationLoss
 from kdarts.search.gradients import first

@@ -40,13 +40,12 @@ from kdarts_command import run_kdarts
 
 from kdarts.cli import options
 from kdarts.cli.command import exit_code
-from kdarts.cli.method_flags import chosen_method
+from kdarts.cli.options import chosen_method
 from kdarts.cli.process import start_tensorflow
 from kdarts.cli.search import COMMAND
 from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.search.method import get_method
-from kdarts.training.files import read_json, write_table
-from kdarts.training.workdir import Workdir
+from kdarts.training.workdir import Workdir, read_json, write_table
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import edarts_tables as tables
 from edarts_trials import Study, Trial
 from kdarts_command import ROOT
 
-from kdarts.cli.method_flags import chosen_method
+from kdarts.cli.options import chosen_method
 from kdarts.cli.process import start_tensorflow
 from kdarts.cli.search import COMMAND as SEARCH
 from kdarts.cli.train import COMMAND as TRAIN

@@ -48,8 +48,7 @@ from kdarts.cli.command import exit_code
 from kdarts.cli.process import start_tensorflow
 from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.genotypes.files import write_text
-from kdarts.training.files import write_table
-from kdarts.training.workdir import Workdir
+from kdarts.training.workdir import Workdir, write_table
 
 SIZES = {
     "epochs": "length of a shallow training",

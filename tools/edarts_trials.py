@@ -13,7 +13,7 @@ from kdarts.cli.search import COMMAND as SEARCH
 from kdarts.cli.train import COMMAND as TRAIN
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
-from kdarts.training.files import read_json
+from kdarts.training.workdir import read_json
 
 
 @dataclass(frozen=True)

@@ -81,11 +81,7 @@ def unfinished(workdir: pathlib.Path) -> list[pathlib.Path]:
     """Checkpoints that are being written, or were when their process died."""
     folders = [folder / name for folder in (workdir, *workdir.glob("stages/*")) for name in ("backup", "path_backup")]
     return [
-        folder / name
-        for folder in folders
-        if folder.is_dir()
-        for name in os.listdir(folder)
-        if name.endswith("_temp")
+        folder / name for folder in folders if folder.is_dir() for name in os.listdir(folder) if name.endswith("_temp")
     ]
 
 

@@ -47,8 +47,7 @@ from kdarts.genotypes.distance import OPERATIONS
 from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.genotypes.files import write_text
 from kdarts.genotypes.genotype import Genotype
-from kdarts.training.files import read_json, write_json
-from kdarts.training.workdir import Workdir
+from kdarts.training.workdir import Workdir, read_json, write_json
 
 CELLS, EDGES = 3, ((2, 0), (3, 2), (4, 3), (5, 4))
 SKIPS = ((3, 0), (5, 3))

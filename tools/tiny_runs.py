@@ -6,7 +6,7 @@ import numpy as np
 
 from kdarts.genotypes.errors import DamageError
 from kdarts.genotypes.genotype import Genotype
-from kdarts.training.files import read_json
+from kdarts.training.workdir import read_json
 
 _SIZE = ["--nodes=1", "--train_examples=96", "--valid_examples=96", "--batch_size=16"]
 
@@ -142,6 +142,6 @@ def _lasting(value):
 
 
 def _weights(path: pathlib.Path) -> list[bytes]:
-    from kdarts.training.models import load_model
+    from kdarts.networks.models import load_model
 
     return [np.asarray(weight).tobytes() for weight in load_model(path).get_weights()]

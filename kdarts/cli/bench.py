@@ -7,7 +7,7 @@ import time
 
 from absl import flags
 
-from kdarts.cli import method_flags, options
+from kdarts.cli import options
 from kdarts.cli import search as search_command
 from kdarts.cli.command import Command
 from kdarts.cli.process import start_tensorflow
@@ -17,7 +17,7 @@ from kdarts.genotypes.errors import KdartsError
 def define(values: flags.FlagValues) -> None:
     """Its flags."""
     flags.DEFINE_string("method", "darts", "how α moves", flag_values=values)
-    method_flags.define(values)
+    options.define(values)
     search_command.define_start(values)
     options.positive("nodes", None, "intermediate nodes of a cell; default by space", values)
     flags.DEFINE_list("input_shape", ["32", "32", "3"], "height,width,channels of an image", flag_values=values)
@@ -36,7 +36,7 @@ def define(values: flags.FlagValues) -> None:
 
 def run(values: flags.FlagValues) -> None:
     """Times steps on random images, as a run takes them; with --update=epoch, those that leave α as it is."""
-    start, method = search_command.chosen_start(values, method_flags.chosen_method(values))
+    start, method = search_command.chosen_start(values, options.chosen_method(values))
     if method.stages:
         method = method.at(method.stages[0])
     try:
@@ -115,7 +115,7 @@ def _milliseconds(step) -> float:
 
 
 def _memory() -> dict:
-    from kdarts.training.progress import peak_memory_mb
+    from kdarts.training.session import peak_memory_mb
 
     return {"peak_memory_mb": peak_memory_mb()}
 

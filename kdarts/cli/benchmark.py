@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from absl import flags
 
-from kdarts.cli import method_flags, options, search, seeds
+from kdarts.cli import options, search, seeds
 from kdarts.cli import seeds as shallow
 from kdarts.cli.command import Command
 from kdarts.cli.process import start_tensorflow
@@ -71,7 +71,7 @@ def contestants(text: str) -> list[Contestant]:
             raise KdartsError(f"--methods: unknown method {name!r}; allowed: {', '.join(method_names())}")
         for other in choices:
             axis, equals, _ = other.partition("=")
-            if axis not in method_flags.names() or not equals:
+            if axis not in options.names() or not equals:
                 raise KdartsError(f"--methods: {piece!r} has {other!r} where AXIS=VALUE should stand; see --help")
         found.append(Contestant(piece, (f"--method={name}", *(f"--{other}" for other in choices))))
     if len({one.folder for one in found}) < len(found):
@@ -120,7 +120,7 @@ def run(values: flags.FlagValues) -> None:
 def _check(words: list[str]) -> None:
     """Refuses a search that cannot be, or whose outcome no table of single cells can have."""
     values = search.SEARCH.parse(words)
-    method = method_flags.chosen_method(values)
+    method = options.chosen_method(values)
     search.check(values, method)
     if method.sharing != "shared":
         raise KdartsError(f"{method.name}: its cells differ, and a table knows one at a time; add +sharing=shared")
@@ -173,7 +173,7 @@ def _run_all(common, methods, numbers, jobs, workdir, table) -> None:
 def _write(methods, numbers, workdir, table) -> None:
     """Writes `searches.csv`, `results.csv`, `results.md` and `curves.png`, and prints the table."""
     from kdarts.genotypes.files import write_text
-    from kdarts.training.files import write_table
+    from kdarts.training.workdir import write_table
     from kdarts.tuning.scores import course, markdown, score, together
     from kdarts.views.curves import draw_benchmark
 

@@ -1,7 +1,4 @@
-"""`kdarts methods`: what `--method` takes.
-
-`kdarts spaces`: what `--space` takes.
-"""
+"""`kdarts methods` lists what `--method` takes, `kdarts spaces` what `--space` takes."""
 
 import json
 from dataclasses import asdict
@@ -27,7 +24,9 @@ def run(values: flags.FlagValues) -> None:
         if values.json:
             print(json.dumps(method.config()))
         else:
-            print(f"{name:16}{method.paper}\n{'':16}{', '.join(differences(method)) or 'the usual choice on every axis'}")
+            print(
+                f"{name:16}{method.paper}\n{'':16}{', '.join(differences(method)) or 'the usual choice on every axis'}"
+            )
 
 
 def differences(method) -> list[str]:

@@ -160,7 +160,7 @@ class Command:
 
 
 def help_text(verb: str, command: Command) -> str:
-    """The command's help: usage, an example, and every flag with its default, under titles; last a method's, by axis."""
+    """The command's help: usage, an example, and every flag with its default, under titles; a method's come last."""
     usage = " ".join(part for part in ("kdarts", verb, command.arguments.strip(), "[--flags]") if part)
     lines = [command.summary, "", f"usage: {usage}"]
     if command.example:

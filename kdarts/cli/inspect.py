@@ -1,27 +1,19 @@
-"""`kdarts info`: size and contents of a genotype.
-
-`kdarts deepen`: another depth for a genotype.
-
-`kdarts distance`: how far genotypes are apart.
-
-`kdarts draw`: a genotype's cells, or a path, as a picture.
-"""
+"""The commands that look at genotypes and runs: `kdarts info`, `deepen`, `distance`, `draw`, `report` and `toy`."""
 
 import json
 from collections import Counter
 
 from absl import flags
 
-from kdarts.cli import networks, options
+from kdarts.cli import options
 from kdarts.cli.command import Command
-from kdarts.cli.networks import note_gaps
+from kdarts.cli.options import note_gaps
 from kdarts.cli.process import start_tensorflow
 from kdarts.cli.train import PAPER
-from kdarts.genotypes.architectures import describe_path, load_architecture, path_names
-from kdarts.genotypes.cuboid import HyperPath
+from kdarts.genotypes.cuboid import HyperPath, describe_path, load_architecture, path_names
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
-from kdarts.genotypes.zoo import describe, genotype_names
+from kdarts.genotypes.text import describe, genotype_names
 
 
 def define(values: flags.FlagValues) -> None:
@@ -35,14 +27,14 @@ def run(values: flags.FlagValues) -> None:
     """Prints one JSON line."""
     name = values.arguments[0]
     found = load_architecture(name)
-    networks.check(values, found)
+    options.check(values, found)
     try:
         shape = tuple(int(n) for n in values.input_shape)
     except ValueError:
         raise KdartsError(f"--input_shape={','.join(values.input_shape)}: needs height,width,channels") from None
     if isinstance(found, HyperPath):
         start_tensorflow()
-    size = networks.sizes(values, found, shape, values.num_classes, PAPER)
+    size = options.sizes(values, found, shape, values.num_classes, PAPER)
     result = {"name": found.name, "params": size.pop("params"), "macs": size.pop("macs"), **size}
     result |= _of_path(found, result) if isinstance(found, HyperPath) else _of_cells(values, found, shape, result)
     if name in genotype_names() or name in path_names():
@@ -206,4 +198,90 @@ def draw_run(values: flags.FlagValues) -> None:
 
 DRAW = Command(
     "draw the cells of a genotype", draw_define, draw_run, "GENOTYPE ", 1, "kdarts draw DARTS_V2 --to=darts_v2.svg"
+)
+
+
+def report_define(values: flags.FlagValues) -> None:
+    """Its flags."""
+    flags.DEFINE_string("workdir", None, "folder of a search or a training; or name several", flag_values=values)
+    flags.DEFINE_string("to", None, "file to write: .html", flag_values=values)
+
+
+def report_run(values: flags.FlagValues) -> None:
+    """Writes the report."""
+    workdirs = [*([values.workdir] if values.workdir else []), *values.arguments]
+    if not workdirs:
+        raise KdartsError("--workdir is missing: the folder of a run; kdarts report A B ... takes several")
+    if not values.to:
+        raise KdartsError("--to is missing: a file that ends in .html")
+    start_tensorflow()
+    from kdarts.views.report import write_report
+
+    write_report(workdirs, values.to)
+    print(values.to)
+
+
+REPORT = Command(
+    "write a page about a run: its curves, α, cells and cost by epoch",
+    report_define,
+    run,
+    arguments="[WORKDIR ...] ",
+    more=True,
+    example="kdarts report --workdir=runs/digits-darts --to=report.html",
+)
+
+
+def toy_define(values: flags.FlagValues) -> None:
+    """Its flags."""
+    text = "learning rates of the unrolled step, comma-separated; 0: first order"
+    flags.DEFINE_list("xi", ["0", "0.3", "0.5", "0.7"], text, flag_values=values)
+    flags.DEFINE_enum("order", None, ["second", "exact"], "where ξ is above 0; default: second", flag_values=values)
+    flags.DEFINE_float("learning_rate", 0.01, "of the steps of α and of w", flag_values=values)
+    flags.DEFINE_float("threshold", 1e-4, "ends a search once both steps are shorter", flag_values=values)
+    flags.DEFINE_list("start", ["2", "-2"], "α,w at the beginning", flag_values=values)
+    options.positive("limit", 10_000, "most iterations", values)
+    flags.DEFINE_string("to", None, "picture to write: .svg, .png or .pdf", flag_values=values)
+
+
+def toy_run(values: flags.FlagValues) -> None:
+    """Prints a JSON line for each ξ."""
+    rates, start = _numbers("xi", values.xi), _numbers("start", values.start)
+    if not rates or len(start) != 2:
+        raise KdartsError(f"--xi={','.join(values.xi)} --start={','.join(values.start)}: needs some ξ, and α,w")
+    if values.to:
+        from kdarts.views.figure import image_format
+
+        image_format(values.to)
+    start_tensorflow()
+    from kdarts.search.toy import SOLUTION, fixed_point, run_toy
+
+    runs = []
+    for xi in rates:
+        order = values.order if xi else None
+        found = run_toy(xi, order, values.learning_rate, values.threshold, tuple(start), values.limit)
+        alpha, w = (round(float(number), 6) for number in found.path[-1])
+        rest = round(fixed_point(xi), 6)
+        told = {"xi": xi, "iterations": found.iterations, "alpha": alpha, "w": w, "fixed_point": rest}
+        print(json.dumps({**told, "converged": found.converged}), flush=True)
+        runs.append(found)
+    if values.to:
+        from kdarts.views.curves import draw_trajectories
+
+        names = [f"ξ = {found.xi:g} ({found.iterations} iterations)" for found in runs]
+        draw_trajectories([found.path for found in runs], names, values.to, SOLUTION)
+        print(values.to)
+
+
+def _numbers(name: str, words: list[str]) -> list[float]:
+    try:
+        return [float(word) for word in words]
+    except ValueError:
+        raise KdartsError(f"--{name}={','.join(words)}: needs numbers, comma-separated") from None
+
+
+TOY = Command(
+    "the bilevel problem of two numbers, for several ξ (DARTS Figure 2)",
+    toy_define,
+    run,
+    example="kdarts toy --xi=0,0.3,0.5,0.7 --to=toy.png",
 )

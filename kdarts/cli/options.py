@@ -1,16 +1,19 @@
-"""Flags that several commands share, and what they mean.
-
-`--memory_limit` and `--data_service`: what a run may take, and who prepares its data.
-"""
+"""Flags that several commands share, those of a method, and the network that the flags ask for."""
 
 import math
 import os
 import re
+import sys
 
 from absl import flags
 
-from kdarts.cli.command import titled
+from kdarts.cli import options
+from kdarts.cli.command import entitle, titled
+from kdarts.genotypes.cuboid import Architecture, HyperPath
 from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.settings import kind_of
+from kdarts.search.method import Method, Slot, fields, get_method, groups
+from kdarts.supernet.spaces import listed_space
 
 NEUTRAL = ("help", "workdir", "data_dir", "download", "checkpoint_every", "data_service", "memory_limit")
 """Flags that do not change what a run comes to; a workdir does not remember them."""
@@ -236,3 +239,138 @@ def megabytes(values: flags.FlagValues) -> float | None:
     if found is None or not float(found[1]):
         raise KdartsError(f"--memory_limit={text}: needs a number and MB or GB, such as 8GB or 900MB")
     return float(found[1]) * (1000 if found[2].upper() == "GB" else 1)
+
+
+def define(values: flags.FlagValues) -> None:
+    """Declares the flags, unset: the method's own choice. The help has them under the titles of `groups`."""
+    for title, group in groups().items():
+        for name, about in group.items():
+            _define(values, name, about)
+            if name == "space":
+                text = "what may be chosen on an edge, such as none,skip_connect,sep_conv_3x3, in place of --space"
+                flags.DEFINE_string("operations", None, text, flag_values=values)
+                entitle(values, title, ["operations"])
+        entitle(values, title, group)
+
+
+def _define(values: flags.FlagValues, name: str, about) -> None:
+    if isinstance(about, Slot):
+        names = ", ".join(kind.name for kind in about.kinds())
+        flags.DEFINE_string(name, None, f"{about.about}: {names}", flag_values=values)
+        return
+    setting, kind = about.metadata["setting"], kind_of(about)
+    allowed = f": {', '.join(setting.allowed)}" if setting.allowed else ""
+    source = f" ({setting.source})" if setting.source else ""
+    text = f"{setting.help}{allowed if not any(n in setting.help for n in setting.allowed[1:]) else ''}{source}"
+    if setting.parse or kind not in (int, float, bool):
+        flags.DEFINE_string(name, None, text, flag_values=values)
+    elif kind is bool:
+        flags.DEFINE_bool(name, None, text, flag_values=values)
+    elif kind is int:
+        flags.DEFINE_integer(name, None, text, setting.least, setting.most, flag_values=values)
+    else:
+        flags.DEFINE_float(name, None, text, setting.least, setting.most, flag_values=values)
+
+
+def names() -> list[str]:
+    """The names of all of them but `operations`."""
+    return [name for group in groups().values() for name in group]
+
+
+def chosen_method(values: flags.FlagValues) -> Method:
+    """The method with the flags' choices."""
+    method = get_method(values.method)
+    space = listed_space(values.operations).name if values.operations is not None else values["space"].value
+    if space is not None:
+        method = method.in_space(space)
+    if "dataset" in values and values.dataset == "digits":
+        method = method.small()
+    known = fields()
+    given = {name: values[name].value for name in names() if values[name].value is not None and name != "space"}
+    for name in [name for name in given if name in known and known[name].metadata["setting"].parse]:
+        try:
+            given[name] = known[name].metadata["setting"].parse(given[name])
+        except KdartsError as error:
+            if str(error).startswith(f"{name} "):
+                raise
+            raise KdartsError(f"--{name}={given[name]}: {error}") from None
+    if "epochs" in given:
+        method = method.lasting(given["epochs"])
+    method = method.override(**given)
+    for name in ("cells", "skip_dropout"):
+        if method.stages and name in given:
+            raise KdartsError(f"--{name}={given[name]}: each stage has its own; choose them by --stages")
+    return method
+
+
+def note(text: str) -> None:
+    """Prints a line about the result on standard error."""
+    print(f"note: {text}", file=sys.stderr)
+
+
+def note_gaps(found: Architecture) -> None:
+    """Notes what the network of an architecture leaves out, a line for each cell."""
+    for gap in found.gaps():
+        note(gap)
+
+
+_OF_CELLS = ("channels", "cells", "auxiliary", "drop_path", "stem", "head", "widen", "adapter_epsilon", "c_mid")
+"""Flags that a path has no use for: its sizes are its own."""
+
+
+def check(values: flags.FlagValues, found: Architecture) -> None:
+    """Raises `KdartsError` for a flag of cells where there are none, and of steps where there are cells."""
+    given = [name for name in _OF_CELLS if name in values and values[name].value != values[name].default]
+    if isinstance(found, HyperPath) and given:
+        raise KdartsError(f"--{given[0]}={values[given[0]].value}: a path has sizes of its own and no cells")
+    if values.drop_last_step and not isinstance(found, HyperPath):
+        raise KdartsError("--drop_last_step: cells have no steps; it is about a path")
+
+
+def sizes(values: flags.FlagValues, found: Architecture, shape, classes: int, defaults: dict[str, int]) -> dict:
+    """What tells the size of a network: `params`, `macs`, and `stages`, or `channels` and `cells`.
+
+    Args:
+        values: the flags.
+        found: the genotype or path.
+        shape, classes: of the images.
+        defaults: `channels` and `cells` where flags and genotype are silent.
+    """
+    if isinstance(found, HyperPath):
+        from kdarts.ops.layers import model_cost
+        from kdarts.supernet.cuboids import build_path_network
+
+        cost = model_cost(build_path_network(found, shape, classes, values.drop_last_step))
+        return {"stages": len(found.choices) - values.drop_last_step, "params": cost.params, "macs": cost.macs}
+    from kdarts.supernet.cost import network_cost
+
+    channels, cells = options.network_size(values, found, defaults)
+    cost = network_cost(found, shape, classes, channels, cells, values.stem, options.frame(values), values.c_mid)
+    return {
+        "channels": channels,
+        "cells": len(found.at_depth(cells)[0]),
+        "params": cost.params,
+        "macs": cost.macs,
+    }
+
+
+def build(values: flags.FlagValues, found: Architecture, shape, classes: int, defaults: dict[str, int], seed: int):
+    """The network itself, whose masks are drawn by `seed`; else as of `sizes`, with the flags of `kdarts train`."""
+    if isinstance(found, HyperPath):
+        from kdarts.supernet.cuboids import build_path_network
+
+        return build_path_network(found, shape, classes, values.drop_last_step)
+    from kdarts.networks.network import build_network
+
+    channels, cells = options.network_size(values, found, defaults)
+    outer = values.auxiliary, values.drop_path, values.stem, seed, options.frame(values), values.c_mid
+    network = build_network(found, shape, classes, channels, cells, *outer)
+    if values.auxiliary:
+        network.auxiliary_weight = values.auxiliary_weight
+    return network
+
+
+def in_words(size: dict) -> str:
+    """`8 cells, 16 channels: 0.61 M weights, 41.0 M MACs an image`."""
+    first = f"{size['stages']} steps" if "stages" in size else f"{size['cells']} cells, {size['channels']} channels"
+    return f"{first}: {size['params'] / 1e6:.2f} M weights, {size['macs'] / 1e6:.1f} M MACs an image"

@@ -1,20 +1,24 @@
-"""Starting TensorFlow without its greetings.
-
-Runs a command of kdarts in a process of its own, which gives its memory back and ends with the one that began it.
+"""Processes and devices: a quiet TensorFlow, commands in processes of their own, and the flags of several devices.
 
     python -m kdarts.cli.process VERB [--flags]
 
-is `kdarts VERB [--flags]`, which ends as soon as its standard input does. Its parent holds the other end of that pipe
-and writes nothing; the system closes it however the parent ends, so that no orphan goes on in a folder that the parent,
-started again, takes up.
+runs `kdarts VERB [--flags]` until it ends, or until its standard input closes. Its parent holds the other end of that
+pipe; the system closes it however the parent ends, so that no orphan works on in a folder that the parent needs
+again.
 """
 
 import contextlib
+import functools
 import os
 import pathlib
 import subprocess
 import sys
 import threading
+
+from absl import flags
+
+from kdarts.cli.command import titled
+from kdarts.genotypes.errors import KdartsError
 
 
 def start_tensorflow() -> None:
@@ -79,6 +83,66 @@ def _end_with_parent() -> None:
     while os.read(0, 1):
         pass
     os._exit(_ORPHANED)
+
+
+@titled("Computation")
+def define(values: flags.FlagValues) -> None:
+    """`--strategy` and `--sync_batch_norm`."""
+    flags.DEFINE_enum(
+        "strategy",
+        "default",
+        ["default", "mirrored", "multi_worker"],
+        "replicas that share each batch: none, one on each GPU of this machine, or on those of the machines that "
+        "TF_CONFIG names (the same command on each)",
+        flag_values=values,
+    )
+    text = "normalise by the moments of all replicas' examples together, in place of each replica's own"
+    flags.DEFINE_bool("sync_batch_norm", False, text, flag_values=values)
+
+
+def together(values: flags.FlagValues) -> bool:
+    """Whether replicas normalise together; not for commands without these flags."""
+    return "sync_batch_norm" in values and values.sync_batch_norm
+
+
+def strategy(values: flags.FlagValues):
+    """The `tf.distribute` strategy that the flags ask for; to be asked for before TensorFlow computes anything.
+
+    Raises:
+        KdartsError: as of `make_strategy`, or if the flags do not go together.
+    """
+    name = values.strategy if "strategy" in values else "default"
+    if name != "default" and values.jit_compile:
+        raise KdartsError(f"--jit_compile: not with --strategy={name}, whose replicas wait for one another")
+    return _made(name)
+
+
+@functools.cache
+def _made(name: str):
+    from kdarts.search.replicas import make_strategy
+
+    return make_strategy(name)
+
+
+def check(values: flags.FlagValues, name: str, batch_size: int) -> None:
+    """Raises `KdartsError` for a batch, the flag `name`, that does not divide among the replicas."""
+    count = strategy(values).num_replicas_in_sync
+    if batch_size % count:
+        raise KdartsError(f"{name}={batch_size}: needs a multiple of {count}, the replicas that share a batch")
+
+
+def is_first(values: flags.FlagValues) -> bool:
+    """Whether this process is the one that leaves files and says what was found."""
+    from kdarts.search.replicas import is_chief
+
+    return is_chief(strategy(values))
+
+
+def run_on(values: flags.FlagValues, workdir):
+    """As of `run_together`."""
+    from kdarts.training.distribution import run_together
+
+    return run_together(strategy(values), workdir)
 
 
 if __name__ == "__main__":

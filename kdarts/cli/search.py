@@ -4,12 +4,11 @@ import time
 
 from absl import flags
 
-from kdarts.cli import method_flags, options, replicas, seeds
+from kdarts.cli import options, process, seeds
 from kdarts.cli.command import Command, titled
-from kdarts.cli.networks import note
+from kdarts.cli.options import note
 from kdarts.cli.process import start_tensorflow
-from kdarts.genotypes.architectures import Architecture, load_architecture
-from kdarts.genotypes.cuboid import HyperPath
+from kdarts.genotypes.cuboid import Architecture, HyperPath, load_architecture
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.search.building import at_start_depth, start_of
@@ -24,8 +23,8 @@ def draw(search, found: Architecture, workdir, stopped: bool, order: str) -> Non
     """
     import numpy as np
 
-    from kdarts.search.record import alphas_by_name
-    from kdarts.training.files import read_column
+    from kdarts.search.session import alphas_by_name
+    from kdarts.training.workdir import read_column
     from kdarts.views.curves import draw_distance
     from kdarts.views.drawing import draw_genotype
     from kdarts.views.heatmap import draw_alphas
@@ -69,7 +68,7 @@ def define_one(values: flags.FlagValues) -> None:
     define_halves(values)
     options.define_augmentation(values)
     options.define_strong_augmentation(values)
-    method_flags.define(values)
+    options.define(values)
     define_start(values)
     options.positive("nodes", None, "intermediate nodes of a cell; default by space", values)
     options.define_frame(values, "the space's, else ")
@@ -85,7 +84,7 @@ def define_one(values: flags.FlagValues) -> None:
     options.define_checkpoint(values)
     options.define_data_service(values)
     options.define_memory_limit(values)
-    replicas.define(values)
+    process.define(values)
     text = "of the edges in the picture of α: by the node that they lead to, or by the one that they leave"
     flags.DEFINE_enum("edge_order", "target", ["target", "source"], text, flag_values=values)
 
@@ -138,8 +137,8 @@ def build(values: flags.FlagValues, method: Method, image_shape, num_classes: in
         options_of_supernet |= {"stem": values.stem, "frame": frame, "recompute": values.recompute}
     elif given:
         raise KdartsError(f"--{given[0]} is about cells; a HyperCuboid has none")
-    shared = {"sync_batch_norm": replicas.together(values), "seed": values.seed}
-    with replicas.strategy(values).scope():
+    shared = {"sync_batch_norm": process.together(values), "seed": values.seed}
+    with process.strategy(values).scope():
         search = Search(method, image_shape, num_classes, start=start, **shared, **options_of_supernet)
         search.compile(jit_compile=values.jit_compile)
     return search
@@ -150,7 +149,7 @@ def run(values: flags.FlagValues) -> None:
     from kdarts.training.workdir import Workdir
 
     began = time.monotonic()
-    start, method = chosen_start(values, method_flags.chosen_method(values))
+    start, method = chosen_start(values, options.chosen_method(values))
     check(values, method)
     name = values.dataset.removeprefix("folder:").rstrip("/").rsplit("/", 1)[-1] or "folder"
     workdir = Workdir(values.workdir or f"runs/{name}-{method.name}")
@@ -160,7 +159,7 @@ def run(values: flags.FlagValues) -> None:
         return seeds.run(values, method, workdir, remembered)
     start_tensorflow()
     data = halves(values)
-    with replicas.run_on(values, workdir) as folder:
+    with process.run_on(values, workdir) as folder:
         _run(values, method, folder, data, start, began)
 
 
@@ -174,7 +173,7 @@ def check(values: flags.FlagValues, method: Method) -> None:
 def _run(values: flags.FlagValues, method: Method, workdir, data, start: Genotype | None, began: float) -> None:
     """All that follows once the images are there."""
     search, summary = search_in(workdir, values, method, data, start, began=began)
-    if not replicas.is_first(values):
+    if not process.is_first(values):
         return
     found = load_architecture(workdir / "genotype.json")
     draw(search, found, workdir, summary["stopped_by"] == "distance", values.edge_order)
@@ -220,7 +219,7 @@ def halves(values: flags.FlagValues) -> tuple:
     from kdarts.training.distribution import configure_threads
 
     configure_threads()
-    replicas.strategy(values)  # Several hosts must find one another before anything is computed.
+    process.strategy(values)  # Several hosts must find one another before anything is computed.
     data = options.load(values, "train")
     data = datasets.hold_back(data, values.hold_back)[0] if values.hold_back else data
     sizes = values.train_examples, values.valid_examples
@@ -242,8 +241,7 @@ def search_in(workdir, values: flags.FlagValues, method: Method, data, start: Ge
     Returns:
         The search and its summary.
     """
-    from kdarts.data.pipeline import ImageSearchData
-    from kdarts.data.service import served
+    from kdarts.data.pipeline import ImageSearchData, served
     from kdarts.training.search_run import SearchSession, run_search
     from kdarts.views.events import cell_events
 
@@ -255,7 +253,7 @@ def search_in(workdir, values: flags.FlagValues, method: Method, data, start: Ge
     ):
         if size > most:
             raise KdartsError(f"--{name}={size}: allowed is 1 to {most}, the images of a half")
-        replicas.check(values, f"--{name}", size)
+        process.check(values, f"--{name}", size)
     service = values.data_service
     batches = ImageSearchData(
         *(train, valid, method.batch_size, values.seed, options.augmentation(values, train.image_shape), mean, std),

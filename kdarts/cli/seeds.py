@@ -1,10 +1,8 @@
-"""Shallow evaluation: how good a found network is, told by a short training of a small one of its cells.
+"""`kdarts search --seeds`: several searches, of which the best is kept by a shallow training of each genotype.
 
-DARTS' paper keeps the best of four searches by it (section 3.1.1), eDARTS' ranks by it (section IV-A). What it is
-measured on is held back from the train split before the search begins: neither search nor shallow training learn from
-it, and the test images stay unseen.
-
-`kdarts search --seeds`: several searches, of which the best is kept by a shallow training of what each found.
+DARTS' paper keeps the best of four searches by it (section 3.1.1), eDARTS' ranks by it (section IV-A). Its images are
+held back from the train split before the search begins: neither the search nor the shallow training learns from them,
+and the test images stay unseen.
 """
 
 import pathlib
@@ -23,8 +21,7 @@ from kdarts.supernet.grids import cuboid_names
 from kdarts.supernet.macro import MacroConfig
 from kdarts.supernet.spaces import get_space
 from kdarts.training import repeats
-from kdarts.training.files import read_json, write_json, write_table
-from kdarts.training.workdir import Workdir
+from kdarts.training.workdir import Workdir, read_json, write_json, write_table
 
 HOLD_BACK = 0.2
 """The part of the train split that is held back where a shallow evaluation follows."""

@@ -1,7 +1,4 @@
-"""`kdarts evaluate`: a trained network on a data set.
-
-`kdarts export`: from a trained network to what serves it.
-"""
+"""`kdarts evaluate` measures a trained network on a data set, `kdarts export` writes it for serving."""
 
 import json
 import pathlib
@@ -32,7 +29,8 @@ def run(values: flags.FlagValues) -> None:
 
     from kdarts.data import datasets
     from kdarts.data.pipeline import eval_dataset
-    from kdarts.training.models import load_model, summary_beside
+    from kdarts.networks.models import load_model
+    from kdarts.training.workdir import summary_beside
 
     model, about = load_model(values.model), summary_beside(values.model)
     data = options.load(values, values.split)
@@ -85,10 +83,10 @@ def export_run(values: flags.FlagValues) -> None:
         if not values[name].value:
             raise KdartsError(f"--{name} is missing; see kdarts export --help")
     start_tensorflow()
-    from kdarts.genotypes.architectures import load_architecture
+    from kdarts.genotypes.cuboid import load_architecture
+    from kdarts.networks.models import load_model
     from kdarts.serving.export import FORMATS, export
-    from kdarts.training.files import write_json
-    from kdarts.training.models import load_model, summary_beside
+    from kdarts.training.workdir import summary_beside, write_json
 
     for name in values.format:
         choice("format", name, FORMATS)
@@ -127,7 +125,7 @@ def _images(values, about: dict, shape):
     Where no data set is named and that of the training is not to be had, both are None, and a line says so.
     """
     from kdarts.data import datasets
-    from kdarts.serving.formats import ARTIFACTS
+    from kdarts.serving.export import ARTIFACTS
 
     name = values.dataset or about.get("dataset")
     if name is None:

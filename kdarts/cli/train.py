@@ -4,13 +4,13 @@ import time
 
 from absl import flags
 
-from kdarts.cli import networks, options, replicas
+from kdarts.cli import options, process
 from kdarts.cli import options as limits
 from kdarts.cli import seeds as shallow
 from kdarts.cli.command import Command, entitle, titled
-from kdarts.cli.networks import note_gaps
+from kdarts.cli.options import note_gaps
 from kdarts.cli.process import start_tensorflow
-from kdarts.genotypes.architectures import load_architecture
+from kdarts.genotypes.cuboid import load_architecture
 from kdarts.genotypes.errors import KdartsError
 
 PAPER = {"epochs": 600, "channels": 36, "cells": 20, "batch_size": 96}
@@ -47,7 +47,7 @@ def define(values: flags.FlagValues) -> None:
     limits.define_data_service(values)
     flags.DEFINE_bool("jit_compile", False, "compile the step with XLA (for GPUs)", flag_values=values)
     entitle(values, "Computation", ["jit_compile"])
-    replicas.define(values)
+    process.define(values)
     flags.DEFINE_string("workdir", None, "folder of the run; default: runs/DATASET-GENOTYPE-train", flag_values=values)
 
 
@@ -93,7 +93,7 @@ def run(values: flags.FlagValues) -> None:
     if values.hold_back and values.seeds is not None:
         raise KdartsError(f"--hold_back={values.hold_back} with --seeds={values.seeds}: seeds are compared on the test")
     genotype = load_architecture(values.genotype)
-    networks.check(values, genotype)
+    options.check(values, genotype)
     sizes = dict(SMALL if values.dataset == "digits" else PAPER)
     sizes |= {name: values[name].value for name in ("epochs", "batch_size") if values[name].value}
     name = values.dataset.removeprefix("folder:").rstrip("/").rsplit("/", 1)[-1] or "folder"
@@ -103,19 +103,19 @@ def run(values: flags.FlagValues) -> None:
     start_tensorflow()
     from kdarts.data import datasets
 
-    replicas.check(values, "--batch_size", sizes["batch_size"])
+    process.check(values, "--batch_size", sizes["batch_size"])
     if values.hold_back:
         data = datasets.hold_back(options.load(values, "train"), values.hold_back)
     else:
         data = options.load(values, "train"), options.load(values, "test")
     note_gaps(genotype)
-    with replicas.run_on(values, workdir) as folder:
+    with process.run_on(values, workdir) as folder:
         _run(values, genotype, sizes, data, folder, remembered, began)
 
 
 def _run(values, genotype, sizes, data, workdir, remembered, began) -> None:
     """All that follows once the images are there."""
-    from kdarts.training.seeds import run_seeds
+    from kdarts.training.repeats import run_seeds
 
     def train_with(seed: int, folder) -> dict:
         since = began if values.seeds is None else time.monotonic()
@@ -134,7 +134,7 @@ def _run(values, genotype, sizes, data, workdir, remembered, began) -> None:
         said = f"test accuracy {summary['test_accuracy']:.3f}{spread} ({len(summary['seeds'])} seeds)\n"
         for folder in (workdir.path, *workdir.path.glob("seeds/*")):
             genotype.save(folder / "genotype.json")
-    if not replicas.is_first(values):
+    if not process.is_first(values):
         return
     model = workdir / "model.keras"
     print(
@@ -151,7 +151,7 @@ def _train(values, genotype, sizes, data, seed, workdir, begin, began) -> dict:
     import keras
 
     from kdarts.data import datasets
-    from kdarts.networks.loss import training_loss
+    from kdarts.networks.models import training_loss
     from kdarts.ops.replicas import synchronize
     from kdarts.search.optimizers import SGD
     from kdarts.search.replicas import build_rest
@@ -169,9 +169,9 @@ def _train(values, genotype, sizes, data, seed, workdir, begin, began) -> dict:
     keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy(values.precision)
     shape, classes = train.image_shape, train.num_classes
-    with replicas.strategy(values).scope():
-        network = networks.build(values, genotype, shape, classes, sizes, seed)
-        if replicas.together(values):
+    with process.strategy(values).scope():
+        network = options.build(values, genotype, shape, classes, sizes, seed)
+        if process.together(values):
             synchronize(network)
         network.compile(
             SGD(values.learning_rate, values.momentum, values.l2, global_clipnorm=values.clip or None),
@@ -180,9 +180,9 @@ def _train(values, genotype, sizes, data, seed, workdir, begin, began) -> dict:
             jit_compile=values.jit_compile,
         )
         build_rest(network, classes)
-    size = networks.sizes(values, genotype, shape, classes, sizes)
+    size = options.sizes(values, genotype, shape, classes, sizes)
     print(
-        f"{values.dataset} · {networks.in_words(size)}, {len(train) // batch_size} steps an epoch",
+        f"{values.dataset} · {options.in_words(size)}, {len(train) // batch_size} steps an epoch",
         flush=True,
     )
     begin()

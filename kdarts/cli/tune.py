@@ -1,9 +1,7 @@
-"""What a tuning chooses from, as the flag `--choose` spells it.
+"""`kdarts tune`: searches for the hyperparameters of a search.
 
 `--choose=NAME=A,B,C` lists values of a flag of `kdarts search`, `--choose=NAME=A|B` those that have commas in them, and
 `--choose=NAME=LEAST..MOST`, `LEAST..MOST:log`, spans numbers, evenly or evenly in their logarithm.
-
-`kdarts tune`: searches for the hyperparameters of a search.
 """
 
 import math
@@ -14,7 +12,7 @@ from dataclasses import dataclass
 
 from absl import flags
 
-from kdarts.cli import method_flags, options, search, seeds
+from kdarts.cli import options, search, seeds
 from kdarts.cli import seeds as shallow
 from kdarts.cli.command import Command
 from kdarts.cli.process import start_tensorflow
@@ -145,7 +143,7 @@ def run(values: flags.FlagValues) -> None:
     """Tunes, or goes on with a tuning."""
     from kdarts.training.workdir import Workdir
 
-    method = method_flags.chosen_method(values)
+    method = options.chosen_method(values)
     choices = _choices(values, method)
     name = values.dataset.removeprefix("folder:").rstrip("/").rsplit("/", 1)[-1] or "folder"
     workdir = Workdir(values.workdir or f"runs/{name}-{method.name}-tune")
@@ -196,8 +194,7 @@ class _Tuning:
         import keras_tuner
 
         from kdarts.tuning.oracle import make_oracle
-        from kdarts.tuning.tuner import TuningTuner, role
-        from kdarts.tuning.tuning import Progress
+        from kdarts.tuning.tuning import Progress, TuningTuner, role
 
         part, finished = role(), self._workdir / "trials.csv"
         parameters = keras_tuner.HyperParameters()
@@ -233,7 +230,7 @@ class _Tuning:
         values = search.SEARCH.parse([*words, f"--hold_back={shallow.part(self._values)}"])
         for name in shallow.flag_names():
             values[name].value = self._values[name].value
-        return words, values, method_flags.chosen_method(values)
+        return words, values, options.chosen_method(values)
 
     def _commands(self, chosen: dict, epochs: int | None = None) -> seeds.Commands:
         words, values, method = self._parsed(chosen, epochs)
@@ -291,7 +288,7 @@ class _Tuning:
     def _report(self, oracle) -> None:
         """Writes the table, measures the random architectures, and writes both and the best flags."""
         from kdarts.training import repeats
-        from kdarts.training.files import write_table
+        from kdarts.training.workdir import write_table
         from kdarts.tuning import tuning
 
         rows, folder = tuning.trial_rows(oracle, self._figures), self._workdir.path

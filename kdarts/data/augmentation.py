@@ -1,8 +1,6 @@
-"""A random part of each picture, scaled to the whole: the crop of ImageNet trainings (Szegedy et al., CVPR 2015).
+"""Random changes of training images, as pure functions of a seed: crop, flip, colours, normalisation, cutout.
 
-Random changes of brightness, contrast, saturation and hue, in a random order: as in ImageNet trainings.
-
-Random changes of training images, as pure functions of a seed: crop, flip, colours, normalisation, cutout.
+Among them are the random resized crop (Szegedy et al., CVPR 2015) and the colour jitter of ImageNet trainings.
 
 Each works on a whole batch at once. Pixels are picked with `tf.gather`, which is several times faster on a CPU than
 selecting between shifted copies.

@@ -1,10 +1,9 @@
-"""Further policies of AutoAugment (Cubuk et al. 2019), as sharpDARTS' program has them (Hundt et al. 2019).
-
-AutoAugment: policies of image operations that were found by search (Cubuk et al., CVPR 2019, appendix).
+"""AutoAugment: policies of image operations that were found by search (Cubuk et al., CVPR 2019, appendix).
 
 A policy is a list of sub-policies, mostly 25. One is drawn for each picture; each of its two operations is applied with
 a probability of its own. The signs of shears, translations and the colour operations are drawn too; rotations only go
-counter-clockwise, as in the program that D-DARTS and others train with.
+counter-clockwise, as in the program that D-DARTS and others train with. The longer policies are those of sharpDARTS'
+program (Hundt et al. 2019).
 """
 
 import numpy as np

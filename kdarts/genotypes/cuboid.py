@@ -1,8 +1,11 @@
-"""The axes of a HyperCuboid: what is passed in order, what is carried along, what is chosen.
+"""The axes of a HyperCuboid, paths through it as data, and the reader of architectures: genotypes of cells or paths.
 
-A path through a HyperCuboid: what a search in one found, as data.
+`path_zoo.json` has the published paths through MultiChannelNet by name: the filters at the start, and for each step the
+filters after it and the operation; a `note` says what is special about a path.
 """
 
+import functools
+import importlib.resources
 import itertools
 import json
 import math
@@ -11,8 +14,9 @@ import pathlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.genotypes.files import write_text
+from kdarts.genotypes.genotype import Genotype
 
 LIMIT = 100_000
 """Most transitions of a cuboid."""
@@ -310,3 +314,55 @@ def _index(given, axes: dict, where: str) -> int:
             raise KdartsError(f"{where}: {name} {given[name]!r} is none of {', '.join(map(repr, values))}")
         number = number * len(values) + found[0]
     return number
+
+
+@functools.cache
+def _path_zoo() -> dict:
+    return json.loads(importlib.resources.files("kdarts.genotypes").joinpath("path_zoo.json").read_text("utf-8"))
+
+
+def path_names() -> list[str]:
+    """Names of the published paths."""
+    return list(_path_zoo()["paths"])
+
+
+def get_path(name: str) -> HyperPath:
+    """The published path called `name`; raises `KdartsError` with what is near otherwise."""
+    zoo = _path_zoo()
+    entry = zoo["paths"][choice("path", name, path_names())]
+    steps = [{"filters": filters, "primitive": primitive} for filters, primitive in entry["steps"]]
+    return path_of(Cuboid(**zoo["axes"]), {"filters": entry["start"]}, steps, "multichannelnet", name)
+
+
+def describe_path(name: str) -> str:
+    """Where the path called `name` was published, and what is special about it."""
+    zoo = _path_zoo()
+    return f"{zoo['source']}; {zoo['paths'][choice('path', name, path_names())]['note']}"
+
+
+Architecture = Genotype | HyperPath
+
+
+def architecture_from_json(text: str, where: str = "genotype") -> Architecture:
+    """Reads what either's `to_json` wrote; raises `KdartsError` naming the fault and `where` it stands."""
+    return HyperPath.from_json(text, where) if _is_path(text) else Genotype.from_json(text, where)
+
+
+def load_architecture(name_or_path: str | os.PathLike) -> Architecture:
+    """A genotype, as of `Genotype.load`, or a path, by its name in the zoo or from its file."""
+    if str(name_or_path) in path_names():
+        return get_path(str(name_or_path))
+    path = pathlib.Path(name_or_path)
+    try:
+        is_path = os.path.isfile(path) and _is_path(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError):
+        is_path = False  # `Genotype.load` says what is wrong.
+    return HyperPath.load(path) if is_path else Genotype.load(name_or_path)
+
+
+def _is_path(text: str) -> bool:
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(data, dict) and data.get("format") == FORMAT

@@ -1,7 +1,4 @@
-"""A cell of a genotype as data: its edges, its outputs, and what is well-formed.
-
-A genotype: what a search found, as data.
-"""
+"""Genotypes of cells as data: edges, outputs, and what is well-formed."""
 
 import json
 import os
@@ -10,8 +7,7 @@ from dataclasses import dataclass, replace
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.files import write_text
-from kdarts.genotypes.text import architecture_text, read_text
-from kdarts.genotypes.zoo import genotype_fields, genotype_names
+from kdarts.genotypes.text import architecture_text, genotype_fields, genotype_names, read_text
 
 Edge = tuple[str, int, int]
 """`(operation, to, from)`; nodes 0 and 1 are a cell's inputs, 2 and on its intermediate nodes."""

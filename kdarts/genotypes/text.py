@@ -1,23 +1,26 @@
-"""The architecture strings of NAS-Bench-201 (Dong and Yang, ICLR 2020).
+"""The published text forms of genotypes, and the genotypes that come with the package.
 
-`|op~0|+|op~0|op~1|+|op~0|op~1|op~2|` names, node after node, the operation on the edge from each node before it; node 0
-is the cell's input. In a genotype that is node 1 and those that follow are 2, 3, ..., of which the last is the output.
-
-A strict reader of the published text forms of genotypes. It parses; nothing is ever evaluated.
-
-Two forms are read, with their keywords in any order, and NAS-Bench-201's strings (see `architecture`):
+The reader is strict. It parses; nothing is ever evaluated. It reads three forms:
 
 - `Genotype(normal=[('op', from), ...], normal_concat=..., reduce=[...], reduce_concat=...)`, two entries for each
   node in node order (DARTS), or three-part entries `('op', to, from)` (FairDARTS);
 - `Genotype_nested(genes=[[('op', to, from), ...], ...], concat=..., reductions=...)` (D-DARTS), and
-  `Genotype_opt(genes=..., seq=..., concat=..., reductions=...)` (DARTOpti).
+  `Genotype_opt(genes=..., seq=..., concat=..., reductions=...)` (DARTOpti);
+- `|op~0|+|op~0|op~1|+|op~0|op~1|op~2|` (NAS-Bench-201, Dong and Yang, ICLR 2020), node after node the operation on the
+  edge from each node before it. Node 0 is the cell's input; in a genotype that is node 1, and the last is the output.
 
-Lists may be written `[...]`, `(...)` or `range(a, b)`.
+Keywords may come in any order; lists may be written `[...]`, `(...)` or `range(a, b)`.
+
+An entry of `zoo.json` holds the fields of such a form, or, as `of`, the name of another entry and the fields that
+differ from it. `renamed` maps operation names whose meaning differs in the publication, `source` cites it.
 """
 
+import functools
+import importlib.resources
+import json
 import re
 
-from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.errors import KdartsError, choice
 
 STAGES = 3
 """Runs of equal cells in the benchmark's networks."""
@@ -214,3 +217,39 @@ def _concat(nodes) -> tuple[int, ...]:
     if not isinstance(nodes, list | tuple) or any(type(node) is not int for node in nodes):
         raise KdartsError(f"genotype text: a concat must be a list of whole numbers, got {nodes!r}")
     return tuple(nodes)
+
+
+@functools.cache
+def _zoo() -> dict[str, dict]:
+    text = importlib.resources.files("kdarts.genotypes").joinpath("zoo.json").read_text("utf-8")
+    return json.loads(text)
+
+
+def genotype_names() -> list[str]:
+    """Names of the zoo, aliases included."""
+    zoo = _zoo()
+    return [*zoo["genotypes"], *zoo["aliases"]]
+
+
+def _entry(name: str) -> dict:
+    """What the zoo holds under `name`; one that refers to another says only what differs."""
+    zoo = _zoo()
+    entry = zoo["genotypes"][zoo["aliases"].get(name, name)]
+    return {**_entry(entry["of"]), **entry} if "of" in entry else entry
+
+
+def genotype_fields(name: str) -> dict:
+    """The fields of the published genotype called `name`; raises `KdartsError` with what is near otherwise."""
+    entry = _entry(choice("genotype", name, genotype_names()))
+    fields = cell_by_cell(entry) if "genes" in entry else two_cells(entry)
+    renamed = entry.get("renamed", {})
+    fields["cells"] = tuple(tuple((renamed.get(op, op), *ends) for op, *ends in cell) for cell in fields["cells"])
+    return {**fields, "name": name}
+
+
+def describe(name: str) -> str:
+    """Where the genotype called `name` was published, and what is special about it."""
+    entry = _entry(choice("genotype", name, genotype_names()))
+    cells = f"the cells of {entry['of']}" if "of" in entry else ""
+    renamed = ", ".join(f"{new} is its {old}" for old, new in entry.get("renamed", {}).items())
+    return "; ".join(part for part in (entry["source"], entry.get("note", ""), renamed, cells) if part)

@@ -12,9 +12,8 @@ import numpy as np
 from kdarts.genotypes.edges import edge_row
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
-from kdarts.ops.grouped import GroupedOperation
 from kdarts.ops.layers import reference_name
-from kdarts.ops.mixed import MixedEdges
+from kdarts.ops.mixed import GroupedOperation, MixedEdges
 from kdarts.supernet.hypercuboid import HyperCuboid
 from kdarts.supernet.supernet import Supernet
 
@@ -26,7 +25,7 @@ _STATISTICS = {"mean": "running_mean", "var": "running_var", "gamma": "weight", 
 
 
 class _State:
-    """The given arrays, which counts those that were read."""
+    """The given arrays, and the names of those that were read."""
 
     def __init__(self, state):
         self.arrays, self.read = {name: np.asarray(array) for name, array in state.items()}, set()

@@ -1,7 +1,7 @@
 """The candidate operations, each defined once as a sequence of steps.
 
 A definition says which layers an operation has, their sizes and their order, and nothing about how they are computed.
-The evaluation network (`kdarts.networks.network`) and the fast search form (`kdarts.ops.grouped`) both interpret it.
+The evaluation network (`kdarts.networks.network`) and the fast search form (`kdarts.ops.mixed`) both interpret it.
 """
 
 from dataclasses import dataclass, field, replace

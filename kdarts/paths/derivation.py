@@ -14,8 +14,16 @@ from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.genotypes.path_space import PathSpace
 from kdarts.genotypes.settings import setting
-from kdarts.paths.evolution import Evolution, family_of, ranked
-from kdarts.paths.prune import best_places, check_kept, check_skips, skip_paths, soft_prune
+from kdarts.paths.prune import (
+    Evolution,
+    best_places,
+    check_kept,
+    check_skips,
+    family_of,
+    ranked,
+    skip_paths,
+    soft_prune,
+)
 from kdarts.search.axes import SharedPaths, register_paths
 from kdarts.supernet.macro import MacroConfig
 

@@ -1,11 +1,9 @@
-"""Which paths each step of DARTS-PD's second stage trains: path-wise strict fairness (section 3.2, Eq. 4), exactly.
+"""Path-wise strictly fair training of shared paths (DARTS-PD, section 3.2, Eq. 4).
 
-A path is a vector p of one digit of base k for each of E edges. The paths fall into k^(E-1) groups of k paths
-{p + j (1, ..., 1) mod k : j = 0 .. k-1}: a group uses every operation of every edge once, and every path is in one
-group. A step trains a group (Algorithm 1), a cycle of k^(E-1) steps each group once, in a random order; so after every
-cycle all paths were trained equally often, and at any time no path more than once more than another.
-
-Training of shared paths: a Keras model whose `fit` trains a fair group of paths in each step.
+A path is a vector p of one digit of base k for each of E edges. The paths fall into k^(E-1) groups of k paths {p + j
+(1, ..., 1) mod k : j = 0 .. k-1}: a group uses every operation of every edge once, and every path is in one group. A
+step trains a group (Algorithm 1), a cycle of k^(E-1) steps each group once, in a random order. After every cycle all
+paths were trained equally often, and at any time no path more than once more than another.
 """
 
 import functools

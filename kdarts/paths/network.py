@@ -1,7 +1,4 @@
-"""A cell whose edges hold a few operations each, of which every path takes one.
-
-The networks of all paths of a path space, with shared weights.
-"""
+"""The networks of all paths, with shared weights: each edge holds a few operations, a path takes one."""
 
 import keras
 import numpy as np
@@ -11,9 +8,9 @@ from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.path_space import PathSpace, Slot
 from kdarts.networks.trunk import DropPath
 from kdarts.ops.cost import Cost
-from kdarts.ops.grouped import GroupedOperation
 from kdarts.ops.kernels import DECAY
 from kdarts.ops.layers import make_head
+from kdarts.ops.mixed import GroupedOperation
 from kdarts.ops.operations import adapter, get_operation
 from kdarts.supernet.cell import ResidualBlock, build_chain, make_closing, make_stems, run_stems
 from kdarts.supernet.cost import network_cost

@@ -1,7 +1,8 @@
 """Axes of a method with one class each: the architecture parameters, the training of the weights, and the sizes.
 
 The axes that have several classes stand in modules of their own: relaxations, gradients, losses, updates, stop rules,
-selections. Keras and TensorFlow are imported where they are used: commands that only read settings do not wait for them.
+selections. Keras and TensorFlow are imported where they are used: commands that only read settings do not wait for
+them.
 """
 
 import dataclasses

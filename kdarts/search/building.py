@@ -1,15 +1,22 @@
-"""The supernet that a method asks for."""
+"""Builds the supernet that a method asks for, and sets α to a genotype where the search starts from one.
+
+A start is improved, not searched from nothing (DARTOpti; D-DARTS, section 4.4).
+"""
 
 import contextlib
 import random
 
+import numpy as np
+
 from kdarts.genotypes.distance import OPERATIONS
+from kdarts.genotypes.edges import edge_count, edge_row, topology_text
 from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.genotypes.genotype import Genotype
 from kdarts.search.method import Method
 from kdarts.search.selection import SELECTIONS
 from kdarts.search.stopping import STOPS
-from kdarts.supernet.spaces import get_space
+from kdarts.supernet.spaces import SearchSpace, get_space
+from kdarts.supernet.supernet import Supernet
 
 ABOUT_CELLS = ("recompute", "stem", "frame", "reductions", "multiplier")
 """Options of a supernet of cells that a grid has no use for."""
@@ -155,6 +162,8 @@ def check_supernet(supernet, method: Method) -> None:
     for name, embodied in supernet.choices.items():
         if not _agree(name, _wanted(name, method, supernet), embodied):
             asked, has = _shown(_wanted(name, method, supernet)), _shown(embodied)
+            if supernet.grid and name != "mixing":
+                raise KdartsError(f"{name} {asked} is about cells; a HyperCuboid has none")
             argument = "offsets" if name == "attention" else name
             raise KdartsError(
                 f"{name}: method {method.name!r} has {asked}, the supernet {has}; build it with {argument}={asked}, or "
@@ -179,10 +188,85 @@ def _agree(name: str, wanted, embodied) -> bool:
     if name == "skip_dropout":  # The rate follows the method's schedule.
         return bool(wanted) == bool(embodied)
     if name == "sharing" and isinstance(embodied, list | tuple):
-        return wanted == "start" or len(set(embodied)) == (len(embodied) if wanted == "individual" else 2)
+        distinct = len(set(embodied))
+        own = distinct == len(embodied)
+        return wanted == "start" or (own if wanted == "individual" else not own or distinct <= 2)
     return wanted == embodied
 
 
 def _shown(value) -> str:
     name = getattr(value, "name", "")
     return repr(name) if name else repr(value)
+
+
+PRESENT, ABSENT = 10.0, 0.0
+"""α of an operation that stands on an edge and of one that does not: after a sigmoid 0.99995 and an undecided 0.5, as
+in the authors' code."""
+
+
+def alphas_from(genotype: Genotype, space: SearchSpace | str, nodes: int | None = None) -> list[np.ndarray]:
+    """What α must be for a search to start from `genotype`; `discretize` of its sigmoid gives the genotype back.
+
+    What comes back is the same but for the order of its edges and an operation that an edge has twice, with the rule
+    "complete", or with "edge" where no edge has more than two operations. Outputs are the rule's, the last nodes.
+
+    Args:
+        genotype: a start of any origin.
+        space: a `SearchSpace` or the name of one, with every operation of the genotype.
+        nodes: intermediate nodes of a cell; None: the space's, or as many as the genotype's edges lead to if those are
+            more.
+
+    Returns:
+        For each distinct cell `[edges, operations]`, float32, edges node by node, operations in the space's order:
+        10 where the genotype has the operation, 0 elsewhere.
+
+    Raises:
+        KdartsError: if the space lacks an operation, its cells have other inputs, or a cell has too few nodes.
+    """
+    space = get_space(space) if isinstance(space, str) else space
+    lacking = [name for name in genotype.operations if name not in space.operations]
+    if lacking:
+        raise KdartsError(f"space {space.name!r} lacks {', '.join(lacking)}; it has {', '.join(space.operations)}")
+    if genotype.stages != space.stages:
+        raise KdartsError(f"start: space {space.name!r} has cells of {space.inputs} inputs, the genotype others")
+    nodes = nodes or max(space.nodes, genotype.nodes)
+    if nodes < genotype.nodes:
+        raise KdartsError(f"nodes {nodes}: the genotype has {genotype.nodes}")
+    alphas = []
+    for cell in genotype.cells:
+        alpha = np.full((edge_count(nodes, space.inputs), len(space.operations)), ABSENT, np.float32)
+        for operation, to, source in cell:
+            alpha[edge_row(to, source, space.inputs), space.operations.index(operation)] = PRESENT
+        alphas.append(alpha)
+    return alphas
+
+
+def start_from(supernet: Supernet, genotype: Genotype) -> None:
+    """Sets the α of a supernet to a genotype.
+
+    Raises:
+        KdartsError: if the depth or the reductions differ, if cells share an α that differ in the genotype, if a cell
+            ends before the supernet's outputs, if an edge is not in the supernet's topology, or as of `alphas_from`.
+    """
+    sequence, reductions = genotype.at_depth(supernet.depth)
+    if tuple(sorted(reductions)) != tuple(supernet.reductions):
+        raise KdartsError(
+            f"start: its reductions are at {sorted(reductions)}, the supernet's at {list(supernet.reductions)}"
+        )
+    cells = {}
+    for index, cell in zip(supernet.sequence, sequence, strict=True):
+        if cells.setdefault(index, cell) != cell:
+            raise KdartsError(f"start: cells {cells[index]} and {cell} differ, but the supernet has one α for both")
+    values = alphas_from(genotype, supernet.space, supernet.nodes)
+    first = supernet.nodes + 2 - supernet.multiplier
+    for number, (cell, concat) in enumerate(zip(genotype.cells, genotype.concats, strict=True)):
+        ends = {to for _, to, _ in cell} & set(concat)
+        if ends and max(ends) < first:
+            raise KdartsError(
+                f"start: cell {number} ends at node {max(ends)}, but the supernet's output begins at node {first}"
+            )
+    rows = [edge_row(to, source, supernet.space.inputs) for to, source in supernet.edges]
+    if any(np.delete(value, rows, 0).any() for value in values):
+        raise KdartsError(f"start: has edges that the topology {topology_text(supernet.topology)} leaves out")
+    for index, cell in cells.items():
+        supernet.alphas[index].assign(values[cell][rows])

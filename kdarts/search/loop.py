@@ -1,4 +1,7 @@
-"""The training loop, of `fit` and of the commands: as Keras', but it may begin inside an epoch and watches each step."""
+"""The training loop of `Search.fit`, which the commands call too: its data, its callbacks, its epochs.
+
+It works as Keras' loop does, but it can begin inside an epoch, and it checks each step for values that are not finite.
+"""
 
 import time
 from collections.abc import Callable
@@ -6,9 +9,13 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
+from kdarts.genotypes.distance import distance
 from kdarts.genotypes.errors import KdartsError
+from kdarts.search.objective import Curvature
+from kdarts.search.random_search import take_best
 from kdarts.search.replicas import draw_apart, evaluate, is_spread, spread
-from kdarts.search.session import Session
+from kdarts.search.schedules import SkipDropout
+from kdarts.search.session import Record, Session
 from kdarts.search.step import NotFinite, Step
 
 
@@ -110,3 +117,147 @@ def _next(iterator):
         ) from None
     except tf.errors.OpError as error:
         raise KdartsError(f"the next batch cannot be had: {str(error.message).splitlines()[0]}") from None
+
+
+class SearchEpochs(keras.callbacks.Callback):
+    """Runs the schedules of a search, and measures, notes and maybe ends it after each epoch.
+
+    At the beginning of an epoch: the learning rates, whether α moves, the progress of the search, the rate of the
+    dropout on skip connections. At its end, in this order: the terms of the loss, the random search, the curvature, the
+    record, the stop rule.
+
+    Args:
+        data: a `SearchData`, whose held-back batches are measured on.
+        record: takes the notes.
+        seed: of the random search.
+    """
+
+    def __init__(self, data, record: Record, seed: int):
+        super().__init__()
+        self.data, self.record, self.seed = data, record, seed
+        self._told, self._curvature = False, None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        search, method = self.model, self.model.method
+        length, update = (method.epochs, method.pretrain_epochs), method.axes["update"]
+        if search.schedules_weights:
+            search.optimizer.learning_rate = method.axes["weights"].rate(*length)(epoch)
+        if search.schedules_alpha:
+            search.arch_optimizer.learning_rate = update.rate(*length)(epoch)
+        search.searching = epoch >= update.resting_epochs and method.update != "frozen"
+        search.supernet.mixture.progress.assign(max(0, epoch - method.pretrain_epochs) / method.epochs)
+        if search.supernet.skip_dropout:
+            search.supernet.skip_dropout_rate.assign(self._skip_dropout(epoch))
+        self._told = False
+
+    def _skip_dropout(self, epoch: int) -> float:
+        method = self.model.method
+        rate = SkipDropout(method.skip_dropout, method.epochs, method.warmup_epochs, method.pretrain_epochs)
+        return rate(epoch)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.model.steps_left is not None and not self._told:
+            self.model.steps_left.assign(self.params["steps"] - batch)
+            self._told = True
+
+    def on_epoch_end(self, epoch, logs=None):
+        search, method, logs = self.model, self.model.method, {} if logs is None else logs
+        logs["learning_rate"] = float(keras.ops.convert_to_numpy(search.optimizer.learning_rate))
+        if search.supernet.skip_dropout:
+            logs["skip_dropout"] = self._skip_dropout(epoch)
+        for term in search.attached.values():
+            logs |= term.epoch_logs(search) if hasattr(term, "epoch_logs") else {}
+        if method.samples and epoch + 1 == method.pretrain_epochs + method.epochs:
+            logs["val_accuracy"] = take_best(search, self.data.held_back(), method.samples, self.seed)
+        every = method.stopping.watched_every
+        if every and (epoch + 1) % every == 0 and search.searching:
+            self._curvature = self._curvature or Curvature(search.objective)
+            logs["eigenvalue"] = self._curvature.eigenvalue(next(iter(self.data.held_back())))
+        logs |= search.genotype(derived=False).measures()
+        if search.start is not None:
+            logs["distance"] = distance(search.above_threshold(), search.start)
+        self.record.add(search, epoch, logs)
+        if method.stopping.should_stop(self.record.so_far(search)):
+            self.record.stop(search, method.stopping)
+            search.stop_training = True
+
+
+class SearchData:
+    """The data of a search from a dataset of pairs.
+
+    `kdarts.search_dataset` has a kind of its own, which begins at any step and knows the images. This one goes through
+    the dataset once an epoch, as Keras does.
+
+    Args:
+        dataset: of `((x, y), (x_valid, y_valid))`: batches for the weights and for α.
+        steps: of an epoch; None: one pass, if the dataset knows its length.
+
+    Attributes:
+        steps: of an epoch.
+    """
+
+    def __init__(self, dataset, steps: int | None = None):
+        self.dataset = dataset
+        if steps is None:
+            steps = int(dataset.cardinality())
+            if steps < 0:
+                what = "has no end" if steps == tf.data.INFINITE_CARDINALITY else "does not know its length"
+                raise KdartsError(f"the dataset {what}: give fit steps_per_epoch")
+        self.steps = steps
+        if not steps:
+            raise KdartsError("the dataset is empty")
+
+    def pairs(self, first_step: int = 0, seed: int = 0):
+        """The batches from a step on, without end.
+
+        Args:
+            first_step: counted from the start of the run.
+            seed: counted from that of the data; a stage of a search has its own.
+        """
+        endless = self.dataset.repeat()
+        return endless.skip(first_step % self.steps) if first_step else endless
+
+    def held_back(self):
+        """Batches `(x, y)` to measure on: those of α, once, in order."""
+        return self.dataset.take(self.steps).map(lambda train, valid: valid)
+
+    def path_steps(self, batch_size: int) -> int:
+        """Steps of one pass over the images of the weights, in batches of a size, or of the size that there is."""
+        return self.steps
+
+    def path_batches(self, batch_size: int, cutout: int | None, first_step: int = 0):
+        """Batches `(x, y)` for the weights of shared paths, without end.
+
+        Args:
+            batch_size: examples in each, where the data can be batched anew.
+            cutout: side of the square cut out of each image, in pixels; None: as in the search.
+            first_step: counted from the start of their training.
+        """
+        batches = self.dataset.map(lambda train, valid: train).repeat()
+        return batches.skip(first_step % self.steps) if first_step else batches
+
+    def path_held_back(self, batch_size: int):
+        """Batches `(x, y)` to compare paths on."""
+        return self.held_back()
+
+
+def search_data(given, steps: int | None = None) -> SearchData:
+    """The data that `fit` was given, as `SearchData`.
+
+    Args:
+        given: a `SearchData`, a dataset of pairs, or one of `kdarts.search_dataset`, which carries its own.
+        steps: of an epoch, for a plain dataset.
+
+    Raises:
+        KdartsError: for anything else.
+    """
+    own = getattr(given, "search_data", given)
+    if isinstance(own, SearchData):
+        return own
+    spec = getattr(given, "element_spec", None)
+    if not isinstance(spec, tuple) or len(spec) != 2 or not all(isinstance(p, tuple) and len(p) == 2 for p in spec):
+        raise KdartsError(
+            "a search needs a tf.data.Dataset of ((x, y), (x_valid, y_valid)), a batch for the weights and one for α; "
+            "kdarts.search_dataset makes one"
+        )
+    return SearchData(given, steps)

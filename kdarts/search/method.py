@@ -1,7 +1,7 @@
 """A method: one choice on each axis of a search.
 
-A `Method` is composed of small objects, one for each axis, and of the terms of α's loss. Its choices can be named flatly,
-as the flags name them: `method.override(order="second", l2=1e-4)`, `method.threshold`.
+A `Method` is composed of small objects, one for each axis, and of the terms of α's loss. Its choices can be named
+flatly, as the flags name them: `method.override(order="second", l2=1e-4)`, `method.threshold`.
 """
 
 import dataclasses
@@ -98,9 +98,10 @@ SMALL_EPOCHS = 25
 """The least there; else half of the paper's."""
 
 HASTE, START_HASTE = 10, 30
-"""A search of 275 steps instead of 20,000 must move α in longer ones: how many times, for the digits; and where α starts
-from a genotype, 10 away from where it may end. Where α moves once an epoch, 25 times in all, it comes as far as 0.075
-from a start within 0.003. Attention stays as it is: a nudge of 0.015 in all, which at the paper's rate outweighs all."""
+"""How many times longer the steps of α are for the digits, and where α starts from a genotype, 10 away from where it
+may end: the search has 275 steps instead of 20,000. Where α moves once an epoch, 25 times in all, it comes as far as
+0.075 from a start within 0.003. The constants of the attention stay as they are: together 0.015, which at the paper's
+rate outweighs everything."""
 
 
 class Method:
@@ -308,7 +309,7 @@ class Method:
 
 
 def fields() -> dict[str, dataclasses.Field]:
-    """Every hyperparameter of every choice on every axis, by its flat name; the first choice's where several have it."""
+    """Every hyperparameter of every choice, by its flat name; the first choice's where several have it."""
     found: dict = {}
     for kind in (*(kind for slot in AXES for kind in slot.kinds()), *LOSSES.items()):
         for name, field in settings_of(kind).items():

@@ -1,21 +1,18 @@
-"""Random search with weight sharing: the best of many random genotypes, compared in one supernet's weights.
+"""Random search with weight sharing, and random genotypes as a baseline.
 
-Li and Talwalkar, "Random Search and Reproducibility for Neural Architecture Search", UAI 2019, Algorithm 1: the weights
-are trained by a random genotype at each step; then many are compared on one batch each, and the best of those on all.
-
-Random genotypes of what a search might find: the baseline that any search has to beat.
-
-Yang, Esperança, Carlucci, "NAS evaluation is frustratingly hard", ICLR 2020: the mean of random architectures under the
-same training protocol.
+- Li and Talwalkar, UAI 2019, Algorithm 1: a random genotype trains the shared weights at each step; then many are
+  compared on one batch each, and the best of those on all.
+- Yang, Esperança, Carlucci, "NAS evaluation is frustratingly hard", ICLR 2020: the mean of random architectures under
+  the same training is what any search has to beat.
 """
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from kdarts.genotypes.architectures import Architecture
+from kdarts.genotypes.cuboid import Architecture
+from kdarts.search.building import ABSENT, PRESENT
 from kdarts.search.relaxations import RandomGenotype
-from kdarts.search.start import ABSENT, PRESENT
 
 FINALISTS = 10
 """How many genotypes are measured on all batches."""

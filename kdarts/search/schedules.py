@@ -1,10 +1,7 @@
-"""Cosine power annealing (sharpDARTS, Hundt et al. 2019, section 3.2).
+"""Schedules by epoch: learning rates, the dropout on skip connections, the progress of a search.
 
-Learning rates by epoch: each is called with the epoch, from 0.
-
-`keras.callbacks.LearningRateScheduler` sets that of the weights, `ArchitectureRate` that of α.
-
-How much of what skip connections pass on is dropped, by epoch (P-DARTS section 3.3).
+`CosinePower` is the cosine power annealing of sharpDARTS (Hundt et al. 2019, section 3.2). A schedule of α's rate is
+set by `ArchitectureRate`, that of the dropout on skip connections follows P-DARTS (section 3.3).
 """
 
 import math

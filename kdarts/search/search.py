@@ -5,21 +5,17 @@ import numpy as np
 import tensorflow as tf
 from keras.optimizers import LossScaleOptimizer
 
-from kdarts.genotypes.architectures import Architecture, architecture_from_json
+from kdarts.genotypes.cuboid import Architecture, architecture_from_json
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.ops.replicas import if_true, loss_metric, mean_over_replicas, synchronize, whole_loss
-from kdarts.search.batches import search_data
-from kdarts.search.building import at_start_depth, build_supernet, check_supernet, start_of
-from kdarts.search.epochs import SearchEpochs
-from kdarts.search.loop import run_epochs
+from kdarts.search.building import at_start_depth, build_supernet, check_supernet, start_from, start_of
+from kdarts.search.loop import SearchEpochs, run_epochs, search_data
 from kdarts.search.method import Method, get_method
 from kdarts.search.objective import Objective, apply_gradients, cross_entropy, loss_scale, without_graph_rewriting
-from kdarts.search.record import Record
 from kdarts.search.selection import get_selection
-from kdarts.search.session import Session
+from kdarts.search.session import Record, Session
 from kdarts.search.stages import check_method, run_stages
-from kdarts.search.start import start_from
 from kdarts.search.step import Step
 from kdarts.supernet.parameters import attention_row
 
@@ -40,7 +36,8 @@ class Search(keras.Model):
     searches on replicas.
 
     Args:
-        method: a `Method` or the name of one, by default "darts"; or a `Supernet` or `HyperCuboid`, and the method comes
+        method: a `Method` or the name of one, by default "darts"; or a `Supernet` or `HyperCuboid`, and the method
+        comes
             second. It may be named, as in `Search(supernet, method="gdas")`.
         input_shape: `(height, width, channels)` of an image, at least `(8, 8, 1)`.
         num_classes: number of classes, at least 2.
@@ -80,10 +77,10 @@ class Search(keras.Model):
         if start is not None and given is None and "cells" not in choices:
             method = at_start_depth(method, start)
         if given is None:
-            self_built = _first_stage(method), options
             if input_shape is None or num_classes is None:
                 raise KdartsError(f"Search({method.name!r}): needs input_shape and num_classes, or a supernet")
-            supernet = build_supernet(self_built[0], input_shape, num_classes, start, seed, **options)
+            supernet = build_supernet(_first_stage(method), input_shape, num_classes, start, seed, **options)
+            check_supernet(supernet, _first_stage(method))
         else:
             if options:
                 raise KdartsError(f"{next(iter(options))}: the supernet is given, and has its own")
@@ -244,7 +241,7 @@ class Search(keras.Model):
             epochs: length of the search, with warm-ups in proportion, as `--epochs`; epochs of a pretraining come
                 before them. None: the method's. A search in stages takes as many for each.
             callbacks, validation_freq, verbose: as of `keras.Model.fit`.
-            validation_data: dataset `(x, y)` to measure on at the end of an epoch, or None.
+            validation_data: `(x, y)`, or a dataset of such batches, to measure on at the end of an epoch; or None.
             steps_per_epoch: of a dataset without end.
             session: keeps the state of the run, so that it can be restored; None: nothing is kept.
 
@@ -257,6 +254,8 @@ class Search(keras.Model):
         if session.progress_bar:
             session.verbose = verbose
         data, callbacks = search_data(x, steps_per_epoch), [*_listed(callbacks)]
+        if isinstance(validation_data, tuple | list):
+            validation_data = tf.data.Dataset.from_tensor_slices(tuple(validation_data)).batch(self.method.batch_size)
         self._derived = None
         how = {"validation_data": validation_data, "validation_freq": validation_freq}
         with without_graph_rewriting():

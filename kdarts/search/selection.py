@@ -13,10 +13,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from kdarts.genotypes.best_path import best_path, greedy_path
 from kdarts.genotypes.edges import cell_of, edge_count, node_rows
 from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.genotypes.genotype import SKIPS, Genotype, thirds
+from kdarts.genotypes.path_space import best_path, greedy_path
 from kdarts.genotypes.settings import Axis, Registry, setting, settings_of
 from kdarts.supernet.spaces import SearchSpace
 

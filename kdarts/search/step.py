@@ -1,9 +1,8 @@
-"""What in a step is not finite, told by name: every optimizer notes the gradients it is given, where someone asks.
+"""One training step of a run: traced once, checked for values that are not finite, with the values before it kept.
 
-One number stands for each tensor, its *sign*: finite where all elements are. A sum of squares serves, which costs one
-small kernel; it also overflows for gradients beyond 1e19, from which nothing can be learned either.
-
-One training step of a run: traced once, watched for what is not finite, and with a way back to the state before.
+Every optimizer notes the gradients it is given, where a step asks for them. One number stands for each tensor, its
+*sign*: finite where all elements are. It is half the sum of squares, one small kernel; it also overflows for
+gradients beyond 1e19, from which nothing can be learned either.
 """
 
 import contextlib

@@ -1,17 +1,177 @@
-"""Trained networks in the forms that serve them."""
+"""Trained networks in the formats that serve them: how each is written, what it holds, and how it answers."""
 
+import functools
 import importlib.util
+import json
 import os
 import pathlib
 import shutil
+import statistics
 import tempfile
+import time
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from kdarts.genotypes.errors import KdartsError
-from kdarts.serving.formats import ARTIFACTS, check_served
+
+
+def _signature(model: keras.Model) -> list[tf.TensorSpec]:
+    return [tf.TensorSpec((None, *model.input_shape[1:]), "float32", name="image")]
+
+
+def write_saved_model(model: keras.Model, path: pathlib.Path, about: dict, calibration=None) -> None:
+    """A SavedModel; its signature `about` gives the class names and the preprocessing as tensors."""
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint("serve", functools.partial(model.__call__, training=False), input_signature=_signature(model))
+
+    @tf.function(input_signature=[])
+    def tell():
+        strings = {"class_names": tf.constant(about["class_names"], tf.string), "input": tf.constant(about["input"])}
+        return strings | {name: tf.constant(about[name], tf.float32) for name in ("mean", "std") if name in about}
+
+    tell.get_concrete_function()
+    archive.add_endpoint("about", tell)
+    archive.write_out(str(path), verbose=False)
+
+
+def write_litert(model: keras.Model, path: pathlib.Path, about: dict, calibration=None, weights="float32") -> None:
+    """A LiteRT file; behind the model lies a zip archive of `labels.txt` and `about.json`, as LiteRT's tools pack them.
+
+    Args:
+        model: float32; so are the file's input and output, whatever it computes in.
+        path: file to write.
+        about: goes into `about.json`, its `class_names` into `labels.txt`.
+        calibration: images as the model takes them, float32 `[n, height, width, channels]`, for "int8".
+        weights: "float32", "float16" (halves the file; computed in float32), or "int8" (so are the activations).
+    """
+    options = {}
+    if weights != "float32":
+        options["optimizations"] = [tf.lite.Optimize.DEFAULT]
+    if weights == "float16":
+        options["target_spec"] = {"supported_types": [tf.float16]}
+    if weights == "int8":
+        options["target_spec"] = {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]}
+        options["representative_dataset"] = lambda: ([calibration[i : i + 1]] for i in range(len(calibration)))
+    model.export(str(path), format="litert", input_signature=_signature(model), verbose=False, **options)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("labels.txt", "".join(f"{name}\n" for name in about["class_names"]))
+        archive.writestr("about.json", json.dumps(about))
+
+
+def write_onnx(model: keras.Model, path: pathlib.Path, about: dict, calibration=None) -> None:
+    """An ONNX file; its `metadata_props` hold each entry of `about` as JSON."""
+    model.export(str(path), format="onnx", input_signature=_signature(model), verbose=False)
+    import onnx
+
+    proto = onnx.load(str(path))
+    onnx.helper.set_model_props(proto, {name: json.dumps(value) for name, value in about.items()})
+    onnx.save(proto, str(path))
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A format.
+
+    Attributes:
+        file: name of the file or folder that it leaves.
+        write: from the serving model, the path, what goes inside and the calibration's images to that file.
+        tolerance: by how much a logit may differ from the model's, as a part of the greatest logit or of 1; None: by
+            anything, since that depends on the network: the command tells.
+        needs: packages beside kdarts' own.
+        calibrated: whether it needs images of the training.
+    """
+
+    file: str
+    write: Callable
+    tolerance: float | None = 1e-3
+    needs: tuple[str, ...] = ()
+    calibrated: bool = False
+
+
+_FLOAT16 = functools.partial(write_litert, weights="float16")
+_INT8 = functools.partial(write_litert, weights="int8")
+ARTIFACTS = {
+    "saved_model": Artifact("saved_model", write_saved_model),
+    "litert": Artifact("model.tflite", write_litert),
+    "litert_float16": Artifact("model_float16.tflite", _FLOAT16, tolerance=3e-2),
+    "litert_int8": Artifact("model_int8.tflite", _INT8, tolerance=None, calibrated=True),
+    "onnx": Artifact("model.onnx", write_onnx, needs=("onnx", "tf2onnx", "onnxruntime")),
+}
+"""The formats by name."""
+
+
+_WARM, _TIMED = 3, 30  # calls of one image each
+
+
+def open_served(name: str, path: pathlib.Path) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from one image `[1, height, width, channels]`, float32, to logits `[1, classes]`.
+
+    Args:
+        name: the format, as in `ARTIFACTS`.
+        path: the file or folder.
+    """
+    if name == "saved_model":
+        loaded = tf.saved_model.load(str(path))
+        signature = loaded.signatures["serving_default"]
+        # `loaded` owns the variables that the signature reads.
+        return lambda image, owner=loaded: next(iter(signature(image=tf.constant(image)).values())).numpy()
+    if name == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        return lambda image: session.run(None, {"image": image})[0]
+    if importlib.util.find_spec("ai_edge_litert") is not None:
+        from ai_edge_litert.interpreter import Interpreter
+    else:
+        Interpreter = tf.lite.Interpreter
+    runner = Interpreter(str(path)).get_signature_runner("serving_default")
+    return lambda image: next(iter(runner(image=image).values()))
+
+
+def check_served(name: str, path: pathlib.Path, images: np.ndarray, expected: np.ndarray) -> dict:
+    """Compares the answers of a written network with those expected, and times it.
+
+    Args:
+        name: the format, as in `ARTIFACTS`.
+        path: the file or folder.
+        images: float32 `[n, height, width, channels]`, as the network takes them.
+        expected: logits `[n, classes]`.
+
+    Returns:
+        `examples`, `largest_difference` of a logit, `agreement` (the part of images that both put into the same class)
+        and `latency_ms`, the median time of an answer to one image, in this process.
+
+    Raises:
+        KdartsError: if a logit differs by more than the format may.
+    """
+    answer = open_served(name, path)
+    logits = np.concatenate([answer(images[i : i + 1]) for i in range(len(images))])
+    difference = float(np.max(np.abs(logits - expected)))
+    tolerance = ARTIFACTS[name].tolerance
+    allowed = None if tolerance is None else tolerance * max(1.0, float(np.max(np.abs(expected))))
+    if not np.isfinite(difference) or (allowed is not None and difference > allowed):
+        raise KdartsError(
+            f"--format={name}: a logit differs by {difference:.2g} from the model's on {len(images)} images, allowed: "
+            f"{'a finite number' if allowed is None else format(allowed, '.2g')}; nothing was written"
+        )
+    times = []
+    for _ in range(_WARM + _TIMED):
+        begin = time.perf_counter()
+        answer(images[:1])
+        times.append(time.perf_counter() - begin)
+    return {
+        "examples": len(images),
+        "largest_difference": difference,
+        "agreement": float(np.mean(np.argmax(logits, -1) == np.argmax(expected, -1))),
+        "latency_ms": 1e3 * statistics.median(times[_WARM:]),
+    }
+
 
 FORMATS = {name: artifact.file for name, artifact in ARTIFACTS.items()}
 """File or folder that each format leaves."""

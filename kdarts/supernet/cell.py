@@ -1,18 +1,13 @@
-"""Partial channels and edge normalisation (PC-DARTS, Xu et al., ICLR 2020).
+"""A cell of the supernet, in which every edge mixes every candidate.
 
-Of the C channels of a source, the first C/K go through the candidates and the others pass by; all are then shuffled,
-so that the next node's candidates see others (section 3.2, Eq. 2). Every edge into a node has a share of it, a softmax
-of β over those edges (section 3.3, Eq. 3), which multiplies what goes through it and what passes by.
+With partial channels (PC-DARTS, Xu et al., ICLR 2020), the first C/K of a source's C channels go through the
+candidates and the others pass by; all are then shuffled (section 3.2, Eq. 2). A softmax of β over the edges into a
+node multiplies both (section 3.3, Eq. 3). The shuffle is the same for every edge, and a sum of shuffled channels is
+the shuffled sum. So nothing is shuffled: the two parts of a node are written where the shuffle would have put them,
+each by a 1x1 convolution that is there anyway or runs once for a node.
 
-The shuffle is the same for every edge, and a sum of shuffled channels is the shuffled sum. So nothing is shuffled: the
-two parts of a node are written where the shuffle would have put them, each by a 1x1 convolution that is there anyway or
-runs once for a node.
-
-The residual block between two stages of NAS-Bench-201's supernet.
-
-A cell of the supernet: every edge mixes every candidate.
-
-Cells that forget their activations: computed once forward, and once more for their gradient.
+Here are also the residual block between two stages of NAS-Bench-201's supernet, and cells that are computed a second
+time for their gradient, which saves memory.
 """
 
 import keras
@@ -22,8 +17,7 @@ import tensorflow as tf
 from kdarts.genotypes.edges import Topology, node_rows
 from kdarts.genotypes.errors import KdartsError
 from kdarts.ops import kernels
-from kdarts.ops.grouped import GroupedOperation
-from kdarts.ops.mixed import MixedEdges
+from kdarts.ops.mixed import GroupedOperation, MixedEdges
 from kdarts.ops.operations import CLOSING, RESIDUAL, Operation, adapter
 from kdarts.ops.replicas import is_synchronized, own_seed, synchronized
 from kdarts.supernet.macro import Stem

@@ -1,6 +1,6 @@
-"""Published HyperCuboids: their supernets, and the networks of their paths.
+"""Published HyperCuboids: their supernets, the networks of their paths, and their layers.
 
-The layers of MultiChannelNet, a HyperCuboid of filters, layers, strides and operations (sharpDARTS, section 4.1).
+MultiChannelNet is a HyperCuboid of filters, layers, strides and operations (sharpDARTS, section 4.1).
 """
 
 import keras

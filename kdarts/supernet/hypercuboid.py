@@ -1,7 +1,4 @@
-"""The search form of what the functions of a HyperCuboid return.
-
-The HyperCuboid: all networks of a grid of hyperparameters at once, with α as a trainable variable.
-"""
+"""The HyperCuboid: all networks of a grid of hyperparameters at once, with α as a trainable variable."""
 
 import re
 
@@ -9,13 +6,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kdarts.genotypes.best_path import live
 from kdarts.genotypes.cuboid import Cuboid, HyperPath, label
 from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.path_space import live
 from kdarts.ops.cost import Cost
-from kdarts.ops.grouped import GroupedOperation
 from kdarts.ops.layers import all_layers, model_cost
-from kdarts.supernet.expected_cost import GridCosts
+from kdarts.ops.mixed import GroupedOperation
+from kdarts.supernet.cost import GridCosts
 from kdarts.supernet.parameters import StageMixture
 from kdarts.supernet.parts import Parts, Placed, listed, naming, path_network, path_network_cost
 

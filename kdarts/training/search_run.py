@@ -1,4 +1,8 @@
-"""A search in a folder, from its start or from where it was interrupted, to its summary."""
+"""A search in a folder, from its start or from where it was interrupted, to its summary.
+
+`SearchSession` is the session of the search, `PathSession` that of the shared paths after it. `run_search` calls the
+`fit` that a program calls.
+"""
 
 import contextlib
 import pathlib
@@ -6,19 +10,16 @@ import time
 
 import numpy as np
 
-from kdarts.genotypes.architectures import architecture_from_json
+from kdarts.genotypes.cuboid import architecture_from_json
 from kdarts.genotypes.errors import DamageError
 from kdarts.genotypes.files import write_text
-from kdarts.search.record import BETA, genotype_lines
 from kdarts.search.replicas import evaluate
 from kdarts.search.search import Search
+from kdarts.search.session import BETA, genotype_lines
 from kdarts.training.checkpoint import last_is_whole, notes
-from kdarts.training.files import read_arrays, read_json, read_summary, write_arrays, write_json, write_table
 from kdarts.training.forecast import TooLarge, forecast, lower_memory_options
-from kdarts.training.path_run import PathSession, write_result
-from kdarts.training.progress import peak_memory_mb
-from kdarts.training.session import RunSession, skipped_steps
-from kdarts.training.workdir import Workdir
+from kdarts.training.session import RunSession, peak_memory_mb, skipped_steps
+from kdarts.training.workdir import Workdir, read_arrays, read_json, read_summary, write_arrays, write_json, write_table
 
 
 class SearchSession(RunSession):
@@ -28,14 +29,14 @@ class SearchSession(RunSession):
         workdir: the folder, locked for this run.
         about: opens the summary; its `dataset` names the data.
         memory_limit: greatest peak of this process by the forecast, in 10^6 bytes; None: any.
-        extra: from nothing to more callbacks, which come before the checkpoint.
+        extra: from the folder to more callbacks, which come before the checkpoint; None: there are none.
         **more: as of `RunSession`.
 
     Attributes:
         summary: of the search, once it is finished.
     """
 
-    def __init__(self, workdir: Workdir, about: dict, memory_limit: float | None = None, extra=list, **more):
+    def __init__(self, workdir: Workdir, about: dict, memory_limit: float | None = None, extra=None, **more):
         super().__init__(workdir, **more)
         self.about, self.memory_limit, self.extra = about, memory_limit, extra
         self.summary, self.data, self.paths = None, None, None
@@ -82,7 +83,8 @@ class SearchSession(RunSession):
         super().ready(model, step, batches, steps, first_step)
 
     def callbacks(self, model):
-        return [*self.extra(self.workdir), *super().callbacks(model)]
+        extra = self.extra(self.workdir) if self.extra is not None else []
+        return [*extra, *super().callbacks(model)]
 
     def write(self, model):
         if not self.history:
@@ -252,5 +254,74 @@ def _summarize_stages(workdir: Workdir, method, about: dict) -> dict:
         "stages": each,
     }
     summary.pop("stage")
+    write_json(workdir / "summary.json", summary)
+    return summary
+
+
+class PathSession(RunSession):
+    """Keeps the training of shared paths and what is measured along them.
+
+    In the folder of the search come `path_history.csv`, `path_backup/` and `evolution/`.
+
+    Args:
+        workdir: of the search.
+        checkpoint_every: as of `RunSession`.
+    """
+
+    def __init__(self, workdir: Workdir, checkpoint_every: int | None = None):
+        super().__init__(workdir, checkpoint_every, "path_", "--path_learning_rate")
+        self.seconds = 0.0
+
+    def begin(self, model, steps, epochs, record):
+        model.network.space.save(self.workdir / "paths.json")
+        return super().begin(model, steps, epochs, record)
+
+    def finish(self, model):
+        super().finish(model)
+        self._measuring = time.monotonic()
+
+    def measured(self, name, rounds, measure):
+        from kdarts.training.trials import PathOracle, PathTuner, reports
+
+        oracle = PathOracle(rounds)
+        tuner = PathTuner(oracle, measure, self.workdir / name)
+        before = len(oracle.measured())
+        if 0 < before < rounds.limit:
+            self.say(f"going on after candidate {before} of {rounds.limit}")
+        tuner.search()
+        # Trials remember how long they took, so that an interruption loses no time.
+        self.seconds, self._measuring = oracle.seconds(), None
+        return oracle.measured() if reports() else None
+
+    def path_seconds(self) -> float:
+        """Seconds that training and measuring took in all."""
+        measuring = self.seconds if self._measuring is None else time.monotonic() - self._measuring
+        return self.checkpoint.records["seconds"] + measuring
+
+
+def write_result(search, session) -> dict:
+    """Writes what a training of shared paths came to, `summary.json` last, and returns the summary.
+
+    Args:
+        search: whose `path_result` is there.
+        session: of the search.
+    """
+    result, workdir, choice = search.path_result, session.workdir, search.method.path_choice
+    write_table(workdir / ("candidates.csv" if result.family else "places.csv"), result.rows)
+    for name, genotype in result.genotypes.items():
+        genotype.save(workdir / "family" / f"{name}.json")
+    if result.family:
+        write_table(workdir / "family" / "family.csv", result.family)
+    result.genotype.save(workdir / "genotype.json")
+    cost = search.supernet.cost_of(result.genotype)
+    summary = read_json(workdir / "summary.json") | {
+        "params": cost.params,
+        "macs": cost.macs,
+        **result.genotype.measures(),
+        "path_choice": choice,
+        "path_accuracy": result.accuracy,
+        **result.about,
+        "path_seconds": session.paths.path_seconds(),
+    }
     write_json(workdir / "summary.json", summary)
     return summary

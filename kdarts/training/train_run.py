@@ -3,16 +3,13 @@
 import keras
 
 from kdarts.data import pipeline
-from kdarts.data.service import served
-from kdarts.networks.loss import training_loss
+from kdarts.data.pipeline import served
+from kdarts.networks.models import save_model, training_loss
 from kdarts.networks.trunk import DropPathSchedule
 from kdarts.search.loop import run_epochs
 from kdarts.search.replicas import evaluate
-from kdarts.training.files import read_summary, write_json
-from kdarts.training.models import save_model
-from kdarts.training.progress import peak_memory_mb
-from kdarts.training.session import RunSession, skipped_steps
-from kdarts.training.workdir import Workdir
+from kdarts.training.session import RunSession, peak_memory_mb, skipped_steps
+from kdarts.training.workdir import Workdir, read_summary, write_json
 
 _MEASURED = ("step_ms", "data_wait_share", "peak_memory_mb")
 """Figures of the process that trained; one that finds all of it done has none of its own."""

@@ -14,9 +14,8 @@ import keras_tuner
 from keras_tuner.engine.trial import Trial, TrialStatus
 
 from kdarts.genotypes.errors import DamageError, KdartsError
-from kdarts.paths.evolution import Evolution, Path
-from kdarts.training.files import read_json, write_json
-from kdarts.training.workdir import measures_for_chief
+from kdarts.paths.prune import Evolution, Path
+from kdarts.training.workdir import measures_for_chief, read_json, write_json
 
 
 def reports() -> bool:

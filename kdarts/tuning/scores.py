@@ -1,7 +1,4 @@
-"""A table of true accuracies: what each architecture of NAS-Bench-201 comes to when it is trained in full.
-
-How searches fare by a table of true accuracies.
-"""
+"""How searches score by a table of true accuracies, such as that of NAS-Bench-201."""
 
 import csv
 import json
@@ -12,7 +9,7 @@ from collections.abc import Sequence
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
-from kdarts.training.files import read_json
+from kdarts.training.workdir import read_json
 
 KEY = "architecture"
 """The column of the architecture strings."""

@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from kdarts.genotypes.genotype import Genotype
-from kdarts.search.record import alphas_by_name
-from kdarts.training.progress import telling
+from kdarts.search.session import alphas_by_name
+from kdarts.training.session import telling
 from kdarts.views.drawing import draw_genotype
 from kdarts.views.trellis import draw_path
 

@@ -1,18 +1,25 @@
-"""Reads the files of a workdir for its report."""
+"""Reads the files of a workdir for its report: curves, mixing weights, drawings, counts and costs by epoch."""
 
 import csv
 import json
 import math
 import os
 import pathlib
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import numpy as np
 
-from kdarts.genotypes.architectures import Architecture, architecture_from_json, load_architecture
+from kdarts.genotypes.cuboid import Architecture, HyperPath, architecture_from_json, label, load_architecture
 from kdarts.genotypes.errors import KdartsError
-from kdarts.training.files import read_arrays, read_json
-from kdarts.training.workdir import STOPPED, Workdir
+from kdarts.genotypes.genotype import SKIPS, Genotype
+from kdarts.ops.cost import Cost
+from kdarts.supernet.cost import network_cost
+from kdarts.supernet.macro import MacroConfig
+from kdarts.training.workdir import STOPPED, Workdir, read_arrays, read_json
+from kdarts.views.drawing import FAMILIES, NODES, OUTPUT, CellDrawing, cell_drawing, cell_layout, cell_titles, family
 
 Row = dict[str, float | None]
 
@@ -173,3 +180,274 @@ def _arrays(path: pathlib.Path, axes: int) -> dict[str, np.ndarray]:
     if wrong:
         raise KdartsError(f"{path}: damaged; {wrong[0]!r} has the shape {arrays[wrong[0]].shape}")
     return {name: array.astype(np.float64) for name, array in arrays.items()}
+
+
+MOST_VALUES = 250_000
+"""Largest number of mixing weights in a page, at about five bytes each. Of a longer run only some epochs are shown."""
+
+SCALE = 10_000
+"""Mixing weights are multiplied by this factor and rounded."""
+
+
+def alpha_data(run: Run) -> dict | None:
+    """Returns the mixing weights of each cell, or of each stage of a HyperCuboid.
+
+    Args:
+        run: A search.
+
+    Returns:
+        `None` if the run has no α, or no `setting.json` that describes it. Otherwise a dictionary: `operations`, the
+        names of the columns; `at`, the shown epochs, from 0; `low` and `high`, the range of the values; `mixing`; and
+        `sets`, one for each cell. A set has a `title`, labels of its `edges`, `nodes` as `[label, rows]`, and for each
+        epoch of `at` its `values`, times `SCALE`, edge by edge, with `None` for removed candidates. With partial
+        channels it also has the `shares` of the edges.
+
+    Raises:
+        KdartsError: If `setting.json` does not match the arrays.
+    """
+    parts = [part for part in run.shown if part.alphas and part.setting and part.architectures]
+    if not parts:
+        return None
+    try:
+        forms = [_form(part) for part in parts]
+        weights = [_weights(part) for part in parts]
+        total = sum(array.size for arrays, _ in weights for array in arrays)
+        starts = np.cumsum([0, *(len(part.rows) for part in run.shown)]).tolist()
+        begin = {id(part): start for part, start in zip(run.shown, starts, strict=False)}
+        lengths = [(begin[id(part)], len(arrays[0])) for part, (arrays, _) in zip(parts, weights, strict=True)]
+        places = [start + epoch for start, length in lengths for epoch in range(length)]
+        kept = range(len(places))[:: -max(1, math.ceil(total / MOST_VALUES))][::-1]  # Always with the last one.
+        operations, sets = forms[-1]
+        if any(form[0] != operations or len(form[1]) != len(sets) for form in forms):
+            raise ValueError("its stages have different candidates")
+        for index, entry in enumerate(sets):
+            entry["values"] = _whole(np.concatenate([arrays[index] for arrays, _ in weights])[kept])
+            if all(shares for _, shares in weights):
+                entry["shares"] = _whole(np.concatenate([shares[index] for _, shares in weights])[kept])
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise KdartsError(f"{parts[0].folder / 'setting.json'}: does not fit alphas.npz ({error})") from None
+    finite = np.concatenate([array[np.isfinite(array)] for arrays, _ in weights for array in arrays] or [[0.0]])
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    return {
+        "operations": operations,
+        "at": [places[k] for k in kept],
+        "low": round(low, 4),
+        "high": round(high, 4),
+        "mixing": parts[-1].setting["mixing"],
+        "sets": sets,
+    }
+
+
+def _form(part: Part) -> tuple[list[str], list[dict]]:
+    """Returns the names of the columns, and the title and the labels of the rows of each set of mixing weights."""
+    last = part.architectures[-1]
+    if isinstance(last, HyperPath):
+        cuboid, states = last.cuboid, [label(state) or "·" for state in last.cuboid.state_values]
+        edges = [f"{source} → {target}" for target in states for source in states]
+        nodes = [
+            [f"state {name}", list(range(k * len(states), (k + 1) * len(states)))] for k, name in enumerate(states)
+        ]
+        titles = [label(position, True) for position in cuboid.positions]
+        sets = [{"title": title, "edges": edges, "nodes": nodes} for title in titles]
+        return [label(choice) or "weight" for choice in cuboid.choice_values], sets
+    pairs = [(int(to), int(source)) for to, source in part.setting["edges"]]
+    rows = groupby(range(len(pairs)), key=lambda row: pairs[row][0])
+    nodes = [[f"node {to}", list(group)] for to, group in rows]
+    titles = alpha_titles(list(part.alphas), last)
+    edges = [f"{source} → {to}" for to, source in pairs]
+    return list(part.setting["operations"]), [{"title": title, "edges": edges, "nodes": nodes} for title in titles]
+
+
+def alpha_titles(names: list[str], genotype: Genotype) -> list[str]:
+    """Returns a title for each α: the title of its cell in the drawings, if there is one."""
+    titles = cell_titles(genotype)
+    usual = names == ["normal", "reduce"]
+    fit = usual or names == [f"cell_{index}" for index in range(len(titles))]
+    return titles if fit and len(titles) == len(names) else [name.replace("_", " ") for name in names]
+
+
+def _weights(part: Part) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Returns each set's mixing weights, `[epochs, edges, operations]`, and its edges' shares, `[epochs, edges]`."""
+    epochs = len(part.rows)
+    arrays = [array[:epochs] for array in part.alphas.values()]
+    last = part.architectures[-1]
+    if isinstance(last, HyperPath):
+        stages, states, _, choices = last.cuboid.shape
+        (array,) = (_mixed(array, part.setting["mixing"]) for array in arrays)
+        # Transitions are ordered by their source; the page groups them by their target.
+        grid = array.reshape(-1, stages, states, states, choices).swapaxes(2, 3)
+        return [grid[:, stage].reshape(len(grid), states * states, choices) for stage in range(stages)], []
+    setting, shares = part.setting, []
+    offsets = np.array([setting["offsets"].get(name, 0.0) for name in setting["operations"]])
+    inputs = 2 if setting["topology"] else None
+    if any(array.shape[1:] != (len(setting["edges"]), len(offsets)) for array in arrays):
+        raise ValueError(f"{len(setting['edges'])} edges and {len(offsets)} operations")
+    if part.betas:
+        from kdarts.supernet.cell import edge_shares
+
+        shares = [np.stack([edge_shares(beta, inputs) for beta in rows[:epochs]]) for rows in part.betas.values()]
+    return [_mixed(array + offsets, setting["mixing"], inputs) for array in arrays], shares
+
+
+def _mixed(alphas: np.ndarray, name: str, inputs: int | None = None) -> np.ndarray:
+    """Returns the mixing weights of each epoch, with NaN where α is NaN."""
+    import tensorflow as tf
+
+    from kdarts.supernet.relaxation import among, get_relaxation
+
+    relaxation, rows = get_relaxation(name), []
+    for alpha in alphas:
+        there = np.isfinite(alpha)
+        value, left = tf.constant(np.where(there, alpha, 0.0)), None if there.all() else there
+        mixed = among(lambda alpha: relaxation.weights(alpha, inputs), value, left)
+        rows.append(np.where(there, mixed, np.nan))
+    return np.stack(rows)
+
+
+def _whole(values: np.ndarray) -> list[list[int | None]]:
+    flat = values.reshape(len(values), -1)
+    return [[round(SCALE * v) if np.isfinite(v) else None for v in row] for row in flat.tolist()]
+
+
+MOST_DRAWINGS = 300
+"""Largest number of different cells in a page. Each needs about 50 ms for its layout and one or two kilobytes."""
+
+MOST_NETWORKS = 40
+"""Largest number of different paths for which networks are built to determine their cost."""
+
+_STARTS = 6
+
+
+def drawings(architectures: Sequence[Architecture], at: Sequence[int]) -> dict | None:
+    """Returns drawings of the cells of each epoch.
+
+    Args:
+        architectures: An architecture for each epoch of `at`.
+        at: The epochs, from 0.
+
+    Returns:
+        `None` if there is no genotype. Otherwise a dictionary: `titles` of the cells of the last genotype; `families`
+        and `nodes`, as `[name, title, fill, line]`; `cells`, the different ones, in hundredths of an inch, with their
+        `size`, `nodes` as `[name, x, y, width, height]`, `edges` as `[operation, family, to, from, x, y, width,
+        route]`, and `routes` to the output; `at`, the shown epochs; `frames`, the indices of the cells of each of
+        these; and `gaps`, the lines of `Genotype.gaps` of each of these.
+    """
+    pairs = [(epoch, g) for epoch, g in zip(at, architectures, strict=True) if isinstance(g, Genotype)]
+    if not pairs:
+        return None
+    step, shown = 1, pairs
+    while len({cell for _, genotype in shown for cell in _cells(genotype)}) > MOST_DRAWINGS and len(shown) > 1:
+        step += 1
+        shown = pairs[::-step][::-1]
+    numbers: dict[CellDrawing, int] = {}
+    frames = [[numbers.setdefault(cell, len(numbers)) for cell in _cells(genotype)] for _, genotype in shown]
+    used = {family(operation) for cell in numbers for operation, _, _ in cell.edges}
+    kinds = {OUTPUT if node == OUTPUT else "input" if node < 2 else "node" for cell in numbers for node in cell.nodes}
+    return {
+        "titles": cell_titles(shown[-1][1]),
+        "families": [[n, look.name, look.fill, look.line] for n, look in FAMILIES.items() if n in used],
+        "nodes": [[n, look.name, look.fill, look.line] for n, look in NODES.items() if n in kinds],
+        "cells": [_drawing(cell) for cell in numbers],
+        "at": [epoch for epoch, _ in shown],
+        "frames": frames,
+        "gaps": [genotype.gaps() for _, genotype in shown],
+    }
+
+
+def _cells(genotype: Genotype) -> list[CellDrawing]:
+    return [cell_drawing(genotype, index) for index in range(len(genotype.cells))]
+
+
+def _drawing(cell: CellDrawing) -> dict:
+    layout = cell_layout(cell, _STARTS)
+    routes = [[_hundredths(*piece) for piece in route] for route in layout.routes]
+    return {
+        "size": _hundredths(layout.width, layout.height),
+        "nodes": [[node, *_hundredths(b.x, b.y, b.width, b.height)] for node, b in layout.nodes.items()],
+        "edges": [
+            [operation, family(operation), to, source, *_hundredths(box.x, box.y, box.width), route]
+            for (operation, to, source), box, route in zip(cell.edges, layout.labels, routes, strict=False)
+        ],
+        "routes": routes[len(cell.edges) :],
+    }
+
+
+def _hundredths(*values: float) -> list[int]:
+    return [round(100 * value) for value in values]
+
+
+def path_data(architectures: Sequence[Architecture], at: Sequence[int]) -> dict | None:
+    """Returns the path of each epoch and the axes of its HyperCuboid, or `None` if there is no path."""
+    pairs = [(epoch, path) for epoch, path in zip(at, architectures, strict=True) if isinstance(path, HyperPath)]
+    if not pairs:
+        return None
+    cuboid = pairs[-1][1].cuboid
+    return {
+        "stages": [[f"{name} {value}" for name, value in position.items()] for position in cuboid.positions],
+        "states": [label(state) or "·" for state in cuboid.state_values],
+        "axis": ", ".join(name for name, _ in cuboid.states),
+        "choices": [label(choice) for choice in cuboid.choice_values],
+        "at": [epoch for epoch, _ in pairs],
+        "frames": [[path.states, path.choices] for _, path in pairs],
+    }
+
+
+def counts(architectures: Sequence[Architecture], operations: Sequence[str]) -> tuple[list[str], list[list[int]]]:
+    """Counts the operations in the distinct cells or along the path of each epoch.
+
+    Args:
+        architectures: The architecture of each epoch.
+        operations: Names of the first rows, in this order, even if they are not used.
+
+    Returns:
+        A tuple of the names of the operations, and the counts by epoch of each.
+    """
+    each = [Counter(_operations(one)) for one in architectures]
+    names = list(dict.fromkeys([*operations, *(name for counter in each for name in counter)]))
+    names = [name for name in names if name]
+    return names, [[counter[name] for counter in each] for name in names]
+
+
+def _operations(architecture: Architecture) -> list[str]:
+    if isinstance(architecture, HyperPath):
+        return [label(step.choice) for step in architecture.steps]
+    return [operation for cell in architecture.cells for operation, _, _ in cell]
+
+
+def skips(architectures: Sequence[Architecture]) -> list[list[int]]:
+    """Counts the skip connections of each cell by epoch; the result is empty if the number of cells changes."""
+    cells = {len(one.cells) if isinstance(one, Genotype) else 0 for one in architectures}
+    if len(cells) != 1:
+        return []
+    return [
+        [sum(operation in SKIPS for operation, _, _ in one.cells[index]) for one in architectures]
+        for index in range(*cells)
+    ]
+
+
+def costs(architectures: Sequence[Architecture], setting: dict) -> list[Cost] | None:
+    """Computes the cost of the network of each epoch, at the sizes of the search.
+
+    Returns:
+        `None` if the cost is unknown: without a setting, with operations or a HyperCuboid of a user's own, or with more
+        than `MOST_NETWORKS` different paths.
+    """
+    distinct = list(dict.fromkeys(architectures))
+    if not setting or not distinct or (isinstance(distinct[0], HyperPath) and len(distinct) > MOST_NETWORKS):
+        return None
+    try:
+        known = {one: _cost(one, setting) for one in distinct}
+    except (KdartsError, KeyError, TypeError):
+        return None
+    return [known[one] for one in architectures]
+
+
+def _cost(architecture: Architecture, setting: dict) -> Cost:
+    shape, classes = setting["input_shape"], setting["num_classes"]
+    if isinstance(architecture, HyperPath):
+        from kdarts.ops.layers import model_cost
+        from kdarts.supernet.cuboids import build_path_network
+
+        return model_cost(build_path_network(architecture, shape, classes))
+    sizes = setting["channels"], setting["cells"], setting["stem"]
+    return network_cost(architecture, shape, classes, *sizes, MacroConfig(**setting["frame"]))
