@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kdarts.cli.main import VERBS, main
+from kdarts.cli.main import VERBS, command_of, main
 from kdarts.genotypes.distance import OPERATIONS
 from kdarts.genotypes.genotype import Genotype
+from kdarts.search.method import Method, get_method, groups
 
 SMALL = ["--cells=2", "--channels=4", "--nodes=2", "--epochs=1"]
 
@@ -64,8 +65,11 @@ def test_help_and_lists(capsys):
         assert main([verb, "--help"]) == 0
         assert f"usage: kdarts {verb}" in capsys.readouterr().out
     assert main(["methods", "--json"]) == 0
-    names = [json.loads(line)["name"] for line in capsys.readouterr().out.splitlines()]
+    methods = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    names = [method["name"] for method in methods]
     assert "darts" in names and names == sorted(names)
+    assert methods == [get_method(name).config() for name in names]
+    assert all(Method.from_config(method) == get_method(method["name"]) for method in methods)
     assert main(["spaces", "--json"]) == 0
     first, *_, last = map(json.loads, capsys.readouterr().out.splitlines())
     assert first["name"] == "darts"
@@ -74,6 +78,37 @@ def test_help_and_lists(capsys):
     assert last["name"] == "multichannelnet"
     assert last["states"] == {"filters": [32, 64, 128, 256]}
     assert last["sizes"] == {"paths": 4 * 8**8}
+
+
+def _groups(verb, capsys) -> dict[str, list[str]]:
+    """The flags under each title of a command's help."""
+    assert main([verb, "--help"]) == 0
+    found, title = {}, ""
+    for line in capsys.readouterr().out.splitlines()[4:]:
+        if line.startswith("  --"):
+            found[title].append(line.strip().removeprefix("--"))
+        elif line and not line.startswith(" "):
+            title = line
+            found[title] = []
+    return found
+
+
+def test_the_help_of_a_search_goes_by_axis(capsys):
+    for verb in ("search", "tune", "benchmark", "bench"):
+        found = _groups(verb, capsys)
+        axes = list(groups())
+        assert list(found)[-len(axes) :] == axes
+        for title, fields in groups().items():
+            assert [name for name in found[title] if name != "operations"] == list(fields)
+        everything = [name for names in found.values() for name in names]
+        assert sorted(everything) == sorted(command_of(verb).values())
+    assert "dataset" in _groups("search", capsys)["Data"]
+
+
+def test_the_help_of_a_training_goes_by_what_it_is_about(capsys):
+    found = _groups("train", capsys)
+    assert "dataset" in found["Data"] and "cutout" in found["Augmentation"] and "workdir" in found["Flags"]
+    assert found["Training"][:3] == ["epochs", "batch_size", "learning_rate"]
 
 
 def test_spaces_say_how_large_they_are(capsys):
@@ -225,7 +260,7 @@ def test_mistakes_in_flags(refused):
     assert "search" in refused("serch")
     assert "order" in refused("search", "--order=third")
     assert "--batch_size=5000" in refused("search", "--batch_size=5000")
-    assert "channels 5" in refused("search", "--channels=5")
+    assert "--channels=5" in refused("search", "--channels=5")
     assert "sharing" in refused("search", "--sharing=none")
     assert "mixing" in refused("search", "--mixing=hard")
     assert "no-such.flags" in refused("search", "--flagfile=no-such.flags")
@@ -234,6 +269,32 @@ def test_mistakes_in_flags(refused):
     assert "--genotype is missing" in refused("train")
     assert "usage: kdarts info" in refused("info")
     assert ".gif" in refused("draw", "DARTS_V1", "--to=cells.gif")
+
+
+def test_mistakes_name_flags(refused):
+    said = refused("search", "--stop_ratio=0.5", "--stop=skips")
+    assert said.startswith("kdarts: --stop_ratio=0.5: has no effect with --stop=skips; it is for stop ")
+    assert refused("search", "--threshold=2").startswith("kdarts: flag --threshold=2")
+    said = refused("search", "--size_bin=0", "--paths=2")
+    assert said == "kdarts: --size_bin=0.0: allowed is above 0\n"
+    assert "--start: each of the method's stages" in refused("search", "--method=pdarts", "--start=resnet18")
+    assert "--sharing=start and --stop=distance: needs start" in refused("search", "--method=dartopti")
+    said = refused("search", "--sampling=random", "--stop=eigenvalue", "--channels=2", "--cells=2")
+    assert "--stop=eigenvalue: with --sampling=random the loss" in said
+    assert refused("search", "--method=drats").startswith("kdarts: unknown method 'drats'")
+    said = refused("tune", "--choose=warmup_epochs=0,1", "--method=pdarts", "--epochs=1")
+    assert said.startswith("kdarts: with --warmup_epochs=1: --warmup_epochs=1: a stage of 1 epochs needs one")
+
+
+def test_what_takes_more_memory_than_it_may_leaves_the_folder_free(tmp_path, capfd):
+    sizes = ["--channels=2", "--cells=2", "--nodes=2", "--epochs=1", "--batch_size=8", f"--workdir={tmp_path}/run"]
+    sizes += ["--train_examples=16", "--valid_examples=16"]
+    for method in ("multichannelnet", "darts"):
+        assert main(["search", f"--method={method}", "--memory_limit=10MB", *sizes]) == 2
+        err = capfd.readouterr().err
+        assert err.startswith("kdarts: --memory_limit=10MB: this search needs about ") and err.count("\n") == 1
+        assert ("--partial_channels" in err) == (method == "darts")
+    assert main(["search", "--method=multichannelnet", "--learning_rate=0.01", *sizes]) == 0
 
 
 def test_mistakes_in_data(refused, tmp_path):

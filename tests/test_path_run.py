@@ -16,13 +16,12 @@ from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.genotypes.path_space import PathSpace
 from kdarts.networks.trunk import DropPathSchedule
-from kdarts.paths.fair import FairPaths, FairTraining
+from kdarts.paths.fair import FairPaths, FairTraining, training_length
 from kdarts.paths.network import PathNetwork
 from kdarts.paths.prune import Evolution, family_of, new_generation
 from kdarts.search.method import get_method
 from kdarts.supernet.cost import network_cost
 from kdarts.training.checkpoint import Checkpoint
-from kdarts.training.search_run import training_length
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:keras_tuner")  # It asks for its thread as of old.
 
@@ -238,7 +237,7 @@ def test_the_family_is_the_best_of_every_bin():
 @pytest.mark.parametrize(
     ("flags", "fault"),
     [
-        (["--paths=9"], "--paths=9: space 'darts' allows 1 to 7"),
+        (["--paths=9"], "--paths=9: --space=darts allows 1 to 7 operations"),
         (["--paths=2", "--sharing=individual"], "--paths=2: needs --sharing=shared, got 'individual'"),
         (["--paths=2", "--path_drop_path=1"], "[0, 0.999]"),
         (["--paths=2", "--size_bin=0"], "--size_bin=0.0: allowed is above 0"),

@@ -224,7 +224,7 @@ def report_run(values: flags.FlagValues) -> None:
 REPORT = Command(
     "write a page about a run: its curves, α, cells and cost by epoch",
     report_define,
-    run,
+    report_run,
     arguments="[WORKDIR ...] ",
     more=True,
     example="kdarts report --workdir=runs/digits-darts --to=report.html",
@@ -282,6 +282,6 @@ def _numbers(name: str, words: list[str]) -> list[float]:
 TOY = Command(
     "the bilevel problem of two numbers, for several ξ (DARTS Figure 2)",
     toy_define,
-    run,
+    toy_run,
     example="kdarts toy --xi=0,0.3,0.5,0.7 --to=toy.png",
 )

@@ -7,7 +7,6 @@ import sys
 
 from absl import flags
 
-from kdarts.cli import options
 from kdarts.cli.command import entitle, titled
 from kdarts.genotypes.cuboid import Architecture, HyperPath
 from kdarts.genotypes.errors import KdartsError
@@ -344,8 +343,8 @@ def sizes(values: flags.FlagValues, found: Architecture, shape, classes: int, de
         return {"stages": len(found.choices) - values.drop_last_step, "params": cost.params, "macs": cost.macs}
     from kdarts.supernet.cost import network_cost
 
-    channels, cells = options.network_size(values, found, defaults)
-    cost = network_cost(found, shape, classes, channels, cells, values.stem, options.frame(values), values.c_mid)
+    channels, cells = network_size(values, found, defaults)
+    cost = network_cost(found, shape, classes, channels, cells, values.stem, frame(values), values.c_mid)
     return {
         "channels": channels,
         "cells": len(found.at_depth(cells)[0]),
@@ -362,8 +361,8 @@ def build(values: flags.FlagValues, found: Architecture, shape, classes: int, de
         return build_path_network(found, shape, classes, values.drop_last_step)
     from kdarts.networks.network import build_network
 
-    channels, cells = options.network_size(values, found, defaults)
-    outer = values.auxiliary, values.drop_path, values.stem, seed, options.frame(values), values.c_mid
+    channels, cells = network_size(values, found, defaults)
+    outer = values.auxiliary, values.drop_path, values.stem, seed, frame(values), values.c_mid
     network = build_network(found, shape, classes, channels, cells, *outer)
     if values.auxiliary:
         network.auxiliary_weight = values.auxiliary_weight

@@ -11,7 +11,6 @@ from kdarts.cli.process import start_tensorflow
 from kdarts.genotypes.cuboid import Architecture, HyperPath, load_architecture
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
-from kdarts.search.building import at_start_depth, start_of
 from kdarts.search.method import Method
 from kdarts.supernet.spaces import get_space
 
@@ -118,6 +117,8 @@ def define_step(values: flags.FlagValues) -> None:
 
 def chosen_start(values: flags.FlagValues, method: Method) -> tuple[Genotype | None, Method]:
     """The genotype that `--start` names, and the method at its depth."""
+    from kdarts.search.building import at_start_depth, start_of
+
     start, method = start_of(method, values.start)
     if start is not None:
         if values["cells"].value is None:

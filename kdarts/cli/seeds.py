@@ -20,7 +20,6 @@ from kdarts.search.method import Method
 from kdarts.supernet.grids import cuboid_names
 from kdarts.supernet.macro import MacroConfig
 from kdarts.supernet.spaces import get_space
-from kdarts.training import repeats
 from kdarts.training.workdir import Workdir, read_json, write_json, write_table
 
 HOLD_BACK = 0.2
@@ -222,6 +221,8 @@ def run(values: flags.FlagValues, method: Method, workdir: Workdir, remembered: 
         workdir: of all of them.
         remembered: what it is known by.
     """
+    from kdarts.training import repeats
+
     check(values, method)
     workdir.begin(remembered)
     commands = Commands(search_words(values), train_words(values, method))

@@ -16,7 +16,6 @@ from kdarts.search.method import Method
 from kdarts.search.selection import SELECTIONS
 from kdarts.search.stopping import STOPS
 from kdarts.supernet.spaces import SearchSpace, get_space
-from kdarts.supernet.supernet import Supernet
 
 ABOUT_CELLS = ("recompute", "stem", "frame", "reductions", "multiplier")
 """Options of a supernet of cells that a grid has no use for."""
@@ -241,7 +240,7 @@ def alphas_from(genotype: Genotype, space: SearchSpace | str, nodes: int | None 
     return alphas
 
 
-def start_from(supernet: Supernet, genotype: Genotype) -> None:
+def start_from(supernet, genotype: Genotype) -> None:
     """Sets the α of a supernet to a genotype.
 
     Raises:
