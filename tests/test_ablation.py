@@ -81,7 +81,7 @@ def _check_adam(search, arrays, name):
 @pytest.mark.parametrize(
     ("file", "sharing", "sizes"),
     [
-        ("ddarts_supernet.npz", "individual", {}),
+        pytest.param("ddarts_supernet.npz", "individual", {}, marks=pytest.mark.slow),
         (
             "ddarts_opti_supernet.npz",
             [0, 1, 0, 1],

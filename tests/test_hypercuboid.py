@@ -15,7 +15,7 @@ from kdarts.genotypes.path_space import best_path
 from kdarts.networks.reference import load_reference_state
 from kdarts.ops.layers import model_cost
 from kdarts.search.selection import get_selection
-from kdarts.supernet.cuboids import build_path_network, make_hypercuboid, multichannelnet_parts
+from kdarts.supernet.cuboids import PublishedHyperCuboid, build_path_network, multichannelnet_parts
 from kdarts.supernet.grids import multichannelnet_axes
 from kdarts.supernet.hypercuboid import HyperCuboid
 from kdarts.supernet.parts import path_network
@@ -90,7 +90,7 @@ def test_sizes_are_those_of_the_reference(golden):
             total += sum(parts.head(s).cost((8, 8, s["filters"]))[0].params for s in axes.state_values)
     assert axes.shape == (8, 4, 4, 2)
     assert total == wanted["supernet"]["params"] == 8_930_122
-    small = make_hypercuboid("multichannelnet", (8, 8, 3), 10, 2, 2, 2)
+    small = PublishedHyperCuboid("multichannelnet", (8, 8, 3), 10, 2, 2, 2)
     assert small.cost().params == sum(np.prod(w.shape) for w in small.network_variables)
 
 
@@ -306,7 +306,9 @@ def test_the_example_of_a_table_runs(capsys):
 
 
 def test_sixteen_bits_come_close_and_leave_alpha_alone(eagerly):
-    full, half = (make_hypercuboid("multichannelnet", (8, 8, 1), 3, 2, 2, 2, dtype=t) for t in (None, "mixed_bfloat16"))
+    full, half = (
+        PublishedHyperCuboid("multichannelnet", (8, 8, 1), 3, 2, 2, 2, dtype=t) for t in (None, "mixed_bfloat16")
+    )
     half.set_weights(full.get_weights())
     assert half.alphas[0].dtype == "float32"
     x = np.random.default_rng(0).normal(size=(16, 8, 8, 1)).astype("float32")

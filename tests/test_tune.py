@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 from kdarts.cli.main import main
-from kdarts.cli.search import COMMAND as SEARCH
-from kdarts.cli.search import build
-from kdarts.cli.train import COMMAND as TRAIN
+from kdarts.cli.search import SEARCH, build
+from kdarts.cli.train import TRAIN
 from kdarts.data.datasets import hold_back, load
 from kdarts.genotypes.genotype import Genotype
 from kdarts.search.method import get_method

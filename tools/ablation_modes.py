@@ -8,10 +8,11 @@ from absl import flags
 from kdarts.cli import options
 from kdarts.cli.options import chosen_method
 from kdarts.cli.search import halves, search_in
+from kdarts.data.pipeline import eval_dataset
 from kdarts.search.ablation import SIGNS, AblationLoss
-from kdarts.search.gradients import first
-from kdarts.search.search import Search, loss_scale, without_graph_rewriting
-from kdarts.training.checkpoint import Checkpoint
+from kdarts.search.gradients import FirstOrder
+from kdarts.search.objective import loss_scale, without_graph_rewriting
+from kdarts.search.search import Search
 from kdarts.training.workdir import Workdir
 
 _UNBOUNDED = 1e30
@@ -24,7 +25,8 @@ def compiled_gradients(search: Search):
     otherwise they are zero.
     """
     choices = {"ablation_weight": 1.0, "ablation_margin": 0.0, "ablation_clip": _UNBOUNDED}
-    losses = [AblationLoss(search.objective, search.method.override(**choices, ablation=m)) for m in ("own", "exact")]
+    losses = [AblationLoss(search, search.method.override(**choices, ablation=mode)) for mode in ("own", "exact")]
+    first = FirstOrder()
 
     def gradients(x, y):
         scale, removal_seed = loss_scale(search.arch_optimizer), search.arch_optimizer.iterations
@@ -71,30 +73,29 @@ def compared(own, exact, contributions, method) -> list[dict]:
 class GradientRecord(keras.callbacks.Callback):
     """Notes the comparison before the first epoch and after each, always on the same batch.
 
-    It stands before the `Checkpoint` in the list of callbacks, so that the state of an epoch holds its notes.
+    The notes are in the record of the search, under `modes`, and so in its checkpoints.
 
     Args:
-        search: the compiled search.
-        checkpoint: holds the notes, as records called `modes`.
         batch: of validation images, `(x, y)`.
     """
 
-    def __init__(self, search: Search, checkpoint: Checkpoint, batch):
+    def __init__(self, batch):
         super().__init__()
-        self.search, self.checkpoint, self.batch = search, checkpoint, batch
-        self._gradients = compiled_gradients(search)
+        self.batch, self._gradients = batch, None
 
     def _note(self, epoch: int) -> None:
+        search = self.model
+        self._gradients = self._gradients or compiled_gradients(search)
         with without_graph_rewriting():
             found = self._gradients(*self.batch)
         own, exact, contributions = tf.nest.map_structure(np.asarray, found)
-        rows = compared(own, exact, contributions, self.search.method)
-        labels = [{"epoch": epoch, "cell": name} for name in self.search.supernet.alpha_names]
-        notes = self.checkpoint.records.setdefault("modes", [])
+        rows = compared(own, exact, contributions, search.method)
+        labels = [{"epoch": epoch, "cell": name} for name in search.supernet.alpha_names]
+        notes = search.record.notes.setdefault("modes", [])
         notes += [{**label, **row} for label, row in zip(labels, rows, strict=True)]
 
     def on_train_begin(self, logs=None):
-        if not self.checkpoint.records.get("modes"):
+        if not self.model.record.notes.get("modes"):
             self._note(0)
 
     def on_epoch_end(self, epoch, logs=None):
@@ -112,11 +113,8 @@ def search_and_compare(values: flags.FlagValues, workdir: Workdir) -> list[dict]
         Rows as of `compared`, with `epoch` (how many are done) and `cell`.
     """
     workdir.check(options.remembered(values))
-    kept = []
-
-    def comparison(checkpoint: Checkpoint, evaluation) -> list:
-        kept.append(checkpoint)
-        return [GradientRecord(checkpoint.trained, checkpoint, next(iter(evaluation)))]
-
-    search_in(workdir, values, chosen_method(values), halves(values), callbacks=comparison)
-    return kept[0].records["modes"]
+    method, (train, valid, mean, std) = chosen_method(values), halves(values)
+    batch = next(iter(eval_dataset(valid, method.batch_size, mean, std)))
+    data = train, valid, mean, std
+    search, _ = search_in(workdir, values, method, data, extra=lambda folder: [GradientRecord(batch)])
+    return search.record.notes["modes"]

@@ -39,10 +39,10 @@ from absl import flags
 from kdarts_command import run_kdarts
 
 from kdarts.cli import options
-from kdarts.cli.command import exit_code
+from kdarts.cli.command import exit_code, naming_flags
 from kdarts.cli.options import chosen_method
 from kdarts.cli.process import start_tensorflow
-from kdarts.cli.search import COMMAND
+from kdarts.cli.search import SEARCH
 from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.search.method import get_method
 from kdarts.training.workdir import Workdir, read_json, write_table
@@ -175,7 +175,7 @@ def plan(name: str, chosen: argparse.Namespace, rest: list[str]) -> list[Run]:
     """
     study = STUDIES[name]
     taken = ["workdir", *study.fixed, *([study.flag, "seed"] if study.flag else [])]
-    given = COMMAND.parse(["search", *rest])
+    given = SEARCH.parse(["search", *rest])
     for flag in taken:
         if given[flag].present:
             raise KdartsError(f"--{flag} after --: {name} sets it by itself, see ddarts_study.py --help")
@@ -196,8 +196,9 @@ def plan(name: str, chosen: argparse.Namespace, rest: list[str]) -> list[Run]:
 
 def _run(label, folder, words, study) -> Run:
     words = ["search", *words, f"--workdir={folder}"]
-    values = COMMAND.parse(words)
-    chosen = chosen_method(values)
+    values = SEARCH.parse(words)
+    with naming_flags(values):
+        chosen = chosen_method(values)
     if study.validated and not 1 <= values.validate_every <= chosen.epochs:
         raise KdartsError(f"--validate_every={values.validate_every}: the study needs 1 to {chosen.epochs}, the epochs")
     if study.flag == "zero_one_weight" and chosen.mixing != "sigmoid":

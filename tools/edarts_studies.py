@@ -7,8 +7,8 @@ from kdarts_command import ROOT
 
 from kdarts.cli.options import chosen_method
 from kdarts.cli.process import start_tensorflow
-from kdarts.cli.search import COMMAND as SEARCH
-from kdarts.cli.train import COMMAND as TRAIN
+from kdarts.cli.search import SEARCH
+from kdarts.cli.train import TRAIN
 from kdarts.genotypes.edges import topologies
 from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.genotypes.genotype import Genotype

@@ -9,8 +9,8 @@ import ddarts_figures
 import edarts_tables as tables
 from kdarts_command import run_kdarts
 
-from kdarts.cli.search import COMMAND as SEARCH
-from kdarts.cli.train import COMMAND as TRAIN
+from kdarts.cli.search import SEARCH
+from kdarts.cli.train import TRAIN
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.training.workdir import read_json

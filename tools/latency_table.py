@@ -23,10 +23,9 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # Runs where kdarts is not installed, too.
 
-from kdarts.cli import method_flags as axes
 from kdarts.cli import options
 from kdarts.cli import search as search_command
-from kdarts.cli.command import exit_code
+from kdarts.cli.command import exit_code, naming_flags
 from kdarts.cli.process import start_tensorflow
 from kdarts.genotypes.errors import KdartsError
 
@@ -51,7 +50,7 @@ def parse(arguments: list[str]):
     for name in ("images", "runs"):
         if getattr(chosen, name) < 1:
             raise KdartsError(f"--{name}={getattr(chosen, name)}: allowed is 1 and more")
-    values = search_command.COMMAND.parse(["search", *(word for word in rest if word != "--")])
+    values = search_command.SEARCH.parse(["search", *(word for word in rest if word != "--")])
     values.limit = values.limit or LEAST_IMAGES
     return chosen.to, chosen.images, chosen.runs, values
 
@@ -105,7 +104,8 @@ def measure(build, shape, images: int, runs: int) -> float:
 def run(arguments: list[str]) -> None:
     """Measures and writes the table."""
     to, images, runs, values = parse(arguments)
-    start, method = search_command.chosen_start(values, axes.chosen_method(values))
+    with naming_flags(values):
+        start, method = search_command.chosen_start(values, options.chosen_method(values))
     method = method.override(target_latency_ms=None, latency_table="", stages=())
     start_tensorflow()
     import keras

@@ -42,7 +42,7 @@ from kdarts_command import run_kdarts
 
 from kdarts.cli import options
 from kdarts.cli.command import exit_code
-from kdarts.cli.train import COMMAND
+from kdarts.cli.train import TRAIN
 from kdarts.genotypes.distance import OPERATIONS
 from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.genotypes.files import write_text
@@ -106,7 +106,7 @@ class Benchmark:
 
     def remembered(self) -> dict[str, str]:
         """What may not change from one command on a folder to the next."""
-        return {**options.remembered(COMMAND.parse(["train", *self.words])), "wiring": self.wiring}
+        return {**options.remembered(TRAIN.parse(["train", *self.words])), "wiring": self.wiring}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -123,7 +123,7 @@ def parse(arguments: list[str]) -> Benchmark:
     parser.add_argument("--wiring", default="published", help="published or chain")
     parser.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/operations"))
     chosen, rest = parser.parse_known_args(arguments)
-    given = COMMAND.parse(["train", *(word for word in rest if word != "--")])
+    given = TRAIN.parse(["train", *(word for word in rest if word != "--")])
     for flag in ("genotype", "cells", "seed"):
         if given[flag].present:
             raise KdartsError(f"--{flag}: the benchmark sets it by itself, see operation_benchmark.py --help")

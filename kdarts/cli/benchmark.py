@@ -111,8 +111,7 @@ def run(values: flags.FlagValues) -> None:
     # More methods, seeds or processes go on in the same folder.
     remembered = options.remembered(values)
     remembered = {name: value for name, value in remembered.items() if name not in _OWN}
-    workdir.check(remembered)
-    workdir.begin(remembered)
+    workdir.begin(remembered, options.usual(values))
     _run_all(common, methods, numbers, values.jobs, workdir, table)
     _write(methods, numbers, workdir, table)
 

@@ -224,7 +224,7 @@ def run(values: flags.FlagValues, method: Method, workdir: Workdir, remembered: 
     from kdarts.training import repeats
 
     check(values, method)
-    workdir.begin(remembered)
+    workdir.begin(remembered, options.usual(values))
     commands = Commands(search_words(values), train_words(values, method))
     seeds, rows = range(values.seed, values.seed + values.seeds), []
     parts = [workdir / "seeds" / str(number) for number in range(values.seeds)]

@@ -99,7 +99,7 @@ def run(values: flags.FlagValues) -> None:
     name = values.dataset.removeprefix("folder:").rstrip("/").rsplit("/", 1)[-1] or "folder"
     workdir = Workdir(values.workdir or f"runs/{name}-{genotype.name or 'found'}-train")
     remembered = options.remembered(values, genotype=genotype)
-    workdir.check(remembered)
+    workdir.check(remembered, options.usual(values))
     start_tensorflow()
     from kdarts.data import datasets
 
@@ -117,9 +117,12 @@ def _run(values, genotype, sizes, data, workdir, remembered, began) -> None:
     """All that follows once the images are there."""
     from kdarts.training.repeats import run_seeds
 
+    def begin():
+        workdir.begin(remembered, options.usual(values))
+
     def train_with(seed: int, folder) -> dict:
         since = began if values.seeds is None else time.monotonic()
-        return _train(values, genotype, sizes, data, seed, folder, lambda: workdir.begin(remembered), since)
+        return _train(values, genotype, sizes, data, seed, folder, begin, since)
 
     if values.seeds is None:
         summary = train_with(values.seed, workdir)
@@ -128,7 +131,7 @@ def _run(values, genotype, sizes, data, workdir, remembered, began) -> None:
         said = f"{on.replace('_', '-').capitalize()} accuracy {accuracy:.4f} on {images} images: "
     else:
         if (workdir / "summary.json").exists():  # Else the first training that is left begins there.
-            workdir.begin(remembered)
+            begin()
         summary = run_seeds(train_with, workdir, range(values.seed, values.seed + values.seeds))
         spread = "" if values.seeds == 1 else f" ± {summary['test_accuracy_sd']:.3f}"
         said = f"test accuracy {summary['test_accuracy']:.3f}{spread} ({len(summary['seeds'])} seeds)\n"

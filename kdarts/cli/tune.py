@@ -14,7 +14,7 @@ from absl import flags
 
 from kdarts.cli import options, search, seeds
 from kdarts.cli import seeds as shallow
-from kdarts.cli.command import Command
+from kdarts.cli.command import Command, in_flags
 from kdarts.cli.process import start_tensorflow
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.files import write_text
@@ -103,7 +103,8 @@ def default_choices(method: Method) -> list[Choice]:
     around = {"learning_rate": _AROUND, "arch_learning_rate": _AROUND}
     around |= {"zero_one_weight": _AROUND / 2, "ablation_weight": _AROUND / 2, "beta_weight": _AROUND / 2}
     own = {name: getattr(method, name) for name in around}
-    return [Choice(name, (own[name] / far, own[name] * far), "log") for name, far in around.items() if own[name]]
+    found = {name: far for name, far in around.items() if method.has(name) and own[name]}
+    return [Choice(name, (own[name] / far, own[name] * far), "log") for name, far in found.items()]
 
 
 _OWN = ("choose", "tuner", "trials", "random")
@@ -208,7 +209,7 @@ class _Tuning:
         else:
             if not (self._workdir / "flags.flags").exists():
                 self._check()
-            self._workdir.begin(remembered)
+            self._workdir.begin(remembered, options.usual(self._values))
         tuner = TuningTuner(progress.oracle, self._measure, self._workdir / "oracle", finished.exists)
         tuner.search()
         if part != "worker":
@@ -274,12 +275,15 @@ class _Tuning:
                 self._small(values, method)
         except (KdartsError, flags.Error) as error:
             told = " ".join(f"--{name}={value}" for name, value in chosen.items())
-            raise KdartsError(f"with {told}: {error}") from None
+            raise KdartsError(f"with {told}: {in_flags(str(error), self._values)}") from None
 
     def _small(self, values: flags.FlagValues, method: Method):
         """A search of these flags, of few cells where their number does not matter."""
+        from kdarts.search.stages import check_method
+
         start, method = search.chosen_start(values, method)
         if method.stages:
+            check_method(method)
             method = method.at(method.stages[-1])
         if method.sharing == "shared" and method.space not in cuboid_names():
             method = method.override(cells=min(method.cells, 3))

@@ -95,14 +95,14 @@ def build_supernet(
 
 
 def _grid(method, input_shape, num_classes, nodes, dtype, options):
-    from kdarts.supernet.cuboids import make_hypercuboid
+    from kdarts.supernet.cuboids import PublishedHyperCuboid
 
     given = [name for name in ABOUT_CELLS if options.get(name) not in (None, False, "auto")]
     given += ["sharing"] if method.sharing != "shared" else []
     if given:
         raise KdartsError(f"{given[0]} is about cells; a HyperCuboid has none")
     sizes = method.channels, method.cells, nodes
-    return make_hypercuboid(method.space, input_shape, num_classes, *sizes, method.relaxation, dtype)
+    return PublishedHyperCuboid(method.space, input_shape, num_classes, *sizes, method.relaxation, dtype=dtype)
 
 
 def _cells(method, input_shape, num_classes, start, nodes, dtype, options):

@@ -49,7 +49,6 @@ class Search(keras.Model):
             `candidates`, `dtype`.
 
     Attributes:
-        supernet: what is searched in. After a search in stages it is the last stage's.
         method: all choices.
         record: history, genotype and α of each epoch of the last `fit`.
 
@@ -87,7 +86,9 @@ class Search(keras.Model):
             supernet = given
             check_supernet(supernet, method)
         super().__init__(name="search", dtype=supernet.dtype_policy)
-        self.supernet, self.method, self.seed, self.start = supernet, method, seed, start
+        self._supernets = [supernet]  # In a list Keras forgets what is taken out of it.
+        self.method, self.seed, self.start = method, seed, start
+        self._as_built = method  # In proportion to its epochs are the warm-ups of another length.
         self.sync_batch_norm, self._options = sync_batch_norm, None if given is not None else options
         self._check()
         if supernet.grid and sync_batch_norm:
@@ -105,9 +106,14 @@ class Search(keras.Model):
             start_from(supernet, start)
         if method.attention_mode == "once":
             self._attend()
-        self.attached = {term.name: kept for term in method.terms() if (kept := term.attach(self)) is not None}
+        self._attach()
         self._contribution = keras.metrics.Mean("contribution") if "ablation" in self.attached else None
         self.built = True
+
+    def _attach(self) -> None:
+        """Makes what the terms of the loss keep for this supernet."""
+        found = {term.name: term.attach(self) for term in self.method.terms()}
+        self.attached = {name: kept for name, kept in found.items() if kept is not None}
 
     def _check(self) -> None:
         """Refuses choices that do not go together."""
@@ -131,6 +137,11 @@ class Search(keras.Model):
                 )
         elif method.paths:
             method.axes["path_choice"].check(method, net.space, net.frame)
+
+    @property
+    def supernet(self):
+        """What is searched in. After a search in stages it is the last stage's."""
+        return self._supernets[0]
 
     @property
     def cost_target(self):
@@ -207,17 +218,37 @@ class Search(keras.Model):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        """The search that `get_config` says."""
+        """The search that `get_config` says; of a search in stages, that of its supernet's stage."""
         method = Method.from_config(config["method"])
+        supernet = keras.saving.deserialize_keras_object(config["supernet"], custom_objects)
+        if method.stages:
+            method = method.override(stages=(), cells=supernet.depth, skip_dropout=supernet.skip_dropout)
         start = config["start"] and Genotype.from_json(config["start"])
         search = cls(
-            keras.saving.deserialize_keras_object(config["supernet"], custom_objects),
-            method.override(stages=()),
+            supernet,
+            method,
             start=start,
             sync_batch_norm=config["sync_batch_norm"],
             seed=config["seed"],
         )
         search._derived = config["derived"] and architecture_from_json(config["derived"])
+        return search
+
+    @classmethod
+    def load(cls, path) -> "Search":
+        """Loads a search that `save` wrote, with its supernet, its α and the state of its optimizers.
+
+        `keras.saving.load_model` does the same once `kdarts.Search` was imported.
+
+        Raises:
+            KdartsError: if the file does not exist, is damaged, or holds no search.
+        """
+        from kdarts.networks.models import load_model
+        from kdarts.supernet import cuboids  # noqa: F401 (a class that the file may name)
+
+        search = load_model(path)
+        if not isinstance(search, cls):
+            raise KdartsError(f"{str(path)!r} holds a {type(search).__name__}, not a search")
         return search
 
     def call(self, x, training=False):
@@ -249,7 +280,7 @@ class Search(keras.Model):
             The history of the epochs, of the last stage if there are several.
         """
         if epochs is not None and epochs != self.method.epochs:
-            self.method = self.method.lasting(epochs)
+            self.method = self._as_built.lasting(epochs)
         session = session or Session()
         if session.progress_bar:
             session.verbose = verbose
@@ -316,8 +347,10 @@ class Search(keras.Model):
 
     def become(self, other: "Search") -> None:
         """Takes over the supernet and the record of another search, that of the last of several stages."""
-        del self.supernet
-        self.supernet, self.record, self._derived = other.supernet, other.record, other._derived
+        self._supernets.clear()
+        self._supernets.append(other.supernet)
+        self.record, self._derived = other.record, other._derived
+        self._attach()
         self.compile(jit_compile=self.jit_compile)
 
     def train_step(self, data):

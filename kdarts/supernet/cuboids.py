@@ -13,35 +13,35 @@ from kdarts.supernet.grids import PRIMITIVES, CuboidSpace, get_cuboid
 from kdarts.supernet.hypercuboid import HyperCuboid
 from kdarts.supernet.macro import STEMS, check_input_shape
 from kdarts.supernet.parts import Parts, Placed, path_network
+from kdarts.supernet.relaxation import configuration
 
 
-def make_hypercuboid(
-    name: str,
-    input_shape,
-    num_classes: int,
-    channels: int,
-    cells: int,
-    nodes: int | None = None,
-    mixing: str = "max_w",
-    dtype=None,
-) -> HyperCuboid:
-    """The supernet of a published HyperCuboid.
+@keras.saving.register_keras_serializable("kdarts")
+class PublishedHyperCuboid(HyperCuboid):
+    """The supernet of a published HyperCuboid, which unlike one of a program's own functions can be saved and loaded.
 
     Args:
-        name: of the HyperCuboid.
+        space: name of the HyperCuboid.
         input_shape: `(height, width, channels)` of an image, at least `(8, 8, 1)`.
         num_classes: number of classes, at least 2.
         channels, cells, nodes: as of `CuboidSpace.axes`; nodes None: its own.
         mixing: as of `HyperCuboid`.
-        dtype: policy of its layers.
     """
-    if num_classes < 2:
-        raise KdartsError(f"num_classes {num_classes}: needs at least 2")
-    space, shape = get_cuboid(name), check_input_shape(input_shape)
-    axes = space.axes(channels, cells, **({"nodes": nodes} if nodes else {}))
-    made = vars(_parts_of(space)(axes, num_classes))
-    axes = {"sequence": axes.sequence, "states": axes.states, "choices": axes.choices}
-    return HyperCuboid(shape, **axes, **made, mixing=mixing, space=name, dtype=dtype)
+
+    def __init__(self, space, input_shape, num_classes, channels, cells, nodes=None, mixing="max_w", **kwargs):
+        if num_classes < 2:
+            raise KdartsError(f"num_classes {num_classes}: needs at least 2")
+        published, shape = get_cuboid(space), check_input_shape(input_shape)
+        axes = published.axes(channels, cells, **({"nodes": nodes} if nodes else {}))
+        made = vars(_parts_of(published)(axes, num_classes))
+        axes = {"sequence": axes.sequence, "states": axes.states, "choices": axes.choices}
+        super().__init__(shape, **axes, **made, mixing=mixing, space=space, **kwargs)
+        self._axes = {"channels": channels, "cells": cells, "nodes": nodes}
+
+    def get_config(self):
+        about = {"space": self.space_name, "input_shape": self.image_shape, "num_classes": self.num_classes}
+        mixing = configuration(self.mixture.relaxation)
+        return {**keras.Model.get_config(self), **about, **self._axes, "mixing": mixing}
 
 
 def build_path_network(path: HyperPath, input_shape, num_classes: int, drop_last_step: bool = False) -> keras.Model:

@@ -180,6 +180,13 @@ class HyperCuboid(keras.Model):
         self._hold()
         self.built = True
 
+    def get_config(self):
+        """Raises `KdartsError`: a HyperCuboid is made of functions, which a file cannot hold."""
+        raise KdartsError(
+            "a HyperCuboid of a program's own functions cannot be saved whole: save its weights by save_weights, build "
+            "it again, and load them"
+        )
+
     @property
     def _float(self) -> str:
         return "float64" if self.dtype_policy.variable_dtype == "float64" else "float32"

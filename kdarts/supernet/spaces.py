@@ -1,7 +1,7 @@
 """Search spaces: what may be found."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from kdarts.genotypes.edges import edge_count
 from kdarts.genotypes.errors import KdartsError, choice
@@ -53,6 +53,11 @@ class SearchSpace:
             get_operation(name)
         choice("stem", self.stem, ("auto", *STEMS))
 
+    def config(self) -> str | dict:
+        """What `get_space` makes an equal space of: its name if it is registered, else its fields as plain data."""
+        known = self.name in _SPACES.names() and _SPACES.get(self.name) == self
+        return self.name if known or ("," in self.name and self == listed_space(self.name)) else asdict(self)
+
     @property
     def candidates(self) -> tuple[Operation, ...]:
         """The operations' definitions, in α's column order."""
@@ -86,13 +91,18 @@ def register_space(space: SearchSpace) -> SearchSpace:
     return _SPACES.add(space)
 
 
-def get_space(name: str) -> SearchSpace:
-    """The space called `name`, or that of the operations it lists, separated by commas.
+def get_space(given: str | dict | SearchSpace) -> SearchSpace:
+    """The space of a name, of operations separated by commas, or of a configuration; a space is returned as it is.
 
     Raises:
         KdartsError: with the known names, of spaces or of operations, for any other.
     """
-    return listed_space(name) if "," in name else _SPACES.get(name)
+    if isinstance(given, SearchSpace):
+        return given
+    if isinstance(given, dict):
+        frame = {**given["frame"], "head": tuple(given["frame"]["head"])}
+        return SearchSpace(**{**given, "operations": tuple(given["operations"]), "frame": MacroConfig(**frame)})
+    return listed_space(given) if "," in given else _SPACES.get(given)
 
 
 def listed_space(text: str) -> SearchSpace:

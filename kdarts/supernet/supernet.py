@@ -123,7 +123,7 @@ class Supernet(keras.Model):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.space = get_space(space) if isinstance(space, str) else space
+        self.space = get_space(space)
         self.image_shape = check_input_shape(input_shape)
         if num_classes < 2:
             raise KdartsError(f"num_classes {num_classes}: needs at least 2")
@@ -373,7 +373,7 @@ class Supernet(keras.Model):
     def get_config(self):
         config = super().get_config()
         config.update(
-            space=self.space.name,
+            space=self.space.config(),
             input_shape=self.image_shape,
             cells=self.depth,
             stem=self._stem_name,

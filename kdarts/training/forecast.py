@@ -197,16 +197,17 @@ def refusal(memory: Memory, limit: float, spec, others: dict[str, Callable[[], S
         batch //= 2
     if batch:
         fitting.append(f"--batch_size={batch} ({memory.at(batch).peak:.0f} MB)")
+    tried = ["a smaller --batch_size"]
     for flag, make in others.items():
         try:
             search = make()
         except KdartsError:
-            continue  # the search cannot have it
+            continue  # The search cannot have it.
+        tried.append(flag)
         peak = replace(estimate(Step(search), spec, memory.batch_size), standing=memory.standing).peak
         if peak <= limit:
             fitting.append(f"{flag} ({peak:.0f} MB)")
-    tried = ", ".join(["a smaller --batch_size", *others])
-    found = f"would fit: {', '.join(fitting)}" if fitting else f"nothing that was tried fits: {tried}"
+    found = f"would fit: {', '.join(fitting)}" if fitting else f"nothing that was tried fits: {', '.join(tried)}"
     least = f"{memory.standing + memory.nodes:.0f} MB are taken before the first image"
     return (
         f"--memory_limit={limit:.0f}MB: this search needs about {memory.peak:.0f} MB at batch size "

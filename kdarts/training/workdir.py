@@ -154,7 +154,7 @@ class Workdir:
                 )
 
     def begin(self, flags: dict[str, str], defaults: dict[str, str] | None = None) -> None:
-        """Checks and locks the folder, removes unfinished files in it and records the flags of a new run.
+        """Checks and locks the folder, removes unfinished files in it and records the flags.
 
         Args:
             flags, defaults: See `check`.
@@ -169,8 +169,7 @@ class Workdir:
             raise KdartsError(f"{self.path}: cannot be written ({error.strerror})") from None
         lock(self.path)
         sweep(self.path)
-        if self._flags() is None:
-            write_text(self / _FLAGS, "".join(f"--{name}={value}\n" for name, value in sorted(flags.items())))
+        write_text(self / _FLAGS, "".join(f"--{name}={value}\n" for name, value in sorted(flags.items())))
 
     def release(self) -> None:
         """Removes the record of a run that has not saved anything, so that another run can use the folder."""
