@@ -278,7 +278,7 @@ def test_mistakes_name_flags(refused):
     said = refused("search", "--size_bin=0", "--paths=2")
     assert said == "kdarts: --size_bin=0.0: allowed is above 0\n"
     assert "--start: each of the method's stages" in refused("search", "--method=pdarts", "--start=resnet18")
-    assert "--sharing=start and --stop=distance: needs start" in refused("search", "--method=dartopti")
+    assert "--sharing=start and --stop=distance: needs --start=NAME, a path" in refused("search", "--method=dartopti")
     said = refused("search", "--sampling=random", "--stop=eigenvalue", "--channels=2", "--cells=2")
     assert "--stop=eigenvalue: with --sampling=random the loss" in said
     assert refused("search", "--method=drats").startswith("kdarts: unknown method 'drats'")

@@ -13,7 +13,7 @@ from kdarts.cli.main import main
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.search.building import alphas_from, start_from
-from kdarts.search.schedules import Cosine, Pretraining
+from kdarts.search.schedules import Cosine
 from kdarts.search.search import Search
 from kdarts.supernet.spaces import SearchSpace
 from kdarts.supernet.supernet import Supernet
@@ -43,7 +43,8 @@ def _data():
 
 @pytest.mark.parametrize("sharing", [[0, 1, 0], "individual"])
 def test_alpha_stands_for_the_start_and_comes_back_as_it(sharing):
-    search = Search(_net(sharing), "ddarts", START)
+    choice = "start" if sharing == [0, 1, 0] else sharing
+    search = Search(_net(sharing), "ddarts", start=START, sharing=choice)
     values = [alpha.numpy() for alpha in search.supernet.alphas]
     assert {float(v) for alpha in values for v in alpha.ravel()} == {0.0, 10.0}
     assert [int((alpha == 10).sum()) for alpha in values] == ([3, 3] if sharing != "individual" else [3, 3, 3])
@@ -67,7 +68,7 @@ def test_what_cannot_be_a_start_is_told():
 
 def test_alpha_stands_still_while_the_weights_are_pretrained():
     keras.utils.set_random_seed(0)
-    search = Search(_net("individual"), "ddarts", START)
+    search = Search(_net("individual"), "ddarts", start=START, pretrain_epochs=2)
     search.compile()
     seen = []
 
@@ -79,7 +80,7 @@ def test_alpha_stands_still_while_the_weights_are_pretrained():
             )
 
     before = search.supernet.alphas[0].numpy(), search.supernet.network_variables[0].numpy()
-    search.fit(_data(), steps_per_epoch=2, epochs=3, verbose=0, callbacks=[Pretraining(2), Record()])
+    search.fit(_data(), steps_per_epoch=2, epochs=1, verbose=0, callbacks=[Record()])
     for epoch in (0, 1):
         np.testing.assert_array_equal(seen[epoch][0], before[0])
         assert seen[epoch][2] == 0
@@ -97,7 +98,7 @@ def test_schedules_count_from_the_end_of_the_pretraining():
 def test_a_search_ends_by_its_distance_and_is_known_to_be_finished(tmp_path, capsys):
     START.save(tmp_path / "start.json")
     arguments = ["search", "--method=dartopti", f"--start={tmp_path / 'start.json'}", f"--workdir={tmp_path / 'run'}"]
-    arguments += ["--channels=4", "--epochs=9", "--pretrain_epochs=1", "--arch_learning_rate=0", "--validate_every=0"]
+    arguments += ["--channels=4", "--epochs=9", "--pretrain_epochs=1", "--arch_learning_rate=1e-9", "--validate_every=0"]
     arguments += ["--stop_from=1", "--stop_window=2", "--space=ddarts", "--arch_final_learning_rate=0"]
     arguments += ["--discretization=sparse"]  # which keeps one of the two operations of an edge of the start
     assert main(arguments) == 0
@@ -119,7 +120,7 @@ def test_the_step_of_a_search_from_a_start_can_be_timed(tmp_path, capsys):
     START.save(tmp_path / "start.json")
     arguments = ["bench", "--method=dartopti", "--space=ddarts", "--channels=2", "--batch_size=4", "--steps=1"]
     arguments += ["--ablation_weight=0", "--input_shape=8,8,1"]
-    assert main(arguments) == 2 and "need --start" in capsys.readouterr().err
+    assert main(arguments) == 2 and "needs --start=NAME" in capsys.readouterr().err
     assert main([*arguments, f"--start={tmp_path / 'start.json'}"]) == 0
     assert json.loads(capsys.readouterr().out)["cells"] == 3
 

@@ -47,14 +47,15 @@ def exit_code(program: str, run: Callable[[], int | None]) -> int:
         return 130
 
 
-_PAIR = re.compile(r"(?<!unknown )\b(\w+) '([^']*)'")
 _FIRST = re.compile(r"(\w+)(?: ([^\s']\S*?))?(?=[:;] )")
+_PAIR = re.compile(r"(?<!unknown )(?<![-\w])(\w+)(?:[ =]'([^']*)'|=(?=\w))")
 
 
 def in_flags(message: str, values: flags.FlagValues) -> str:
     """A message of the library, which names arguments, in the terms of a command, which has flags.
 
-    `sampling 'random': …` becomes `--sampling=random: …`, and `threshold 2: …` at the beginning `--threshold=2: …`.
+    `sampling 'random': …` becomes `--sampling=random: …`, `threshold 2: …` at the beginning `--threshold=2: …`, and
+    `needs paths=2` becomes `needs --paths=2`.
 
     Args:
         message: one line.
@@ -63,12 +64,12 @@ def in_flags(message: str, values: flags.FlagValues) -> str:
 
     def flag(match):
         name, value = match.groups()
-        if name not in values:
-            return match[0]
-        return f"--{name}" if value is None else f"--{name}={value}"
+        return f"--{name}={value or ''}" if name in values else match[0]
 
     first = _FIRST.match(message)
-    return _PAIR.sub(flag, message if first is None else flag(first) + message[first.end() :])
+    if first is not None and first[1] in values:
+        message = f"--{first[1]}{'' if first[2] is None else f'={first[2]}'}{message[first.end() :]}"
+    return _PAIR.sub(flag, message)
 
 
 @contextlib.contextmanager

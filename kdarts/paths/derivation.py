@@ -204,7 +204,7 @@ class SkipPlaces(TrainedPaths):
     def check(self, method, space, macro):
         check_skips(space)
         if self.paths != 2 or not method.max_skips:
-            raise KdartsError("path_choice 'skips': needs paths 2 and max_skips of 1 or more")
+            raise KdartsError("path_choice 'skips': needs paths=2 and max_skips=1 or more")
         super().check(method, space, macro)
 
     def prune(self, strengths, net, reductions):
