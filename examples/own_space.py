@@ -1,4 +1,4 @@
-"""Search among operations of one's own, in a space of one's own, and train what was found."""
+"""Search among operations of one's own, in a space of one's own, and train the result."""
 
 import keras
 

@@ -1,4 +1,4 @@
-"""Search depth, widths and activations of a small network for a table of numbers, and train what was found."""
+"""Search depth, widths and activations of a small network for a table of numbers, and train the result."""
 
 import keras
 import tensorflow as tf

@@ -98,7 +98,13 @@ def test_schedules_count_from_the_end_of_the_pretraining():
 def test_a_search_ends_by_its_distance_and_is_known_to_be_finished(tmp_path, capsys):
     START.save(tmp_path / "start.json")
     arguments = ["search", "--method=dartopti", f"--start={tmp_path / 'start.json'}", f"--workdir={tmp_path / 'run'}"]
-    arguments += ["--channels=4", "--epochs=9", "--pretrain_epochs=1", "--arch_learning_rate=1e-9", "--validate_every=0"]
+    arguments += [
+        "--channels=4",
+        "--epochs=9",
+        "--pretrain_epochs=1",
+        "--arch_learning_rate=1e-9",
+        "--validate_every=0",
+    ]
     arguments += ["--stop_from=1", "--stop_window=2", "--space=ddarts", "--arch_final_learning_rate=0"]
     arguments += ["--discretization=sparse"]  # which keeps one of the two operations of an edge of the start
     assert main(arguments) == 0

@@ -61,7 +61,7 @@ def test_multichannelnet_is_the_reference(golden, eagerly, mixing, algorithm):
         np.testing.assert_allclose(by_alpha, by_stage(wanted["dalphas"]), atol=2e-5)
         norm = arrays[f"{name}/{algorithm}/all/grad_global_norm"]
         np.testing.assert_allclose(tf.linalg.global_norm(by_weights), norm, rtol=1e-4)
-    weights = cuboid.mixture.strengths()[0]
+    weights = cuboid.mixture.selection_weights()[0]
     np.testing.assert_allclose(weights, by_stage(arrays["B/weights"]), atol=1e-6)
 
 

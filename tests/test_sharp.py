@@ -241,7 +241,7 @@ def test_genotypes_come_of_the_softmax_under_max_w():
             for variables in zip(*(net.alphas + net.betas for net in nets), strict=True):
                 for variable in variables:
                     variable.assign(alphas[0] if variable.shape.rank == 2 else alphas[1][:, 0])
-            for ours, theirs in zip(*(net.strengths() for net in nets), strict=True):
+            for ours, theirs in zip(*(net.selection_weights() for net in nets), strict=True):
                 np.testing.assert_array_equal(ours, theirs)
             weights = nets[0].weights_of_operations()[0].numpy()
             np.testing.assert_allclose(weights.max(1), 1, rtol=1e-6)

@@ -168,5 +168,5 @@ def test_shares_and_joint_softmaxes_of_a_topology_are_of_its_own_edges():
     for share, weights in zip(net.mixture.shares(), net.mixing_weights(), strict=True):
         np.testing.assert_allclose(tf.reshape(share, [4, 2]).numpy().sum(1), 1, rtol=1e-6)
         np.testing.assert_allclose(tf.reshape(weights, [4, -1]).numpy().sum(1), 1, rtol=1e-6)
-    for strength in net.mixture.strengths():
+    for strength in net.mixture.selection_weights():
         assert strength.shape == (14, 4) and np.all((strength.numpy() > 0).all(1) == (strength.numpy() != -1).all(1))

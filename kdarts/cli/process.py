@@ -132,7 +132,7 @@ def check(values: flags.FlagValues, name: str, batch_size: int) -> None:
 
 
 def is_first(values: flags.FlagValues) -> bool:
-    """Whether this process is the one that leaves files and says what was found."""
+    """Whether this process is the one that writes files and reports the result."""
     from kdarts.search.replicas import is_chief
 
     return is_chief(strategy(values))

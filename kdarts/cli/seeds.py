@@ -187,13 +187,13 @@ class Commands:
         self._run([*self._train, f"--genotype={genotype}", f"--seed={seed}", f"--workdir={workdir}"], workdir)
 
     def _run(self, words: list[str], workdir: pathlib.Path) -> None:
-        code, said = self._once(words, workdir)
+        code, text = self._once(words, workdir)
         while code == IN_USE:  # By a worker that was taken for dead: it comes to the same result.
             time.sleep(_ASK_AGAIN)
-            code, said = self._once(words, workdir)
+            code, text = self._once(words, workdir)
         if code:
             raise KdartsError(
-                f"{workdir} ended with {code}{': ' if said else ''}{said}; the same command goes on there"
+                f"{workdir} ended with {code}{': ' if text else ''}{text}; the same command goes on there"
             )
 
     def _once(self, words: list[str], workdir: pathlib.Path) -> tuple[int, str]:

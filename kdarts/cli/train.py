@@ -128,20 +128,20 @@ def _run(values, genotype, sizes, data, workdir, remembered, began) -> None:
         summary = train_with(values.seed, workdir)
         on = _measured_on(values)
         accuracy, images = summary[f"{on}_accuracy"], summary[f"{on}_examples"]
-        said = f"{on.replace('_', '-').capitalize()} accuracy {accuracy:.4f} on {images} images: "
+        text = f"{on.replace('_', '-').capitalize()} accuracy {accuracy:.4f} on {images} images: "
     else:
         if (workdir / "summary.json").exists():  # Else the first training that is left begins there.
             begin()
         summary = run_seeds(train_with, workdir, range(values.seed, values.seed + values.seeds))
         spread = "" if values.seeds == 1 else f" ± {summary['test_accuracy_sd']:.3f}"
-        said = f"test accuracy {summary['test_accuracy']:.3f}{spread} ({len(summary['seeds'])} seeds)\n"
+        text = f"test accuracy {summary['test_accuracy']:.3f}{spread} ({len(summary['seeds'])} seeds)\n"
         for folder in (workdir.path, *workdir.path.glob("seeds/*")):
             genotype.save(folder / "genotype.json")
     if not process.is_first(values):
         return
     model = workdir / "model.keras"
     print(
-        f"{said}{model}\nNext: kdarts export --model={model} --format=saved_model --to=saved_models/{workdir.path.name}"
+        f"{text}{model}\nNext: kdarts export --model={model} --format=saved_model --to=saved_models/{workdir.path.name}"
     )
 
 

@@ -139,7 +139,7 @@ SVHN = (
     (0.8, "shear_y", 5, 0.7, "autocontrast", 3),
     (0.7, "shear_x", 2, 0.1, "invert", 5),
 )
-"""The policy that was found on SVHN."""
+"""The policy for SVHN."""
 
 
 SubPolicy = tuple[float, str, int, float, str, int]

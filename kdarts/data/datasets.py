@@ -282,8 +282,8 @@ def read(
 
 def _line(error: Exception) -> str:
     """The first line of what an error says, or its kind; of TensorFlow's, without the names of operations."""
-    said = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", str(error))
-    return next((line.strip() for line in said.splitlines() if line.strip()), type(error).__name__)
+    text = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", str(error))
+    return next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
 
 
 def _builder(tfds, name: str, data_dir: str | None, download: bool):

@@ -73,8 +73,8 @@ _PASSED_ON: Edge = ("skip_connect", 2, 1)
 class Genotype:
     """Cells as lists of edges, and how a network is made of them.
 
-    A genotype keeps what was found to the letter. A rule with a threshold may leave nodes, or whole cells, without any
-    edge; the network is then made as follows, and `gaps` says where:
+    A genotype keeps the result of a search to the letter. A rule with a threshold may leave nodes, or whole cells,
+    without any edge; the network is then made as follows, and `gaps` says where:
 
     (a) an edge that starts at a node which nothing leads to from the cell's inputs is left out;
     (b) a cell's output joins those nodes of its `concats` that exist, in their order there;

@@ -67,8 +67,8 @@ class TrainedPaths(SharedPaths):
         if method.stages:
             raise KdartsError(f"paths {self.paths}: follow one search, not one of {len(method.stages)} stages")
 
-    def prune(self, strengths, net, reductions) -> PathSpace:
-        """The paths that are trained, from the strengths of a supernet."""
+    def prune(self, selection_weights, net, reductions) -> PathSpace:
+        """The paths that are trained, from the selection_weights of a supernet."""
         raise NotImplementedError
 
     def choose(self, search, training, measure, session) -> PathResult | None:
@@ -122,7 +122,7 @@ class TrainedPaths(SharedPaths):
 
         net = search.supernet
         genotype = search.genotype(derived=False)
-        space = self.prune(net.mixture.strengths(), net, genotype.reductions)
+        space = self.prune(net.mixture.selection_weights(), net, genotype.reductions)
         with search.distribute_strategy.scope(), seeded(search.seed):
             network = PathNetwork(
                 space,
@@ -164,8 +164,8 @@ class Family(TrainedPaths):
     family_channels: int = setting(36, "channels of the stand-alone networks that candidates are sized as", least=1)
     family_cells: int = setting(20, "their number of cells", least=1)
 
-    def prune(self, strengths, net, reductions):
-        return soft_prune(strengths, net.space, self.paths, reductions=reductions, multiplier=net.multiplier)
+    def prune(self, selection_weights, net, reductions):
+        return soft_prune(selection_weights, net.space, self.paths, reductions=reductions, multiplier=net.multiplier)
 
     def choose(self, search, training, measure, session):
         network, sizes = training.network, (self.family_channels, self.family_cells)
@@ -207,8 +207,8 @@ class SkipPlaces(TrainedPaths):
             raise KdartsError("path_choice 'skips': needs paths=2 and max_skips=1 or more")
         super().check(method, space, macro)
 
-    def prune(self, strengths, net, reductions):
-        return skip_paths(strengths, net.space, reductions=reductions, multiplier=net.multiplier)
+    def prune(self, selection_weights, net, reductions):
+        return skip_paths(selection_weights, net.space, reductions=reductions, multiplier=net.multiplier)
 
     def choose(self, search, training, measure, session):
         import keras

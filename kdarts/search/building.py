@@ -46,7 +46,9 @@ def start_of(method: Method, start: Genotype | str | None) -> tuple[Genotype | N
         needing = [f"sharing {method.sharing!r}"] if method.sharing == "start" else []
         needing += [f"stop {method.stop!r}"] if method.stopping.needs_start else []
         if needing:
-            raise KdartsError(f"{' and '.join(needing)}: needs start=NAME, a path or a name of the zoo such as resnet18")
+            raise KdartsError(
+                f"{' and '.join(needing)}: needs start=NAME, a path or a name of the zoo such as resnet18"
+            )
         return None, method
     if method.stages:
         raise KdartsError("start: each of the method's stages begins anew")

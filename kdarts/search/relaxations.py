@@ -26,7 +26,7 @@ class Gumbel(Sampling):
 
     The weights are 0 but for a single 1. What is drawn passes its gradient on to all of the edge's α, by the softmax of
     (log p + g) / τ with Gumbel noise g; what is not drawn has no gradient of its own. A pass that measures takes the
-    most probable candidate. The weights of an edge count as its odds.
+    most probable candidate. The mixing weights of an edge are normalised to probabilities.
     """
 
     name: ClassVar[str] = "gumbel"
@@ -51,7 +51,7 @@ class Concrete(Sampling):
 
     z = softmax((log p + g) / τ) with Gumbel noise g: the largest entry is that of candidate k with probability p_k, and
     the colder, the closer z is to one candidate. Nothing is rounded, so that the gradient is that of z itself. A pass
-    that measures takes p. The weights of an edge count as its odds.
+    that measures takes p. The mixing weights of an edge are normalised to probabilities.
     """
 
     name: ClassVar[str] = "concrete"

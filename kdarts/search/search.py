@@ -497,10 +497,10 @@ class Search(keras.Model):
 def _supernet_and_method(first, second, named) -> tuple:
     """The supernet, if one is given, and the method: where a supernet comes first, it is in the second place."""
     supernet = None if first is None or isinstance(first, str | Method) else first
-    said = [method for method in (first if supernet is None else second, named) if method is not None]
-    if len(said) > 1:
+    given_methods = [method for method in (first if supernet is None else second, named) if method is not None]
+    if len(given_methods) > 1:
         raise KdartsError(f"method {named!r}: it is given twice")
-    return supernet, said[0] if said else "darts"
+    return supernet, given_methods[0] if given_methods else "darts"
 
 
 def _chosen(method, supernet, choices: dict) -> Method:

@@ -4,8 +4,8 @@ A selection of cells makes a genotype of the weights `[edges, operations]` of ea
 makes a path of the weights of its transitions. The set is open: a program registers a class of its own by
 `register_selection`.
 
-The expected cost of a target (`cost_target`) asks a selection what it keeps where every strength carries Gumbel noise:
-`keeps` gives the probability of each operation, differentiable in every strength.
+The expected cost of a target (`cost_target`) asks a selection what it keeps where every weight carries Gumbel noise:
+`keeps` gives the probability of each operation, differentiable in every weight.
 """
 
 from dataclasses import dataclass
@@ -86,7 +86,7 @@ class Selection(Axis):
         """The probability that a node keeps each operation of each edge, `[edges, operations]`.
 
         Args:
-            scores: logarithms of the strengths over the temperature; `NEVER` or less for what is not there.
+            scores: logarithms of the selection_weights over the temperature; `NEVER` or less for what is not there.
             passes: the probability that each reaches the threshold.
         """
         raise KdartsError(f"discretization {self.name!r}: its expected cost is not known, so it takes no target")

@@ -198,10 +198,10 @@ def _words(supernet) -> dict[str, str]:
     """What a message calls a supernet's α and β, by their paths."""
     if supernet is None:
         return {}
-    said = {}
+    words = {}
     for letter, variables in (("α", supernet.alphas), ("β", supernet.betas)):
-        said |= {v.path: f"{letter} of {name}" for v, name in zip(variables, supernet.alpha_names, strict=False)}
-    return said
+        words |= {v.path: f"{letter} of {name}" for v, name in zip(variables, supernet.alpha_names, strict=False)}
+    return words
 
 
 def _value(number) -> str:

@@ -5,7 +5,7 @@ additions are left out, and so is the auxiliary classifier. With a table of meas
 too: the sum of those of the operations, the classifier left out.
 
 `CellCosts` and `GridCosts` give the expected cost of the network that a selection derives, differentiable in α and β.
-A selection compares strengths; here the logarithm of each carries Gumbel noise of a temperature τ. At τ = 0 it is the
+A selection compares weights; here the logarithm of each carries Gumbel noise of a temperature τ. At τ = 0 it is the
 cost of the derived network itself. The cost of the mixture, most of which is never kept, plays no part.
 """
 
@@ -221,25 +221,25 @@ class CellCosts:
             softness: τ in multiples of the spread of α; 0: the cost of what is kept now.
         """
         total = []
-        for strengths, costs in zip(self.net.mixture.strengths(), self.costs, strict=True):
-            strengths = tf.gather(strengths, self.named, axis=1)
-            tau = _temperature(tf.math.log(tf.boolean_mask(strengths, strengths > 0)), softness)
-            total.append(expected_cell_cost(strengths, costs, selection, tau))
+        for selection_weights, costs in zip(self.net.mixture.selection_weights(), self.costs, strict=True):
+            selection_weights = tf.gather(selection_weights, self.named, axis=1)
+            tau = _temperature(tf.math.log(tf.boolean_mask(selection_weights, selection_weights > 0)), softness)
+            total.append(expected_cell_cost(selection_weights, costs, selection, tau))
         return tf.add_n(total)
 
     def extreme(self, selection, sign: int):
         """The genotype that costs least (-1) or most (1), as the selection sees it, edge by edge."""
         span = max(costs.max() for costs in self.costs) or 1.0
         bar = getattr(selection, "threshold", 0.5)
-        strengths = [np.asarray(w, np.float64) for w in self.net.mixture.strengths()]
-        for weights, costs in zip(strengths, self.costs, strict=True):
+        selection_weights = [np.asarray(w, np.float64) for w in self.net.mixture.selection_weights()]
+        for weights, costs in zip(selection_weights, self.costs, strict=True):
             there = weights > 0
             ranks = np.zeros_like(weights)
             ranks[:, self.named] = 0.5 + sign * 0.4 * costs / span
             # Beyond a threshold where most is wanted, and short of it where least is.
             ranks = bar + max(1 - bar, 1e-6) * ranks if sign > 0 else (bar or 1.0) * ranks
             weights[there] = ranks[there]
-        return self.net.read_out(selection, strengths)
+        return self.net.read_out(selection, selection_weights)
 
     def of_alphas(self) -> list[np.ndarray]:
         """The costs in the shapes of α, as shares of the greatest."""
@@ -270,9 +270,9 @@ class GridCosts:
 
     def expected(self, selection, softness: float):
         """As of `CellCosts.expected`."""
-        [strengths], allowed = self.net.mixture.strengths(), self.net.allowed
-        tau = _temperature(tf.boolean_mask(strengths, allowed.reshape(len(allowed), -1)), softness)
-        return expected_path_cost(strengths, self.costs, allowed, selection.name, tau)
+        [selection_weights], allowed = self.net.mixture.selection_weights(), self.net.allowed
+        tau = _temperature(tf.boolean_mask(selection_weights, allowed.reshape(len(allowed), -1)), softness)
+        return expected_path_cost(selection_weights, self.costs, allowed, selection.name, tau)
 
     def extreme(self, selection, sign: int):
         """The path that costs least (-1) or most (1), whatever the selection sees."""
@@ -284,22 +284,23 @@ class GridCosts:
         return [self.costs.reshape(self.net.alphas[0].shape) / (self.costs.max() or 1.0)]
 
 
-def expected_cell_cost(strengths, costs: np.ndarray, selection, temperature):
+def expected_cell_cost(selection_weights, costs: np.ndarray, selection, temperature):
     """The expected cost of the edges of a cell; a scalar.
 
     Args:
-        strengths: as of `Mixture.strengths`, `[edges, operations]`, without the column of `none` where the selection
+        selection_weights: as of `Mixture.selection_weights`, `[edges, operations]`, without the column of `none`
+        where the selection
             never keeps it; 0 or less for what the edge has not.
         costs: of the same, `[edges, operations]`, for all cells that share them.
         selection: derives the genotype; its `keeps` gives the probabilities.
         temperature: τ, a scalar.
     """
-    there = strengths > 0
-    logs = tf.math.log(tf.where(there, strengths, tf.ones_like(strengths)))
+    there = selection_weights > 0
+    logs = tf.math.log(tf.where(there, selection_weights, tf.ones_like(selection_weights)))
     bar = float(np.log(max(getattr(selection, "threshold", 1.0), _LEAST_WEIGHT)))
     passes = tf.where(there, tf.sigmoid((logs - bar) / temperature), tf.zeros_like(logs))
-    selection, total = selection.in_cells_of(cell_of(strengths.shape[0])[1]), []
-    for rows in node_rows(strengths.shape[0]).values():
+    selection, total = selection.in_cells_of(cell_of(selection_weights.shape[0])[1]), []
+    for rows in node_rows(selection_weights.shape[0]).values():
         part, held = logs[rows], there[rows]
         best = tf.reduce_max(tf.where(held, part, tf.constant(_NEVER, part.dtype)))
         scores = tf.where(held, (part - best) / temperature, tf.constant(_NEVER, part.dtype))
@@ -308,19 +309,19 @@ def expected_cell_cost(strengths, costs: np.ndarray, selection, temperature):
     return tf.add_n(total)
 
 
-def expected_path_cost(strengths, costs: np.ndarray, allowed: np.ndarray, rule: str, temperature):
+def expected_path_cost(selection_weights, costs: np.ndarray, allowed: np.ndarray, rule: str, temperature):
     """The same of a path through a HyperCuboid; a scalar.
 
     The best path is drawn with a probability in proportion to exp(score / τ), the greedy ones step by step.
 
     Args:
-        strengths: of the transitions, `[stages, transitions]`.
+        selection_weights: of the transitions, `[stages, transitions]`.
         costs: of the transitions, `[stages, states before, states after, choices]`.
         allowed: boolean of that shape.
         rule: "best_path", "greedy_forward" or "greedy_backward".
         temperature: τ, a scalar.
     """
-    scores = tf.reshape(strengths, costs.shape)
+    scores = tf.reshape(selection_weights, costs.shape)
     scores = (scores - tf.reduce_max(scores)) / temperature
     scores = tf.where(allowed, scores, tf.constant(_NEVER, scores.dtype))
     costs = tf.constant(np.where(allowed, costs, 0.0), scores.dtype)

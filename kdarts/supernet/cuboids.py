@@ -48,7 +48,7 @@ def build_path_network(path: HyperPath, input_shape, num_classes: int, drop_last
     """The network of a path of a published HyperCuboid, as a functional Keras model.
 
     Args:
-        path: what was found.
+        path: the path.
         input_shape: `(height, width, channels)` of an image, at least `(8, 8, 1)`.
         num_classes: number of classes, at least 2.
         drop_last_step: whether the head follows the last step but one. sharpDARTS' program builds 7 of a path's 8

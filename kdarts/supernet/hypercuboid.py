@@ -271,14 +271,14 @@ class HyperCuboid(keras.Model):
         """What it embodies of a method, by the method's names: most of them are about cells."""
         return {"mixing": self.mixture.relaxation, **_ABOUT_CELLS}
 
-    def read_out(self, selection, strengths=None) -> HyperPath:
+    def read_out(self, selection, selection_weights=None) -> HyperPath:
         """The path that a selection of grids derives.
 
         Args:
             selection: a `Selection`.
-            strengths: `[stages, states, states, choices]`, NaN where forbidden; None: those of α now.
+            selection_weights: `[stages, states, states, choices]`, NaN where forbidden; None: those of α now.
         """
-        states, choices, _ = selection.path(self.path_weights() if strengths is None else strengths)
+        states, choices, _ = selection.path(self.path_weights() if selection_weights is None else selection_weights)
         return self.path(states, choices)
 
     def costs(self, kind: str, latencies=None) -> GridCosts:
@@ -295,7 +295,7 @@ class HyperCuboid(keras.Model):
 
     def path_weights(self) -> np.ndarray:
         """What a path is found by (see `best_path`): for "max_w" the softmax itself, NaN for what is forbidden."""
-        weights = np.asarray(self.mixture.strengths()[0], np.float64).reshape(self.allowed.shape)
+        weights = np.asarray(self.mixture.selection_weights()[0], np.float64).reshape(self.allowed.shape)
         if not np.isfinite(weights).all():
             raise KdartsError("α is not finite: the search diverged; try a smaller learning rate")
         return np.where(self.allowed, weights, np.nan)

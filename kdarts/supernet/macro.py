@@ -48,7 +48,7 @@ WIDENINGS = ("at", "after")
 
 @dataclass(frozen=True)
 class MacroConfig:
-    """What holds the cells, behind the stem. The defaults are DARTS'.
+    """The macro structure around the cells, behind the stem. The defaults are DARTS'.
 
     Attributes:
         head: widths of the classifier's hidden layers, each behind a ReLU, which read the whole of the last cell's
@@ -182,7 +182,7 @@ def plan_genotype(
     """For each cell of a genotype's network its plan and the index of its distinct cell.
 
     Args:
-        genotype: what was found.
+        genotype: the genotype.
         cells, channels, frame: as of `build_network`.
         stem: how an image enters.
     """

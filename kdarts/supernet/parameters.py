@@ -147,7 +147,7 @@ class Mixture(keras.layers.Layer):
         """For each α its edges' shares of their nodes, `[edges]`: β after its softmax; None each without β."""
         return [edge_shares(beta, self.inputs) for beta in self.betas] or [None] * len(self.alphas)
 
-    def strengths(self) -> list:
+    def selection_weights(self) -> list:
         """What a genotype is made by, `[edges, operations]` for each α: its weights, times β's shares.
 
         The weights are those after mixing, or under Max-W, which weighs the best of every edge alike, the softmax.
@@ -237,7 +237,7 @@ class StageMixture(keras.layers.Layer):
         weights = self.weights_of_operations()
         return weights if self.candidates is None else [tf.boolean_mask(weights[0], self.candidates[0])]
 
-    def strengths(self) -> list:
+    def selection_weights(self) -> list:
         """What a path is found by: the weights after mixing, but for Max-W, whose scores are its softmax."""
         return self._each(self.relaxation.ranking)
 

@@ -76,7 +76,7 @@ class Supernet(keras.Model):
         topology: the two inputs that each node reads, as pairs or in the text form of `parse_topology`: only these
             edges exist, and α has a row for each (eDARTS, section III-B); None: every earlier node.
         offsets: constants by operation that α is given before mixing (see `attention`); None: none.
-        frame: what holds the cells, a `MacroConfig` or a dictionary of its fields; None: the space's.
+        frame: the macro structure around the cells, a `MacroConfig` or a dictionary of its fields; None: the space's.
 
     Attributes:
         alphas: variables `[edges, operations]`, one for each distinct cell.
@@ -269,18 +269,18 @@ class Supernet(keras.Model):
             "attention": self.offsets,
         }
 
-    def read_out(self, selection, strengths=None) -> Genotype:
+    def read_out(self, selection, selection_weights=None) -> Genotype:
         """The genotype that a selection of cells derives.
 
         Args:
             selection: a `Selection`.
-            strengths: `[edges, operations]` for each α; None: those of α and β now.
+            selection_weights: `[edges, operations]` for each α; None: those of α and β now.
         """
         usual = self.reductions == (() if self.space.stages else thirds(len(self.plan)))
         usual = usual and self.sharing == "shared" and len(self.alphas) == (1 if self.space.stages else 2)
         own = (None, None) if usual else (self.reductions, self.sequence)
-        strengths = self.mixture.strengths() if strengths is None else strengths
-        return selection.genotype([np.asarray(w) for w in strengths], self.space, *own, self.multiplier)
+        selection_weights = self.mixture.selection_weights() if selection_weights is None else selection_weights
+        return selection.genotype([np.asarray(w) for w in selection_weights], self.space, *own, self.multiplier)
 
     def costs(self, kind: str, latencies=None) -> CellCosts:
         """What its choices cost, for a target; arguments as of `CellCosts`."""

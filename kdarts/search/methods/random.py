@@ -2,7 +2,7 @@
 
 - Each step trains the weights by a genotype drawn at random: two inputs of each node, one operation on each. α rests.
 - After the last epoch 1,000 random genotypes are compared on one validation batch in those weights, the ten best on all
-  of them, and the best is what was found (Algorithm 1; section 4.2.2).
+  of them, and the best is kept (Algorithm 1; section 4.2.2).
 - Otherwise as DARTS.
 """
 
