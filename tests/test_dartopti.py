@@ -136,5 +136,5 @@ def test_a_space_that_the_distance_does_not_know_is_refused(tmp_path, capsys):
     words = ["search", "--space=sharpdarts", "--start=SHARP_DARTS", f"--workdir={tmp_path / 'run'}"]
     assert main(words) == 2
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "--start: no distance to it is known in space 'sharpdarts'" in error
+    assert error.count("\n") == 1 and "--start: no distance to it is known in --space=sharpdarts" in error
     assert not (tmp_path / "run").exists()

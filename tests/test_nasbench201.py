@@ -140,27 +140,22 @@ def test_the_strongest_operation_of_every_edge_is_kept():
         assert discretize([weights], SPACE, rule).to_text() == expected
 
 
-QUICK = {"fairdarts", "random", "beta_darts"}
 MIXES = [
     ("fairdarts", {}, {"mixing": "sigmoid"}),
     ("ddarts", {"ablation_margin": 0.0}, {"mixing": "sigmoid", "sharing": "individual"}),
     ("darts", {"order": "second"}, {"partial_channels": 2, "mixing": "max_w"}),
     ("gdas", {}, {"sampling": "gumbel"}),
-    ("random", {}, {"sampling": "random"}),
+    ("random", {"samples": 20}, {"sampling": "random"}),
     ("darts_minus", {}, {"auxiliary_skip": True}),
     ("i_darts", {"order": "exact"}, {"mixing": "node_softmax"}),
     ("beta_darts", {"target_params": 9000.0}, {}),
 ]
 
 
-@pytest.mark.parametrize(
-    "method, choices, sizes",
-    [pytest.param(*mix, marks=[] if mix[0] in QUICK else pytest.mark.slow, id=mix[0]) for mix in MIXES],
-)
-def test_every_method_takes_steps_there(method, choices, sizes):
+@pytest.mark.parametrize("method, choices, sizes", [pytest.param(*mix, id=mix[0]) for mix in MIXES])
+def test_every_method_takes_steps_there(eagerly, method, choices, sizes):
     net = Supernet(SPACE, (8, 8, 1), 3, channels=4, cells=1, **sizes)
-    search = Search(net, method, **choices)
-    search.compile()
+    search = Search(net, method, **choices, **sizes)
     x = np.random.default_rng(0).normal(size=(12, 8, 8, 1)).astype("float32")
     batches = tf.data.Dataset.from_tensors(((x, np.arange(12) % 3),) * 2).repeat(2)
     search.fit(batches, epochs=1, verbose=0)

@@ -51,7 +51,7 @@ def test_the_cases_take_every_removal_in_every_mode():
 
 
 @pytest.mark.parametrize(("sharing", "mixing", "order", "precision", "removal", "mode"), CASES)
-def test_every_mix_takes_steps(sharing, mixing, order, precision, removal, mode):
+def test_every_mix_takes_steps(eagerly, sharing, mixing, order, precision, removal, mode):
     choices = {"order": order, "removal": removal, "ablation": mode, "ablation_margin": -1e9}
     search = _search(precision, sharing, mixing, **choices)
     before = [v.numpy() for v in search.supernet.trainable_variables]

@@ -344,3 +344,6 @@ def test_alpha_rests_while_the_weights_alone_are_trained(eagerly):
     search.fit(_pairs(steps=2, batch=6), callbacks=Watch(), epochs=2, verbose=0)
     assert moved == [(0, 2), (0, 4), (2, 6)]
     assert [row["epoch"] for row in search.record.history] == [0, 1, 2]
+    for epochs, warmup in ((1, 0), (3, 1), (4, 2)):  # in proportion to the method's own length, whatever came before
+        search.fit(_pairs(steps=1, batch=6), epochs=epochs, verbose=0)
+        assert (search.method.epochs, search.method.warmup_epochs) == (epochs, warmup)

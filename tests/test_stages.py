@@ -12,7 +12,7 @@ from test_resume import same_state
 from kdarts.cli.main import main
 from kdarts.data import datasets
 from kdarts.data.augmentation import Augmentation
-from kdarts.data.pipeline import ImageSearchData
+from kdarts.data.pipeline import ImageSearchData, search_dataset
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.search.method import get_method
@@ -129,6 +129,23 @@ def test_killed_in_any_stage_it_comes_to_the_same_result(eagerly, tmp_path, caps
         assert found == summary["stages"][0]["valid_accuracy"]
 
 
+def test_a_search_in_stages_is_that_of_the_last_one_and_survives_its_file(eagerly, tmp_path):
+    search = Search(TINY, (8, 8, 1), 10, nodes=1)
+    first = search.supernet
+    search.fit(search_dataset("digits", 12, train_examples=12, valid_examples=12), verbose=0)
+    net = search.supernet
+    assert (first.depth, net.depth) == (1, 2) and search.layers == [net]
+    assert len(search.variables) == len(net.variables)
+    assert [there.sum(1).tolist() for there in net.mixture.candidates] == [[3, 3]] * 2
+    assert len(search.record.history) == 2 and search.method.stages == TINY.stages
+    search.save(tmp_path / "search.keras")
+    again = keras.saving.load_model(tmp_path / "search.keras")
+    assert again.genotype() == search.genotype()
+    assert again.method == TINY.at(TINY.stages[1])
+    for ours, theirs in zip(again.supernet.variables, net.variables, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 def test_stages_as_text():
     assert (
         parse_stages("5:8,11:5:0.4, 17:3:0.7") == (Stage(5, 8), Stage(11, 5, 0.4), Stage(17, 3, 0.7)) == PDARTS.stages
@@ -188,7 +205,7 @@ def test_the_papers_choices():
         (["--skip_dropout=0.1"], "--skip_dropout=0.1: each stage"),
         (["--stages=5:8,11"], "stage '11': needs cells:operations"),
         (["--stages=5:5"], "stage 1 begins with all 8 operations"),
-        (["--epochs=3", "--warmup_epochs=3"], "warmup_epochs 3: a stage of 3 epochs"),
+        (["--epochs=3", "--warmup_epochs=3"], "--warmup_epochs=3: a stage of 3 epochs"),
         (["--start=DARTS_V2"], "--start: each of the method's stages begins anew"),
     ],
 )

@@ -6,6 +6,7 @@ import numpy as np
 
 from kdarts.genotypes.errors import DamageError
 from kdarts.genotypes.genotype import Genotype
+from kdarts.search.method import method_names
 from kdarts.training.workdir import read_json
 
 _SIZE = ["--nodes=1", "--train_examples=96", "--valid_examples=96", "--batch_size=16"]
@@ -38,6 +39,13 @@ COMMANDS = {
         *("search", "--method=dartopti", "--space=ddarts", "--channels=2", "--epochs=3", "--pretrain_epochs=1"),
         "--start=START",
     ],
+    "pcdarts": ["search", "--method=pcdarts", "--cells=2", "--channels=4", "--epochs=3", "--warmup_epochs=1"],
+    "random": ["search", "--method=random", "--cells=2", "--channels=2", "--epochs=3", "--samples=3"],
+}
+COMMANDS |= {
+    name: ["search", f"--method={name}", "--cells=2", "--channels=2", "--epochs=3"]
+    for name in method_names()
+    if name not in COMMANDS
 }
 """A search of each method, but for its folder; `START` stands for the file of a genotype."""
 
