@@ -95,7 +95,7 @@ def test_schedules_count_from_the_end_of_the_pretraining():
     assert [later(e + 5) for e in range(10)] == [plain(e) for e in range(10)]
 
 
-def test_a_search_ends_by_its_distance_and_is_known_to_be_finished(tmp_path, capsys):
+def test_a_search_ends_by_its_distance_and_is_known_to_be_finished(eagerly, tmp_path, capsys):
     START.save(tmp_path / "start.json")
     arguments = ["search", "--method=dartopti", f"--start={tmp_path / 'start.json'}", f"--workdir={tmp_path / 'run'}"]
     arguments += [
@@ -106,6 +106,7 @@ def test_a_search_ends_by_its_distance_and_is_known_to_be_finished(tmp_path, cap
         "--validate_every=0",
     ]
     arguments += ["--stop_from=1", "--stop_window=2", "--space=ddarts", "--arch_final_learning_rate=0"]
+    arguments += ["--train_examples=16", "--valid_examples=16", "--batch_size=16", "--ablation_weight=0"]
     arguments += ["--discretization=sparse"]  # which keeps one of the two operations of an edge of the start
     assert main(arguments) == 0
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())

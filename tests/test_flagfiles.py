@@ -13,6 +13,7 @@ from kdarts.genotypes.genotype import Genotype
 
 FLAGFILES = sorted((pathlib.Path(__file__).parent.parent / "flags").glob("*.flags"))
 QUICK = {"quickstart", "darts_v2_cifar10", "ddarts_cifar10", "pcdarts_cifar10", "train_cifar10"}
+TRACED = {"quickstart", "train_cifar10"}
 SMALL = {"search": ["--channels=4", "--cells=2", "--nodes=2"], "train": ["--channels=4"]}
 SMALL_PATHS = ["--path_batch_size=32", "--path_epochs=1", "--population=2", "--generations=1"]
 SMALL_START = ["--channels=4", "--pretrain_epochs=1"]  # its cells are those of the start
@@ -54,7 +55,7 @@ def _speed(path):
 
 @pytest.mark.parametrize("path", [pytest.param(path, marks=_speed(path), id=path.stem) for path in FLAGFILES])
 def test_flagfile_opens_with_its_command_and_takes_two_steps(path, data_dir, tmp_path, capsys, request):
-    if path.stem not in QUICK:  # Tracing every one would take half an hour, and memory that is not given back.
+    if path.stem not in TRACED:  # Tracing every one would take half an hour, and memory that is not given back.
         request.getfixturevalue("eagerly")
     lines = path.read_text("utf-8").splitlines()
     command = re.fullmatch(rf"# kdarts (\w+) --flagfile=flags/{path.name}(.*)", lines[0])
@@ -69,7 +70,7 @@ def test_flagfile_opens_with_its_command_and_takes_two_steps(path, data_dir, tmp
     staged = any(line.startswith("--stages=") for line in lines)
     small = SMALL_START if start else SMALL_STAGES if staged else SMALL[verb]
     batch = int(re.search(r"^--batch_size=(\d+)$", "\n".join(lines), re.MULTILINE)[1])
-    if batch > 96:  # More than there are pictures, or than a small machine has memory for.
+    if batch > 32:  # Faster, and there are not more pictures.
         batch, small = 32, [*small, "--batch_size=32"]
     examples = [f"--train_examples={2 * batch}", *([f"--valid_examples={batch}"] if verb == "search" else [])]
     arguments = [verb, f"--flagfile={path}", *given, f"--data_dir={data_dir}", *small, *examples]

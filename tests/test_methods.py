@@ -6,10 +6,11 @@ import pytest
 import kdarts
 from kdarts.cli.main import main
 from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.genotype import Genotype
 from kdarts.search.method import get_method, method_names
 from kdarts.supernet.supernet import Supernet
 
-TINY = {"channels": 4, "cells": 2, "epochs": 2, "batch_size": 8}
+TINY = {"channels": 4, "cells": 2, "nodes": 2, "epochs": 2, "batch_size": 8}
 """Sizes at which a search takes seconds."""
 
 OWN = {
@@ -17,7 +18,6 @@ OWN = {
     "ddarts": {"cells": 2},
     "dartspd": {"channels": 8, "path_epochs": 1, "population": 3, "generations": 2, "path_batch_size": 8},
     "kdarts": {"path_epochs": 1, "path_batch_size": 8},
-    "multichannelnet": {"nodes": 2},
     "pcdarts": {"channels": 8},
     "pdarts": {"stages": "2:8:0,3:4:0.4"},
     "random": {"samples": 5},
@@ -28,6 +28,14 @@ PATHS = {"family_channels": 4, "family_cells": 2, "calibration_batches": 1, "pat
 
 DATA = {"train_examples": 16, "valid_examples": 16}
 
+START = Genotype(
+    ((("sep_conv_3x3", 2, 0), ("skip_connect", 2, 1)), (("sep_conv_5x5", 2, 1), ("max_pool_3x3", 2, 0))),
+    ((2,), (2,)),
+    reductions=(1,),
+    sequence=(0, 1),
+)
+"""What DARTOpti improves."""
+
 
 def choices_of(name: str) -> dict:
     """The choices of a tiny search of a method, on both sides."""
@@ -36,6 +44,8 @@ def choices_of(name: str) -> dict:
         choices |= PATHS
     if name in ("pdarts", "dartopti"):
         choices.pop("cells")
+    if name == "dartopti":
+        choices.pop("nodes")
     return choices
 
 
@@ -48,7 +58,7 @@ def in_python(name: str, choices: dict, seed: int = 0) -> kdarts.Search:
         from kdarts.search.stages import parse_stages
 
         choices["stages"] = parse_stages(choices["stages"])
-    start = {"start": "resnet18"} if name == "dartopti" else {}
+    start = {"start": START} if name == "dartopti" else {}
     search = kdarts.Search(method, (8, 8, 1), 10, seed=seed, **start, **choices)
     search.fit(kdarts.search_dataset("digits", batch_size, seed=seed, **DATA), verbose=0)
     return search
@@ -56,12 +66,19 @@ def in_python(name: str, choices: dict, seed: int = 0) -> kdarts.Search:
 
 def by_command(name: str, choices: dict, workdir, seed: int = 0) -> None:
     """The same by `kdarts search`."""
-    start = ["--start=resnet18"] if name == "dartopti" else []
+    START.save(workdir.parent / "start.json")
+    start = [f"--start={workdir.parent / 'start.json'}"] if name == "dartopti" else []
     words = [f"--{key}={value}" for key, value in {**choices, **DATA, "seed": seed}.items()]
     assert main(["search", f"--method={name}", f"--workdir={workdir}", "--validate_every=0", *start, *words]) == 0
 
 
-@pytest.mark.parametrize("name", method_names())
+QUICK = ("gdas", "kdarts", "pdarts", "snas")
+"""One of each kind (schedules, paths, stages, one level) is run by default, the rest in the long run."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in method_names()]
+)
 def test_a_method_is_the_same_in_python_and_by_the_command(name, eagerly, tmp_path, capsys):
     choices = choices_of(name)
     search = in_python(name, choices)

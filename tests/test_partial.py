@@ -12,6 +12,7 @@ from kdarts.cli.main import main
 from kdarts.genotypes.errors import KdartsError
 from kdarts.networks.reference import _mixed_values, _State, load_reference_state
 from kdarts.ops.mixed import MixedEdges
+from kdarts.search.gradients import Validation
 from kdarts.search.search import Search
 from kdarts.search.selection import discretize
 from kdarts.supernet import cell as partial
@@ -256,7 +257,9 @@ def test_ablation_counts_beta_as_its_cells(removal, eagerly):
         variables = [net.alphas[index], net.betas[index]]
 
         def loss(index=index):
-            at = search.method.gradient(search.objective, None, valid, None)
+            values = search.objective.values()
+            now = search.objective.loss(*values, valid)
+            at = Validation([], now["loss"], now["states"], values[0])
             contributions = ablation.contributions(at, valid, ablation.removed(0)).numpy()
             return -2 * (contributions[index] / contributions.mean() - 1)
 
@@ -319,7 +322,14 @@ def test_what_does_not_divide_the_channels_is_refused(k, reductions, allowed):
 
 def test_a_search_warms_up_and_notes_alpha_and_beta(tmp_path, capsys):
     flags = ["--channels=4", "--cells=2", "--nodes=1", "--partial_channels=2", f"--workdir={tmp_path}"]
-    flags += ["--epochs=3", "--warmup_epochs=2", "--train_examples=128", "--valid_examples=64", "--learning_rate=0.1"]
+    flags += [
+        "--epochs=3",
+        "--batch_size=8",
+        "--warmup_epochs=2",
+        "--train_examples=16",
+        "--valid_examples=16",
+        "--learning_rate=0.1",
+    ]
     assert main(["search", "--method=pcdarts", *flags, "--learning_rate_warmup=2"]) == 0
     assert "warm-up lasts" not in capsys.readouterr().out
     for name, shape in (("alphas", (3, 2, 8)), ("betas", (3, 2))):

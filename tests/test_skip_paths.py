@@ -67,7 +67,7 @@ def test_places_are_taken_one_after_another_where_the_loss_is_least(count, looke
     assert sorted(np.flatnonzero(best)) == sorted(order)
 
 
-def test_a_search_with_places_ends_with_one_skip_connection_where_the_loss_was_least(tmp_path, capsys):
+def test_a_search_with_places_ends_with_one_skip_connection_where_the_loss_was_least(eagerly, tmp_path, capsys):
     arguments = ["search", "--method=kdarts", "--space=nasbench201", "--cells=1", "--channels=2", "--epochs=1"]
     arguments += ["--train_examples=64", "--valid_examples=64", "--batch_size=32", "--path_batch_size=32"]
     arguments += ["--path_epochs=1", "--target_params=5k", "--calibration_batches=1", f"--workdir={tmp_path / 'run'}"]
