@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import kdarts
 from kdarts.cli.main import VERBS, command_of, main
 from kdarts.genotypes.distance import OPERATIONS
 from kdarts.genotypes.genotype import Genotype
@@ -337,7 +338,7 @@ def runs(tmp_path_factory):
     assert main(["search", data, f"--workdir={root}/search", "--batch_size=4", *SMALL]) == 0
     genotype = f"--genotype={root}/search/genotype.json"
     sizes = ["--cells=2", "--channels=4", "--epochs=2", "--batch_size=8"]
-    sizes += ["--auxiliary", "--drop_path=0.1", "--cutout=2"]
+    sizes += ["--auxiliary", "--drop_path=0.1", "--cutout=2", "--momentum=0.8", "--l2=0.002", "--clip=3"]
     assert main(["train", genotype, data, f"--workdir={root}/train", *sizes]) == 0
     for kind in ("raw", "normalized"):
         command = ["export", f"--model={root}/train/model.keras", f"--to={root}/{kind}", f"--input={kind}"]
@@ -409,13 +410,22 @@ def test_the_same_command_again_says_what_was_found_and_changes_nothing(runs, ca
     assert [path.read_bytes() for path in files] == before
 
 
+def test_a_training_has_the_optimizer_of_its_flags(runs):
+    from kdarts.networks.models import load_model
+
+    root, _ = runs
+    optimizer = load_model(root / "train" / "model.keras").optimizer
+    assert type(optimizer) is kdarts.SGD
+    assert (optimizer.momentum, optimizer.l2, optimizer.global_clipnorm) == (0.8, 0.002, 3.0)
+
+
 def test_a_training_that_is_finished_keeps_what_was_measured(runs):
     root, data = runs
     summary = root / "train" / "summary.json"
     before = json.loads(summary.read_text())
     assert before["step_ms"] > 0
     sizes = ["--cells=2", "--channels=4", "--epochs=2", "--batch_size=8"]
-    sizes += ["--auxiliary", "--drop_path=0.1", "--cutout=2"]
+    sizes += ["--auxiliary", "--drop_path=0.1", "--cutout=2", "--momentum=0.8", "--l2=0.002", "--clip=3"]
     assert main(["train", f"--genotype={root}/search/genotype.json", data, f"--workdir={root}/train", *sizes]) == 0
     assert json.loads(summary.read_text()) == before
 

@@ -280,7 +280,7 @@ def test_a_search_refuses_what_is_about_cells():
     normalised = mlp(build=lambda s: [keras.layers.Dense(s["width"]), keras.layers.BatchNormalization()])
     with pytest.raises(KdartsError, match="second derivative of BatchNormalization is wrong"):
         kdarts.Search(normalised, order="exact", discretization="best_path")
-    with pytest.raises(KdartsError, match="unknown discretization of cells 'best_path'"):
+    with pytest.raises(KdartsError, match="unknown discretization 'best_path'"):
         kdarts.Search(kdarts.Supernet("darts", (8, 8, 1), 2, 2, 1, nodes=1), discretization="best_path")
 
 

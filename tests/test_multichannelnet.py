@@ -63,7 +63,7 @@ def test_commands_take_published_paths(tmp_path, capsys):
         (["search", "--method=multichannelnet", "--recompute"], "--recompute is about cells; a HyperCuboid has none"),
         (["search", "--method=multichannelnet", "--head=16"], "--head is about cells; a HyperCuboid has none"),
         (["search", "--method=multichannelnet", "--stop=ranking"], "unknown stop of a HyperCuboid"),
-        (["search", "--method=darts", "--discretization=best_path"], "unknown discretization of cells"),
+        (["search", "--method=darts", "--discretization=best_path"], "unknown discretization 'best_path'"),
     ],
 )
 def test_what_a_hypercuboid_has_no_use_for_is_refused(tmp_path, capsys, arguments, said):

@@ -77,11 +77,45 @@ def test_training_moves_every_weight_in_one_graph_and_goes_on_where_it_was_left(
     assert first * 10 == pytest.approx(round(first * 10))
 
 
+def test_the_optimizer_of_shared_paths_is_the_methods():
+    optimizer, method = _training().optimizer, get_method("darts")
+    assert float(optimizer.learning_rate) == pytest.approx(method.path_learning_rate)
+    ours = optimizer.momentum, optimizer.l2, optimizer.global_clipnorm, optimizer.nesterov
+    assert ours == (method.momentum, method.l2, method.clip, False) == (0.9, 3e-4, 5.0, False)
+
+
+def test_a_step_takes_the_clipped_sum_of_the_gradients_of_a_groups_paths(eagerly):
+    training = _training(path_learning_rate=0.25, momentum=0.0, l2=0.0, clip=0.5)
+    network, (x, y), group = training.network, _images(), FairPaths(4, 2).group(0)
+    network.drop_path.rate.assign(0.0)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    weights = [variable.value for variable in network.trainable_variables]
+    totals = [np.zeros(variable.shape) for variable in weights]
+    for path in group:
+        network.chosen.assign(path)
+        with tf.GradientTape() as tape:
+            value = loss(y, network(tf.constant(x), training=True))
+        gradients = tape.gradient(value, weights, unconnected_gradients="zero")
+        totals = [total + gradient.numpy() for total, gradient in zip(totals, gradients, strict=True)]
+    norm = np.sqrt(sum((total**2).sum() for total in totals))
+    assert norm > 0.5
+    before = [variable.numpy() for variable in network.trainable_variables]
+    training.fit(tf.data.Dataset.from_tensors(((x, y), group)), epochs=1, verbose=0)
+    for variable, start, total in zip(network.trainable_variables, before, totals, strict=True):
+        expected = start - 0.25 * total * 0.5 / norm
+        np.testing.assert_allclose(variable, expected, rtol=0, atol=2e-5, err_msg=variable.path)
+
+
 def test_a_training_in_cycles_ends_with_a_cycle():
     method = get_method("darts").override(path_epochs=7)
     assert training_length(method, WIDE, 195) == (195, 7)
     assert training_length(method.override(path_cycles=2), WIDE, 195) == (128, 512)
     assert training_length(method.override(path_cycles=2), SPACE, 195) == (8, 2)
+
+
+def contents(folder) -> dict:
+    """The bytes of every file in a folder."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def _accuracy(path):
@@ -97,6 +131,10 @@ def _oracle(folder, seed=3, allowed=lambda path: True, space=WIDE, population=6,
     return oracle
 
 
+SECONDS = 1.5
+"""What a trial takes."""
+
+
 def _step(oracle, worker):
     """One request of a worker and, if it is given a trial, how to end that."""
     trial = oracle.create_trial(worker)
@@ -105,7 +143,7 @@ def _step(oracle, worker):
     path = oracle.candidate(trial.hyperparameters.values)
 
     def end():
-        oracle.update_trial(trial.trial_id, {"accuracy": _accuracy(path)})
+        oracle.update_trial(trial.trial_id, {"accuracy": _accuracy(path), "seconds": SECONDS})
         trial.status = "COMPLETED"
         oracle.end_trial(trial)
 
@@ -140,9 +178,10 @@ def test_a_killed_evolution_and_one_of_several_workers_come_to_the_same_candidat
     _run(first, 7)
     first.create_trial("one")  # Begun, and never ended.
     again = _oracle(tmp_path / "killed")
-    assert len(again.measured()) == 7
+    assert len(again.measured()) == 7 and again.seconds() == 7 * SECONDS
     assert _run(again) == "STOPPED"
     assert again.measured() == whole.measured()
+    assert again.seconds() == whole.seconds() == _oracle(tmp_path / "killed").seconds() == 18 * SECONDS
     shared, open_ends, idle = _oracle(tmp_path / "shared"), [], 0
     while len(shared.measured()) < 18:
         for worker in ("one", "two", "three", "four"):
@@ -273,6 +312,9 @@ def test_a_search_with_paths_ends_in_a_family(tmp_path, capsys):
         space.genotype(list(map(int, r["path"].split()))) for r in candidates if float(r["accuracy"]) == best
     ]
     assert (run / "family" / "family.png").read_bytes().startswith(b"\x89PNG")
+    before = contents(run)
+    assert main([*arguments, "--size_limit=0.2", f"--workdir={run}"]) == 0
+    assert "finished before" in capsys.readouterr().out and contents(run) == before
 
 
 @pytest.mark.slow

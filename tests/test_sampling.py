@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.search.relaxations import Concrete, Gumbel, RandomGenotype, gumbel_noise
+from kdarts.search.search import Search
 from kdarts.supernet.relaxation import Softmax, get_sampling
 from kdarts.supernet.spaces import SearchSpace
 from kdarts.supernet.supernet import Supernet
@@ -158,3 +159,12 @@ def test_the_gradient_of_gumbel_is_finite_however_far_alphas_are_apart(distance)
         total = tf.add_n([tf.reduce_sum(w * [[1.0, 2.0, 3.0]]) for w, _ in net.mixture.drawn(training=True)])
     for gradient in tape.gradient(total, [alpha.value for alpha in net.alphas]):
         assert np.isfinite(gradient).all()
+
+
+def test_in_each_step_alpha_and_the_weights_have_draws_of_their_own(eagerly):
+    net = Supernet(FEW, (8, 8, 3), 3, channels=2, cells=2, reductions=(1,), sampling="gumbel")
+    search = Search(net, "darts", sampling="gumbel")
+    images = tf.constant(np.random.default_rng(0).normal(size=(4, 8, 8, 3)).astype("float32"))
+    half = images, tf.constant([0, 1, 2, 0])
+    search.fit(tf.data.Dataset.from_tensors((half, half)).repeat(3), epochs=1, verbose=0)
+    assert int(net.mixture.draws) == 6, "three steps, two passes each"

@@ -82,6 +82,9 @@ def test_a_search_with_places_ends_with_one_skip_connection_where_the_loss_was_l
     assert found.skip_connects() == summary["skip_connects"] == 1
     assert (summary["params"], summary["macs"]) == (int(best["params"]), int(best["macs"]))
     assert summary["target_gap"] == pytest.approx(summary["params"] / 5000 - 1)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert main(arguments) == 0
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
     (run / "places.csv").unlink()
     assert search_is_whole(run)
     write_json(run / "summary.json", {name: value for name, value in summary.items() if name != "path_accuracy"})

@@ -40,9 +40,10 @@ def run(values: flags.FlagValues) -> None:
     if method.stages:
         method = method.at(method.stages[0])
     try:
-        shape = tuple(int(n) for n in values.input_shape)
+        height, width, channels = (int(n) for n in values.input_shape)
     except ValueError:
         raise KdartsError(f"--input_shape={','.join(values.input_shape)}: needs height,width,channels") from None
+    shape = height, width, channels
     start_tensorflow()
     from kdarts.training.distribution import configure_threads
 

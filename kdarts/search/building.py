@@ -142,7 +142,7 @@ def _cells(method, input_shape, num_classes, start, nodes, dtype, options):
 def _check_kind(method: Method, grid: bool) -> None:
     """Refuses a selection or a stop rule of cells for a grid, and the other way round."""
     if method.selection.grid != grid:
-        what = f"discretization of {'a HyperCuboid' if grid else 'cells'}"
+        what = "discretization of a HyperCuboid" if grid else "discretization"
         choice(what, method.discretization, [kind.name for kind in SELECTIONS.items() if kind.grid == grid])
     if grid and not method.stopping.grids:
         choice("stop of a HyperCuboid", method.stop, [kind.name for kind in STOPS.items() if kind.grids])

@@ -91,7 +91,7 @@ def _epochs(model, dataset, step, hooks, session, steps, epochs, first_step, val
             try:
                 logs = step(batch)
             except NotFinite as found:
-                session.diverged(epoch, number, str(found))
+                session.diverged(epoch, number, found)
             session.took(fetched - began, time.perf_counter() - fetched)
             if step.scaled:
                 session.skipped(step.skipped)

@@ -94,12 +94,12 @@ class Session:
     def took(self, waited: float, computed: float) -> None:
         """Called after a step that waited for its batch and computed for so many seconds."""
 
-    def diverged(self, epoch: int, step: int, what: str):
+    def diverged(self, epoch: int, step: int, what: Exception):
         """Called where a step is not finite; every variable is what it was before.
 
         Args:
             epoch, step: counted from 0.
-            what: what is not finite, in words.
+            what: the `NotFinite`.
 
         Raises:
             KdartsError: always.

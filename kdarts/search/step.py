@@ -70,6 +70,14 @@ class NotFinite(ArithmeticError):
     """A step came to something that is not finite; the message says what."""
 
 
+class ArchitectureNotFinite(NotFinite):
+    """It is α or β, or the gradient of one of them."""
+
+
+class LossScaleCollapsed(NotFinite):
+    """float16 overflows at any loss scale."""
+
+
 class Step:
     """The step of a compiled model, as one traced function.
 
@@ -96,7 +104,7 @@ class Step:
         self._before: list = []
         self._functions: dict = {}
         self._names: dict = {}
-        self._said = _words(getattr(model, "supernet", None))
+        self._names_of_alphas = _words(getattr(model, "supernet", None))
 
     @property
     def kind(self) -> bool | None:
@@ -150,7 +158,7 @@ class Step:
         wrong = self._wrong(logs, signs.numpy(), [float(scale) for scale in scales])
         if wrong is not None:
             self.assign(self._before)
-            raise NotFinite(wrong)
+            raise wrong
         if not np.isfinite(float(logs.get("loss", 0.0))):
             self._leave_out()
             results = self.model.get_metrics_result()
@@ -175,20 +183,21 @@ class Step:
         for variable, value in zip(self.variables, values, strict=True):
             variable.assign(value)
 
-    def _wrong(self, logs, signs, scales) -> str | None:
-        """What is not finite, in words; None if all is well. Counts a step that was skipped."""
+    def _wrong(self, logs, signs, scales) -> NotFinite | None:
+        """What is not finite, as an exception; None if all is well. Counts a step that was skipped."""
         bad = [(*self._names[self.kind][n], signs[n]) for n in np.flatnonzero(~np.isfinite(signs))]
         loss = float(logs.get("loss", 0.0))
         # α comes first in a step, and spoils the rest; the gradient of the weights comes of the loss.
-        for kind, path, sign in sorted(bad, key=lambda found: (found[1] not in self._said, found[0])):
-            if path in self._said or np.isfinite(loss):
-                what = self._said.get(path, f"the weights {path}")
-                return f"{'the gradient of ' if kind == 'gradient' else ''}{what} is {_value(sign)}"
+        for kind, path, sign in sorted(bad, key=lambda found: (found[1] not in self._names_of_alphas, found[0])):
+            if path in self._names_of_alphas or np.isfinite(loss):
+                what = self._names_of_alphas.get(path, f"the weights {path}")
+                error = ArchitectureNotFinite if path in self._names_of_alphas else NotFinite
+                return error(f"{'the gradient of ' if kind == 'gradient' else ''}{what} is {_value(sign)}")
         if not np.isfinite(loss) and not self.scaled:
-            return f"the training loss is {_value(loss)}"
+            return NotFinite(f"the training loss is {_value(loss)}")
         for scale in scales:
             if scale < LEAST_SCALE:
-                return f"float16 overflows at any loss scale, the last was {scale:g}"
+                return LossScaleCollapsed(f"float16 overflows at any loss scale, the last was {scale:g}")
         self.skipped += any(now < then for now, then in zip(scales, self._scales, strict=True))
         self._scales = scales
         return None

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.search.session import Session
+from kdarts.search.step import ArchitectureNotFinite, LossScaleCollapsed, NotFinite
 from kdarts.training.checkpoint import Checkpoint
 from kdarts.training.workdir import STOPPED, Workdir, write_json, write_table
 
@@ -96,16 +97,16 @@ class RunSession(Session):
         if step:  # Else it is the state of the epoch before, which is saved.
             self.checkpoint.save_inside(step)
         place = {"epoch": epoch + 1, "step": step + 1}
-        write_json(self.workdir / STOPPED, {"stopped_by": "divergence", "what": what, **place})
+        write_json(self.workdir / STOPPED, {"stopped_by": "divergence", "what": str(what), **place})
         raise Divergence(
             f"epoch {epoch + 1}, step {step + 1}: {what}; the state before that step is kept in "
             f"{self.checkpoint.folder}. {self._advice(what)} in a new --workdir"
         )
 
-    def _advice(self, what: str) -> str:
-        if "float16" in what:
+    def _advice(self, what: NotFinite) -> str:
+        if isinstance(what, LossScaleCollapsed):
             return f"Try --precision=mixed_bfloat16 or float32, or a lower {self.rate}"
-        if "α" in what or "β" in what:
+        if isinstance(what, ArchitectureNotFinite):
             return f"Try a lower {self.rate} or --arch_learning_rate, or --arch_clip=5"
         return f"Try a lower {self.rate} or --clip"
 
