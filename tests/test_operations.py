@@ -118,8 +118,9 @@ def test_the_operations_are_those_of_the_papers():
     assert [name for name in operation_names() if name in NAMES] == NAMES
     with pytest.raises(KdartsError, match="did you mean 'sep_conv_3x3'"):
         get_operation("sep_conv_3")
+    register_operation(get_operation("none"))  # the same once more
     with pytest.raises(KdartsError, match="exists already"):
-        register_operation(Operation("none", zero=True))
+        register_operation(Operation("none", get_operation("skip_connect").steps, zero=False))
 
 
 @pytest.mark.parametrize(
