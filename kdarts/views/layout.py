@@ -1,7 +1,7 @@
 """Layout of small layered graphs, drawn from left to right.
 
 The algorithm is Sugiyama's. A node is placed in the column given by its longest path from the inputs. A label is placed
-in a column between two columns of nodes, and an edge that crosses a column takes up room in it, too. First the items of
+in a column between two columns of nodes, and an edge that crosses a column has a place in it, too. First the items of
 each column are ordered such that few edges cross, then their heights are chosen such that edges are straight. Edges
 bend only between columns and are horizontal within them, so no edge crosses a label or a node.
 """
