@@ -34,6 +34,7 @@ def test_a_loaded_search_is_the_one_that_was_saved(kind, eagerly, tmp_path):
     search.save(tmp_path / "search.keras")
     again = kdarts.Search.load(tmp_path / "search.keras")
     assert again.method == search.method and again.genotype() == search.genotype()
+    assert getattr(again.supernet, "space", None) == getattr(search.supernet, "space", None)
     for ours, theirs in zip(again.variables, search.variables, strict=True):
         np.testing.assert_array_equal(ours, theirs)
     for ours, theirs in ((again.optimizer, search.optimizer), (again.arch_optimizer, search.arch_optimizer)):
