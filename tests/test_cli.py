@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 import kdarts
+from kdarts.cli.command import in_flags
 from kdarts.cli.main import VERBS, command_of, main
 from kdarts.genotypes.distance import OPERATIONS
 from kdarts.genotypes.genotype import Genotype
@@ -285,6 +286,26 @@ def test_mistakes_name_flags(refused):
     assert refused("search", "--method=drats").startswith("kdarts: unknown method 'drats'")
     said = refused("tune", "--choose=warmup_epochs=0,1", "--method=pdarts", "--epochs=1")
     assert said.startswith("kdarts: with --warmup_epochs=1: --warmup_epochs=1: a stage of 1 epochs needs one")
+
+
+@pytest.mark.parametrize(
+    ("said", "printed"),
+    [
+        ("threshold 2: allowed is 0 to 1", "--threshold=2: allowed is 0 to 1"),
+        ("stages 2:8,3:4: too few", "--stages=2:8,3:4: too few"),
+        ("batch_size 0; allowed: 1 or more", "--batch_size=0; allowed: 1 or more"),
+        ("start: begins anew", "--start: begins anew"),
+        ("needs paths=2 and sharing='shared'", "needs --paths=2 and --sharing=shared"),
+        ("no 'x' with stop 'epochs'", "no 'x' with --stop=epochs"),
+        ("unknown method 'x'; allowed: darts", "unknown method 'x'; allowed: darts"),
+        ("epoch 1, step 2: the loss is nan; try --clip", "epoch 1, step 2: the loss is nan; try --clip"),
+        ("--workdir=a: of another run", "--workdir=a: of another run"),
+        ("/data/cells.json: no genotype", "/data/cells.json: no genotype"),
+        ("seed of all: wrong", "seed of all: wrong"),
+    ],
+)
+def test_messages_of_the_library_name_flags(said, printed):
+    assert in_flags(said, command_of("search").values()) == printed
 
 
 def test_what_takes_more_memory_than_it_may_leaves_the_folder_free(tmp_path, capfd):

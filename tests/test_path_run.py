@@ -84,8 +84,9 @@ def test_the_optimizer_of_shared_paths_is_the_methods():
     assert ours == (method.momentum, method.l2, method.clip, False) == (0.9, 3e-4, 5.0, False)
 
 
-def test_a_step_takes_the_clipped_sum_of_the_gradients_of_a_groups_paths(eagerly):
-    training = _training(path_learning_rate=0.25, momentum=0.0, l2=0.0, clip=0.5)
+@pytest.mark.parametrize("clip", [0.5, 1e6])
+def test_a_step_takes_the_clipped_sum_of_the_gradients_of_a_groups_paths(clip, eagerly):
+    training = _training(path_learning_rate=0.25, momentum=0.0, l2=0.0, clip=clip)
     network, (x, y), group = training.network, _images(), FairPaths(4, 2).group(0)
     network.drop_path.rate.assign(0.0)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -102,7 +103,7 @@ def test_a_step_takes_the_clipped_sum_of_the_gradients_of_a_groups_paths(eagerly
     before = [variable.numpy() for variable in network.trainable_variables]
     training.fit(tf.data.Dataset.from_tensors(((x, y), group)), epochs=1, verbose=0)
     for variable, start, total in zip(network.trainable_variables, before, totals, strict=True):
-        expected = start - 0.25 * total * 0.5 / norm
+        expected = start - 0.25 * total * min(1.0, clip / norm)
         np.testing.assert_allclose(variable, expected, rtol=0, atol=2e-5, err_msg=variable.path)
 
 

@@ -13,6 +13,7 @@ from keras.optimizers import LossScaleOptimizer
 from kdarts.cli.main import main
 from kdarts.networks.models import load_model
 from kdarts.search.ablation import MODES, REMOVALS
+from kdarts.search.gradients import LOW_PRECISION_RADIUS, RADIUS, get_order
 from kdarts.search.search import Search
 from kdarts.serving.export import serving_model
 from kdarts.supernet.spaces import SearchSpace
@@ -81,6 +82,16 @@ def test_gradients_of_alpha_keep_to_those_of_float32(eagerly, precision, error):
         exact = gradients("float32", seed)
         errors.append(np.linalg.norm(gradients(precision, seed) - exact) / np.linalg.norm(exact))
     assert 0 < np.median(errors) < error
+
+
+def test_in_sixteen_bits_finite_differences_reach_further(eagerly):
+    """Where activations are rounded, a short reach would measure the rounding."""
+    for dtype, reach in (("float32", RADIUS), ("mixed_bfloat16", LOW_PRECISION_RADIUS)):
+        search, second = _search(dtype, method="darts", sharing="shared", mixing="softmax"), get_order("second")
+        given = search.objective, *_batches(), search.optimizer
+        usual, *others = (second(*given, radius=radius).gradients for radius in (None, RADIUS, LOW_PRECISION_RADIUS))
+        same = [all(np.array_equal(a, b) for a, b in zip(usual, other, strict=True)) for other in others]
+        assert same == [reach == RADIUS, reach == LOW_PRECISION_RADIUS]
 
 
 def test_float16_scales_both_losses_and_skips_what_overflows():

@@ -347,3 +347,23 @@ def test_alpha_rests_while_the_weights_alone_are_trained(eagerly):
     for epochs, warmup in ((1, 0), (3, 1), (4, 2)):  # in proportion to the method's own length, whatever came before
         search.fit(_pairs(steps=1, batch=6), epochs=epochs, verbose=0)
         assert (search.method.epochs, search.method.warmup_epochs) == (epochs, warmup)
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_the_rate_of_alpha_falls_along_its_cosine_after_a_pretraining(given, eagerly):
+    """A rate of the method's follows its schedule; that of an optimizer of the user's own stays."""
+    rates = {"arch_learning_rate": 0.4, "arch_final_learning_rate": 0.1, "pretrain_epochs": 1}
+    compiled = {"arch_optimizer": Adam(0.7), "optimizer": SGD(0.6)} if given else {}
+    search, seen = _search(_supernet(**SMALLER), compiled, learning_rate=0.2, final_learning_rate=0.0, **rates), []
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            seen.append([float(optimizer.learning_rate) for optimizer in (search.arch_optimizer, search.optimizer)])
+
+    search.fit(_pairs(steps=1, batch=6), epochs=4, callbacks=Watch(), verbose=0)
+    count = len(seen)
+    assert count == search.method.pretrain_epochs + 4 > 4
+    done = [max(0, epoch - search.method.pretrain_epochs) / 4 for epoch in range(count)]
+    falling = [(1 + np.cos(np.pi * d)) / 2 for d in done]
+    expected = [[0.7, 0.6]] * count if given else [[0.1 + 0.3 * share, 0.2 * share] for share in falling]
+    np.testing.assert_allclose(seen, expected, rtol=1e-5, atol=1e-7)
