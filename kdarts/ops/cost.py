@@ -30,16 +30,9 @@ class Latencies:
     source: str = "latencies"
 
     def of(self, operation: Operation, channels: int, filters: int, stride: int, size: tuple[int, int]) -> float:
-        """Milliseconds of one operation; 0 for what computes nothing.
+        """Milliseconds of one operation at a stride, for an input of `size` (height and width in pixels).
 
-        Args:
-            operation: the definition.
-            channels, filters: of its input and output.
-            stride: 1 or 2.
-            size: height and width of its input in pixels.
-
-        Raises:
-            KdartsError: if the table has no such row.
+        0 for what computes nothing; raises `KdartsError` if the table has no such row.
         """
         if computes_nothing(operation, stride):
             return 0.0
@@ -106,14 +99,10 @@ class Cost:
 def operation_cost(
     operation: Operation, channels: int, filters: int, stride: int, size: tuple[int, int], affine: bool = True
 ) -> tuple[Cost, tuple[int, int]]:
-    """Cost of one operation and the size of its output.
+    """Cost of one operation, and the height and width of its output.
 
-    Args:
-        operation: the definition.
-        channels, filters: of its input and output.
-        stride: 1 or 2.
-        size: height and width of its input in pixels.
-        affine: whether normalisations have a scale and an offset.
+    `channels` and `size` are those of its input, `filters` the channels of its output; with `affine` normalisations
+    have a scale and an offset.
     """
     params = macs = 0
     for step in operation.layers(stride):

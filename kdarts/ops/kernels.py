@@ -59,15 +59,10 @@ def _grouped(x):
 
 
 def _padded(x, size, stride):
-    """Returns `x` and the padding mode for a convolution that is padded equally on all sides.
+    """Returns `x` and the padding mode for a convolution with an odd kernel that is padded equally on all sides.
 
     "SAME" does that at stride 1; at stride 2 it would pad the end only. Gradients of grouped `conv2d` kernels do not
     support explicit padding.
-
-    Args:
-        x: The input.
-        size: Height and width of the kernel, both odd.
-        stride: Strides along height and width.
     """
     if max(stride) == 1:
         return x, "SAME"
@@ -81,10 +76,7 @@ def convolution(x, kernel, groups=1, stride=(1, 1)):
         x: Input, `[batch, height, width, groups * channels]`.
         kernel: `[h, w, channels, groups * filters]`, the groups stacked on the last axis; `h` and `w` are odd.
         groups: Number of independent groups.
-        stride: Strides along height and width.
-
-    Returns:
-        `[batch, ceil(height / stride), ceil(width / stride), groups * filters]`.
+        stride: Strides along height and width; the sides of the output are those of `x` over them, rounded up.
     """
     if tuple(kernel.shape[:2]) == (1, 1) and max(stride) > 1:
         x, stride = x[:, :: stride[0], :: stride[1]], (1, 1)
@@ -105,15 +97,12 @@ def factorized(x, even, odd, copies: int = 1):
     """Computes two 1x1 convolutions of stride 2, one of the even pixels and one of the odd ones, and concatenates them.
 
     It is computed as one 2x2 convolution of which half the kernel is zero: slicing every second pixel would take
-    several times as long.
+    several times as long. An odd side is padded with a zero at its end.
 
     Args:
-        x: Input, `[batch, height, width, channels]`; odd sides are padded with a zero at the end.
+        x: Input, `[batch, height, width, channels]`.
         even, odd: Kernels, `[1, 1, channels, copies * filters]`; their numbers of filters may differ.
         copies: Number of groups of filters; the two convolutions are concatenated within each group.
-
-    Returns:
-        `[batch, ceil(height / 2), ceil(width / 2), channels of both]`.
     """
     rest = [n % 2 for n in x.shape[1:3]]
     if any(rest):
@@ -144,15 +133,12 @@ def first_channels(x, count: int):
 def depthwise(x, kernel, stride=1, dilation=1):
     """Computes a depthwise convolution with symmetric zero padding.
 
+    With stride 2, dilation 2 reads only every second pixel, so it is computed as an undilated convolution of those.
+
     Args:
         x: Input, `[batch, height, width, channels]`.
         kernel: `[k, k, 1, channels]`; `k` is odd.
-        stride: 1 or 2, along both axes.
-        dilation: 1 or 2. With stride 2, dilation 2 reads only every second pixel, so it is computed as an undilated
-            convolution of those.
-
-    Returns:
-        `[batch, ceil(height / stride), ceil(width / stride), channels]`.
+        stride, dilation: 1 or 2, along both axes.
     """
     if dilation == 2 and stride == 2:
         return depthwise(every_second(x), kernel)
@@ -231,20 +217,16 @@ def _wide_depthwise(x, kernel, stride, padding):
 
 
 def normalize(x, scale, offset, mean, variance, training, epsilon=1e-5):
-    """Computes batch normalisation.
+    """Computes batch normalisation; returns the normalised tensor, the new running mean and the new running variance.
 
     The running variance is updated with the unbiased variance of the batch, as in PyTorch. With a single value per
     channel, where that is undefined, the variance of the batch counts as 0, as in TensorFlow's fused kernel.
 
     Args:
         x: Input, `[batch, height, width, channels]`.
-        scale, offset: `[channels]`.
-        mean, variance: Running statistics, `[channels]`.
+        scale, offset, mean, variance: `[channels]`; the last two are the running statistics.
         training: Whether to normalise with the statistics of the batch.
         epsilon: Added to the variance.
-
-    Returns:
-        A tuple of the normalised tensor, the new running mean and the new running variance.
     """
     if x.dtype == tf.float64 or _twice.get() or (training and is_synchronized()):
         return _plain_normalize(x, scale, offset, mean, variance, training, epsilon)
@@ -308,13 +290,7 @@ def halved_mean(x):
 
 
 def average_pool(x, stride, padded=False):
-    """Computes a 3x3 average pool with one pixel of padding on every side.
-
-    Args:
-        x: Input, `[batch, height, width, channels]`.
-        stride: 1 or 2, along both axes.
-        padded: Whether the zeros of the padding count in the mean.
-    """
+    """Computes a 3x3 average pool with a pixel of padding on every side, whose zeros count in the mean if `padded`."""
     if stride == 1:
         share = tf.constant(1 / 9, x.dtype) if padded else _share(x)
         if x.shape[-1] < _NARROW and _grouped(x):

@@ -25,17 +25,14 @@ def layer_name(name: str) -> str:
 
 
 def reference_name(layer: keras.Layer) -> str:
-    """Returns the name of a layer of a network in the papers' code.
-
-    Networks that were saved with dots in their layers' names keep these names, which are returned unchanged.
-    """
+    """Returns a layer's name in the papers' code. Networks that were saved with dots in these names keep them."""
     return layer.name.replace("-", ".")
 
 
 def all_layers(layer: keras.Layer) -> list[keras.Layer]:
     """Returns `layer` and all layers inside it, at any depth, each once.
 
-    `keras.Model.layers` has the layers of a model. The layers inside any other layer are found among its attributes.
+    Those of a model are its `layers`; those inside any other layer are found among its attributes.
     """
     found, waiting = {}, [layer]
     while waiting:
@@ -60,11 +57,8 @@ def apply_operation(operation: Operation, x, filters: int, stride: int, name: st
         operation: The definition of the operation.
         x: A symbolic tensor `[batch, height, width, channels]`.
         filters: The number of output channels.
-        stride: 1 or 2.
+        stride: 1 or 2, which the sides of `x` are divided by, rounded up.
         name: The prefix of the layers' names.
-
-    Returns:
-        A symbolic tensor `[batch, ceil(height / stride), ceil(width / stride), filters]`.
     """
     if operation.zero:
         return layers.Rescaling(0.0, name=name)(_every_second(x, name) if stride == 2 else x)
@@ -139,8 +133,7 @@ def _pool(step: Pool, x, stride: int, name: str):
 def model_cost(model: keras.Layer) -> Cost:
     """Counts the trainable parameters, and the MACs of convolutions and dense layers for one image.
 
-    Args:
-        model: A functional or sequential model, or a layer, that was called on one input.
+    The model, or layer, must have been called on one input.
     """
     params = sum(math.prod(weight.shape) for weight in model.trainable_weights)
     return Cost(params, sum(_macs(layer) for layer in _leaves(model)))
@@ -161,13 +154,9 @@ def _macs(layer) -> int:
 
 
 def make_head(hidden, num_classes: int, inputs: int, dtype) -> list[layers.Dense]:
-    """Makes the dense layers of a classifier, built, in order.
+    """Makes the dense layers of a classifier for `inputs` channels, built, in order.
 
-    Args:
-        hidden: The widths of the hidden layers, each with a ReLU (see `MacroConfig`).
-        num_classes: The width of the last layer, which has no activation.
-        inputs: The number of input channels of the first layer.
-        dtype: The dtype policy of the layers.
+    Each of the `hidden` widths has a ReLU (see `MacroConfig`); the last layer, of `num_classes`, has no activation.
     """
     made, widths = [], (*hidden, num_classes)
     for position, width in enumerate(widths):

@@ -28,14 +28,11 @@ class MixedEdges(keras.layers.Layer):
         bare_pools: whether pools stand as they do in a network; else, as in DARTS' search, each is normalised.
 
     Call arguments:
-        x: `[batch, height, width, filters]`.
+        x: `[batch, height, width, filters]`, also the form of each of the `copies` outputs but for the stride.
         mixing: weights after mixing, `[copies, operations]`, in float32 at any precision.
         training: whether to normalise by the batch's statistics.
         only: columns whose weights are not zero; None: all. The others cost nothing.
         dropout: rate and seed `[2]` of a dropout, element by element, on the identity; None: none.
-
-    Returns:
-        A list of `copies` tensors `[batch, height, width, filters]`.
     """
 
     def __init__(
@@ -145,7 +142,7 @@ class GroupedOperation(keras.layers.Layer):
     Args:
         operation: the definition.
         copies: number of edges, at least 1.
-        filters: output channels of each edge.
+        filters: output channels of each edge, so that the output has `copies * filters`, edge by edge.
         stride: 1 or 2.
         affine: whether batch normalisation has a trainable scale and offset.
 
@@ -153,9 +150,6 @@ class GroupedOperation(keras.layers.Layer):
         x: `[batch, height, width, channels]`, as `reads` asks for it.
         scale: `[copies * filters]` or None; multiplies the output, folded into the last normalisation.
         training: whether to normalise by the batch's statistics.
-
-    Returns:
-        `[batch, height, width, copies * filters]`, edge by edge.
     """
 
     def __init__(

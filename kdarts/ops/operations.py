@@ -54,12 +54,7 @@ class Reduce:
 
 @dataclass(frozen=True)
 class Pool:
-    """3x3 pooling, one pixel of padding.
-
-    Attributes:
-        kind: "max" or "avg".
-        padded: whether the padding's zeros count in the mean.
-    """
+    """3x3 pooling ("max" or "avg"), one pixel of padding, whose zeros count in the mean if `padded`."""
 
     kind: str
     padded: bool = False
@@ -113,12 +108,8 @@ def sharp_sep_conv(
 ) -> Operation:
     """SharpSepConv (sharpDARTS, figure 3): ReLU, depthwise, pointwise, BN, twice; DARTS' separable one by default.
 
-    Args:
-        name: of the operation.
-        size: of both depthwise kernels, odd.
-        dilation: 1 or 2, of the first depthwise, which takes the stride, too.
-        c_mid_mult: channels between the two halves, as a multiple of the output's.
-        c_mid: the same as a number.
+    Both depthwise kernels have the odd `size`; the first takes the dilation, 1 or 2, and the stride. Between the halves
+    are `c_mid_mult` times the output's channels, or `c_mid` of them.
     """
     between = Conv(expansion=c_mid_mult, width=c_mid)
     second = (Relu(), _depthwise(size), Conv(), Norm())
@@ -161,12 +152,7 @@ RELU_CONV_BN = Operation("relu_conv_bn", (Relu(), Conv(), Norm()))
 
 
 def adapter(halving: bool, epsilon: float = 1e-5) -> tuple[Operation, int]:
-    """How a cell adapts an input, and at which stride.
-
-    Args:
-        halving: whether the image must be halved.
-        epsilon: of the normalisation.
-    """
+    """How a cell adapts an input, and at which stride: 2 where the image must be halved."""
     operation, stride = (FACTORIZED_REDUCE, 2) if halving else (RELU_CONV_BN, 1)
     if epsilon == Norm().epsilon:
         return operation, stride

@@ -22,10 +22,9 @@ def replicas() -> int:
 
 
 def mean_over_replicas(tensors):
-    """The mean of each tensor over all replicas, differentiable; all replicas need to ask for it in the same order.
+    """The mean of each tensor of a structure over all replicas, differentiable; they must ask for it in the same order.
 
-    Args:
-        tensors: nested structure. What is not of floating point is left as it is.
+    What is not of floating point is left as it is.
     """
     if replicas() == 1:
         return tensors
@@ -57,11 +56,9 @@ def is_synchronized() -> bool:
 
 
 def moments_over_replicas(mean, variance, count):
-    """Mean, variance and number of all replicas' values.
+    """Mean, variance and number of all replicas' values; `count` is how many each replica has, the same on all.
 
-    Args:
-        mean, variance: of this replica's values, `[channels]`; differentiable.
-        count: how many each replica has, the same on all.
+    `mean` and `variance`, `[channels]`, are of this replica's values; the results are differentiable in them.
     """
     context, number = tf.distribute.get_replica_context(), replicas()
     # Each fills a row of its own: the sum is then a table of all, and no large mean can drown a small variance.
@@ -73,11 +70,7 @@ def moments_over_replicas(mean, variance, count):
 
 
 def own_seed(seed):
-    """The seed of a draw that is each replica's own, such as a dropout's; on a single one `seed` itself.
-
-    Args:
-        seed: `[2]`, integer, the same on all replicas.
-    """
+    """From a seed `[2]` for all that of a draw which is each replica's own, such as a dropout's; alone, the same."""
     if replicas() == 1:
         return seed
     return tf.random.fold_in(seed, tf.distribute.get_replica_context().replica_id_in_sync_group)
@@ -88,9 +81,6 @@ def counted_once(gradients: list) -> list:
 
     The first replica has them all, and clips them as they are; the others have zeros, but what is not finite, which
     makes a `LossScaleOptimizer` skip the step everywhere.
-
-    Args:
-        gradients: the same on all replicas.
     """
     if replicas() == 1:
         return gradients
@@ -123,12 +113,9 @@ def if_true(condition, step, *arguments) -> None:
 
 
 def whole_loss(loss):
-    """A Keras loss as a function of labels and outputs to a scalar: the mean over the batch of a replica.
+    """A Keras loss, or a function, of labels and outputs as the mean over the batch of a replica, a scalar.
 
     Keras' own means are divided by the number of replicas, for an optimizer that sums over them.
-
-    Args:
-        loss: a `keras.losses.Loss` or a function of labels and outputs.
     """
     shared = isinstance(loss, keras.losses.Loss) and str(loss.reduction) not in ("none", "None", "sum")
 

@@ -87,11 +87,9 @@ SIGNS = {"reward": -1.0, "paper": 1.0}
 class AblationLoss:
     """L_AB of a supernet and its gradient. A "cell" is the first of those that share an α: n is the number of α in use.
 
-    The cells before the removed one are computed once, for all. No running statistic changes.
-
-    Args:
-        owner: gives CE, an `Objective` or a compiled `Search`.
-        method: chooses mode, removal, sign, weight, margin and clip: the term `Ablation`, or a method with it.
+    The cells before the removed one are computed once, for all. No running statistic changes. The `owner`, an
+    `Objective` or a compiled `Search`, gives CE; the `method`, which may be the term `Ablation` alone, gives the mode
+    and the rest.
     """
 
     def __init__(self, owner, method):
@@ -116,12 +114,9 @@ class AblationLoss:
         return [self._remove(net.space.operations, edges, (seed, index)) for index in self.owners]
 
     def contributions(self, at: Validation, valid, removed: list[Removed]):
-        """M (Eq. 7), `[n]`, from forward passes alone, one after the other to save memory.
+        """M (Eq. 7), `[n]`, from forward passes alone on the batch `valid`, one after the other to save memory.
 
-        Args:
-            at: the validation loss.
-            valid: its batch, `(x, y)`.
-            removed: what stands in for each owner.
+        `at` is the validation loss, and `removed` what stands in for each owner.
         """
         _, alphas, statistics = self.objective.values()
         after, losses = at.gradients, []
@@ -147,11 +142,11 @@ class AblationLoss:
         return self.objective.loss_of(y, net.classify(s1))
 
     def gradients(self, at: Validation, valid, seed, scale=None) -> tuple[list, tf.Tensor]:
-        """s w_AB ∂L_AB,i/∂αᵢ for each α, and M.
+        """s w_AB ∂L_AB,i/∂αᵢ for each α, and M, on the batch `valid`.
 
         Args:
-            at: the validation loss and its gradient; an unrolled one stands for gᵢ as a whole, while in mode `exact`
-                Dᵢ and Gᵢ are taken at w' without the part that goes through it.
+            at: the validation loss and its gradient; an unrolled one stands for gᵢ as a whole, while in mode `exact` Dᵢ
+                and Gᵢ are taken at w' without the part that goes through it.
             valid: its batch, `(x, y)`.
             seed: an integer, of a random removal.
             scale: as of `scaled_gradient`.

@@ -76,12 +76,7 @@ class WeightTraining(Axis):
         return SGD(self.learning_rate, self.momentum, self.l2, global_clipnorm=self.clip or None)
 
     def rate(self, epochs: int, begin: int):
-        """The learning rate by epoch.
-
-        Args:
-            epochs: length of the descent.
-            begin: epochs at the first rate before it.
-        """
+        """The learning rate by epoch: a descent over `epochs` behind `begin` epochs at the first rate."""
         from kdarts.search.schedules import get_schedule
 
         rates = self.learning_rate, self.final_learning_rate

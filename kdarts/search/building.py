@@ -33,14 +33,9 @@ def seeded(seed: int):
 
 
 def start_of(method: Method, start: Genotype | str | None) -> tuple[Genotype | None, Method]:
-    """The genotype that a search starts from, and the method at its depth.
+    """The genotype that a search starts from, given as such or by its name or path, or None; and the method.
 
-    Args:
-        method: of the search.
-        start: a genotype, or its name or path; None: α starts as the relaxation has it.
-
-    Raises:
-        KdartsError: if the method needs a start and has none, or has one and cannot use it.
+    Raises `KdartsError` if the method needs a start and has none, or has one and cannot use it.
     """
     if start is None:
         needing = [f"sharing {method.sharing!r}"] if method.sharing == "start" else []
@@ -71,7 +66,7 @@ def build_supernet(
     dtype=None,
     **options,
 ):
-    """Builds the supernet that a method asks for.
+    """Builds the supernet that a method asks for: a `Supernet`, or a `HyperCuboid` where its space is one.
 
     Args:
         method: gives the space, the sizes, the relaxation and all else that the supernet embodies.
@@ -82,9 +77,6 @@ def build_supernet(
         nodes: intermediate nodes of a cell; None: the space's.
         dtype: policy of the layers.
         **options: others of `Supernet`: `reductions`, `multiplier`, `stem`, `frame`, `recompute`, `candidates`.
-
-    Returns:
-        A `Supernet`, or a `HyperCuboid` where the space is one.
 
     Raises:
         KdartsError: if they do not fit each other.
@@ -149,11 +141,7 @@ def _check_kind(method: Method, grid: bool) -> None:
 
 
 def check_supernet(supernet, method: Method) -> None:
-    """Refuses a supernet that contradicts a method.
-
-    Raises:
-        KdartsError: naming the axis, what the method has and what the supernet has.
-    """
+    """Refuses a supernet that contradicts a method, by a `KdartsError` with the axis and what each of them has."""
     if method.stages:
         raise KdartsError(
             f"stages {','.join(map(str, method.stages))}: method {method.name!r} builds the supernets of its stages "
@@ -214,12 +202,11 @@ def alphas_from(genotype: Genotype, space: SearchSpace | str, nodes: int | None 
     Args:
         genotype: a start of any origin.
         space: a `SearchSpace` or the name of one, with every operation of the genotype.
-        nodes: intermediate nodes of a cell; None: the space's, or as many as the genotype's edges lead to if those are
-            more.
+        nodes: intermediate nodes of a cell; None: the space's, or as many as the genotype has if those are more.
 
     Returns:
-        For each distinct cell `[edges, operations]`, float32, edges node by node, operations in the space's order:
-        10 where the genotype has the operation, 0 elsewhere.
+        For each distinct cell `[edges, operations]`, float32, edges node by node, operations in the space's order: 10
+            where the genotype has the operation, 0 elsewhere.
 
     Raises:
         KdartsError: if the space lacks an operation, its cells have other inputs, or a cell has too few nodes.
@@ -245,9 +232,8 @@ def alphas_from(genotype: Genotype, space: SearchSpace | str, nodes: int | None 
 def start_from(supernet, genotype: Genotype) -> None:
     """Sets the α of a supernet to a genotype.
 
-    Raises:
-        KdartsError: if the depth or the reductions differ, if cells share an α that differ in the genotype, if a cell
-            ends before the supernet's outputs, if an edge is not in the supernet's topology, or as of `alphas_from`.
+    Raises `KdartsError` if the depth or the reductions differ, if cells share an α that differ in the genotype, if a
+    cell ends before the supernet's outputs, if an edge is not in the supernet's topology, or as of `alphas_from`.
     """
     sequence, reductions = genotype.at_depth(supernet.depth)
     if tuple(sorted(reductions)) != tuple(supernet.reductions):

@@ -51,8 +51,7 @@ def count(text: str) -> float:
 def chosen_target(method) -> tuple[str, float] | None:
     """The kind of a method's target and its value, or None.
 
-    Raises:
-        KdartsError: if there is more than one, or nothing could move towards it.
+    Raises `KdartsError` if there is more than one, or nothing could move towards it.
     """
     given = {kind: getattr(method, f"target_{kind}") for kind in KINDS}
     given = {kind: value for kind, value in given.items() if value is not None}
@@ -134,12 +133,7 @@ class TargetControl(keras.layers.Layer):
         return tf.clip_by_value(PROPORTIONAL * self.gap() + tf.convert_to_tensor(self.integral), -MOST, MOST)
 
     def gradients(self, at, valid=None, seed=None, scale=None) -> list:
-        """λ ∇E[C] for α and after them β.
-
-        Args:
-            at: the `Validation`, whose gradients are for the same.
-            valid, seed, scale: not used.
-        """
+        """λ ∇E[C] for α and after them β, as the gradients of the `Validation` `at` are; the rest is not used."""
         values = [variable.value for variable in self._net.architecture]
         with tf.GradientTape() as tape:
             cost = self.expected(SOFTNESS)
@@ -156,8 +150,7 @@ class TargetControl(keras.layers.Layer):
     def settle(self, genotype) -> None:
         """Moves α so that the network costs about what it is to cost, if a small step can do that.
 
-        Args:
-            genotype: function that gives the architecture that α gives.
+        `genotype()` gives the architecture that α gives.
         """
         start, costs = [alpha.numpy() for alpha in self._net.alphas], self._costs.of_alphas()
         held = self._net.mixture.candidates or [np.ones(a.shape, bool) for a in start]

@@ -33,7 +33,7 @@ def run_epochs(
     validation_freq: int = 1,
     whole=lambda batch: (),
 ) -> keras.callbacks.History:
-    """Trains a compiled model, calling callbacks as `fit` does.
+    """Trains a compiled model, calling callbacks as `fit` does; returns the history of the epochs.
 
     Args:
         model: built and compiled.
@@ -47,9 +47,6 @@ def run_epochs(
         validation_data: dataset `(x, y)` to measure on at the end of an epoch, or None.
         validation_freq: epochs between two measurements.
         whole: as of `spread`, where the model was made in a strategy's scope.
-
-    Returns:
-        The history of the epochs.
     """
     session, step = session or Session(), step or Step(model)
     first_step = session.begin(model, steps, epochs, record)
@@ -123,13 +120,8 @@ class SearchEpochs(keras.callbacks.Callback):
     """Runs the schedules of a search, and measures, notes and maybe ends it after each epoch.
 
     At the beginning of an epoch: the learning rates, whether α moves, the progress of the search, the rate of the
-    dropout on skip connections. At its end, in this order: the terms of the loss, the random search, the curvature, the
-    record, the stop rule.
-
-    Args:
-        data: a `SearchData`, whose held-back batches are measured on.
-        record: takes the notes.
-        seed: of the random search.
+    dropout on skip connections. At its end, in this order: the terms of the loss, the random search, by `seed`, the
+    curvature, on held-back batches of the `SearchData`, the record, which takes notes, the stop rule.
     """
 
     def __init__(self, data, record: Record, seed: int):
@@ -191,9 +183,6 @@ class SearchData:
     Args:
         dataset: of `((x, y), (x_valid, y_valid))`: batches for the weights and for α.
         steps: of an epoch; None: one pass, if the dataset knows its length.
-
-    Attributes:
-        steps: of an epoch.
     """
 
     def __init__(self, dataset, steps: int | None = None):
@@ -208,11 +197,9 @@ class SearchData:
             raise KdartsError("the dataset is empty")
 
     def pairs(self, first_step: int = 0, seed: int = 0):
-        """The batches from a step on, without end.
+        """The batches from a step on, without end, the step counted from the start of the run.
 
-        Args:
-            first_step: counted from the start of the run.
-            seed: counted from that of the data; a stage of a search has its own.
+        `seed` is counted from that of the data; a stage of a search has its own.
         """
         endless = self.dataset.repeat()
         return endless.skip(first_step % self.steps) if first_step else endless
@@ -226,12 +213,10 @@ class SearchData:
         return self.steps
 
     def path_batches(self, batch_size: int, cutout: int | None, first_step: int = 0):
-        """Batches `(x, y)` for the weights of shared paths, without end.
+        """Batches `(x, y)` for the weights of shared paths, without end, from a step of their training on.
 
-        Args:
-            batch_size: examples in each, where the data can be batched anew.
-            cutout: side of the square cut out of each image, in pixels; None: as in the search.
-            first_step: counted from the start of their training.
+        They have `batch_size` examples, where the data can be batched anew, and a square of `cutout` pixels cut out of
+        each image; None: as in the search.
         """
         batches = self.dataset.map(lambda train, valid: train).repeat()
         return batches.skip(first_step % self.steps) if first_step else batches
@@ -242,14 +227,10 @@ class SearchData:
 
 
 def search_data(given, steps: int | None = None) -> SearchData:
-    """The data that `fit` was given, as `SearchData`.
+    """The data that `fit` was given, as `SearchData`; raises `KdartsError` for what is none.
 
-    Args:
-        given: a `SearchData`, a dataset of pairs, or one of `kdarts.search_dataset`, which carries its own.
-        steps: of an epoch, for a plain dataset.
-
-    Raises:
-        KdartsError: for anything else.
+    It is a `SearchData`, a dataset of pairs, which takes the `steps` of an epoch, or one of `kdarts.search_dataset`,
+    which carries its own.
     """
     own = getattr(given, "search_data", given)
     if isinstance(own, SearchData):

@@ -158,9 +158,7 @@ class CostTarget(LossTerm):
 def beta_decay(alphas, candidates=None):
     """The mean over all edges of log Σ exp α; a scalar.
 
-    Args:
-        alphas: `[edges, operations]` each.
-        candidates: for each α a boolean array of its shape, which operations an edge still has; None: all.
+    α are `[edges, operations]` each; candidates are as of `Mixture`.
     """
     import tensorflow as tf
 
@@ -171,18 +169,15 @@ def beta_decay(alphas, candidates=None):
 
 
 def zero_one_loss(weights, form: str = "l2", joint: bool = False):
-    """The sum of the cells' losses, each of which depends on its own α alone.
+    """The sum of the cells' losses, each of which depends on its own α alone; a scalar, at most 0.
 
-    With "l2" the loss of a cell is −mean (w − ½)², with "l1" −mean |w − ½|, which pulls alike at any distance.
+    With the form "l2" the loss of a cell is −mean (w − ½)², with "l1" −mean |w − ½|, which pulls alike at any distance.
 
     Args:
         weights: for each α the weights after mixing, `[edges, operations]`, 0 to 1.
         form: "l2" or "l1".
         joint: whether all α have one loss together, the mean over all of them (FairDARTS), instead of one each
             (D-DARTS).
-
-    Returns:
-        A scalar, at most 0.
     """
     import tensorflow as tf
 

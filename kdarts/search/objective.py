@@ -94,9 +94,7 @@ class Objective:
     def gradients(self, weights, alphas, statistics, batch, scale=None) -> dict:
         """As `loss`, with the loss's gradients `by_weights` and `by_alphas`; on several replicas each has its own.
 
-        Args:
-            weights, alphas, statistics, batch: as of `loss`.
-            scale: see `scaled_gradient`.
+        `scale` is as of `scaled_gradient`.
         """
         # Replicas that wait for one another inside it cannot share a trace.
         compute = self._gradients_at if self.sync_batch_norm and replicas() > 1 else self._gradients
@@ -115,14 +113,10 @@ class Objective:
 
 
 def scaled_gradient(tape, loss, sources, scale=None):
-    """The gradient of `loss`, zeros where it does not reach.
+    """The gradient of the scalar `loss` with respect to a structure of tensors, zeros where it does not reach.
 
-    Args:
-        tape: that recorded it.
-        loss: scalar.
-        sources: nested structure of tensors.
-        scale: None, or a factor that the loss is multiplied by on the way back and the gradients are divided by, so
-            that they survive float16; where they do not, they are not finite.
+    A `scale` multiplies the loss on the way back and divides the gradients, so that they survive float16; where they do
+    not, they are not finite.
     """
     if scale is None:
         return tape.gradient(loss, sources, unconnected_gradients="zero")
@@ -148,9 +142,6 @@ class Curvature:
 
     Its products with vectors are exact, by differentiating twice. β and the weights stand still, running statistics and
     draws too: measuring changes nothing.
-
-    Args:
-        objective: gives the loss.
     """
 
     def __init__(self, objective: Objective):
@@ -158,12 +149,7 @@ class Curvature:
         self._product = tf.function(self._product_with, autograph=False)
 
     def product(self, batch, vector: np.ndarray) -> np.ndarray:
-        """H v.
-
-        Args:
-            batch: `(x, y)`.
-            vector: as long as all α together, in their order, rows first.
-        """
+        """H v on a batch `(x, y)`; v is as long as all α together, in their order, rows first."""
         shapes = [alpha.shape for alpha in self.objective.supernet.alphas]
         ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
         parts = [p.reshape(s) for p, s in zip(np.split(np.asarray(vector), ends[:-1]), shapes, strict=True)]
@@ -184,14 +170,10 @@ class Curvature:
         return outer.gradient(along, alphas, unconnected_gradients="zero")
 
     def eigenvalue(self, batch, seed: int = 0) -> float:
-        """The dominant eigenvalue: that of the greatest size, with its sign.
+        """The dominant eigenvalue on a batch `(x, y)`: that of the greatest size, with its sign.
 
-        The powers of H at a random vector, each made orthogonal to those before it (Lanczos): the vector that the last
-        power alone leads to lies in their span, and is found there after far fewer products.
-
-        Args:
-            batch: `(x, y)`.
-            seed: of the vector.
+        The powers of H at a random vector, drawn by `seed`, each made orthogonal to those before it (Lanczos): the
+        vector that the last power alone leads to lies in their span, and is found there after far fewer products.
         """
         size = sum(int(np.prod(alpha.shape)) for alpha in self.objective.supernet.alphas)
         vector = np.random.default_rng(seed).normal(size=size)

@@ -19,16 +19,9 @@ FINALISTS = 10
 
 
 def take_best(search, batches, samples: int, seed: int) -> float:
-    """Sets α of a search to the best of many random genotypes.
+    """Sets α of a search to the best of many random genotypes, as of `best_random`; returns its accuracy, 0 to 1.
 
     The accuracies are taken with the statistics of the batches: the running ones are a mixture of all genotypes.
-
-    Args:
-        search: a compiled search.
-        batches, samples, seed: as of `best_random`.
-
-    Returns:
-        Its accuracy, 0 to 1.
     """
     weights, accuracy = best_random(search, batches, samples, seed)
     for alpha, row in zip(search.supernet.alphas, weights, strict=True):
@@ -37,16 +30,10 @@ def take_best(search, batches, samples: int, seed: int) -> float:
 
 
 def best_random(search, batches, samples: int, seed: int) -> tuple[list[np.ndarray], float]:
-    """The best of random genotypes.
+    """The best of so many random genotypes: for each α the weights of its candidates, 0 or 1; and its accuracy, 0 to 1.
 
-    Args:
-        search: a compiled search; nothing of it is changed.
-        batches: a dataset of `(x, y)`: the first one ranks all genotypes, all of them the ten best.
-        samples: number of genotypes.
-        seed: of the genotypes.
-
-    Returns:
-        For each α the weights of its candidates, `[edges, operations]`, 0 or 1; and its accuracy, 0 to 1.
+    Of the dataset of `(x, y)` the first batch ranks all genotypes, and all batches the ten best. Nothing of the
+    compiled search is changed.
     """
     score = _scores(search)
     first = next(iter(batches))
@@ -98,17 +85,11 @@ _DRAWS = 20
 
 
 def random_found(search, seed: int, number: int) -> Architecture:
-    """What the search's own rule makes of a random α, of independent normal numbers.
+    """The genotype, or path, that the search's own rule makes of a random α, of independent normal numbers.
 
     By DARTS' rule every operation but `none` is equally likely on each input. A draw that leaves a node or a cell
-    without input, as rules with a threshold may, is made anew with a larger spread, 20 times at most.
-
-    Args:
-        search: α and β of it are overwritten.
-        seed, number: of the draw, 0 or more each.
-
-    Returns:
-        A genotype, or a path of a HyperCuboid.
+    without input, as rules with a threshold may, is made anew with a larger spread, 20 times at most. α and β of the
+    search are overwritten; `seed` and the `number` of the draw are 0 or more.
     """
     random, scale = np.random.RandomState([seed, number]), _SCALE
     for _ in range(_DRAWS):

@@ -22,8 +22,7 @@ _APART = 2654435761
 def make_strategy(name: str) -> tf.distribute.Strategy:
     """The strategy called `name`; "multi_worker" has to be asked for before TensorFlow computes anything.
 
-    Raises:
-        KdartsError: an unknown name, or a `TF_CONFIG` that says nothing usable.
+    Raises `KdartsError` for an unknown name, or a `TF_CONFIG` that says nothing usable.
     """
     choice("strategy", name, STRATEGIES)
     if name == "default":
@@ -91,13 +90,12 @@ def draw_apart(model: keras.Model) -> None:
 def spread(batches: tf.data.Dataset, strategy: tf.distribute.Strategy, whole=lambda batch: ()):
     """Divides each batch among the replicas, in order: the first gets its first examples.
 
+    Replicas get equal parts where the batch size is known and divides.
+
     Args:
         batches: dataset of nested tensors, each with its examples along the first axis.
         strategy: says how many they are, and which of them belong to this process.
         whole: from a batch to those of its tensors that every replica gets undivided.
-
-    Returns:
-        A distributed dataset. Replicas get equal parts where the batch size is known and divides.
     """
 
     def of_process(context):
@@ -129,25 +127,16 @@ def _part(tensor, number, count: int):
 
 
 def replica_step(model: keras.Model):
-    """The training step of a compiled model as one replica takes it, from its part of a batch to its metrics.
-
-    Args:
-        model: made in the scope of its strategy.
-    """
+    """The training step of a compiled model as one replica takes it, from its part of a batch to its metrics."""
     own_step = type(model).train_step is not keras.Model.train_step
     return model.train_step if own_step or not is_spread(model) else lambda batch: _supervised_step(model, batch)
 
 
 def run_on_replicas(model: keras.Model, step, batch) -> tuple:
-    """Takes a step on all replicas, inside a `tf.function`.
+    """Takes a step on all replicas, inside a `tf.function`, with a batch of a dataset of `spread`.
 
-    Args:
-        model: made in the scope of its strategy.
-        step: from a replica's part of a batch to `(metrics, tensors)`.
-        batch: of a dataset of `spread`.
-
-    Returns:
-        What the metrics have come to, over all replicas, and the first replica's tensors.
+    The step goes from a replica's part of the batch to `(metrics, tensors)`. Returns what the metrics have come to,
+    over all replicas, and the first replica's tensors.
     """
     strategy = model.distribute_strategy
     metrics, tensors = strategy.run(step, (batch,))
@@ -174,8 +163,7 @@ def _supervised_step(model: keras.Model, batch) -> dict:
 def _tested(model: keras.Model, part) -> dict:
     """Keras' own step, unless the part is empty, as of a last batch of fewer images than replicas: no kernel bears it.
 
-    Returns:
-        The names of what was measured, with 0 each.
+    Returns the names of what was measured, with 0 each.
     """
     measured = {}
 
@@ -188,12 +176,7 @@ def _tested(model: keras.Model, part) -> dict:
 
 
 def evaluate(model: keras.Model, batches: tf.data.Dataset, **options) -> dict:
-    """As Keras' `evaluate`, which several workers cannot use, with `options` where there is one replica.
-
-    Args:
-        model: compiled.
-        batches: dataset of `(x, y)`.
-    """
+    """As Keras' `evaluate`, which several workers cannot use, on a dataset `(x, y)`; one replica uses `options`."""
     if not is_spread(model):
         return model.evaluate(batches, return_dict=True, **options)
     if model.test_function is None:

@@ -114,10 +114,7 @@ def _bent(done, power, of):
 class Cosine:
     """Half a cosine from `initial` in epoch 0 towards `final` in epoch `epochs`, constant within an epoch.
 
-    Attributes:
-        initial, final: learning rates.
-        epochs: length of the descent; at least 1.
-        begin: epochs at the first rate before it.
+    Before the descent are `begin` epochs at the first rate.
     """
 
     initial: float
@@ -144,13 +141,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Linear:
-    """A straight descent, nearly to zero; the last `tail` epochs are flatter (P- and PC-DARTS on ImageNet).
-
-    Attributes:
-        initial: learning rate of epoch 0.
-        epochs: length of the training.
-        tail: epochs of the flat part.
-    """
+    """A straight descent, nearly to zero; the last `tail` epochs are flatter (P- and PC-DARTS on ImageNet)."""
 
     initial: float
     epochs: int = 250
@@ -167,10 +158,7 @@ class Linear:
 class Warmup:
     """Climbs to `schedule` over its first `epochs` epochs: times `(epoch + 1) / epochs`.
 
-    Attributes:
-        schedule: what comes after, and what is scaled if `current`.
-        epochs: length of the climb.
-        current: whether to scale the schedule's own rate (P-DARTS) or its rate of epoch 0 (PC-DARTS).
+    What it scales is the schedule's own rate if `current` (P-DARTS), else its rate of epoch 0 (PC-DARTS).
     """
 
     schedule: Cosine | Step | Linear
@@ -198,19 +186,11 @@ SCHEDULES = {"cosine": _cosine, "cosine_power": _cosine_power}
 def get_schedule(
     name: str, initial: float, final: float, epochs: int, begin: int = 0, warmup: int = 0, power: float = 2.0
 ) -> Callable[[int], float]:
-    """The learning rate of the weights by epoch.
+    """The learning rate of the weights by epoch: a descent over `epochs`, behind `begin` epochs at the first rate.
 
-    Args:
-        name: "cosine", or "cosine_power" as of `CosinePower` in its released form.
-        initial, final: learning rates.
-        epochs: length of the descent, at least 1.
-        begin: epochs at the first rate before it.
-        warmup: epochs in which the rate climbs to `initial`: a cosine's are scaled by `Warmup`, the power's come
-            before the descent.
-        power: p of the cosine power.
-
-    Raises:
-        KdartsError: for another name, or as of `CosinePower`.
+    In the `warmup` epochs the rate climbs to `initial`: a "cosine" is scaled by `Warmup`, and "cosine_power", as of
+    `CosinePower` in its released form, has them before the descent. Raises `KdartsError` for another name, or as of
+    that.
     """
     return SCHEDULES[choice("schedule", name, SCHEDULES)](initial, final, epochs, begin, warmup, power)
 
@@ -220,13 +200,7 @@ class SkipDropout:
     """A line towards 0 while the weights alone are trained, then from the first rate again an exponential decay.
 
     The authors' program: `rate * (epochs - 1 - e) / epochs` in epoch e of the warm-up, `rate * exp(-0.2 (e - warmup))`
-    from its end on.
-
-    Attributes:
-        rate: the highest, 0 to below 1.
-        epochs: length of the search.
-        warmup: epochs at its start in which the weights alone are trained.
-        begin: epochs before those.
+    from its end on. `rate` is the highest, 0 to below 1; before the warm-up are `begin` epochs.
     """
 
     rate: float

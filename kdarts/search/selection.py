@@ -314,16 +314,9 @@ class GreedyBackward(BestPath):
 
 
 def get_selection(name: str, what: str = "discretization", grid: bool = False, **values) -> Selection:
-    """The selection called `name` with the values that it has a field for.
+    """The selection called `name`, of grids or of cells, with those of the values that it has a field for.
 
-    Args:
-        name: as `--discretization` spells it.
-        what: what it is called in messages.
-        grid: whether it is to be one of grids, or of cells.
-        **values: of its fields; the others are passed over.
-
-    Raises:
-        KdartsError: with the known names for another.
+    Raises `KdartsError` with the known names for another; `what` is what a selection is called there.
     """
     kinds = {kind.name: kind for kind in SELECTIONS.items() if kind.grid == grid}
     kind = kinds[choice(what, name, kinds)]
@@ -347,8 +340,7 @@ def _two_best(weights, operations) -> list:
 def _first_two(scores):
     """The probability to be among the first two of several, drawn as by Plackett and Luce.
 
-    Args:
-        scores: `[n]`, already over the temperature; `NEVER` or so for what cannot be drawn.
+    The scores, `[n]`, are over the temperature already, and `NEVER` or so for what cannot be drawn.
     """
     import tensorflow as tf
 
@@ -428,13 +420,8 @@ def _nodes(weights: np.ndarray, space: SearchSpace, index: int) -> int:
 def place_skips(weights: np.ndarray, operations: tuple[str, ...], count: int) -> np.ndarray:
     """The weights with nothing but skip connections on the `count` edges of the largest margins, and none elsewhere.
 
-    Args:
-        weights: after mixing, `[edges, operations]`.
-        operations: names of the columns; if none or all of them are skip connections nothing changes.
-        count: 0 or more; of equal margins the earlier edge's counts.
-
-    Returns:
-        A copy, -1, less than any weight, in place of what an edge loses.
+    A copy of `[edges, operations]`, with -1, less than any weight, in place of what an edge loses. Of equal margins the
+    earlier edge's counts. If no operation is a skip connection, or all are, nothing changes.
     """
     skips = np.array([name in SKIPS for name in operations])
     others = ~skips & np.array([name != "none" for name in operations])
@@ -447,19 +434,11 @@ def place_skips(weights: np.ndarray, operations: tuple[str, ...], count: int) ->
 
 
 def select(weights: np.ndarray, operations: tuple[str, ...], max_skips: int | None) -> list:
-    """A cell of one operation on each of two edges to a node, with no more than `max_skips` skip connections.
+    """A cell of one operation on each of two edges to a node, with at most `max_skips` skip connections; None: any.
 
     Of each edge the strongest operation but `none`, of each node the two edges where that is strongest; of equal ones
-    the later in each case. While there are too many skip connections, the weakest of those chosen gets weight 0 and
-    all is chosen again (section 3.3 and the authors' program).
-
-    Args:
-        weights: after mixing, `[edges, operations]`, edges node by node; 0: the edge does not have the operation.
-        operations: names of the columns.
-        max_skips: None: any number.
-
-    Returns:
-        `(operation, to, from)` of the edges, in α's order.
+    the later in each case. While there are too many skip connections, the weakest of those chosen gets weight 0 and all
+    is chosen again (section 3.3 and the authors' program). A weight of 0 is of an operation that the edge has not.
     """
     weights, present = np.array(weights, np.float64), np.asarray(weights) > 0
     for column, name in enumerate(operations):

@@ -28,15 +28,10 @@ class Session:
             print(text, flush=True)
 
     def measured(self, name: str, rounds, measure) -> list[tuple] | None:
-        """Measures candidates, round by round.
+        """Every candidate and its accuracy, in order, measured round by round under a `name`, the same each time.
 
-        Args:
-            name: of the measurements, the same each time.
-            rounds: its `next_round(measured)` gives the candidates that follow, [] at the end, `limit` of them in all.
-            measure: from a candidate to its accuracy.
-
-        Returns:
-            Every candidate and its accuracy, in order; None in a process that measures for another and does not know.
+        `rounds.next_round(measured)` gives the candidates that follow, [] at the end, `limit` of them in all; `measure`
+        goes from a candidate to its accuracy. None in a process that measures for another and does not know.
         """
         done: list[tuple] = []
         while len(done) < rounds.limit and (new := rounds.next_round(done)):
@@ -44,11 +39,9 @@ class Session:
         return done
 
     def part(self, name: str, seed: int = 0) -> "Session":
-        """The session of a part of the run, such as a stage.
+        """The session of a part of the run, such as a stage, by a name that is the same each time.
 
-        Args:
-            name: of the part, the same each time.
-            seed: of the part, counted from that of the run.
+        `seed` is that of the part, counted from that of the run.
         """
         return self
 
@@ -57,35 +50,21 @@ class Session:
         return None
 
     def keep(self, name: str, arrays: dict) -> None:
-        """Keeps what a finished part leaves to the next ones.
-
-        Args:
-            name: of the part.
-            arrays: by name.
-        """
+        """Keeps the arrays, by name, that a finished part leaves to the next ones."""
 
     def begin(self, model, steps: int, epochs: int, record) -> int:
-        """Restores the run, if there is one to restore.
+        """Restores the run, if there is one to restore; returns the step to go on with, counted from its start.
 
         Args:
             model: compiled; its variables take the values they had.
             steps: of an epoch.
             epochs: of the whole run.
             record: a `Record`, which takes its content; None: the model has none.
-
-        Returns:
-            The step to go on with, counted from the start of the run.
         """
         return 0
 
     def ready(self, model, step, batches, steps: int, first_step: int) -> None:
-        """Called before the first step.
-
-        Args:
-            model, steps, first_step: as of `begin`.
-            step: the `Step` of the model.
-            batches: the dataset.
-        """
+        """Called before the first step, with the `Step` of the model and the dataset; the rest as of `begin`."""
 
     def callbacks(self, model) -> list:
         """Callbacks that come after all others: checkpoints, files, progress."""
@@ -95,14 +74,9 @@ class Session:
         """Called after a step that waited for its batch and computed for so many seconds."""
 
     def diverged(self, epoch: int, step: int, what: Exception):
-        """Called where a step is not finite; every variable is what it was before.
+        """Called where a step (it and the epoch from 0) is not finite; every variable is what it was before.
 
-        Args:
-            epoch, step: counted from 0.
-            what: the `NotFinite`.
-
-        Raises:
-            KdartsError: always.
+        Always raises `KdartsError`, with the words of the `NotFinite`.
         """
         raise KdartsError(f"epoch {epoch + 1}, step {step + 1}: {what}; try a lower learning rate")
 
@@ -180,12 +154,7 @@ class Record:
 
 
 def alphas_by_name(search, mixed: bool = False) -> dict[str, np.ndarray]:
-    """Each α by its name, `[edges, operations]`, NaN where an edge has the operation no more.
-
-    Args:
-        search: gives them.
-        mixed: whether to give the mixing weights instead.
-    """
+    """Each α by its name, `[edges, operations]`, or its mixing weights if `mixed`; NaN for what an edge has no more."""
     net = search.supernet
     values = [np.asarray(value) for value in (net.mixing_weights() if mixed else net.alphas)]
     left = net.mixture.candidates

@@ -40,8 +40,7 @@ class Stage:
 def parse_stages(text: str) -> tuple[Stage, ...]:
     """The stages that a text such as `5:8:0,11:5:0.4,17:3:0.7` says: cells, operations and, if any, dropout of each.
 
-    Raises:
-        KdartsError: if it says none, or as of `Stage`.
+    Raises `KdartsError` if it says none, or as of `Stage`.
     """
     stages = []
     for word in text.split(","):
@@ -58,10 +57,9 @@ def parse_stages(text: str) -> tuple[Stage, ...]:
 
 
 def check_stages(stages: tuple[Stage, ...], operations: int) -> None:
-    """Refuses what cannot be run one after another in a space of so many operations.
+    """Refuses, by a `KdartsError`, what cannot be run one after another in a space of so many operations.
 
-    Raises:
-        KdartsError: if the first stage would begin with a part of them, or a later one with more than the one before.
+    That is a first stage that begins with a part of them, or a later one with more than the one before.
     """
     least = math.inf
     for number, stage in enumerate(stages, 1):
@@ -73,11 +71,10 @@ def check_stages(stages: tuple[Stage, ...], operations: int) -> None:
 
 
 def check_method(method) -> None:
-    """Refuses a method whose stages cannot be run.
+    """Refuses, by a `KdartsError`, a method whose stages cannot be run.
 
-    Raises:
-        KdartsError: if it has a target, which is for one size, if α would never move in a stage, if cells of supernets
-            of different depths would have an α of their own, or as of `check_stages`.
+    So it is if it has a target, which is for one size, if α would never move in a stage, if cells of supernets of
+    different depths would have an α of their own, or as of `check_stages`.
     """
     from kdarts.search.cost_target import chosen_target
     from kdarts.supernet.spaces import get_space
@@ -95,12 +92,7 @@ def check_method(method) -> None:
 def run_stages(search, data, callbacks, session, how: dict):
     """Runs the stages of a search's method, each with fresh weights and with the candidates that the one before left.
 
-    Args:
-        search: whose method has stages; it becomes the search of the last one.
-        data, callbacks, session, how: as of `Search.train`.
-
-    Returns:
-        The history of the last stage.
+    The search becomes that of the last stage, whose history is returned; the rest as of `Search.train`.
     """
     candidates, stages = None, search.method.stages
     for number, stage in enumerate(stages, 1):
@@ -124,15 +116,8 @@ def run_stages(search, data, callbacks, session, how: dict):
 def narrow(weights: np.ndarray, present: np.ndarray, operations: int) -> np.ndarray:
     """The candidates that an edge keeps for the next stage: those with the largest weights (section 3.2).
 
-    Of equal ones the later in the space is kept. `none` counts as any other.
-
-    Args:
-        weights: after mixing, `[edges, operations]`.
-        present: which candidates an edge had, boolean of that shape.
-        operations: how many it is to keep.
-
-    Returns:
-        Boolean of that shape.
+    Of equal ones the later in the space is kept. `none` counts as any other. The weights after mixing, which candidates
+    an edge had (`present`) and the result are `[edges, operations]`, the last two boolean.
     """
     kept = np.zeros_like(present)
     for row, (values, there) in enumerate(zip(weights, present, strict=True)):

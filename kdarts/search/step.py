@@ -147,9 +147,8 @@ class Step:
     def __call__(self, batch) -> dict:
         """Takes the step; returns its logs.
 
-        Raises:
-            NotFinite: if the loss, α or a gradient is not finite, or, where the loss is scaled and such a step is
-                skipped, its scale has collapsed; then every variable is what it was before the step.
+        Raises `NotFinite` if the loss, α or a gradient is not finite, or, where the loss is scaled and such a step is
+        skipped, its scale has collapsed; then every variable is what it was before the step.
         """
         if self._scales is None:
             self._scales = [float(o.dynamic_scale.numpy()) for o in self.scaled]

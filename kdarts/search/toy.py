@@ -39,11 +39,7 @@ def fixed_point(xi: float) -> float:
 
 
 class ToyObjective:
-    """Stands for an `Objective` where a loss takes the place of a batch, and nothing else is computed.
-
-    Args:
-        weights, alphas: lists of one scalar each, the current values.
-    """
+    """Stands for an `Objective` where a loss takes the place of a batch; weights and α are lists of one scalar each."""
 
     low_precision = False
 
@@ -69,12 +65,9 @@ class ToyObjective:
 
 @dataclass(frozen=True)
 class ToyRun:
-    """One search.
+    """One search: ξ, α and w before each iteration and after the last (`path`, `[iterations + 1, 2]`).
 
-    Attributes:
-        xi: ξ.
-        path: `[iterations + 1, 2]`, α and w before each iteration and after the last.
-        converged: whether both stood still in the end, not merely the iterations were over.
+    `converged` says whether both stood still in the end, not merely the iterations were over.
     """
 
     xi: float
@@ -95,14 +88,13 @@ def run_toy(
     start: tuple[float, float] = START,
     limit: int = 10_000,
 ) -> ToyRun:
-    """Searches with plain gradient descent: a step of α, then one of w at the new α, until both are less than
-    `threshold` long.
+    """Searches by plain gradient descent: a step of α, then one of w at the new α, until both are below `threshold`.
 
     Args:
         xi: learning rate of the unrolled step of w, from 0; α's gradient is the search's own (`get_order`).
         order: "first", "second" or "exact"; None: first at ξ = 0, else second.
         learning_rate: of the steps of α and of w, above 0.
-        threshold: above 0.
+        threshold: length of a step, above 0.
         start: α and w.
         limit: most iterations, from 1.
 

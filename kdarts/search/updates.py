@@ -72,12 +72,7 @@ class Update(Axis):
         )
 
     def rate(self, epochs: int, begin: int):
-        """The learning rate of α by epoch.
-
-        Args:
-            epochs: length of the descent.
-            begin: epochs at the first rate before it.
-        """
+        """The learning rate of α by epoch: a descent over `epochs` behind `begin` epochs at the first rate."""
         from kdarts.search.schedules import Cosine
 
         final = self.arch_final_learning_rate

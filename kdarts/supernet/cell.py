@@ -26,8 +26,7 @@ from kdarts.supernet.macro import Stem
 def check_partial_channels(partial_channels: int, plan) -> int:
     """K, if it fits every cell of the plan.
 
-    Raises:
-        KdartsError: if K does not divide a cell's channels, or leaves a reduction cell an odd number of them.
+    Raises `KdartsError` if K does not divide a cell's channels, or leaves a reduction cell an odd number of them.
     """
 
     def fits(k):
@@ -42,12 +41,7 @@ def check_partial_channels(partial_channels: int, plan) -> int:
 
 
 def edge_shares(beta, inputs: int | None = None):
-    """β as shares of a node: a softmax over its incoming edges.
-
-    Args:
-        beta: `[edges]`, node by node.
-        inputs: edges that lead to a node, as of `node_rows`.
-    """
+    """β `[edges]`, node by node, as shares of a node: a softmax over its incoming edges; `inputs` as of `node_rows`."""
     sizes = [rows.stop - rows.start for rows in node_rows(beta.shape[0], inputs).values()]
     return tf.concat([tf.nn.softmax(part) for part in tf.split(tf.convert_to_tensor(beta), sizes)], 0)
 
@@ -60,14 +54,9 @@ def _shuffle(channels: int, groups: int) -> np.ndarray:
 
 
 def place(mixed, groups: int):
-    """The candidates' part of a node, where the shuffle puts it; zero elsewhere.
+    """The candidates' part of a node, where the shuffle puts it, `[batch, height, width, channels]`; zero elsewhere.
 
-    Args:
-        mixed: `[batch, height, width, channels / groups]`.
-        groups: K.
-
-    Returns:
-        `[batch, height, width, channels]`.
+    `mixed` is `[batch, height, width, channels / groups]`; `groups` is K.
     """
     size = mixed.shape[-1]
     kernel = _shuffle(size * groups, groups)[:size]
@@ -78,13 +67,10 @@ def bypass(x, shares, groups: int, stride: int = 1) -> list:
     """What passes by on each edge that leaves a node, times the edge's share, where the shuffle puts it.
 
     Args:
-        x: `[batch, height, width, channels]`, whole.
+        x: `[batch, height, width, channels]`, whole, also the form of each edge's result but for the stride.
         shares: of the edges, `[copies]`.
         groups: K; the first `channels / K` channels do not pass.
         stride: 1, or 2: the greatest of 2x2 pixels (of what there is, at the end of an odd side).
-
-    Returns:
-        For each edge `[batch, ceil(height / stride), ceil(width / stride), channels]`.
     """
     channels, copies = x.shape[-1], shares.shape[0]
     kernel = _shuffle(channels, groups)
@@ -98,15 +84,7 @@ def bypass(x, shares, groups: int, stride: int = 1) -> list:
 
 @keras.saving.register_keras_serializable("kdarts")
 class ResidualBlock(keras.layers.Layer):
-    """Halves the image and changes the channels: two convolutions, and beside them a mean and one of single pixels.
-
-    Args:
-        filters: channels of the output.
-
-    Call arguments:
-        x: `[batch, height, width, channels]`.
-        training: whether to normalise by the batch's statistics.
-    """
+    """Halves the image: two convolutions to `filters` channels, and beside them a mean and one of single pixels."""
 
     def __init__(self, filters: int, **kwargs):
         super().__init__(autocast=False, **kwargs)
@@ -129,10 +107,8 @@ class ResidualBlock(keras.layers.Layer):
 def edge_sources(nodes: int, topology: Topology | None = None, inputs: int = 2) -> list[tuple[int, int]]:
     """`(to, from)` of each edge in α's row order: node by node, sources ascending.
 
-    Args:
-        nodes: intermediate nodes of the cell.
-        topology: the two inputs that each of them reads; None: every earlier one.
-        inputs: of the cell, nodes 0 and 1, or node 1 alone.
+    With a topology each intermediate node reads two nodes, else every earlier one; the `inputs` of the cell are nodes 0
+    and 1, or node 1 alone.
     """
     earlier = [topology[to - 2] if topology else range(2 - inputs, to) for to in range(2, nodes + 2)]
     return [(to, source) for to, sources in enumerate(earlier, 2) for source in sources]
@@ -248,14 +224,10 @@ class SearchCell(keras.layers.Layer):
 
 
 def recomputed(cell, s0, s1, mixing, shares=None, **options):
-    """The output of a cell in training, of which no more than the inputs is kept for the gradient.
+    """The output of a `SearchCell` in training, of which no more than the inputs is kept for the gradient.
 
-    Args:
-        cell: a `SearchCell`; its running statistics are updated as by a call.
-        s0, s1, mixing, shares, **options: as of its call; the first four have gradients.
-
-    Returns:
-        As of its call. Its derivatives, the second ones included, are those of the cell.
+    The arguments are those of its call, and like there running statistics are updated. The derivatives with respect to
+    s0, s1, mixing and shares, the second ones included, are those of the cell.
     """
     trainable = [tf.convert_to_tensor(v) for v in cell.trainable_variables]
     statistics = [tf.convert_to_tensor(v) for v in cell.non_trainable_variables]
@@ -289,13 +261,7 @@ def recomputed(cell, s0, s1, mixing, shares=None, **options):
 
 
 def make_stems(stem: Stem, channels: int, dtype) -> list[GroupedOperation]:
-    """The stem's parts; the cells read the first and the last.
-
-    Args:
-        stem: says which.
-        channels: of a node before any reduction.
-        dtype: policy of the layers.
-    """
+    """The stem's parts, for `channels` of a node before any reduction; the cells read the first and the last."""
     return [
         GroupedOperation(operation, 1, int(width * channels), stride, affine=True, name=name, dtype=dtype)
         for name, operation, stride, width in stem.parts
@@ -320,13 +286,9 @@ def make_closing(cells, dtype) -> GroupedOperation | None:
 
 
 def build_chain(stems, cells, channels: int, closing: GroupedOperation | None = None) -> None:
-    """Makes the variables of stems and cells, each behind the one before; nothing is computed.
+    """Makes the variables of stems, cells and closing, each behind the one before; nothing is computed.
 
-    Args:
-        stems: as made here.
-        cells: layers of two inputs with the number of their `outputs`.
-        channels: of an image.
-        closing: as made here.
+    `channels` is that of an image; a cell has two inputs, and the number of its `outputs`.
     """
     widths = [channels]
     for stem in stems:

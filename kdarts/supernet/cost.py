@@ -193,12 +193,9 @@ _LEAST_WEIGHT = 1e-12
 
 
 class CellCosts:
-    """What the operations of a supernet of cells cost in all cells that share them.
+    """What the operations of a `Supernet` cost in all cells that share them.
 
-    Args:
-        net: the `Supernet`.
-        kind: "macs", "params" or "latency_ms".
-        latencies: table of latencies for the last; None: none.
+    `kind` is "macs", "params" or "latency_ms", the last by a table of latencies.
     """
 
     def __init__(self, net, kind: str, latencies=None):
@@ -214,11 +211,9 @@ class CellCosts:
         """For each α the cost of what a selection may keep, `[edges of a whole cell, operations]`."""
 
     def expected(self, selection, softness: float):
-        """The expected cost of the edges; a scalar.
+        """The expected cost of the edges under a selection; a scalar.
 
-        Args:
-            selection: derives the genotype.
-            softness: τ in multiples of the spread of α; 0: the cost of what is kept now.
+        `softness` is τ in multiples of the spread of α; 0: the cost of what is kept now.
         """
         total = []
         for selection_weights, costs in zip(self.net.mixture.selection_weights(), self.costs, strict=True):
@@ -252,12 +247,9 @@ class CellCosts:
 
 
 class GridCosts:
-    """What the transitions of a grid cost, with the stem before the first and the head behind the last.
+    """What the transitions of a `HyperCuboid` cost, with the stem before the first and the head behind the last.
 
-    Args:
-        net: the `HyperCuboid`.
-        kind: "macs" or "params".
-        latencies: must be None.
+    `kind` is "macs" or "params"; a table of latencies raises `KdartsError`.
     """
 
     def __init__(self, net, kind: str, latencies=None):
@@ -288,9 +280,8 @@ def expected_cell_cost(selection_weights, costs: np.ndarray, selection, temperat
     """The expected cost of the edges of a cell; a scalar.
 
     Args:
-        selection_weights: as of `Mixture.selection_weights`, `[edges, operations]`, without the column of `none`
-        where the selection
-            never keeps it; 0 or less for what the edge has not.
+        selection_weights: as of `Mixture.selection_weights`, `[edges, operations]`, without the column of `none` where
+            the selection never keeps it; 0 or less for what the edge has not.
         costs: of the same, `[edges, operations]`, for all cells that share them.
         selection: derives the genotype; its `keeps` gives the probabilities.
         temperature: τ, a scalar.
@@ -316,8 +307,7 @@ def expected_path_cost(selection_weights, costs: np.ndarray, allowed: np.ndarray
 
     Args:
         selection_weights: of the transitions, `[stages, transitions]`.
-        costs: of the transitions, `[stages, states before, states after, choices]`.
-        allowed: boolean of that shape.
+        costs, allowed: of the transitions, `[stages, states before, states after, choices]`; the latter is boolean.
         rule: "best_path", "greedy_forward" or "greedy_backward".
         temperature: τ, a scalar.
     """

@@ -72,15 +72,10 @@ _KEPT = Operation("kept_pool", RESIZABLE_POOL.steps[:1])
 
 
 def multichannelnet_parts(axes: Cuboid, num_classes: int, features: int | None = None) -> Parts:
-    """Its layers.
+    """The layers of MultiChannelNet on its axes; the order of the primitives is free.
 
-    Args:
-        axes: as of `multichannelnet_axes`; the order of the primitives is free.
-        num_classes: number of classes.
-        features: channels of the head; None: three times the widest scale, the program's 768 at 256.
-
-    Raises:
-        KdartsError: if the axes are others.
+    The head has `features` channels; None: three times the widest scale, the program's 768 at 256. Raises `KdartsError`
+    if the axes are others.
     """
     names = {kind: tuple(name for name, _ in getattr(axes, kind)) for kind in _AXES}
     filters, strides = dict(axes.states).get("filters", ()), dict(axes.sequence).get("stride", ())

@@ -18,18 +18,13 @@ from kdarts.supernet.parts import Parts, Placed, listed, naming, path_network, p
 
 
 class Chain:
-    """The search form of what one of the functions returned.
+    """The search form of what one of the functions returned, but None: its `layers` in order, output shape and cost.
 
     Args:
-        made: what it returned, but None.
+        made: what it returned.
         shape: of its input, without the batch.
         name: what it is, for names and messages.
         dtype: policy of `Placed` operations.
-
-    Attributes:
-        layers: in order.
-        shape: of the output.
-        cost: of all.
     """
 
     def __init__(self, made, shape, name: str, dtype):

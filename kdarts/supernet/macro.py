@@ -92,13 +92,7 @@ class CellPlan:
 
 
 def final_size(size, stem: Stem, plan) -> tuple[int, int]:
-    """Height and width of the last cell's output.
-
-    Args:
-        size: height and width of an image, in pixels.
-        stem: before the cells.
-        plan: the cells.
-    """
+    """Height and width of the last cell's output, from those of an image in pixels."""
     strides = [1 + (cell.reduction or cell.entry == "residual") for cell in plan]
     for _, operation, stride, _ in stem.parts:
         strides += [stride for step in operation.layers(stride) if isinstance(step, Conv) and any(step.strided)]
@@ -147,17 +141,11 @@ def auxiliary_position(plan) -> int:
 def plan_cells(
     cells: int, channels: int, reductions, halved: bool = False, widen: str = "at", stages: int | None = None
 ) -> list[CellPlan]:
-    """The cells in order.
+    """The cells in order, from the channels of the first.
 
-    The width doubles at each reduction, or after it (see `WIDENINGS`); with stages, as of `Genotype`, behind each.
-
-    Args:
-        cells: their number, with stages in each.
-        channels: of the first.
-        reductions: positions of those that reduce; with stages none.
-        halved: as of `Stem`.
-        widen: as of `MacroConfig`.
-        stages: runs of equal cells between residual blocks, or None.
+    The width doubles at each of the `reductions` (positions), or after it (`widen`, see `WIDENINGS`). `halved` is as of
+    `Stem`. With stages, as of `Genotype`, there are no reductions: each has so many equal cells, and the width doubles
+    between them.
     """
     if cells < 1:
         raise KdartsError(f"cells {cells}: needs at least 1")
@@ -179,13 +167,7 @@ def plan_cells(
 def plan_genotype(
     genotype: Genotype, cells: int | None, channels: int, stem: Stem, frame: MacroConfig
 ) -> list[tuple[CellPlan, int]]:
-    """For each cell of a genotype's network its plan and the index of its distinct cell.
-
-    Args:
-        genotype: the genotype.
-        cells, channels, frame: as of `build_network`.
-        stem: how an image enters.
-    """
+    """For each cell of a genotype's network (see `build_network`) its plan and the index of its distinct cell."""
     sequence, reductions = genotype.at_depth(cells)
     reductions = () if genotype.stages else check_reductions(reductions, len(sequence))
     each = len(sequence) // (genotype.stages or 1)
@@ -196,8 +178,7 @@ def plan_genotype(
 def share_cells(sharing, plan) -> list[int]:
     """For each cell the index of its α: normal and reduce, one for each cell, or as given.
 
-    Raises:
-        KdartsError: if `sharing` is no known word and no list of one index a cell, counted from 0 without gaps.
+    Raises `KdartsError` if `sharing` is no known word and no list of one index a cell, counted from 0 without gaps.
     """
     if sharing == "shared":
         return [int(cell.reduction) for cell in plan]
@@ -212,11 +193,8 @@ def share_cells(sharing, plan) -> list[int]:
 
 
 def head_inputs(hidden, channels: int, size, stem, plan) -> int:
-    """How many numbers the first layer reads.
+    """How many numbers the first layer of a classifier reads, if the last cell's output has so many channels.
 
-    Args:
-        hidden: widths of the hidden layers, as of `MacroConfig`.
-        channels: of the last cell's output.
-        size, stem, plan: as of `final_size`.
+    `hidden` as of `MacroConfig`; `size`, `stem` and `plan` as of `final_size`.
     """
     return channels * (math.prod(final_size(size, stem, plan)) if hidden else 1)

@@ -26,8 +26,7 @@ Attention = tuple[tuple[str, float], ...]
 def parse_attention(text: str) -> Attention:
     """The constants that a text such as `sep_conv_3x3:0.0006,dil_conv_5x5:-0.0006` says; none where it is empty.
 
-    Raises:
-        KdartsError: for another form, an operation that does not exist or stands twice, or no finite number.
+    Raises `KdartsError` for another form, an operation that is unknown or stands twice, or no finite number.
     """
     found = {}
     for word in text.split(",") if text.strip() else []:
@@ -45,11 +44,9 @@ def parse_attention(text: str) -> Attention:
 
 
 def attention_row(attention, operations: tuple[str, ...]) -> np.ndarray:
-    """The constants as a row of α, `[operations]`, float32: 0 for what has none.
+    """The constants of `(operation, constant)` pairs as a row of α, `[operations]`, float32: 0 for what has none.
 
-    Args:
-        attention: `(operation, constant)` pairs; what is not among the operations has no effect.
-        operations: names of the columns.
+    What is not among the operations, the names of the columns, has no effect.
     """
     constants = {get_operation(name).name: constant for name, constant in attention}
     return np.array([constants.get(name, 0) for name in operations], np.float32)
@@ -61,16 +58,14 @@ class Mixture(keras.layers.Layer):
 
     Args:
         sets: number of distinct cells.
-        nodes: intermediate nodes of a cell.
+        nodes: intermediate nodes of a cell, which has 2 inputs or 1.
         operations: names of the candidates, in α's column order.
         mixing, sampling, candidates, auxiliary_skip, topology, offsets: as of `Supernet`.
         shares: whether edges have shares of their nodes, by a β.
         alpha_scale: as of `SearchSpace`.
-        inputs: of a cell, 2 or 1.
 
     Attributes:
-        alphas: variables `[edges, operations]`.
-        betas: variables `[edges]` in the same order, or none.
+        alphas, betas: variables `[edges, operations]`, and `[edges]` in the same order, or none.
         candidates: for each α a boolean array of its shape, which operations an edge still has; None: all.
         progress: variable, 0 to 1: how much of a search is done, for what changes along it.
         draws: variable, counted up to draw anew.
@@ -208,7 +203,7 @@ class StageMixture(keras.layers.Layer):
     Attributes:
         alphas: one variable `[stages, transitions]`; 0 where forbidden.
         candidates: one boolean array of its shape; None: all are allowed.
-        progress: variable, 0 to 1: how much of a search is done.
+        progress: as of `Mixture`.
     """
 
     def __init__(self, allowed: np.ndarray, mixing: str, **kwargs):

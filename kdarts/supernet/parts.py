@@ -115,17 +115,8 @@ def naming(name: str):
 def path_network(path: HyperPath, input_shape, parts: Parts, drop_last_step: bool = False) -> keras.Model:
     """Builds the network of a path: stem, steps in order, head and tail, without mixing weights or sums.
 
-    Args:
-        path: The path.
-        input_shape: The shape of one example, without the batch.
-        parts: The functions that make the layers.
-        drop_last_step: Whether to leave out the last step, as sharpDARTS' program does. Defaults to `False`.
-
-    Returns:
-        A model from examples to logits.
-
-    Raises:
-        KdartsError: If a function forbids a part of the path.
+    `input_shape` is that of one example, without the batch. With `drop_last_step` the last step is left out, as in
+    sharpDARTS' program. Raises `KdartsError` if a function of the parts forbids a part of the path.
     """
     steps = path.steps[:-1] if drop_last_step else path.steps
     x = inputs = keras.Input(tuple(input_shape), name="input")

@@ -254,8 +254,7 @@ def initializer(relaxation: Relaxation, scale: float = 1e-3, seed=None):
 def check_candidates(candidates, alphas: int, edges: int, operations: int) -> tuple[np.ndarray, ...] | None:
     """For each α a boolean array `[edges, operations]`, or None where every edge has every operation.
 
-    Raises:
-        KdartsError: if their number or a shape is another, one is not boolean, or an edge has none left.
+    Raises `KdartsError` if their number or a shape is another, one is not boolean, or an edge has none left.
     """
     if candidates is None:
         return None
@@ -270,13 +269,9 @@ def check_candidates(candidates, alphas: int, edges: int, operations: int) -> tu
 
 
 def among(function, alpha, present: np.ndarray | None, absent: float = 0.0):
-    """A function of α over the candidates that an edge still has; the others take no part.
+    """A function of α, such as `relaxation.weights`, over the candidates that an edge still has, the `present` ones.
 
-    Args:
-        function: from α to a tensor of its shape, such as `relaxation.weights`.
-        alpha: `[edges, operations]`.
-        present: boolean of that shape; None: all are there.
-        absent: the value for the others.
+    The others take no part, and have the value `absent`. α and `present` (None: all) are `[edges, operations]`.
     """
     import tensorflow as tf
 

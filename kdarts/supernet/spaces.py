@@ -108,8 +108,7 @@ def get_space(given: str | dict | SearchSpace) -> SearchSpace:
 def listed_space(text: str) -> SearchSpace:
     """The space of the operations that a text such as `none,skip_connect,sep_conv_3x3` lists, in its order.
 
-    Raises:
-        KdartsError: if they are fewer than two, or one stands twice or is unknown.
+    Raises `KdartsError` if they are fewer than two, or one stands twice or is unknown.
     """
     operations = tuple(word.strip() for word in text.split(","))
     return SearchSpace(",".join(operations), operations, source="operations as listed")
