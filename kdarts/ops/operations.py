@@ -160,11 +160,7 @@ def adapter(halving: bool, epsilon: float = 1e-5) -> tuple[Operation, int]:
     return replace(operation, **{"strided_steps" if halving else "steps": steps}), stride
 
 
-RESIDUAL = (
-    simple("conv_a", 3),
-    simple("conv_b", 3),
-    Operation("downsample", (), (Halve(), Conv()), prefix=""),
-)
+RESIDUAL = (simple("conv_a", 3), simple("conv_b", 3), Operation("downsample", (), (Halve(), Conv()), prefix=""))
 """A residual block that halves the image (NAS-Bench-201): two convolutions, of which the first takes the stride, and
 beside them a mean and a bare convolution."""
 

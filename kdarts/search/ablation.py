@@ -73,13 +73,6 @@ def random(operations, edges: int, seed) -> Removed:
 
 
 REMOVALS = {"skip": skip, "zero": zero, "half": half, "random": random}
-
-
-def get_removal(name: str):
-    """The function called `name`; raises `KdartsError` with the known names otherwise."""
-    return REMOVALS[choice("removal", name, REMOVALS)]
-
-
 MODES = ("own", "exact", "constant")
 SIGNS = {"reward": -1.0, "paper": 1.0}
 
@@ -96,7 +89,7 @@ class AblationLoss:
         self._owner, self.method = owner, method
         choice("ablation", method.ablation, MODES)
         self._scale = SIGNS[choice("ablation_sign", method.ablation_sign, SIGNS)] * method.ablation_weight
-        self._remove = get_removal(method.removal)
+        self._remove = REMOVALS[choice("removal", method.removal, REMOVALS)]
         sequence = owner.supernet.sequence
         self.owners = {index: sequence.index(index) for index in sorted(set(sequence))}
         """For each α in use the first cell that uses it: the one that is removed."""

@@ -5,7 +5,6 @@ selections. Keras and TensorFlow are imported where they are used: commands that
 them.
 """
 
-import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -192,8 +191,3 @@ class SharedPaths(Axis):
 def register_paths(kind: type[SharedPaths]) -> type[SharedPaths]:
     """Makes a choice among shared paths known by its `name`, to `--path_choice` and to `path_choice=`."""
     return PATHS.add(kind)
-
-
-def replaced(axis: Axis, **values) -> Axis:
-    """The same choice with other values."""
-    return dataclasses.replace(axis, **values)

@@ -9,7 +9,7 @@ import random
 import numpy as np
 
 from kdarts.genotypes.distance import OPERATIONS
-from kdarts.genotypes.edges import edge_count, edge_row, topology_text
+from kdarts.genotypes.edges import edge_count, edge_row, parse_topology, topology_text
 from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.genotypes.genotype import Genotype
 from kdarts.search.method import Method
@@ -57,14 +57,7 @@ def at_start_depth(method: Method, start: Genotype) -> Method:
 
 
 def build_supernet(
-    method: Method,
-    input_shape,
-    num_classes: int,
-    start: Genotype | None = None,
-    seed: int = 0,
-    nodes: int | None = None,
-    dtype=None,
-    **options,
+    method: Method, input_shape, num_classes: int, start=None, seed: int = 0, nodes=None, dtype=None, **options
 ):
     """Builds the supernet that a method asks for: a `Supernet`, or a `HyperCuboid` where its space is one.
 
@@ -72,7 +65,7 @@ def build_supernet(
         method: gives the space, the sizes, the relaxation and all else that the supernet embodies.
         input_shape: `(height, width, channels)` of an image.
         num_classes: number of classes.
-        start: a genotype that the search is to start from; its cells are the supernet's.
+        start: a genotype that the search is to start from, whose cells are the supernet's; None: none.
         seed: of the weights and of α.
         nodes: intermediate nodes of a cell; None: the space's.
         dtype: policy of the layers.
@@ -163,8 +156,6 @@ def check_supernet(supernet, method: Method) -> None:
 def _wanted(name: str, method: Method, supernet):
     """What a method has under a name of `choices`."""
     if name == "topology" and not supernet.grid:
-        from kdarts.genotypes.edges import parse_topology
-
         return parse_topology(method.topology, supernet.nodes) if method.topology else None
     if name == "attention" and not supernet.grid:
         return dict(method.attention) if method.attention_mode == "offset" else {}
@@ -184,8 +175,7 @@ def _agree(name: str, wanted, embodied) -> bool:
 
 
 def _shown(value) -> str:
-    name = getattr(value, "name", "")
-    return repr(name) if name else repr(value)
+    return repr(getattr(value, "name", "") or value)
 
 
 PRESENT, ABSENT = 10.0, 0.0

@@ -62,7 +62,7 @@ def chosen_target(method) -> tuple[str, float] | None:
     names = [f"target_{kind}" for kind in given]
     if len(names) > 1:
         raise KdartsError(f"{' and '.join(names)}: one target at a time")
-    ((kind, value),) = given.items()
+    [(kind, value)] = given.items()
     if not value > 0 or not np.isfinite(value):
         raise KdartsError(f"{names[0]} {value}: needs a number above 0")
     resting = {"samples": 0, "stages": (), **({} if method.path_choice == "skips" else {"paths": 0})}

@@ -8,16 +8,19 @@ import keras
 from keras import ops
 
 
-def _note(gradients, variables) -> None:
-    """Calls `note_gradients` with the TensorFlow backend, the only one that has it."""
-    if keras.backend.backend() == "tensorflow":
-        from kdarts.search.step import note_gradients
+class _Optimizer(keras.optimizers.Optimizer):
+    """Notes the gradients that it applies with the TensorFlow backend, the only one that has `note_gradients`."""
 
-        note_gradients(gradients, variables)
+    def apply(self, grads, trainable_variables=None):
+        if keras.backend.backend() == "tensorflow":
+            from kdarts.search.step import note_gradients
+
+            note_gradients(grads, trainable_variables or self._trainable_variables)
+        super().apply(grads, trainable_variables)
 
 
 @keras.saving.register_keras_serializable("kdarts")
-class SGD(keras.optimizers.Optimizer):
+class SGD(_Optimizer):
     """Stochastic gradient descent with momentum, as in PyTorch.
 
     The update is `buffer = momentum * buffer + gradient + l2 * w`, then `w -= learning_rate * buffer`. Keras' SGD
@@ -76,10 +79,6 @@ class SGD(keras.optimizers.Optimizer):
         """The factor of the gradient in `virtual_step`: the derivative of a weight's update with respect to it."""
         return self.learning_rate * (1 + self.momentum) if self.nesterov else self.learning_rate
 
-    def apply(self, grads, trainable_variables=None):
-        _note(grads, trainable_variables or self._trainable_variables)
-        super().apply(grads, trainable_variables)
-
     def virtual_step(self, gradients, weights):
         """Computes the weights after a virtual step, without clipping (DARTS section 2.3). No variable changes.
 
@@ -101,7 +100,7 @@ class SGD(keras.optimizers.Optimizer):
 
 
 @keras.saving.register_keras_serializable("kdarts")
-class Adam(keras.optimizers.Optimizer):
+class Adam(_Optimizer):
     """Adam as in PyTorch: the L2 penalty is added to the gradient, before the moments.
 
     Keras' Adam adds epsilon before the bias correction of the second moment. In the first steps its effect is up to
@@ -141,10 +140,6 @@ class Adam(keras.optimizers.Optimizer):
         mean = first / (1 - ops.power(ops.cast(self.beta_1, dtype), step))
         size = ops.sqrt(second / (1 - ops.power(ops.cast(self.beta_2, dtype), step)))
         self.assign_sub(variable, rate * mean / (size + self.epsilon))
-
-    def apply(self, grads, trainable_variables=None):
-        _note(grads, trainable_variables or self._trainable_variables)
-        super().apply(grads, trainable_variables)
 
     def get_config(self):
         own = {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon, "l2": self.l2}

@@ -68,11 +68,9 @@ class CosinePower(keras.optimizers.schedules.LearningRateSchedule):
                 )
 
     def at(self, epoch: float, rate: float | None = None) -> float:
-        """The rate of an epoch, counted from 0, in double precision; `keras.callbacks.LearningRateScheduler` takes it.
+        """The rate of an epoch, counted from 0, in double precision; the current `rate` plays no part.
 
-        Args:
-            epoch: from 0.
-            rate: the current rate, which plays no part.
+        `keras.callbacks.LearningRateScheduler` takes it.
         """
         return float(self._rate(np.float64(epoch), np))
 
@@ -171,18 +169,6 @@ class Warmup:
         return self.schedule(epoch if self.current else 0) * (epoch + 1) / self.epochs
 
 
-def _cosine(initial, final, epochs, begin, warmup, power):
-    return Warmup(Cosine(initial, final, epochs, begin), warmup)
-
-
-def _cosine_power(initial, final, epochs, begin, warmup, power):
-    schedule = CosinePower(initial, final, epochs, power, warmup)
-    return lambda epoch, rate=None: schedule.at(max(0, epoch - begin))
-
-
-SCHEDULES = {"cosine": _cosine, "cosine_power": _cosine_power}
-
-
 def get_schedule(
     name: str, initial: float, final: float, epochs: int, begin: int = 0, warmup: int = 0, power: float = 2.0
 ) -> Callable[[int], float]:
@@ -192,7 +178,10 @@ def get_schedule(
     `CosinePower` in its released form, has them before the descent. Raises `KdartsError` for another name, or as of
     that.
     """
-    return SCHEDULES[choice("schedule", name, SCHEDULES)](initial, final, epochs, begin, warmup, power)
+    if choice("schedule", name, ("cosine", "cosine_power")) == "cosine":
+        return Warmup(Cosine(initial, final, epochs, begin), warmup)
+    schedule = CosinePower(initial, final, epochs, power, warmup)
+    return lambda epoch, rate=None: schedule.at(max(0, epoch - begin))
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,7 @@ class Search(keras.Model):
 
     Args:
         method: a `Method` or the name of one, by default "darts"; or a `Supernet` or `HyperCuboid`, and the method
-        comes
-            second. It may be named, as in `Search(supernet, method="gdas")`.
+        comes second. It may be named, as in `Search(supernet, method="gdas")`.
         input_shape: `(height, width, channels)` of an image, at least `(8, 8, 1)`.
         num_classes: number of classes, at least 2.
         start: a genotype, or its name or path, that α starts from; None: as the relaxation has it.
@@ -78,8 +77,9 @@ class Search(keras.Model):
         if given is None:
             if input_shape is None or num_classes is None:
                 raise KdartsError(f"Search({method.name!r}): needs input_shape and num_classes, or a supernet")
-            supernet = build_supernet(_first_stage(method), input_shape, num_classes, start, seed, **options)
-            check_supernet(supernet, _first_stage(method))
+            first = method.at(method.stages[0]) if method.stages else method
+            supernet = build_supernet(first, input_shape, num_classes, start, seed, **options)
+            check_supernet(supernet, first)
         else:
             if options:
                 raise KdartsError(f"{next(iter(options))}: the supernet is given, and has its own")
@@ -99,9 +99,8 @@ class Search(keras.Model):
         self.record = Record()
         self.path_result, self.steps_left = None, None
         if method.axes["update"].each_epoch:
-            self.steps_left = self.add_weight(
-                name="steps_left", shape=(), dtype="int64", initializer="zeros", trainable=False, autocast=False
-            )
+            state = {"shape": (), "dtype": "int64", "initializer": "zeros", "trainable": False, "autocast": False}
+            self.steps_left = self.add_weight(name="steps_left", **state)
         if start is not None:
             start_from(supernet, start)
         if method.attention_mode == "once":
@@ -197,8 +196,7 @@ class Search(keras.Model):
     def get_compile_config(self):
         """With the second optimizer."""
         config = super().get_compile_config()
-        names = "schedules_weights", "schedules_alpha"
-        config |= {name: getattr(self, name) for name in names}
+        config |= {name: getattr(self, name) for name in ("schedules_weights", "schedules_alpha")}
         return {**config, "arch_optimizer": keras.saving.serialize_keras_object(self.arch_optimizer)}
 
     def compile_from_config(self, config):
@@ -224,13 +222,7 @@ class Search(keras.Model):
         if method.stages:
             method = method.override(stages=(), cells=supernet.depth, skip_dropout=supernet.skip_dropout)
         start = config["start"] and Genotype.from_json(config["start"])
-        search = cls(
-            supernet,
-            method,
-            start=start,
-            sync_batch_norm=config["sync_batch_norm"],
-            seed=config["seed"],
-        )
+        search = cls(supernet, method, start=start, sync_batch_norm=config["sync_batch_norm"], seed=config["seed"])
         search._derived = config["derived"] and architecture_from_json(config["derived"])
         return search
 
@@ -298,14 +290,9 @@ class Search(keras.Model):
         return history
 
     def train(self, data, callbacks, session: Session, seed: int = 0, **how) -> keras.callbacks.History:
-        """Trains the supernet and α; a part of `fit`.
+        """Trains the supernet and α on a `SearchData`; a part of `fit`, which `how` has more arguments of.
 
-        Args:
-            data: a `SearchData`.
-            callbacks: a list.
-            session: keeps the state of the run.
-            seed: of the data, counted from their own.
-            **how: `validation_data` and `validation_freq` of `fit`.
+        The session keeps the state of the run; `seed` is that of the data, counted from their own.
         """
         if self._gradients_of is None:
             self.compile()
@@ -324,16 +311,10 @@ class Search(keras.Model):
         )
 
     def sibling(self, method: Method, candidates=None, seed: int = 0, **options) -> "Search":
-        """Another search like this one, with fresh weights.
+        """Another search like this one, of another method and seed, with fresh weights.
 
-        Args:
-            method: of the other.
-            candidates: as of `Supernet`; None: all.
-            seed: of the other.
-            **options: of its supernet, which differ from this one's.
-
-        Raises:
-            KdartsError: if this search was given its supernet, or as of `Search`.
+        `candidates` and the other options of its supernet are those that differ from this one's. Raises `KdartsError`
+        if this search was given its supernet, or as of `Search`.
         """
         if self._options is None:
             raise KdartsError("this search was given its supernet and cannot build another")
@@ -370,13 +351,9 @@ class Search(keras.Model):
         with tf.control_dependencies([tf.identity(v) for v in net.architecture]):
             x = tf.identity(x)
         weights, alphas, statistics = self.objective.values()
-        alphas = (
-            method.axes["perturbation"].perturbed(
-                self.objective, weights, alphas, statistics, (x, y), tf.stack([net.mixture.draws.value, 0])
-            )
-            if method.perturbation != "none"
-            else alphas
-        )
+        if method.perturbation != "none":
+            seed, perturbed = tf.stack([net.mixture.draws.value, 0]), method.axes["perturbation"].perturbed
+            alphas = perturbed(self.objective, weights, alphas, statistics, (x, y), seed)
         step = self.objective.gradients(weights, alphas, statistics, (x, y), loss_scale(self.optimizer))
         by_weights, statistics = mean_over_replicas((step["by_weights"], step["statistics"]))
         if joint and update.each_step:
@@ -514,10 +491,6 @@ def _chosen(method, supernet, choices: dict) -> Method:
     epochs = choices.pop("epochs", None)
     method = method.lasting(epochs) if epochs is not None else method
     return method.override(**choices)
-
-
-def _first_stage(method: Method) -> Method:
-    return method.at(method.stages[0]) if method.stages else method
 
 
 def _listed(callbacks) -> list:

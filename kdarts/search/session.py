@@ -136,8 +136,7 @@ class Record:
         """What a stop rule looks at."""
         net = search.supernet
         alphas = [np.stack(self.arrays[name]) for name in net.alpha_names]
-        begun = search.method.pretrain_epochs
-        return SoFar(self.history, self.last, alphas, net.operation_names, begun)
+        return SoFar(self.history, self.last, alphas, net.operation_names, search.method.pretrain_epochs)
 
     def stop(self, search, rule) -> None:
         """Notes that a stop rule ended the search, which may take it back to an earlier epoch."""

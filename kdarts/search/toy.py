@@ -81,12 +81,7 @@ class ToyRun:
 
 
 def run_toy(
-    xi: float,
-    order: str | None = None,
-    learning_rate: float = 0.01,
-    threshold: float = 1e-4,
-    start: tuple[float, float] = START,
-    limit: int = 10_000,
+    xi: float, order=None, learning_rate: float = 0.01, threshold: float = 1e-4, start=START, limit: int = 10_000
 ) -> ToyRun:
     """Searches by plain gradient descent: a step of α, then one of w at the new α, until both are below `threshold`.
 

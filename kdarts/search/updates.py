@@ -11,6 +11,7 @@ from kdarts.genotypes.settings import Axis, Registry, setting
 UPDATES = Registry("update")
 
 ATTENTION_MODES = ("each_update", "once", "offset")
+"""When α gets the constants: after each of its updates, at the start, or never, but in mixing, as softmax(α + w)."""
 
 
 def _attention(text: str):

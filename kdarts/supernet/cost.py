@@ -9,6 +9,7 @@ A selection compares weights; here the logarithm of each carries Gumbel noise of
 cost of the derived network itself. The cost of the mixture, most of which is never kept, plays no part.
 """
 
+import itertools
 import math
 
 import numpy as np
@@ -112,13 +113,7 @@ def network_cost(
 
 
 def auxiliary_cost(
-    genotype: Genotype,
-    input_shape,
-    num_classes: int,
-    channels: int,
-    cells: int | None = None,
-    stem: str = "auto",
-    frame: MacroConfig | None = None,
+    genotype: Genotype, input_shape, num_classes: int, channels: int, cells=None, stem: str = "auto", frame=None
 ) -> Cost:
     """Cost of the auxiliary classifier of the same network; it has MACs only while training, so none are counted."""
     chosen = choose_stem(stem, check_input_shape(input_shape), genotype.stages)
@@ -129,25 +124,16 @@ def auxiliary_cost(
     return Cost(params=weights)
 
 
-def candidate_costs(
-    operations: tuple[Operation, ...],
-    plan,
-    edges: list[tuple[int, int]],
-    multiplier: int,
-    stem,
-    input_shape,
-    channels: int,
-    latencies: Latencies | None = None,
-) -> list[list[list[Cost]]]:
-    """What each candidate of each edge `(to, from)` of each cell would cost in the network: cells, edges, operations.
+def candidate_costs(net, latencies: Latencies | None = None) -> list[list[list[Cost]]]:
+    """What each candidate of a `Supernet` costs in a network: for each cell its edges, for each edge its operations.
 
-    The arguments are those of `supernet_cost`; whole channels, and scales and offsets, as a network has them.
+    Channels are whole, and normalisations have scales and offsets, as in a network.
     """
-    tally, found = _Tally(input_shape, channels, stem, True, latencies), []
-    pairs = [(operation, source) for _, source in edges for operation in operations]
-    for cell in plan:
-        costs, count = tally.cell(cell, pairs, multiplier), len(operations)
-        found.append([costs[start : start + count] for start in range(0, len(costs), count)])
+    tally, found = _Tally(net.image_shape, net.channels, net.stem, True, latencies), []
+    pairs = [(operation, source) for _, source in net.edges for operation in net.space.candidates]
+    for cell in net.plan:
+        costs = iter(tally.cell(cell, pairs, net.multiplier))
+        found.append([list(itertools.islice(costs, len(net.space.operations))) for _ in net.edges])
     return found
 
 
@@ -173,11 +159,7 @@ def supernet_cost(
     tally = _Tally(input_shape, channels, stem, affine)
     pairs = [(operation, source) for _, source in edges for operation in operations]
     for index, cell in enumerate(plan):
-        held = (
-            pairs
-            if candidates is None
-            else [p for p, there in zip(pairs, candidates[index].flat, strict=True) if there]
-        )
+        held = pairs if candidates is None else itertools.compress(pairs, candidates[index].flat)
         tally.cell(cell, held, multiplier, partial_channels)
     return tally.total(num_classes, head)
 
@@ -322,12 +304,9 @@ def expected_path_cost(selection_weights, costs: np.ndarray, allowed: np.ndarray
         return _best_path(stages)
     total, state = 0.0, None
     for score, cost in stages:
-        if state is None:
-            taken = tf.reshape(tf.nn.softmax(tf.reshape(score, [-1])), score.shape)
-        else:
-            taken = state[:, None, None] * tf.reshape(
-                tf.nn.softmax(tf.reshape(score, [score.shape[0], -1])), score.shape
-            )
+        rows = tf.reshape(score, [1 if state is None else score.shape[0], -1])
+        taken = tf.reshape(tf.nn.softmax(rows), score.shape)
+        taken = taken if state is None else state[:, None, None] * taken
         total, state = total + tf.reduce_sum(taken * cost), tf.reduce_sum(taken, (0, 2))
     return total
 

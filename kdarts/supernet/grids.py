@@ -53,10 +53,8 @@ PRIMITIVES = ("ResizablePool", "SharpSepConv")
 def multichannelnet_axes(channels: int = 32, cells: int = 8, nodes: int = 4) -> Cuboid:
     """Layers of a step of stride 1 and one of stride 2 each, over scales of filters (sharpDARTS, section 4.1).
 
-    Args:
-        channels: filters of the narrowest scale, rounded down to a power of two, at least 2.
-        cells: steps in all, even.
-        nodes: scales, each twice as wide as the one before.
+    There are so many steps (`cells`, even) and so many scales (`nodes`), each twice as wide as the one before. The
+    narrowest has `channels` filters, rounded down to a power of two, at least 2.
     """
     if cells < 2 or cells % 2 or channels < 2 or nodes < 1:
         raise KdartsError(
@@ -68,10 +66,4 @@ def multichannelnet_axes(channels: int = 32, cells: int = 8, nodes: int = 4) -> 
     return Cuboid({"layer": range(cells // 2), "stride": (1, 2)}, {"filters": filters}, {"primitive": PRIMITIVES})
 
 
-register_cuboid(
-    CuboidSpace(
-        "multichannelnet",
-        multichannelnet_axes,
-        "sharpDARTS, Hundt et al. 2019, section 4.1",
-    )
-)
+register_cuboid(CuboidSpace("multichannelnet", multichannelnet_axes, "sharpDARTS, Hundt et al. 2019, section 4.1"))

@@ -13,8 +13,8 @@ from kdarts.ops.cost import Cost
 from kdarts.ops.layers import all_layers, model_cost
 from kdarts.ops.mixed import GroupedOperation
 from kdarts.supernet.cost import GridCosts
-from kdarts.supernet.parameters import StageMixture
-from kdarts.supernet.parts import Parts, Placed, listed, naming, path_network, path_network_cost
+from kdarts.supernet.parameters import MixedModel, StageMixture
+from kdarts.supernet.parts import Parts, Placed, listed, naming, path_network
 
 
 class Chain:
@@ -31,7 +31,10 @@ class Chain:
         self.layers, self.shape, self.cost = [], tuple(shape), Cost()
         for number, part in enumerate(listed(made, name)):
             if isinstance(part, Placed):
-                self.layers.append(_stacked(part, self.shape, f"{name}_{number}", dtype))
+                word = re.sub(r"\W+", "_", f"{name}_{number}", flags=re.ASCII)  # What TensorFlow allows in a graph.
+                options = {"affine": True, "name": word, "dtype": dtype}
+                self.layers.append(GroupedOperation(part.operation, 1, part.filters, part.stride, **options))
+                self.layers[-1].build((None, *self.shape))
                 cost, self.shape = part.cost(self.shape)
             else:
                 with naming(name):
@@ -54,20 +57,9 @@ class Chain:
         return x if scale is None else x * tf.cast(scale, x.dtype)
 
 
-def _stacked(placed: Placed, shape, name: str, dtype) -> GroupedOperation:
-    name = re.sub(r"\W+", "_", name, flags=re.ASCII)  # What TensorFlow allows in a graph.
-    stack = GroupedOperation(placed.operation, 1, placed.filters, placed.stride, affine=True, name=name, dtype=dtype)
-    stack.build((None, *shape))
-    return stack
-
-
 _NO_SECOND = (
-    keras.layers.BatchNormalization,
-    keras.layers.GroupNormalization,
-    keras.layers.LayerNormalization,
-    keras.layers.MaxPooling1D,
-    keras.layers.MaxPooling2D,
-    keras.layers.MaxPooling3D,
+    *(keras.layers.BatchNormalization, keras.layers.GroupNormalization, keras.layers.LayerNormalization),
+    *(keras.layers.MaxPooling1D, keras.layers.MaxPooling2D, keras.layers.MaxPooling3D),
 )
 """Stock layers whose second derivatives TensorFlow gets wrong without a word: a mean's gradient is stopped there."""
 
@@ -89,7 +81,7 @@ _ABOUT_CELLS = {
 
 
 @keras.saving.register_keras_serializable("kdarts")
-class HyperCuboid(keras.Model):
+class HyperCuboid(MixedModel):
     """Differentiable hyperparameter grid search (sharpDARTS, section 4.1): any discrete choices, mixed by α.
 
     A network is a path: it visits the stages of `sequence` in order, carries a state along and makes choices. Here
@@ -236,27 +228,6 @@ class HyperCuboid(keras.Model):
             raise KdartsError("a layer stands in two places; build, stem, head and tail must make new ones")
 
     @property
-    def mixing(self) -> str:
-        """Name of the relaxation."""
-        return self.mixture.relaxation.name
-
-    @property
-    def alphas(self) -> list[keras.Variable]:
-        """See the class."""
-        return list(self.mixture.alphas)
-
-    @property
-    def architecture(self) -> list[keras.Variable]:
-        """What the search moves by the validation loss."""
-        return self.alphas
-
-    @property
-    def network_variables(self) -> list[keras.Variable]:
-        """The trainable variables that are not of the architecture."""
-        architecture = {id(variable) for variable in self.architecture}
-        return [v for v in self.trainable_variables if id(v) not in architecture]
-
-    @property
     def sizes(self) -> dict[str, int]:
         """Its sizes, for a summary."""
         return {"stages": self.allowed.shape[0], "transitions": int(self.allowed.sum())}
@@ -267,11 +238,9 @@ class HyperCuboid(keras.Model):
         return {"mixing": self.mixture.relaxation, **_ABOUT_CELLS}
 
     def read_out(self, selection, selection_weights=None) -> HyperPath:
-        """The path that a selection of grids derives.
+        """The path that a selection of grids derives from `[stages, states, states, choices]`, NaN where forbidden.
 
-        Args:
-            selection: a `Selection`.
-            selection_weights: `[stages, states, states, choices]`, NaN where forbidden; None: those of α now.
+        Without these selection weights it is derived from those of α now.
         """
         states, choices, _ = selection.path(self.path_weights() if selection_weights is None else selection_weights)
         return self.path(states, choices)
@@ -283,10 +252,6 @@ class HyperCuboid(keras.Model):
     def setting(self) -> dict:
         """Which HyperCuboid it is, as plain data."""
         return {"space": self.space_name}
-
-    def mixing_weights(self) -> list:
-        """α after mixing, in the form of `alphas`; 0 for what is forbidden."""
-        return self.mixture.weights_of_operations()
 
     def path_weights(self) -> np.ndarray:
         """What a path is found by (see `best_path`): for "max_w" the softmax itself, NaN for what is forbidden."""
@@ -309,7 +274,7 @@ class HyperCuboid(keras.Model):
 
     def cost_of(self, path: HyperPath) -> Cost:
         """The same of a path's network."""
-        return path_network_cost(path, self.image_shape, self.parts)
+        return model_cost(self.network(path))
 
     def transition_costs(self) -> dict[tuple[int, int, int, int], Cost]:
         """What each `(stage, from, to, choice)` costs on a path, the first with the stem and the last with the head."""

@@ -17,9 +17,6 @@ from kdarts.ops.operations import get_operation
 from kdarts.supernet.cell import edge_shares, edge_sources
 from kdarts.supernet.relaxation import Softmax, among, check_candidates, get_relaxation, get_sampling, initializer
 
-MODES = ("each_update", "once", "offset")
-"""When α gets the constants: after each of its updates, at the start, or never, but in mixing, as softmax(α + w)."""
-
 Attention = tuple[tuple[str, float], ...]
 
 
@@ -190,6 +187,40 @@ class Mixture(keras.layers.Layer):
     def redraw(self) -> None:
         """Lets the passes to come draw anew what they go through and what they drop."""
         self.draws.assign_add(1)
+
+
+class MixedModel(keras.Model):
+    """What a `Supernet` and a `HyperCuboid` have in common: the architecture parameters of their `mixture`."""
+
+    @property
+    def mixing(self) -> str:
+        """Name of the relaxation."""
+        return self.mixture.relaxation.name
+
+    @property
+    def alphas(self) -> list[keras.Variable]:
+        """The variables α, in the shapes that the class of the model gives them."""
+        return list(self.mixture.alphas)
+
+    @property
+    def betas(self) -> list[keras.Variable]:
+        """The variables β likewise; empty where edges have no shares."""
+        return list(self.mixture.betas)
+
+    @property
+    def architecture(self) -> list[keras.Variable]:
+        """α and after them β: what the search moves by the validation loss."""
+        return [*self.alphas, *self.betas]
+
+    @property
+    def network_variables(self) -> list[keras.Variable]:
+        """The trainable variables that are not of the architecture."""
+        architecture = {id(variable) for variable in self.architecture}
+        return [v for v in self.trainable_variables if id(v) not in architecture]
+
+    def mixing_weights(self) -> list:
+        """α after mixing, in the form and order of `alphas`; 0 for what is no candidate, or forbidden."""
+        return self.mixture.weights_of_operations()
 
 
 @keras.saving.register_keras_serializable("kdarts")

@@ -13,7 +13,7 @@ import keras
 from kdarts.genotypes.cuboid import HyperPath
 from kdarts.genotypes.errors import KdartsError
 from kdarts.ops.cost import Cost, operation_cost
-from kdarts.ops.layers import apply_operation, layer_name, model_cost
+from kdarts.ops.layers import apply_operation, layer_name
 from kdarts.ops.operations import Operation
 
 
@@ -131,8 +131,3 @@ def path_network(path: HyperPath, input_shape, parts: Parts, drop_last_step: boo
             raise KdartsError(f"the path's {name} is forbidden in this HyperCuboid")
         x = apply_parts(part, x, name)
     return keras.Model(inputs, x, name=path.name or "network")
-
-
-def path_network_cost(path: HyperPath, input_shape, parts: Parts) -> Cost:
-    """Returns the cost of the network of a path, which is built for it."""
-    return model_cost(path_network(path, input_shape, parts))

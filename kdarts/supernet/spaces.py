@@ -133,19 +133,8 @@ register_space(
 )
 
 _SEP3, _SEP5, _DIL3, _DIL5 = _LEARNED
-for _number, _learned in enumerate(
-    (
-        (_SEP3, _DIL3),
-        (_SEP5, _DIL5),
-        (_SEP3, _SEP5),
-        (_DIL3, _DIL5),
-        (_SEP3, _DIL5),
-        (_SEP5, _DIL3),
-        (_SEP3, _SEP5, _DIL3),
-        (_SEP3, _SEP5, _DIL5),
-    ),
-    1,
-):
+_PAIRS = ((_SEP3, _DIL3), (_SEP5, _DIL5), (_SEP3, _SEP5), (_DIL3, _DIL5), (_SEP3, _DIL5), (_SEP5, _DIL3))
+for _number, _learned in enumerate((*_PAIRS, (_SEP3, _SEP5, _DIL3), (_SEP3, _SEP5, _DIL5)), 1):
     # The paper has either pooling in them and does not say which.
     _kept = ("none", "max_pool_3x3", "skip_connect", *_learned)
     register_space(SearchSpace(f"ss{_number}", _kept, source=f"eDARTS, Siddiqui et al., Table I: SS{_number}"))

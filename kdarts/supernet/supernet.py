@@ -33,7 +33,7 @@ from kdarts.supernet.macro import (
     plan_cells,
     share_cells,
 )
-from kdarts.supernet.parameters import Mixture
+from kdarts.supernet.parameters import MixedModel, Mixture
 from kdarts.supernet.relaxation import configuration
 from kdarts.supernet.spaces import SearchSpace, get_space
 
@@ -46,7 +46,7 @@ _KEPT += ("partial_channels", "skip_dropout", "auxiliary_skip", "topology", "off
 
 
 @keras.saving.register_keras_serializable("kdarts")
-class Supernet(keras.Model):
+class Supernet(MixedModel):
     """Every candidate of every edge of every cell, mixed by α.
 
     Args:
@@ -132,8 +132,8 @@ class Supernet(keras.Model):
         self.multiplier = multiplier or min(self.space.multiplier, self.nodes)
         if not 1 <= self.multiplier <= self.nodes:
             raise KdartsError(f"multiplier {self.multiplier}: allowed is 1 to the {self.nodes} nodes of a cell")
-        self._stem_name = self.space.stem if stem == "auto" else stem
-        self.stem = choose_stem(self._stem_name, self.image_shape, self.space.stages)
+        self.stem_name = self.space.stem if stem == "auto" else stem
+        self.stem = choose_stem(self.stem_name, self.image_shape, self.space.stages)
         self.frame = MacroConfig(**frame) if isinstance(frame, dict) else frame or self.space.frame
         if self.space.stages and (reductions or topology):
             raise KdartsError(f"space {self.space.name!r}: has stages, and no reductions nor a topology of its own")
@@ -178,14 +178,9 @@ class Supernet(keras.Model):
         inputs = head_inputs(head, self.cells[-1].outputs, self.image_shape[:2], self.stem, self.plan)
         *self.hidden, self.classifier = make_head(head, num_classes, inputs, dtype.variable_dtype)
         if skip_dropout:
-            self.skip_dropout_rate = self.add_weight(
-                name="skip_dropout_rate",
-                initializer=keras.initializers.Constant(skip_dropout),
-                shape=(),
-                trainable=False,
-                dtype="float32",
-                autocast=False,
-            )
+            start = keras.initializers.Constant(skip_dropout)
+            state = {"shape": (), "dtype": "float32", "trainable": False, "autocast": False}
+            self.skip_dropout_rate = self.add_weight(name="skip_dropout_rate", initializer=start, **state)
         self.build()
 
     def build(self):
@@ -201,45 +196,14 @@ class Supernet(keras.Model):
         return np.pad(present, [(0, 0), (0, len(self._operations) - present.shape[1])], constant_values=True)
 
     @property
-    def stem_name(self) -> str:
-        """Name of the stem, or "auto"."""
-        return self._stem_name
-
-    @property
     def operation_names(self) -> tuple[str, ...]:
         """Names of the columns of α."""
         return self.space.operations
 
     @property
-    def mixing(self) -> str:
-        """Name of the relaxation."""
-        return self.mixture.relaxation.name
-
-    @property
     def sampling(self) -> str:
         """Name of the sampling."""
         return self.mixture.sampling.name
-
-    @property
-    def alphas(self) -> list[keras.Variable]:
-        """See the class."""
-        return list(self.mixture.alphas)
-
-    @property
-    def betas(self) -> list[keras.Variable]:
-        """See the class."""
-        return list(self.mixture.betas)
-
-    @property
-    def architecture(self) -> list[keras.Variable]:
-        """α and after them β: what the search moves by the validation loss."""
-        return [*self.alphas, *self.betas]
-
-    @property
-    def network_variables(self) -> list[keras.Variable]:
-        """The trainable variables that are not of the architecture."""
-        architecture = {id(variable) for variable in self.architecture}
-        return [v for v in self.trainable_variables if id(v) not in architecture]
 
     @property
     def alpha_names(self) -> tuple[str, ...]:
@@ -270,12 +234,7 @@ class Supernet(keras.Model):
         }
 
     def read_out(self, selection, selection_weights=None) -> Genotype:
-        """The genotype that a selection of cells derives.
-
-        Args:
-            selection: a `Selection`.
-            selection_weights: `[edges, operations]` for each α; None: those of α and β now.
-        """
+        """The genotype that a selection of cells derives from `[edges, operations]` for each α; None: those of now."""
         usual = self.reductions == (() if self.space.stages else thirds(len(self.plan)))
         usual = usual and self.sharing == "shared" and len(self.alphas) == (1 if self.space.stages else 2)
         own = (None, None) if usual else (self.reductions, self.sequence)
@@ -294,23 +253,18 @@ class Supernet(keras.Model):
             "edges": [list(edge) for edge in self.edges],
             "topology": self.topology is not None,
             "offsets": self.offsets,
-            "stem": self._stem_name,
+            "stem": self.stem_name,
             "frame": dataclasses.asdict(self.frame),
         }
 
     def cost_of(self, genotype: Genotype, latencies=None) -> Cost:
         """Cost of a genotype's network at the sizes of this supernet; `latencies` as of `network_cost`."""
         size = self.image_shape, self.num_classes, self.channels, self.depth
-        return network_cost(genotype, *size, self._stem_name, self.frame, latencies=latencies)
+        return network_cost(genotype, *size, self.stem_name, self.frame, latencies=latencies)
 
     def candidate_costs(self, latencies=None) -> list[list[list[Cost]]]:
         """What each candidate costs in such a network: for each cell its edges, for each edge its operations."""
-        cells = self.space.candidates, self.plan, self.edges, self.multiplier
-        return candidate_costs(*cells, self.stem, self.image_shape, self.channels, latencies)
-
-    def mixing_weights(self) -> list:
-        """α after mixing, `[edges, operations]` each, in the order of `alphas`."""
-        return self.mixture.weights_of_operations()
+        return candidate_costs(self, latencies)
 
     def cost(self) -> Cost:
         """Trainable weights without α, and MACs of a forward pass for one image."""
@@ -330,9 +284,7 @@ class Supernet(keras.Model):
     def states(self, x, training=False, mixtures=None) -> list:
         """What enters and leaves the cells: cell `i` reads items `i` and `i + 1`, and its output is item `i + 2`.
 
-        Args:
-            x, training: as of the call.
-            mixtures: for each α what its cells weigh by, as of `Mixture.drawn`, whose place they take.
+        The `mixtures` take the place of `Mixture.drawn`: for each α what its cells weigh by.
         """
         states = run_stems(self.stems, tf.cast(x, self.compute_dtype), training)
         mixtures = self.mixture.drawn(training) if mixtures is None else mixtures
@@ -376,7 +328,7 @@ class Supernet(keras.Model):
             space=self.space.config(),
             input_shape=self.image_shape,
             cells=self.depth,
-            stem=self._stem_name,
+            stem=self.stem_name,
             candidates=self.mixture.candidates and [present.tolist() for present in self.mixture.candidates],
             frame=dataclasses.asdict(self.frame),
             mixing=configuration(self.mixture.relaxation),

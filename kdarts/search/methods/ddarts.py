@@ -37,11 +37,6 @@ DDARTS = register_method(
 
 DARTOPTI = register_method(
     DDARTS.override(
-        space="dartopti",
-        sharing="start",
-        pretrain_epochs=5,
-        stop="distance",
-        stop_from=5,
-        channels=32,
+        space="dartopti", sharing="start", pretrain_epochs=5, stop="distance", stop_from=5, channels=32
     ).named("dartopti", "DARTOpti, Heuillet et al. (D-DARTS)")
 )
