@@ -76,7 +76,7 @@ def convolution(x, kernel, groups=1, stride=(1, 1)):
         x: Input, `[batch, height, width, groups * channels]`.
         kernel: `[h, w, channels, groups * filters]`, the groups stacked on the last axis; `h` and `w` are odd.
         groups: Number of independent groups.
-        stride: Strides along height and width; the sides of the output are those of `x` over them, rounded up.
+        stride: Strides along height and width; the sides of the output are those of `x` divided by them, rounded up.
     """
     if tuple(kernel.shape[:2]) == (1, 1) and max(stride) > 1:
         x, stride = x[:, :: stride[0], :: stride[1]], (1, 1)

@@ -57,7 +57,7 @@ def apply_operation(operation: Operation, x, filters: int, stride: int, name: st
         operation: The definition of the operation.
         x: A symbolic tensor `[batch, height, width, channels]`.
         filters: The number of output channels.
-        stride: 1 or 2, which the sides of `x` are divided by, rounded up.
+        stride: 1 or 2; the sides of the output are those of `x` divided by it, rounded up.
         name: The prefix of the layers' names.
     """
     if operation.zero:

@@ -28,7 +28,7 @@ class MixedEdges(keras.layers.Layer):
         bare_pools: whether pools stand as they do in a network; else, as in DARTS' search, each is normalised.
 
     Call arguments:
-        x: `[batch, height, width, filters]`, also the form of each of the `copies` outputs but for the stride.
+        x: `[batch, height, width, filters]`; at stride 1 each of the `copies` outputs has this shape, too.
         mixing: weights after mixing, `[copies, operations]`, in float32 at any precision.
         training: whether to normalise by the batch's statistics.
         only: columns whose weights are not zero; None: all. The others cost nothing.

@@ -70,7 +70,7 @@ def moments_over_replicas(mean, variance, count):
 
 
 def own_seed(seed):
-    """From a seed `[2]` for all that of a draw which is each replica's own, such as a dropout's; alone, the same."""
+    """The seed of a draw that each replica makes for itself, such as a dropout's, from the common seed `[2]`."""
     if replicas() == 1:
         return seed
     return tf.random.fold_in(seed, tf.distribute.get_replica_context().replica_id_in_sync_group)

@@ -33,9 +33,10 @@ def seeded(seed: int):
 
 
 def start_of(method: Method, start: Genotype | str | None) -> tuple[Genotype | None, Method]:
-    """The genotype that a search starts from, given as such or by its name or path, or None; and the method.
+    """The genotype that a search starts from, and the method.
 
-    Raises `KdartsError` if the method needs a start and has none, or has one and cannot use it.
+    `start` is a genotype, or its name or path; with None α starts as the relaxation has it. Raises `KdartsError` if the
+    method needs a start and has none, or has one and cannot use it.
     """
     if start is None:
         needing = [f"sharing {method.sharing!r}"] if method.sharing == "start" else []
@@ -134,7 +135,7 @@ def _check_kind(method: Method, grid: bool) -> None:
 
 
 def check_supernet(supernet, method: Method) -> None:
-    """Refuses a supernet that contradicts a method, by a `KdartsError` with the axis and what each of them has."""
+    """Refuses a supernet that contradicts a method: a `KdartsError` names the axis and what each of them has."""
     if method.stages:
         raise KdartsError(
             f"stages {','.join(map(str, method.stages))}: method {method.name!r} builds the supernets of its stages "

@@ -133,7 +133,7 @@ class TargetControl(keras.layers.Layer):
         return tf.clip_by_value(PROPORTIONAL * self.gap() + tf.convert_to_tensor(self.integral), -MOST, MOST)
 
     def gradients(self, at, valid=None, seed=None, scale=None) -> list:
-        """λ ∇E[C] for α and after them β, as the gradients of the `Validation` `at` are; the rest is not used."""
+        """λ ∇E[C] for α and after them β, in the order of the gradients of `at`, a `Validation`."""
         values = [variable.value for variable in self._net.architecture]
         with tf.GradientTape() as tape:
             cost = self.expected(SOFTNESS)

@@ -120,8 +120,8 @@ class SearchEpochs(keras.callbacks.Callback):
     """Runs the schedules of a search, and measures, notes and maybe ends it after each epoch.
 
     At the beginning of an epoch: the learning rates, whether α moves, the progress of the search, the rate of the
-    dropout on skip connections. At its end, in this order: the terms of the loss, the random search, by `seed`, the
-    curvature, on held-back batches of the `SearchData`, the record, which takes notes, the stop rule.
+    dropout on skip connections. At its end, in this order: the terms of the loss, the random search (by `seed`), the
+    curvature, the record, the stop rule. `data` is a `SearchData`, whose held-back batches are measured on.
     """
 
     def __init__(self, data, record: Record, seed: int):
@@ -197,7 +197,7 @@ class SearchData:
             raise KdartsError("the dataset is empty")
 
     def pairs(self, first_step: int = 0, seed: int = 0):
-        """The batches from a step on, without end, the step counted from the start of the run.
+        """The batches from `first_step` on, which counts from the start of the run, without end.
 
         `seed` is counted from that of the data; a stage of a search has its own.
         """
@@ -213,10 +213,10 @@ class SearchData:
         return self.steps
 
     def path_batches(self, batch_size: int, cutout: int | None, first_step: int = 0):
-        """Batches `(x, y)` for the weights of shared paths, without end, from a step of their training on.
+        """Batches `(x, y)` for the weights of shared paths, without end, from `first_step` of their training on.
 
-        They have `batch_size` examples, where the data can be batched anew, and a square of `cutout` pixels cut out of
-        each image; None: as in the search.
+        They have `batch_size` examples where the data can be batched anew. `cutout` is the side of the square cut out
+        of each image, in pixels; None: as in the search.
         """
         batches = self.dataset.map(lambda train, valid: train).repeat()
         return batches.skip(first_step % self.steps) if first_step else batches
@@ -227,10 +227,10 @@ class SearchData:
 
 
 def search_data(given, steps: int | None = None) -> SearchData:
-    """The data that `fit` was given, as `SearchData`; raises `KdartsError` for what is none.
+    """The data that `fit` was given, as `SearchData`; raises `KdartsError` for anything else than the following.
 
-    It is a `SearchData`, a dataset of pairs, which takes the `steps` of an epoch, or one of `kdarts.search_dataset`,
-    which carries its own.
+    That is a `SearchData`, a dataset of pairs, whose epoch has so many `steps`, or a dataset of
+    `kdarts.search_dataset`, which carries its own.
     """
     own = getattr(given, "search_data", given)
     if isinstance(own, SearchData):

@@ -158,7 +158,7 @@ class CostTarget(LossTerm):
 def beta_decay(alphas, candidates=None):
     """The mean over all edges of log Σ exp α; a scalar.
 
-    α are `[edges, operations]` each; candidates are as of `Mixture`.
+    `alphas` are `[edges, operations]` each; `candidates` as of `Mixture`.
     """
     import tensorflow as tf
 

@@ -115,8 +115,8 @@ class Objective:
 def scaled_gradient(tape, loss, sources, scale=None):
     """The gradient of the scalar `loss` with respect to a structure of tensors, zeros where it does not reach.
 
-    A `scale` multiplies the loss on the way back and divides the gradients, so that they survive float16; where they do
-    not, they are not finite.
+    With a `scale` the loss is multiplied by it on the way back and the gradients are divided by it, so that they
+    survive float16; where they do not, they are not finite.
     """
     if scale is None:
         return tape.gradient(loss, sources, unconnected_gradients="zero")

@@ -30,10 +30,10 @@ def take_best(search, batches, samples: int, seed: int) -> float:
 
 
 def best_random(search, batches, samples: int, seed: int) -> tuple[list[np.ndarray], float]:
-    """The best of so many random genotypes: for each α the weights of its candidates, 0 or 1; and its accuracy, 0 to 1.
+    """The best of a number of random genotypes: for each α the weights of its candidates, 0 or 1; and its accuracy.
 
-    Of the dataset of `(x, y)` the first batch ranks all genotypes, and all batches the ten best. Nothing of the
-    compiled search is changed.
+    Of the dataset of `(x, y)` the first batch ranks all genotypes, and all batches the ten best. The accuracy is from 0
+    to 1. Nothing of the compiled search is changed.
     """
     score = _scores(search)
     first = next(iter(batches))

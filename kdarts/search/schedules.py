@@ -112,7 +112,7 @@ def _bent(done, power, of):
 class Cosine:
     """Half a cosine from `initial` in epoch 0 towards `final` in epoch `epochs`, constant within an epoch.
 
-    Before the descent are `begin` epochs at the first rate.
+    `begin` epochs at the first rate come before it.
     """
 
     initial: float
@@ -174,9 +174,9 @@ def get_schedule(
 ) -> Callable[[int], float]:
     """The learning rate of the weights by epoch: a descent over `epochs`, behind `begin` epochs at the first rate.
 
-    In the `warmup` epochs the rate climbs to `initial`: a "cosine" is scaled by `Warmup`, and "cosine_power", as of
-    `CosinePower` in its released form, has them before the descent. Raises `KdartsError` for another name, or as of
-    that.
+    During `warmup` epochs the rate climbs to `initial`: with "cosine" by `Warmup`, with "cosine_power", which is
+    `CosinePower` in its released form, before the descent. Raises `KdartsError` for another name, or as of
+    `CosinePower`.
     """
     if choice("schedule", name, ("cosine", "cosine_power")) == "cosine":
         return Warmup(Cosine(initial, final, epochs, begin), warmup)
@@ -189,7 +189,7 @@ class SkipDropout:
     """A line towards 0 while the weights alone are trained, then from the first rate again an exponential decay.
 
     The authors' program: `rate * (epochs - 1 - e) / epochs` in epoch e of the warm-up, `rate * exp(-0.2 (e - warmup))`
-    from its end on. `rate` is the highest, 0 to below 1; before the warm-up are `begin` epochs.
+    from its end on. `rate` is the highest, 0 to below 1; `begin` epochs come before the warm-up.
     """
 
     rate: float

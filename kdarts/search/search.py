@@ -290,7 +290,7 @@ class Search(keras.Model):
         return history
 
     def train(self, data, callbacks, session: Session, seed: int = 0, **how) -> keras.callbacks.History:
-        """Trains the supernet and α on a `SearchData`; a part of `fit`, which `how` has more arguments of.
+        """Trains the supernet and α on a `SearchData`; a part of `fit`, whose other arguments are `how`.
 
         The session keeps the state of the run; `seed` is that of the data, counted from their own.
         """
@@ -313,8 +313,8 @@ class Search(keras.Model):
     def sibling(self, method: Method, candidates=None, seed: int = 0, **options) -> "Search":
         """Another search like this one, of another method and seed, with fresh weights.
 
-        `candidates` and the other options of its supernet are those that differ from this one's. Raises `KdartsError`
-        if this search was given its supernet, or as of `Search`.
+        `candidates` and `options` are those of its supernet that differ from this one's. Raises `KdartsError` if this
+        search was given its supernet, or as of `Search`.
         """
         if self._options is None:
             raise KdartsError("this search was given its supernet and cannot build another")

@@ -74,9 +74,9 @@ class Session:
         """Called after a step that waited for its batch and computed for so many seconds."""
 
     def diverged(self, epoch: int, step: int, what: Exception):
-        """Called where a step (it and the epoch from 0) is not finite; every variable is what it was before.
+        """Called where a step is not finite, which `what` tells; every variable is what it was before.
 
-        Always raises `KdartsError`, with the words of the `NotFinite`.
+        Epochs and steps are counted from 0. Always raises `KdartsError`.
         """
         raise KdartsError(f"epoch {epoch + 1}, step {step + 1}: {what}; try a lower learning rate")
 

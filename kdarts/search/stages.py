@@ -57,9 +57,9 @@ def parse_stages(text: str) -> tuple[Stage, ...]:
 
 
 def check_stages(stages: tuple[Stage, ...], operations: int) -> None:
-    """Refuses, by a `KdartsError`, what cannot be run one after another in a space of so many operations.
+    """Refuses stages that cannot be run one after another in a space of so many operations.
 
-    That is a first stage that begins with a part of them, or a later one with more than the one before.
+    Raises `KdartsError` if the first one would begin with a part of them, or a later one with more than the one before.
     """
     least = math.inf
     for number, stage in enumerate(stages, 1):
@@ -71,10 +71,10 @@ def check_stages(stages: tuple[Stage, ...], operations: int) -> None:
 
 
 def check_method(method) -> None:
-    """Refuses, by a `KdartsError`, a method whose stages cannot be run.
+    """Refuses a method whose stages cannot be run.
 
-    So it is if it has a target, which is for one size, if α would never move in a stage, if cells of supernets of
-    different depths would have an α of their own, or as of `check_stages`.
+    Raises `KdartsError` if it has a target, which is for one size, if α would never move in a stage, if cells of
+    supernets of different depths would have an α of their own, or as of `check_stages`.
     """
     from kdarts.search.cost_target import chosen_target
     from kdarts.supernet.spaces import get_space

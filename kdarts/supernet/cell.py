@@ -67,7 +67,7 @@ def bypass(x, shares, groups: int, stride: int = 1) -> list:
     """What passes by on each edge that leaves a node, times the edge's share, where the shuffle puts it.
 
     Args:
-        x: `[batch, height, width, channels]`, whole, also the form of each edge's result but for the stride.
+        x: `[batch, height, width, channels]`, whole; at stride 1 the result for each edge has this shape, too.
         shares: of the edges, `[copies]`.
         groups: K; the first `channels / K` channels do not pass.
         stride: 1, or 2: the greatest of 2x2 pixels (of what there is, at the end of an odd side).

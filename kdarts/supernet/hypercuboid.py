@@ -238,9 +238,9 @@ class HyperCuboid(MixedModel):
         return {"mixing": self.mixture.relaxation, **_ABOUT_CELLS}
 
     def read_out(self, selection, selection_weights=None) -> HyperPath:
-        """The path that a selection of grids derives from `[stages, states, states, choices]`, NaN where forbidden.
+        """The path that a selection of grids derives.
 
-        Without these selection weights it is derived from those of α now.
+        The `selection_weights` are `[stages, states, states, choices]`, NaN where forbidden; None: those of α now.
         """
         states, choices, _ = selection.path(self.path_weights() if selection_weights is None else selection_weights)
         return self.path(states, choices)

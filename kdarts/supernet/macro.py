@@ -143,8 +143,8 @@ def plan_cells(
 ) -> list[CellPlan]:
     """The cells in order, from the channels of the first.
 
-    The width doubles at each of the `reductions` (positions), or after it (`widen`, see `WIDENINGS`). `halved` is as of
-    `Stem`. With stages, as of `Genotype`, there are no reductions: each has so many equal cells, and the width doubles
+    The width doubles at each of the `reductions` (positions), or after it (`widen`, see `WIDENINGS`); `halved` is as of
+    `Stem`. With stages, as of `Genotype`, there are no reductions: each stage has so many cells, and the width doubles
     between them.
     """
     if cells < 1:

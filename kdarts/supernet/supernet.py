@@ -234,7 +234,10 @@ class Supernet(MixedModel):
         }
 
     def read_out(self, selection, selection_weights=None) -> Genotype:
-        """The genotype that a selection of cells derives from `[edges, operations]` for each α; None: those of now."""
+        """The genotype that a selection of cells derives.
+
+        The `selection_weights` are `[edges, operations]` for each α; None: those of α and β now.
+        """
         usual = self.reductions == (() if self.space.stages else thirds(len(self.plan)))
         usual = usual and self.sharing == "shared" and len(self.alphas) == (1 if self.space.stages else 2)
         own = (None, None) if usual else (self.reductions, self.sequence)
