@@ -124,16 +124,18 @@ def auxiliary_cost(
     return Cost(params=weights)
 
 
-def candidate_costs(net, latencies: Latencies | None = None) -> list[list[list[Cost]]]:
-    """What each candidate of a `Supernet` costs in a network: for each cell its edges, for each edge its operations.
+def candidate_costs(
+    operations: tuple[Operation, ...], plan, edges, multiplier: int, stem, input_shape, channels: int, latencies=None
+) -> list[list[list[Cost]]]:
+    """What each candidate of each edge `(to, from)` of each cell would cost in the network: cells, edges, operations.
 
-    Channels are whole, and normalisations have scales and offsets, as in a network.
+    The arguments are those of `supernet_cost`; whole channels, and scales and offsets, as a network has them.
     """
-    tally, found = _Tally(net.image_shape, net.channels, net.stem, True, latencies), []
-    pairs = [(operation, source) for _, source in net.edges for operation in net.space.candidates]
-    for cell in net.plan:
-        costs = iter(tally.cell(cell, pairs, net.multiplier))
-        found.append([list(itertools.islice(costs, len(net.space.operations))) for _ in net.edges])
+    tally, found = _Tally(input_shape, channels, stem, True, latencies), []
+    pairs = [(operation, source) for _, source in edges for operation in operations]
+    for cell in plan:
+        costs, count = tally.cell(cell, pairs, multiplier), len(operations)
+        found.append([costs[start : start + count] for start in range(0, len(costs), count)])
     return found
 
 

@@ -267,7 +267,8 @@ class Supernet(MixedModel):
 
     def candidate_costs(self, latencies=None) -> list[list[list[Cost]]]:
         """What each candidate costs in such a network: for each cell its edges, for each edge its operations."""
-        return candidate_costs(self, latencies)
+        cells = self.space.candidates, self.plan, self.edges, self.multiplier
+        return candidate_costs(*cells, self.stem, self.image_shape, self.channels, latencies)
 
     def cost(self) -> Cost:
         """Trainable weights without α, and MACs of a forward pass for one image."""
