@@ -23,12 +23,7 @@ Path = tuple[int, ...]
 
 
 def soft_prune(
-    probabilities,
-    space: SearchSpace,
-    kept: int = 2,
-    none: bool = False,
-    reductions=None,
-    multiplier: int | None = None,
+    probabilities, space: SearchSpace, kept: int = 2, none: bool = False, reductions=None, multiplier: int | None = None
 ) -> PathSpace:
     """The best operations on each edge that DARTS' rule keeps (DARTS-PD section 3.2, "soft pruning").
 

@@ -19,7 +19,7 @@ from kdarts.ops.cost import Cost
 from kdarts.supernet.cost import network_cost
 from kdarts.supernet.macro import MacroConfig
 from kdarts.training.workdir import STOPPED, Workdir, read_arrays, read_json
-from kdarts.views.drawing import FAMILIES, NODES, OUTPUT, CellDrawing, cell_drawing, cell_layout, cell_titles, family
+from kdarts.views.drawing import FAMILIES, NODES, OUTPUT, CellDrawing, cell_drawings, cell_layout, cell_titles, family
 
 Row = dict[str, float | None]
 
@@ -336,11 +336,11 @@ def drawings(architectures: Sequence[Architecture], at: Sequence[int]) -> dict |
     if not pairs:
         return None
     step, shown = 1, pairs
-    while len({cell for _, genotype in shown for cell in _cells(genotype)}) > MOST_DRAWINGS and len(shown) > 1:
+    while len({cell for _, genotype in shown for cell in cell_drawings(genotype)}) > MOST_DRAWINGS and len(shown) > 1:
         step += 1
         shown = pairs[::-step][::-1]
     numbers: dict[CellDrawing, int] = {}
-    frames = [[numbers.setdefault(cell, len(numbers)) for cell in _cells(genotype)] for _, genotype in shown]
+    frames = [[numbers.setdefault(cell, len(numbers)) for cell in cell_drawings(genotype)] for _, genotype in shown]
     used = {family(operation) for cell in numbers for operation, _, _ in cell.edges}
     kinds = {OUTPUT if node == OUTPUT else "input" if node < 2 else "node" for cell in numbers for node in cell.nodes}
     return {
@@ -352,10 +352,6 @@ def drawings(architectures: Sequence[Architecture], at: Sequence[int]) -> dict |
         "frames": frames,
         "gaps": [genotype.gaps() for _, genotype in shown],
     }
-
-
-def _cells(genotype: Genotype) -> list[CellDrawing]:
-    return [cell_drawing(genotype, index) for index in range(len(genotype.cells))]
 
 
 def _drawing(cell: CellDrawing) -> dict:
