@@ -1,4 +1,4 @@
-// The page: what was run, several runs side by side, and each run by itself with its epochs to choose from.
+// The page: the settings of a run, several runs side by side, and each run by itself with its epochs to choose from.
 
 // Listeners are never taken off the clock; those of charts that were replaced move what nobody sees.
 function newClock(epochs) {

@@ -62,8 +62,7 @@ class Run:
         summary: Contents of `summary.json`; empty for an unfinished run.
         stopped: Contents of the record of an error that stopped the run, or empty.
         final: The architecture of the run; `None` before the first epoch.
-        candidates: The candidates of DARTS-PD's evolution, as rows of text.
-        family: The networks of DARTS-PD's family, as rows of text.
+        candidates, family: The candidates of DARTS-PD's evolution and the networks of its family, as rows of text.
     """
 
     name: str
