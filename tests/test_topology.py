@@ -4,19 +4,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kdarts.genotypes.edges import (
-    check_topology,
-    parse_topology,
-    topologies,
-    topology_count,
-    topology_edges,
-    topology_text,
-)
+from kdarts.genotypes.edges import check_topology, edge_row, parse_topology, topologies, topology_count, topology_text
 from kdarts.genotypes.errors import KdartsError
 from kdarts.search.search import Search
 from kdarts.supernet.cell import edge_sources
 from kdarts.supernet.spaces import SearchSpace
 from kdarts.supernet.supernet import Supernet
+
+
+def topology_edges(topology) -> list[int]:
+    """The rows of the edges that a topology keeps."""
+    return [edge_row(node, source) for node, pair in enumerate(topology, 2) for source in pair]
 
 
 def test_all_topologies_of_four_nodes_stand_in_the_reference_order(golden):

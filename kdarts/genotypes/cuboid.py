@@ -1,7 +1,7 @@
 """The axes of a HyperCuboid, paths through it as data, and the reader of architectures: genotypes of cells or paths.
 
 `path_zoo.json` has the published paths through MultiChannelNet by name: the filters at the start, and for each step the
-filters after it and the operation; a `note` says what is special about a path.
+filters after it and the operation; a path may have a `note`.
 """
 
 import functools
@@ -10,18 +10,19 @@ import itertools
 import json
 import math
 import os
-import pathlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from kdarts.genotypes.errors import KdartsError, choice
-from kdarts.genotypes.files import write_text
+from kdarts.genotypes.files import fields_of, text_of, write_text
 from kdarts.genotypes.genotype import Genotype
 
 LIMIT = 100_000
 """Most transitions of a cuboid."""
 
 Value = str | int | float | bool
+
+_KINDS = ("sequence", "states", "choices")
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Cuboid:
     choices: tuple[tuple[str, tuple[Value, ...]], ...] = ()
 
     def __post_init__(self):
-        for kind in ("sequence", "states", "choices"):
+        for kind in _KINDS:
             given = getattr(self, kind)
             pairs = given.items() if isinstance(given, Mapping) else given
             try:
@@ -128,16 +129,14 @@ class Cuboid:
     def steps(self) -> list[tuple[tuple[int, int, int, int], Step]]:
         """Every transition with its index, the last one running fastest."""
         positions, states, choices = self.positions, self.state_values, self.choice_values
-        found = []
-        for index in itertools.product(*map(range, self.shape)):
-            stage, source, target, choice = index
-            found.append((index, Step(stage, positions[stage], states[source], states[target], choices[choice])))
-        return found
+        return [
+            ((stage, source, target, k), Step(stage, positions[stage], states[source], states[target], choices[k]))
+            for stage, source, target, k in itertools.product(*map(range, self.shape))
+        ]
 
     def to_json(self) -> dict:
         """Its axes, as JSON has them."""
-        kinds = {"sequence": self.sequence, "states": self.states, "choices": self.choices}
-        return {kind: {name: list(values) for name, values in axes} for kind, axes in kinds.items()}
+        return {kind: {name: list(values) for name, values in getattr(self, kind)} for kind in _KINDS}
 
 
 def label(values: Mapping[str, Value], named: bool = False) -> str:
@@ -161,8 +160,7 @@ def _check_axis(kind: str, name, values) -> None:
         raise KdartsError(f"{kind} {name!r}: has a value twice, {list(values)!r}")
 
 
-FORMAT = "kdarts-path-1"
-_KEYS = ("format", "name", "space", "sequence", "states", "choices", "start", "steps")
+_FORMAT = "kdarts-path-1"
 
 
 @dataclass(frozen=True)
@@ -223,15 +221,15 @@ class HyperPath:
         return []
 
     def measures(self) -> dict[str, float]:
-        """What a search notes of it after each epoch: nothing but itself."""
+        """Nothing: a search records only the path itself after each epoch."""
         return {}
 
     def to_json(self) -> str:
         """Readable JSON, one step a line."""
         axes = self.cuboid.to_json()
-        lines = ["{", f'  "format": "{FORMAT}",', f'  "name": {json.dumps(self.name)},']
+        lines = ["{", f'  "format": "{_FORMAT}",', f'  "name": {json.dumps(self.name)},']
         lines += [f'  "space": {json.dumps(self.space)},']
-        lines += [f'  "{kind}": {json.dumps(axes[kind])},' for kind in ("sequence", "states", "choices")]
+        lines += [f'  "{kind}": {json.dumps(axes[kind])},' for kind in _KINDS]
         steps = [json.dumps({**step.target, **step.choice}) for step in self.steps]
         lines += [f'  "start": {json.dumps(self.start)},', '  "steps": [']
         return "\n".join([*lines, ",\n".join(f"    {step}" for step in steps), "  ]", "}"]) + "\n"
@@ -243,21 +241,12 @@ class HyperPath:
     @classmethod
     def from_json(cls, text: str, where: str = "path") -> "HyperPath":
         """Reads what `to_json` wrote; raises `KdartsError` naming the fault and `where` it stands."""
-        try:
-            data = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise KdartsError(f"{where}: not JSON ({error})") from None
-        if not isinstance(data, dict) or data.get("format") != FORMAT:
-            raise KdartsError(f'{where}: not a path; its "format" must be "{FORMAT}"')
-        data.pop("sha256", None)  # Earlier releases wrote a checksum.
-        unknown, missing = set(data) - set(_KEYS), set(_KEYS) - {"name", "space"} - set(data)
-        if unknown or missing:
-            raise KdartsError(f"{where}: unknown keys {sorted(unknown)}, missing keys {sorted(missing)}")
+        data = fields_of(text, where, "path", _FORMAT, {*_KINDS, "start", "steps"}, {"name", "space"})
         for key in ("name", "space"):
             if not isinstance(data.get(key, ""), str):
                 raise KdartsError(f"{where}: {key} must be text, got {data[key]!r}")
         try:
-            for kind in ("sequence", "states", "choices"):
+            for kind in _KINDS:
                 axes = data[kind]
                 if not isinstance(axes, dict) or not all(isinstance(values, list) for values in axes.values()):
                     raise KdartsError(f"{kind} must be {{name: [values]}}, got {axes!r}")
@@ -269,37 +258,27 @@ class HyperPath:
     @classmethod
     def load(cls, path: str | os.PathLike) -> "HyperPath":
         """Reads a file that `save` wrote; raises `KdartsError` if there is none or it holds no valid path."""
-        path = pathlib.Path(path)
-        try:
-            return cls.from_json(path.read_text("utf-8"), str(path))
-        except (OSError, UnicodeDecodeError) as error:
-            raise KdartsError(f"{path}: cannot be read as text ({error})") from None
+        return cls.from_json(text_of(path), str(path))
 
 
 def path_of(cuboid: Cuboid, start: dict, steps: list[dict], space: str = "", name: str = "") -> HyperPath:
-    """The path that values describe.
+    """The path that begins at the values `start` of the state axes.
 
-    Args:
-        cuboid: the axes.
-        start: value of each state axis at the beginning.
-        steps: for each stage the value of each state axis after it and of each choice axis.
-        space, name: as of `HyperPath`.
-
-    Raises:
-        KdartsError: if an axis or a value is unknown or missing, or the number of steps is not that of the stages.
+    Each of `steps` has the value of each state axis after it and of each choice axis. Raises `KdartsError` if an axis
+    or a value is unknown or missing, or the number of steps is not that of the stages.
     """
     stages = cuboid.shape[0]
     if not isinstance(steps, list | tuple) or len(steps) != stages:
         count = len(steps) if isinstance(steps, list | tuple) else repr(steps)
         raise KdartsError(f"steps: got {count}, the sequence has {stages} stages")
-    kinds = {"state": dict(cuboid.states), "choice": dict(cuboid.choices)}
-    states, choices = [_index(start, kinds["state"], "start")], []
+    state_axes, choice_axes = dict(cuboid.states), dict(cuboid.choices)
+    states, choices = [_index(start, state_axes, "start")], []
     for number, step in enumerate(steps):
         where = f"step {number}"
-        if not isinstance(step, dict) or set(step) != {*kinds["state"], *kinds["choice"]}:
-            raise KdartsError(f"{where}: needs {', '.join((*kinds['state'], *kinds['choice']))}, got {step!r}")
-        states.append(_index({n: v for n, v in step.items() if n in kinds["state"]}, kinds["state"], where))
-        choices.append(_index({n: v for n, v in step.items() if n in kinds["choice"]}, kinds["choice"], where))
+        if not isinstance(step, dict) or set(step) != {*state_axes, *choice_axes}:
+            raise KdartsError(f"{where}: needs {', '.join((*state_axes, *choice_axes))}, got {step!r}")
+        states.append(_index({name: step[name] for name in state_axes}, state_axes, where))
+        choices.append(_index({name: step[name] for name in choice_axes}, choice_axes, where))
     return HyperPath(cuboid, tuple(states), tuple(choices), space, name)
 
 
@@ -327,7 +306,7 @@ def path_names() -> list[str]:
 
 
 def get_path(name: str) -> HyperPath:
-    """The published path called `name`; raises `KdartsError` with what is near otherwise."""
+    """The published path called `name`; raises `KdartsError` with the nearest name otherwise."""
     zoo = _path_zoo()
     entry = zoo["paths"][choice("path", name, path_names())]
     steps = [{"filters": filters, "primitive": primitive} for filters, primitive in entry["steps"]]
@@ -335,7 +314,7 @@ def get_path(name: str) -> HyperPath:
 
 
 def describe_path(name: str) -> str:
-    """Where the path called `name` was published, and what is special about it."""
+    """The source of the path called `name`, and a note about it."""
     zoo = _path_zoo()
     return f"{zoo['source']}; {zoo['paths'][choice('path', name, path_names())]['note']}"
 
@@ -352,12 +331,9 @@ def load_architecture(name_or_path: str | os.PathLike) -> Architecture:
     """A genotype, as of `Genotype.load`, or a path, by its name in the zoo or from its file."""
     if str(name_or_path) in path_names():
         return get_path(str(name_or_path))
-    path = pathlib.Path(name_or_path)
-    try:
-        is_path = os.path.isfile(path) and _is_path(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError):
-        is_path = False  # `Genotype.load` says what is wrong.
-    return HyperPath.load(path) if is_path else Genotype.load(name_or_path)
+    if os.path.isfile(name_or_path) and _is_path(text := text_of(name_or_path)):
+        return HyperPath.from_json(text, str(name_or_path))
+    return Genotype.load(name_or_path)
 
 
 def _is_path(text: str) -> bool:
@@ -365,4 +341,4 @@ def _is_path(text: str) -> bool:
         data = json.loads(text)
     except (ValueError, RecursionError):
         return False
-    return isinstance(data, dict) and data.get("format") == FORMAT
+    return isinstance(data, dict) and data.get("format") == _FORMAT

@@ -11,8 +11,8 @@ def deepen(genotype: Genotype, cells: int) -> Genotype:
 
     Args:
         genotype: of any depth; with a `sequence`, at most two reductions.
-        cells: number of cells of the new network, at least 1. More than the genotype has: `derived` says which stand
-            where. Fewer: its first. As many: the genotype itself comes back.
+        cells: number of cells of the new network, at least 1. If there are more than in the genotype, `derived` places
+            them. Fewer are its first. As many: the result is the genotype itself.
 
     Returns:
         A genotype with the same distinct cells and a sequence of `cells`, whose reductions stand at a third and two
@@ -33,9 +33,8 @@ def deepen(genotype: Genotype, cells: int) -> Genotype:
         if cells == len(searched):
             return genotype
         if len(set(reductions)) > 2:
-            raise KdartsError(
-                f"deepen: the genotype has reductions at {sorted(set(reductions))}; Algorithm 1 allows two at most"
-            )
+            places = sorted(set(reductions))
+            raise KdartsError(f"deepen: the genotype has reductions at {places}; Algorithm 1 allows two at most")
         sequence = tuple(searched[place] for place in derived(len(searched), cells)[0])
         reductions = thirds(cells)
     name = genotype.name and f"{genotype.name}-{cells}"

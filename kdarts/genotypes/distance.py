@@ -110,21 +110,24 @@ def distance(
     """
     scores = read_weights(weights)
     _check_pair(a, b, scores, weights)
-    compare, nodes = (_edge_by_edge, max(_nodes(a), _nodes(b))) if aligned else (hausdorff, None)
+    nodes = max(_nodes(a), _nodes(b)) if aligned else None
     cells_a, cells_b = (edge_vectors(genotype, nodes, tuple(scores)) for genotype in (a, b))
     values = np.array(list(scores.values()), np.float64)
+
+    def compare(x, y):
+        # The mean over the edges instead of the sum would depend on the number of empty edges.
+        return float(((x != y) @ values).sum()) if aligned else hausdorff(x, y, values)
+
     pairs = _paired(a, b)
     # Most cells occur several times in an architecture, and so do pairs of them.
-    distances = {(i, k): compare(cells_a[i], cells_b[k], values) for i, k in set(pairs)}
+    distances = {(i, k): compare(cells_a[i], cells_b[k]) for i, k in set(pairs)}
     return float(np.mean([distances[pair] for pair in pairs]) / (values.sum() if normalize else len(values)))
 
 
 def hausdorff(x: np.ndarray, y: np.ndarray, scores: np.ndarray) -> float:
     """Computes the Hausdorff distance of two cells, before normalisation (Eq. 12).
 
-    Args:
-        x, y: Vectors of their edges, `[edges, operations]`; the numbers of edges may differ.
-        scores: W, `[operations]`.
+    `x` and `y` are the vectors of their edges, `[edges, operations]`, of any numbers of edges; `scores` are W.
     """
     return max(directed(x, y, scores), directed(y, x, scores))
 
@@ -135,21 +138,13 @@ def directed(x: np.ndarray, y: np.ndarray, scores: np.ndarray) -> float:
     return float(((x[:, None] != y[None]) @ scores).min(1).max())
 
 
-def _edge_by_edge(x, y, scores) -> float:
-    """Computes the sum of the distances of corresponding edges. The mean would depend on the number of empty edges."""
-    return float(((x != y) @ scores).sum())
-
-
 def edge_vectors(
     genotype: Genotype, nodes: int | None = None, operations: Sequence[str] = OPERATIONS
 ) -> list[np.ndarray]:
     """Returns the vectors of the edges of each distinct cell, `[edges, operations]`, in the order of `edge_row`.
 
-    Args:
-        genotype: A `Genotype` whose operations are all in `operations`, apart from `none`.
-        nodes: Number of intermediate nodes of a cell; at least as many as its edges lead to. Defaults to the nodes
-            that edges lead to or outputs name.
-        operations: Names of the entries of a vector.
+    All operations of the genotype, apart from `none`, must be in `operations`. A cell has `nodes` intermediate nodes,
+    by default those that edges lead to or outputs name.
     """
     nodes, inputs = nodes or _nodes(genotype), _inputs(genotype)
     columns = {name: column for column, name in enumerate(operations)}
@@ -200,19 +195,16 @@ def _check_pair(a: Genotype, b: Genotype, scores: Mapping[str, float], weights) 
     for genotype in (a, b):
         missing = ", ".join(name for name in genotype.operations if name not in scores and name != _NO_OPERATION)
         if missing and isinstance(weights, str) and weights in SCORES:
-            raise KdartsError(
-                f"distance: {missing} in {_name(genotype)}; allowed: {', '.join(OPERATIONS)}, which metric M has "
-                "published scores of; for others, weights may be a .json file {operation: score}"
-            )
+            allowed = f"allowed: {', '.join(OPERATIONS)}, which metric M has published scores of"
+            others = "for others, weights may be a .json file {operation: score}"
+            raise KdartsError(f"distance: {missing} in {_name(genotype)}; {allowed}; {others}")
         if missing:
             where = "weights" if isinstance(weights, Mapping) else os.fspath(weights)
             raise KdartsError(f"{where}: no score of {missing} in {_name(genotype)}; has {', '.join(scores)}")
     if _inputs(a) != _inputs(b):
         one, two = (a, b) if _inputs(a) == 1 else (b, a)
-        raise KdartsError(
-            f"distance: the cells of {_name(one)} have one input and those of {_name(two)} two; only cells of equally "
-            "many inputs can be compared"
-        )
+        inputs = f"the cells of {_name(one)} have one input and those of {_name(two)} two"
+        raise KdartsError(f"distance: {inputs}; only cells of equally many inputs can be compared")
 
 
 def _name(genotype: Genotype) -> str:
@@ -234,15 +226,8 @@ def _paired(a: Genotype, b: Genotype) -> list[tuple[int, int]]:
     if a.sequence is None and b.sequence is None:
         return [(index, index) for index in range(len(a.cells))]
     depth = len(b.sequence if a.sequence is None else a.sequence)
-    first, second = (_sequence(genotype, depth) for genotype in (a, b))
+    first, second = (g.sequence or ((0,) * depth if g.stages else g.at_depth(depth)[0]) for g in (a, b))
     if len(first) != len(second):
         counts = " and ".join(f"{_name(g)} has {len(s)} cells" for g, s in ((a, first), (b, second)))
         raise KdartsError(f"distance: {counts}; only genotypes of equally many cells can be compared")
     return list(zip(first, second, strict=True))
-
-
-def _sequence(genotype: Genotype, depth: int) -> tuple[int, ...]:
-    """Returns its sequence, or the one that it has in a network of `depth` cells."""
-    if genotype.sequence is not None:
-        return genotype.sequence
-    return (0,) * depth if genotype.stages else genotype.at_depth(depth)[0]

@@ -66,14 +66,9 @@ def topologies(nodes: int = 4) -> list[Topology]:
 
 
 def check_topology(topology, nodes: int) -> Topology:
-    """Returns a topology as tuples.
+    """Returns a topology, a sequence of a pair of inputs for each of `nodes` intermediate nodes, as tuples.
 
-    Args:
-        topology: A pair of inputs for each node, in any kind of sequence.
-        nodes: Number of intermediate nodes of the cell.
-
-    Raises:
-        KdartsError: If the number of nodes is another, or a node does not read two earlier ones, the lower first.
+    Raises `KdartsError` if the number of nodes is another, or a node does not read two earlier ones, the lower first.
     """
     try:
         pairs = tuple(tuple(int(source) for source in pair) for pair in topology)
@@ -83,10 +78,8 @@ def check_topology(topology, nodes: int) -> Topology:
         raise KdartsError(f"topology {topology_text(pairs)}: has {len(pairs)} nodes, the cell has {nodes}")
     for node, pair in enumerate(pairs, 2):
         if len(pair) != 2 or not 0 <= pair[0] < pair[1] < node:
-            raise KdartsError(
-                f"topology {topology_text(pairs)}: node {node} must read two different ones of 0 to {node - 1}, "
-                "the lower first"
-            )
+            needed = f"must read two different ones of 0 to {node - 1}, the lower first"
+            raise KdartsError(f"topology {topology_text(pairs)}: node {node} {needed}")
     return pairs
 
 
@@ -124,8 +117,3 @@ def _numbered(number: int, nodes: int) -> Topology:
         number, index = divmod(number, math.comb(node, 2))
         pairs.append(next(itertools.islice(itertools.combinations(range(node), 2), index, None)))
     return tuple(pairs[::-1])
-
-
-def topology_edges(topology) -> list[int]:
-    """Returns the rows of the edges that a topology keeps, as of `edge_row`, in ascending order."""
-    return [edge_row(node, source) for node, pair in enumerate(topology, 2) for source in pair]

@@ -1,5 +1,6 @@
-"""Atomic writing of files, and a check of zip archives."""
+"""Atomic writing of files, reading of JSON with a format, and a check of zip archives."""
 
+import json
 import os
 import pathlib
 import shutil
@@ -56,15 +57,36 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     write_with(path, lambda temporary: temporary.write_text(text, "utf-8"))
 
 
+def text_of(path: str | os.PathLike) -> str:
+    """Returns the text of a file in UTF-8; raises `KdartsError` if there is none."""
+    try:
+        return pathlib.Path(path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise KdartsError(f"{path}: cannot be read as text ({error})") from None
+
+
+def fields_of(text: str, where, what: str, form: str, needed: set[str], optional: set[str]) -> dict:
+    """Returns the fields of a JSON object, without its `"format"`, which must be `form`.
+
+    Raises `KdartsError` for another format or other keys. Its message begins with `where` and says `what` was expected.
+    """
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise KdartsError(f"{where}: not JSON ({error})") from None
+    if not isinstance(data, dict) or data.pop("format", None) != form:
+        raise KdartsError(f'{where}: not a {what}; its "format" must be "{form}"')
+    data.pop("sha256", None)  # Earlier releases wrote a checksum.
+    unknown, missing = set(data) - needed - optional, needed - set(data)
+    if unknown or missing:
+        raise KdartsError(f"{where}: unknown keys {sorted(unknown)}, missing keys {sorted(missing)}")
+    return data
+
+
 def check_archive(path: str | os.PathLike) -> None:
     """Compares the content of a zip archive, such as `.npz` and `.keras`, with the checksums in it.
 
-    Args:
-        path: The path of the archive.
-
-    Raises:
-        DamageError: If they differ, or if the file is not a zip archive.
-        KdartsError: If the file cannot be read.
+    Raises `DamageError` if they differ or the file is not a zip archive, and `KdartsError` if it cannot be read.
     """
     try:
         with pathlib.Path(path).open("rb") as file:

@@ -1,4 +1,4 @@
-"""Genotypes of cells as data: edges, outputs, and what is well-formed."""
+"""Genotypes of cells as data: edges and outputs, and checks of them."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import pathlib
 from dataclasses import dataclass, replace
 
 from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.files import write_text
+from kdarts.genotypes.files import fields_of, text_of, write_text
 from kdarts.genotypes.text import architecture_text, genotype_fields, genotype_names, read_text
 
 Edge = tuple[str, int, int]
@@ -67,13 +67,14 @@ SKIPS = ("skip_connect", "identity")
 """Operations that are a skip connection."""
 
 _PASSED_ON: Edge = ("skip_connect", 2, 1)
+_FORMAT = "kdarts-genotype-1"
 
 
 @dataclass(frozen=True)
 class Genotype:
     """Cells as lists of edges, and how a network is made of them.
 
-    A genotype keeps the result of a search to the letter. A rule with a threshold may leave nodes, or whole cells,
+    A genotype keeps the result of a search unchanged. A rule with a threshold may leave nodes, or whole cells,
     without any edge; the network is then made as follows, and `gaps` says where:
 
     (a) an edge that starts at a node which nothing leads to from the cell's inputs is left out;
@@ -139,11 +140,10 @@ class Genotype:
         for position, index in enumerate(self.sequence):
             if not 0 <= index < len(self.cells):
                 raise KdartsError(f"genotype: sequence[{position}] is {index}; allowed are 0 to {len(self.cells) - 1}")
+        last = len(self.sequence) - 1
         for position in self.reductions or ():
-            if not 0 <= position < len(self.sequence):
-                raise KdartsError(
-                    f"genotype: reduction at {position}; allowed are positions 0 to {len(self.sequence) - 1}"
-                )
+            if not 0 <= position <= last:
+                raise KdartsError(f"genotype: reduction at {position}; allowed are positions 0 to {last}")
 
     def _check_stages(self):
         if type(self.stages) is not int or self.stages < 1:
@@ -174,17 +174,14 @@ class Genotype:
         return [sum(operation in SKIPS for operation, _, _ in cell) for cell in self.cells]
 
     def measures(self) -> dict[str, float]:
-        """What a search notes of it after each epoch."""
+        """The values that a search records after each epoch besides the genotype."""
         return {"skip_connects": self.skip_connects()}
 
     def live(self, index: int) -> tuple[tuple[Edge, ...], tuple[int, ...]]:
-        """What the network builds of a distinct cell, by (a) to (c) above.
-
-        Args:
-            index: of the distinct cell.
+        """What the network builds of the distinct cell number `index`, by (a) to (c) above.
 
         Returns:
-            Its edges `(operation, to, from)` in the order in which they were found, and the nodes of its output.
+            Its edges `(operation, to, from)` in the order in which they are in `cells`, and the nodes of its output.
         """
         reached = reached_in(self.cells[index])
         outputs = tuple(node for node in self.concats[index] if node in reached)
@@ -193,29 +190,26 @@ class Genotype:
         return tuple(edge for edge in self.cells[index] if edge[2] in reached), outputs
 
     def gaps(self) -> list[str]:
-        """What the network cannot build as found, and what it does instead: a line for each cell that has such."""
+        """What the network cannot build of the cells, and what it does instead: a line for each such cell."""
         lines = []
         for index, (cell, concat) in enumerate(zip(self.cells, self.concats, strict=True)):
             reached = reached_in(cell)
+            cut = [source for _, _, source in cell if source not in reached]
+            missing = sorted({*cut, *concat} - reached)
             if not cell and not reached & set(concat):
                 lines.append(f"cell {index} is empty and passes its second input on")
             elif not reached & set(concat):
                 lines.append(f"cell {index}: nothing leads to its output, so it passes its second input on")
-            else:
-                cut = {source for _, _, source in cell if source not in reached}
-                missing = sorted(cut | {node for node in concat if node not in reached})
-                edges = sum(source in cut for _, _, source in cell)
-                onward = {0: "", 1: " with 1 edge that starts there"}.get(
-                    edges, f" with {edges} edges that start there"
-                )
-                if missing:
-                    nodes = f"node{'s' if len(missing) > 1 else ''} {', '.join(map(str, missing))}"
-                    lines.append(f"cell {index}: nothing leads to {nodes}, left out{onward}")
+            elif missing:
+                nodes = f"node{'s' if len(missing) > 1 else ''} {', '.join(map(str, missing))}"
+                edges = "1 edge that starts" if len(cut) == 1 else f"{len(cut)} edges that start"
+                onward = f" with {edges} there" if cut else ""
+                lines.append(f"cell {index}: nothing leads to {nodes}, left out{onward}")
         return lines
 
     def to_json(self) -> str:
         """Readable JSON, one edge a line."""
-        lines = ["{", '  "format": "kdarts-genotype-1",', f'  "name": {json.dumps(self.name)},', '  "cells": [']
+        lines = ["{", f'  "format": "{_FORMAT}",', f'  "name": {json.dumps(self.name)},', '  "cells": [']
         for i, cell in enumerate(self.cells):
             edges = ",\n".join(f"      {json.dumps(list(edge))}" for edge in cell)
             lines.append("    [\n" + edges + "\n    ]" + ("," if i + 1 < len(self.cells) else ""))
@@ -227,19 +221,10 @@ class Genotype:
     @classmethod
     def from_json(cls, text: str, where: str = "genotype") -> "Genotype":
         """Reads what `to_json` wrote; raises `KdartsError` naming the fault and `where` it stands."""
+        optional = {"name", "reductions", "sequence", "stages"}
+        data = fields_of(text, where, "genotype", _FORMAT, {"cells", "concats"}, optional)
         try:
-            data = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise KdartsError(f"{where}: not JSON ({error})") from None
-        if not isinstance(data, dict) or data.get("format") != "kdarts-genotype-1":
-            raise KdartsError(f'{where}: not a genotype; its "format" must be "kdarts-genotype-1"')
-        data.pop("sha256", None)  # Earlier releases wrote a checksum.
-        unknown = set(data) - {"format", "name", "cells", "concats", "reductions", "sequence", "stages"}
-        missing = {"cells", "concats"} - set(data)
-        if unknown or missing:
-            raise KdartsError(f"{where}: unknown keys {sorted(unknown)}, missing keys {sorted(missing)}")
-        try:
-            return cls(**{key: value for key, value in data.items() if key != "format"})
+            return cls(**data)
         except KdartsError as error:
             raise KdartsError(f"{where}: {error}") from None
 
@@ -249,11 +234,7 @@ class Genotype:
         return cls(**read_text(text))
 
     def to_text(self) -> str:
-        """The architecture string of a cell of NAS-Bench-201 (see `kdarts.genotypes.text`).
-
-        Raises:
-            KdartsError: if it has none.
-        """
+        """The architecture string of a cell of NAS-Bench-201 (see `architecture_text`)."""
         return architecture_text(self)
 
     @classmethod
@@ -274,10 +255,7 @@ class Genotype:
             if path.suffix or len(path.parts) > 1:
                 raise KdartsError(f"no genotype file {str(path)!r}")
             return get_genotype(str(name_or_path))
-        try:
-            text = path.read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise KdartsError(f"{path}: cannot be read as text ({error})") from None
+        text = text_of(path)
         if text.lstrip().startswith("{"):
             return cls.from_json(text, str(path))
         try:
@@ -299,10 +277,8 @@ class Genotype:
             count = len(self.sequence)
             if cells not in (None, count // (self.stages or 1)):
                 each = " in each stage" if self.stages else ""
-                raise KdartsError(
-                    f"the genotype has {count // (self.stages or 1)} cells{each}, {cells} asked for; "
-                    "deepen it to change that"
-                )
+                has = f"the genotype has {count // (self.stages or 1)} cells{each}"
+                raise KdartsError(f"{has}, {cells} asked for; deepen it to change that")
         elif cells is None:
             raise KdartsError("this genotype fits any depth; say how many cells")
         elif cells < 1:
@@ -327,5 +303,5 @@ def thirds(cells: int) -> tuple[int, ...]:
 
 
 def get_genotype(name: str) -> Genotype:
-    """The published genotype called `name`; raises `KdartsError` with what is near otherwise."""
+    """The published genotype called `name`; raises `KdartsError` with the nearest name otherwise."""
     return Genotype(**genotype_fields(name))

@@ -9,18 +9,17 @@ it (sharpDARTS' program).
 
 import json
 import os
-import pathlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.files import write_text
+from kdarts.genotypes.files import fields_of, text_of, write_text
 from kdarts.genotypes.genotype import Genotype
 
 Slot = tuple[int, int, tuple[str, ...]]
-"""`(to, from, operations)`: an edge and what may stand on it, the strongest first."""
+"""`(to, from, operations)`: an edge and the operations to choose from on it, that of largest weight first."""
 
 _FORMAT = "kdarts-paths-1"
 
@@ -53,7 +52,9 @@ class PathSpace:
         if not isinstance(self.cells, list | tuple) or len(self.cells) != (1 if self.stages else 2):
             needed = "one cell" if self.stages else "two cells, the normal and the reduction cell"
             raise KdartsError(f"path space: needs {needed}")
-        cells = tuple(tuple(_slot(slot) for slot in _edges(cell)) for cell in self.cells)
+        if not all(isinstance(cell, list | tuple) and cell for cell in self.cells):
+            raise KdartsError("path space: a cell must be a list of edges, at least one")
+        cells = tuple(tuple(_slot(slot) for slot in cell) for cell in self.cells)
         counts = {len(operations) for cell in cells for _, _, operations in cell}
         if len(counts) != 1:
             raise KdartsError(f"path space: every edge needs equally many operations, got {sorted(counts)}")
@@ -91,14 +92,7 @@ class PathSpace:
         return self.kept**self.edges
 
     def genotype(self, path: Sequence[int]) -> Genotype:
-        """The network of a path.
-
-        Args:
-            path: `edges` integers of 0 to k - 1.
-
-        Raises:
-            KdartsError: if it is no path of this space.
-        """
+        """The network of a path: `edges` integers of 0 to k - 1; raises `KdartsError` for others."""
         path = [int(choice) for choice in path]
         if len(path) != self.edges or not all(0 <= choice < self.kept for choice in path):
             raise KdartsError(f"path {path}: needs {self.edges} indices of 0 to {self.kept - 1}")
@@ -123,15 +117,8 @@ class PathSpace:
     @classmethod
     def load(cls, path: str | os.PathLike) -> "PathSpace":
         """Reads what `save` wrote; raises `KdartsError` naming the file and the fault."""
-        try:
-            data = json.loads(pathlib.Path(path).read_text("utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise KdartsError(f"{path}: cannot be read as JSON ({error})") from None
-        if not isinstance(data, dict) or data.pop("format", None) != _FORMAT:
-            raise KdartsError(f'{path}: not a path space; its "format" must be {_FORMAT!r}')
-        data.pop("sha256", None)  # Earlier releases wrote a checksum.
-        if set(data) - {"stages"} != {"cells", "concats", "reductions"}:
-            raise KdartsError(f"{path}: has {sorted(data)}; needs cells, concats and reductions")
+        needed = {"cells", "concats", "reductions"}
+        data = fields_of(text_of(path), path, "path space", _FORMAT, needed, {"stages"})
         try:
             return cls(**data)
         except KdartsError as error:
@@ -142,17 +129,10 @@ class PathSpace:
         write_text(path, self.to_json())
 
 
-def _edges(cell):
-    if not isinstance(cell, list | tuple) or not cell:
-        raise KdartsError("path space: a cell must be a list of edges, at least one")
-    return cell
-
-
 def _slot(slot) -> Slot:
-    if not isinstance(slot, list | tuple) or len(slot) != 3 or not isinstance(slot[2], list | tuple):
-        raise KdartsError(f"path space: an edge must be [to, from, [operation, ...]], got {slot!r}")
-    to, source, operations = slot
-    if type(to) is not int or not operations or any(not isinstance(name, str) for name in operations):
+    to, source, operations = slot if isinstance(slot, list | tuple) and len(slot) == 3 else (None, None, None)
+    named = isinstance(operations, list | tuple) and operations and all(isinstance(name, str) for name in operations)
+    if type(to) is not int or not named:
         raise KdartsError(f"path space: an edge must be [to, from, [operation, ...]], got {slot!r}")
     if len(set(operations)) < len(operations):
         raise KdartsError(f"path space: the edge from {source} to {to} names an operation twice: {list(operations)}")
@@ -166,10 +146,7 @@ def _chosen(cell, path):
 def best_path(weights) -> tuple[list[int], list[int], float]:
     """The path of the greatest score, by dynamic programming from the last stage to the first.
 
-    Of equal ones that with the lower state, then the lower choice, counted from the first stage.
-
-    Args:
-        weights: see above.
+    Of paths of equal score it is the one with the lower state, then the lower choice, counted from the first stage.
 
     Returns:
         Its states (one more than stages), its choices, and its score.
@@ -178,10 +155,10 @@ def best_path(weights) -> tuple[list[int], list[int], float]:
         KdartsError: if the weights have another form, or no path leads through.
     """
     weights = _checked(weights)
-    strongest, choices = weights.max(-1), weights.argmax(-1)
+    largest, choices = weights.max(-1), weights.argmax(-1)
     onward = np.zeros(weights.shape[1])
     best = []
-    for stage in strongest[::-1]:
+    for stage in largest[::-1]:
         total = stage + onward
         best.append(total.argmax(1))
         onward = total.max(1)
@@ -195,14 +172,14 @@ def best_path(weights) -> tuple[list[int], list[int], float]:
 
 
 def greedy_path(weights, backward: bool = False, begin: int | None = None) -> tuple[list[int], list[int], float]:
-    """The path that takes the strongest transition at each stage, from the first on or from the last back.
+    """The path that takes the transition of largest weight at each stage, from the first on or from the last back.
 
-    Transitions that no whole path goes through are not taken. Arguments, results and errors as of `best_path`.
+    Transitions that no whole path goes through are not taken. Results and errors are those of `best_path`.
 
     Args:
         weights: see above.
         backward: whether to begin at the last stage.
-        begin: the state to begin in; None: the strongest transition decides.
+        begin: the state to begin in; None: that of the transition of largest weight.
     """
     weights = _checked(weights)
     weights = np.where(live(weights > -np.inf), weights, -np.inf)
@@ -221,14 +198,9 @@ def greedy_path(weights, backward: bool = False, begin: int | None = None) -> tu
 
 
 def live(allowed: np.ndarray, starts=None, ends=None) -> np.ndarray:
-    """Which transitions some whole path goes through.
+    """Which of the `allowed` transitions, `[stages, states, states, choices]`, some whole path goes through.
 
-    Args:
-        allowed: boolean `[stages, states before, states after, choices]`.
-        starts, ends: boolean `[states]`, where a path may begin and end; None: anywhere.
-
-    Returns:
-        Boolean, of the shape of `allowed`.
+    A path may begin and end where `starts` and `ends`, `[states]`, are true; None: anywhere.
     """
     stages, states = allowed.shape[:2]
     linked = allowed.any(-1)

@@ -29,11 +29,7 @@ _ENTRY = re.compile(r"([A-Za-z_]\w*)~(\d{1,3})")
 
 
 def read_architecture(text: str) -> dict:
-    """The fields of the genotype of an architecture string, of any number of nodes and operations of any name.
-
-    Raises:
-        KdartsError: if it is no such string.
-    """
+    """The fields of the genotype of an architecture string, of any number of nodes and operations of any name."""
     edges = []
     for number, group in enumerate(text.strip().split("+"), 1):
         entries = [_ENTRY.fullmatch(entry) for entry in group[1:-1].split("|")]
@@ -58,10 +54,10 @@ def architecture_text(genotype) -> str:
     found = {(to, source): operation for operation, to, source in cell}
     if len(found) < len(cell) or others or any(to > last for to, _ in found):
         raise KdartsError("no architecture string: it has one operation on an edge, and the last node is the output")
-    groups = [
-        [f"{found.get((to, source), 'none')}~{source - 1}" for source in range(1, to)] for to in range(2, last + 1)
-    ]
-    return "+".join(f"|{'|'.join(group)}|" for group in groups)
+    groups = []
+    for to in range(2, last + 1):
+        groups.append("|".join(f"{found.get((to, source), 'none')}~{source - 1}" for source in range(1, to)))
+    return "+".join(f"|{group}|" for group in groups)
 
 
 _TOKEN = re.compile(
@@ -78,9 +74,8 @@ class _Reader:
         while position < len(text):
             match = _TOKEN.match(text, position)
             if not match:
-                raise KdartsError(
-                    f"genotype text: unexpected {text[position : position + 20].strip()!r} at character {position}"
-                )
+                given = text[position : position + 20].strip()
+                raise KdartsError(f"genotype text: unexpected {given!r} at character {position}")
             self.tokens.append((match.lastgroup, match.group(match.lastgroup), match.start(match.lastgroup)))
             position = match.end()
         self.at = 0
@@ -156,7 +151,7 @@ def read_text(text: str) -> dict:
         text: one genotype, optionally preceded by `NAME =`.
 
     Raises:
-        KdartsError: for anything that is not exactly such a text; the message says what stands where.
+        KdartsError: for anything that is not exactly such a text; the message has the place.
     """
     if text.lstrip().startswith("|"):
         return read_architecture(text)
@@ -164,12 +159,8 @@ def read_text(text: str) -> dict:
     keys = set(fields)
     if name == "Genotype" and keys == {"normal", "normal_concat", "reduce", "reduce_concat"}:
         return two_cells(fields)
-    if name in ("Genotype_nested", "Genotype_opt") and {"genes", "concat", "reductions"} <= keys <= {
-        "genes",
-        "concat",
-        "reductions",
-        "seq",
-    }:
+    nested = {"genes", "concat", "reductions"}
+    if name in ("Genotype_nested", "Genotype_opt") and nested <= keys <= {*nested, "seq"}:
         return cell_by_cell(fields)
     raise KdartsError(
         f"genotype text: {name} with {sorted(keys)}; allowed are Genotype with normal, normal_concat, reduce, "
@@ -221,25 +212,23 @@ def _concat(nodes) -> tuple[int, ...]:
 
 @functools.cache
 def _zoo() -> dict[str, dict]:
-    text = importlib.resources.files("kdarts.genotypes").joinpath("zoo.json").read_text("utf-8")
-    return json.loads(text)
+    return json.loads(importlib.resources.files("kdarts.genotypes").joinpath("zoo.json").read_text("utf-8"))
 
 
 def genotype_names() -> list[str]:
     """Names of the zoo, aliases included."""
-    zoo = _zoo()
-    return [*zoo["genotypes"], *zoo["aliases"]]
+    return [*_zoo()["genotypes"], *_zoo()["aliases"]]
 
 
 def _entry(name: str) -> dict:
-    """What the zoo holds under `name`; one that refers to another says only what differs."""
+    """The entry of the zoo under `name`, with the fields of the entry that it refers to, if any."""
     zoo = _zoo()
     entry = zoo["genotypes"][zoo["aliases"].get(name, name)]
     return {**_entry(entry["of"]), **entry} if "of" in entry else entry
 
 
 def genotype_fields(name: str) -> dict:
-    """The fields of the published genotype called `name`; raises `KdartsError` with what is near otherwise."""
+    """The fields of the published genotype called `name`; raises `KdartsError` with the nearest name otherwise."""
     entry = _entry(choice("genotype", name, genotype_names()))
     fields = cell_by_cell(entry) if "genes" in entry else two_cells(entry)
     renamed = entry.get("renamed", {})
@@ -248,7 +237,7 @@ def genotype_fields(name: str) -> dict:
 
 
 def describe(name: str) -> str:
-    """Where the genotype called `name` was published, and what is special about it."""
+    """The source of the genotype called `name`, and notes about it."""
     entry = _entry(choice("genotype", name, genotype_names()))
     cells = f"the cells of {entry['of']}" if "of" in entry else ""
     renamed = ", ".join(f"{new} is its {old}" for old, new in entry.get("renamed", {}).items())

@@ -77,10 +77,8 @@ def _checked(input_shape, stride: int) -> tuple:
     shape = tuple(None if n is None else int(n) for n in input_shape)
     sides = [side for side in shape[:2] if side is not None]
     if len(shape) != 3 or not shape[2] or min([shape[2], *sides]) < 1 or any(n < 8 or n % stride for n in sides):
-        raise KdartsError(
-            f"input shape {tuple(input_shape)}: needs (height, width, channels), sides from 8 that are multiples of "
-            f"{stride}, or None"
-        )
+        needed = f"(height, width, channels), sides from 8 that are multiples of {stride}, or None"
+        raise KdartsError(f"input shape {tuple(input_shape)}: needs {needed}")
     return shape
 
 
@@ -97,10 +95,8 @@ def _copy_weights(backbone: keras.Model, network: keras.Model) -> None:
         if [w.shape for w in ours] != [w.shape for w in given]:
             got = " and ".join(str(w.shape) for w in given) or "no such layer"
             wanted = " and ".join(str(w.shape) for w in ours)
-            raise KdartsError(
-                f"weights: layer {layer.name!r} needs {wanted}, got {got}; allowed: a network of the same genotype, "
-                "channels, cells and stem"
-            )
+            allowed = "allowed: a network of the same genotype, channels, cells and stem"
+            raise KdartsError(f"weights: layer {layer.name!r} needs {wanted}, got {got}; {allowed}")
         pairs.append((layer, given))
     for layer, given in pairs:
         layer.set_weights(given)

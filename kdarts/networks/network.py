@@ -11,20 +11,10 @@ from kdarts.supernet.macro import MacroConfig, auxiliary_position, check_input_s
 
 
 def auxiliary_head(x, num_classes: int, imagenet: bool = False):
-    """Adds the auxiliary classifier of DARTS to the output of a cell.
+    """Adds the auxiliary classifier of DARTS to the output of a cell, and returns the logits, float32.
 
-    It is made for feature maps of 8x8 pixels, or of 7x7 on ImageNet.
-
-    Args:
-        x: A symbolic tensor `[batch, height, width, channels]`, of at least 2x2 pixels.
-        num_classes: The number of classes.
-        imagenet: Whether to pool at stride 2 and leave out the second normalization, as the papers do on ImageNet.
-
-    Returns:
-        The logits `[batch, num_classes]`, float32.
-
-    Raises:
-        KdartsError: If the feature map is smaller than 2x2 pixels.
+    It is made for feature maps of 8x8 pixels, or of 7x7 on ImageNet. The smallest are of 2x2 pixels. With `imagenet` it
+    pools at stride 2 and leaves out the second normalization, as the papers do there.
     """
     if min(x.shape[1:3]) < 2:
         raise KdartsError(f"auxiliary head: needs a feature map of at least 2x2 pixels, got {x.shape[1]}x{x.shape[2]}")
@@ -41,14 +31,9 @@ def auxiliary_head(x, num_classes: int, imagenet: bool = False):
         x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}-6")(x)
     x = layers.ReLU(name=f"{name}-7")(x)
     x = layers.GlobalAveragePooling2D(name=f"{name}-8")(x)
-    fan_in = uniform(768)
-    return layers.Dense(
-        num_classes,
-        kernel_initializer=fan_in,
-        bias_initializer=fan_in,
-        dtype="float32",
-        name="auxiliary_head-classifier",
-    )(x)
+    initial = uniform(768)
+    start = {"kernel_initializer": initial, "bias_initializer": initial}
+    return layers.Dense(num_classes, **start, dtype="float32", name="auxiliary_head-classifier")(x)
 
 
 @keras.saving.register_keras_serializable("kdarts")

@@ -1,7 +1,7 @@
 """Weights of the papers' PyTorch code, given as `{name: array}`, for supernets and networks.
 
 `load_reference_state` copies them into a model. Of a network it looks them up under the names of the layers (see
-`kdarts.ops.layers`). `course_state` renames weights of the course project's code, whose names are others.
+`kdarts.ops.layers`).
 """
 
 import re
@@ -9,9 +9,7 @@ import re
 import keras
 import numpy as np
 
-from kdarts.genotypes.edges import edge_row
 from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.genotype import Genotype
 from kdarts.ops.layers import reference_name
 from kdarts.ops.mixed import GroupedOperation, MixedEdges
 from kdarts.supernet.hypercuboid import HyperCuboid
@@ -44,19 +42,13 @@ class _State:
         elif array.ndim == 2:
             array = array.T
         if array.shape != tuple(shape):
-            raise KdartsError(
-                f"reference state: {name!r} has shape {array.shape} in Keras' layout, needs {tuple(shape)}"
-            )
+            given = f"{name!r} has shape {array.shape} in Keras' layout"
+            raise KdartsError(f"reference state: {given}, needs {tuple(shape)}")
         return array
 
     def left(self) -> list[str]:
         """Returns the names of the arrays that were not read."""
         return [n for n in self.arrays if n not in self.read and not n.endswith("num_batches_tracked")]
-
-    def finish(self):
-        left = self.left()
-        if left:
-            raise KdartsError(f"reference state: {len(left)} arrays fit nothing in the model, the first {left[0]!r}")
 
 
 def load_reference_state(model, state) -> None:
@@ -79,7 +71,8 @@ def load_reference_state(model, state) -> None:
     kinds = {Supernet: _supernet_values, HyperCuboid: _cuboid_values}
     read = next((read for kind, read in kinds.items() if isinstance(model, kind)), _network_values)
     pending = read(model, source)
-    source.finish()
+    if left := source.left():
+        raise KdartsError(f"reference state: {len(left)} arrays fit nothing in the model, the first {left[0]!r}")
     for variable, value in pending:
         variable.assign(value)
 
@@ -214,45 +207,3 @@ def _left_out(name: str, layers: set[str]) -> bool:
     else:
         return False
     return bool(missing) and int(cell) <= max(int(m[1]) for m in map(_CELL.match, layers) if m)
-
-
-_COURSE_REFERENCE_ADAPTER = re.compile(r"adjust_input_([01])\.(\d+)\.(.+)")
-_EDGE = re.compile(r"cells\.(\d+)\.graph_op_dict\.(\d+)_(\d+)\.(?:(\w+)\.)??(?:operation\.(?:0\.op\.)?)(.+)")
-_COLUMNS = (
-    *("sep_conv_3x3", "sep_conv_5x5", "dil_sep_conv_3x3", "dil_sep_conv_5x5"),
-    *("max_pool_3x3", "avg_pool_3x3", "identity", "zero"),
-)
-
-
-def course_state(state, genotype: Genotype | None = None, cells: int = 14) -> dict:
-    """Renames the weights of the course project's code as `load_reference_state` reads them.
-
-    Args:
-        state: A dict `{name: array}` of a supernet, or of the network of `genotype`.
-        genotype: The genotype of the network, or `None` for a supernet.
-        cells: The number of cells of the network.
-
-    Returns:
-        A dict of the same arrays.
-
-    Raises:
-        KdartsError: If a name belongs to no edge of the genotype.
-    """
-    return {_renamed(name, genotype, cells): array for name, array in state.items()}
-
-
-def _renamed(name: str, genotype: Genotype | None, cells: int) -> str:
-    if adapter := _COURSE_REFERENCE_ADAPTER.fullmatch(name):
-        number, cell, rest = adapter.groups()
-        return f"cells.{cell}.preprocess{number}.{rest}"
-    if not (edge := _EDGE.fullmatch(name)):
-        return name
-    cell, source, to, operation, rest = edge.groups()
-    ends = int(to), int(source)
-    if genotype is None and operation in _COLUMNS:
-        return f"cells.{cell}._ops.{edge_row(*ends)}._ops.{_COLUMNS.index(operation)}.op.{rest}"
-    sequence = genotype.at_depth(cells)[0] if genotype else ()
-    edges = [e[1:] for e in genotype.cells[sequence[int(cell)]]] if int(cell) < len(sequence) else []
-    if ends not in edges:
-        raise KdartsError(f"reference state: {name!r} is of no edge of the {'genotype' if genotype else 'supernet'}")
-    return f"cells.{cell}._ops.{edges.index(ends)}.op.{rest}"

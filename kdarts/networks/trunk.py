@@ -77,12 +77,9 @@ class DropPathSchedule(keras.callbacks.Callback):
 
 @dataclass(frozen=True)
 class Grown:
-    """The output of a part of the trunk.
+    """The output `x` of a part of the trunk, a symbolic tensor that is smaller than the image by the factor `stride`.
 
-    Attributes:
-        x: A symbolic tensor `[batch, height, width, channels]`.
-        stride: The factor by which `x` is smaller than the image, along each side.
-        cell: The position of the cell whose output it is, or `None` for a part of the stem.
+    `cell` is the position of the cell whose output it is, or `None` for a part of the stem.
     """
 
     x: object
@@ -91,18 +88,11 @@ class Grown:
 
 
 class Trunk:
-    """The stem and the cells of a network, without its classifier.
-
-    Args:
-        genotype, channels, cells, drop_path, seed, frame, c_mid: See `build_network`.
-        stem: The stem.
+    """The stem and the cells of a network, without its classifier. For the arguments see `build_network`.
 
     Attributes:
         plan: The plans of the cells, in order.
         stride: The factor by which the last cell's output is smaller than the image, along each side.
-
-    Raises:
-        KdartsError: If the genotype names an unknown operation, or a number is out of its range.
     """
 
     def __init__(self, genotype: Genotype, channels, cells, drop_path, stem: Stem, seed, frame: MacroConfig, c_mid):
@@ -217,13 +207,11 @@ def _edge_numbers(edges, individual, entry) -> list[str]:
     """
     if not individual and entry == "adapted":
         return [f"_ops-{position}" for position in range(len(edges))]
-    seen = Counter()
-    numbers = []
+    seen, numbers = Counter(), []
     for _, to, source in edges:
         k = seen[to, source]
         again = f"-{k}" if k else ""
-        numbers.append(
-            f"_ops-{to}-{source}-{k}" if entry == "adapted" else f"layers-{edge_row(to, source, inputs=1)}{again}"
-        )
+        row = edge_row(to, source, inputs=1)
+        numbers.append(f"_ops-{to}-{source}-{k}" if entry == "adapted" else f"layers-{row}{again}")
         seen[to, source] += 1
     return numbers

@@ -1,4 +1,4 @@
-"""What is chosen among shared paths after a search: a family of networks, or the places of skip connections.
+"""The choices among shared paths after a search: a family of networks, or the places of skip connections.
 
 Both begin alike (DARTS-PD section 3.2): a few operations are kept on each edge, and the paths through them are trained
 from scratch with shared weights, each as often as any other. Then they are compared on the images of α.
@@ -30,14 +30,13 @@ from kdarts.supernet.macro import MacroConfig
 
 @dataclass
 class PathResult:
-    """What a training of shared paths came to.
+    """The result of a training of shared paths.
 
     Attributes:
         space: the operations of each edge.
-        genotype: that of the path that was chosen.
-        accuracy: along it, on the images of α, 0 to 1.
+        genotype, accuracy: those of the chosen path; the accuracy is on the images of α, 0 to 1.
         rows: a row of figures for each path that was measured.
-        family: the rows of the networks that are kept, each with a `name`; [] where there is but one.
+        family: the rows of the networks that are kept, each with a `name`; [] if only one is.
         genotypes: those of the family, by their names.
         about: figures for a summary.
     """
@@ -58,17 +57,15 @@ class TrainedPaths(SharedPaths):
     def check(self, method, space, macro) -> None:
         check_kept(self.paths, space)
         if macro != MacroConfig() or space.stem != "auto":
-            raise KdartsError(
-                f"paths {self.paths}: shared paths know DARTS' macro structure alone, not a head of hidden layers or "
-                f"space {space.name!r}"
-            )
+            others = f"not a head of hidden layers or space {space.name!r}"
+            raise KdartsError(f"paths {self.paths}: shared paths know DARTS' macro structure alone, {others}")
         if method.sharing != "shared":
             raise KdartsError(f"paths {self.paths}: needs sharing 'shared', got {method.sharing!r}")
         if method.stages:
             raise KdartsError(f"paths {self.paths}: follow one search, not one of {len(method.stages)} stages")
 
     def prune(self, selection_weights, net, reductions) -> PathSpace:
-        """The paths that are trained, from the selection_weights of a supernet."""
+        """The paths that are trained, from the selection weights of a supernet."""
         raise NotImplementedError
 
     def choose(self, search, training, measure, session) -> PathResult | None:
@@ -98,14 +95,9 @@ class TrainedPaths(SharedPaths):
             groups = tf.data.Dataset.from_tensor_slices(fair.groups(first_step, epochs * steps))
             return tf.data.Dataset.zip(data.path_batches(self.path_batch_size, self.path_cutout, first_step), groups)
 
+        rates = PathEpochs(self.path_learning_rate, epochs)
         run_epochs(
-            training,
-            batches,
-            steps=steps,
-            epochs=epochs,
-            callbacks=[PathEpochs(self.path_learning_rate, epochs)],
-            session=part,
-            whole=lambda batch: batch[1],
+            training, batches, steps=steps, epochs=epochs, callbacks=[rates], session=part, whole=lambda batch: batch[1]
         )
         result = self.choose(search, training, self._measure(training, data), part)
         if result is None:
@@ -124,17 +116,9 @@ class TrainedPaths(SharedPaths):
         genotype = search.genotype(derived=False)
         space = self.prune(net.mixture.selection_weights(), net, genotype.reductions)
         with search.distribute_strategy.scope(), seeded(search.seed):
-            network = PathNetwork(
-                space,
-                net.image_shape,
-                net.num_classes,
-                channels=net.channels,
-                cells=net.depth,
-                stem=net.stem_name,
-                drop_path=self.path_drop_path,
-                seed=search.seed,
-                dtype=net.dtype_policy,
-            )
+            sizes = net.image_shape, net.num_classes, net.channels, net.depth, net.stem_name
+            drop_path = {"drop_path": self.path_drop_path, "seed": search.seed}
+            network = PathNetwork(space, *sizes, **drop_path, dtype=net.dtype_policy)
             training = FairTraining(network, search.method, search.sync_batch_norm)
             training.compile(jit_compile=search.jit_compile)
         return training
@@ -217,15 +201,14 @@ class SkipPlaces(TrainedPaths):
         edges = len(network.space.cells[0])
         count = min(search.method.max_skips, edges)
         total = sum(edges - k for k in range(count))
-        silent = session.verbose == 0
-        progress = None if silent else keras.utils.Progbar(total, stateful_metrics=["loss"], unit_name="place")
+        shown = int(session.verbose != 0)
+        progress = keras.utils.Progbar(total, verbose=shown, stateful_metrics=["loss"], unit_name="place")
 
         def loss_along(path):
             accuracy, loss = measure(path)
             cost = network.cost_of(path)
             rows[path] = {"loss": loss, "accuracy": accuracy, "params": cost.params, "macs": cost.macs}
-            if progress is not None:
-                progress.add(1, [("loss", loss)])
+            progress.add(1, [("loss", loss)])
             return loss
 
         path = best_places(network.space, count, loss_along)

@@ -40,11 +40,9 @@ class FairPaths:
         self._order_of = functools.lru_cache(maxsize=2)(self._order)
 
     def group(self, step: int) -> np.ndarray:
-        """The paths of a step, counted from 0.
+        """The paths of a step, counted from 0: in each row of `[kept, edges]` the indices of a path's operations.
 
-        Returns:
-            `[kept, edges]`, a path in each row: the index of its operation on each edge. Every column holds every
-            index once.
+        Every column holds every index once.
         """
         cycle, position = divmod(step, self.cycle)
         representative, labels = self._order_of(cycle)
@@ -56,16 +54,16 @@ class FairPaths:
 
     def groups(self, first: int, last: int) -> np.ndarray:
         """The groups of steps `first` to before `last`, `[last - first, kept, edges]`, uint8."""
-        found = np.zeros((last - first, self.kept, self.edges), np.uint8)
+        groups = np.zeros((last - first, self.kept, self.edges), np.uint8)
         for step in range(first, last):
-            found[step - first] = self.group(step)
-        return found
+            groups[step - first] = self.group(step)
+        return groups
 
     def _order(self, cycle: int):
-        """From a position in a cycle to the number of the group there; and, for each edge, what its digits stand for.
+        """A function from a position in a cycle to the number of the group there, and the operations of the digits.
 
-        For k = 2 a group is a path and its opposite, whatever the digits stand for; from k = 3 on, new meanings in
-        each cycle make new groups.
+        For k = 2 a group is a path and its opposite, whichever operations the digits stand for. From k = 3 on, other
+        operations in each cycle make new groups.
         """
         # A legacy generator: its stream is the same in every version of NumPy.
         random = np.random.RandomState([self.seed, cycle])
@@ -77,9 +75,7 @@ class FairPaths:
             return lambda position: int(order[position]), labels
         # i -> a i + b modulo k^(E-1), one-to-one as a = 1 modulo k has no divisor in common with k.
         factor, offset = (
-            functools.reduce(
-                lambda number, digit: number * self.kept + int(digit), random.randint(0, self.kept, self.edges)
-            )
+            sum(int(digit) * self.kept**k for k, digit in enumerate(random.randint(0, self.kept, self.edges)[::-1]))
             for _ in range(2)
         )
         factor = factor * self.kept + 1
@@ -113,13 +109,7 @@ class FairTraining(keras.Model):
         self.built = True
 
     def compile(self, optimizer=None, loss=None, metrics=("accuracy",), **kwargs):
-        """As of `keras.Model`.
-
-        Args:
-            optimizer: None: the method's SGD.
-            loss: of integer labels and logits; None: mean cross-entropy.
-            metrics, **kwargs: as of `keras.Model.compile`.
-        """
+        """As of `keras.Model`, by default with the method's SGD and the mean cross-entropy of logits."""
         m, net = self.method, self.network
         if optimizer is None:
             optimizer = SGD(m.path_learning_rate, m.momentum, m.l2, global_clipnorm=m.clip)
@@ -157,7 +147,7 @@ class FairTraining(keras.Model):
         return self.compute_metrics(x, tf.tile(y, [kept]), tf.reshape(logits, [-1, logits.shape[-1]]))
 
     def measure(self, path, calibration, valid) -> tuple[float, float]:
-        """The part of images that a path names rightly and its mean loss, with running statistics of its own.
+        """The accuracy, 0 to 1, and the mean loss of a path, with running statistics of its own.
 
         What came before has no influence, and only the running statistics and `network.chosen` change.
 
@@ -165,9 +155,6 @@ class FairTraining(keras.Model):
             path: `[edges]`, the index of its operation on each edge.
             calibration: batches of training images, for the running statistics.
             valid: batches `(x, y)` to measure on.
-
-        Returns:
-            Accuracy, 0 to 1, and loss.
         """
         self.network.chosen.assign(path)
         self.network.recalibrate(self._calibrate, calibration)
@@ -181,12 +168,7 @@ class FairTraining(keras.Model):
 
 
 class PathEpochs(keras.callbacks.Callback):
-    """Sets the learning rate, half a cosine to 0, and the drop-path rate at the beginning of each epoch.
-
-    Args:
-        learning_rate: at the start.
-        epochs: of the training.
-    """
+    """Sets the learning rate, half a cosine to 0, and the drop-path rate at the beginning of each epoch."""
 
     def __init__(self, learning_rate: float, epochs: int):
         super().__init__()
@@ -204,13 +186,10 @@ class PathEpochs(keras.callbacks.Callback):
 
 
 def training_length(choice, space: PathSpace, steps: int) -> tuple[int, int]:
-    """Steps of an epoch and number of epochs of the training of shared paths.
+    """Steps of an epoch and number of epochs of the training of shared paths; a pass over the images takes `steps`.
 
-    Args:
-        choice: asks for epochs by `path_epochs`, or for cycles by `path_cycles`; then an epoch is as long as it can be
-            at most that divides a cycle.
-        space: the paths.
-        steps: of one pass over the images.
+    `choice` asks for epochs by `path_epochs`, or for cycles by `path_cycles`. Then the steps of an epoch are the
+    largest divisor of a cycle that is a power of k and at most `steps`.
     """
     if choice.path_cycles is None:
         return steps, choice.path_epochs

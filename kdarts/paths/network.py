@@ -14,7 +14,7 @@ from kdarts.ops.mixed import GroupedOperation
 from kdarts.ops.operations import adapter, get_operation
 from kdarts.supernet.cell import ResidualBlock, build_chain, make_closing, make_stems, run_stems
 from kdarts.supernet.cost import network_cost
-from kdarts.supernet.macro import check_input_shape, check_reductions, choose_stem, plan_cells
+from kdarts.supernet.macro import CellPlan, check_input_shape, check_reductions, choose_stem, plan_cells
 
 
 @keras.saving.register_keras_serializable("kdarts")
@@ -28,11 +28,8 @@ class PathCell(keras.layers.Layer):
     Args:
         slots: the edges and their operations.
         concat: nodes whose concatenation is the output.
-        filters: channels of each node.
-        reduction: whether edges from the two inputs have stride 2.
-        after_reduction: whether the first input comes from before a reduction and must be halved.
+        plan: its `CellPlan`.
         affine: whether batch normalisations have a trainable scale and offset.
-        entry: how it takes its inputs, as of `CellPlan`.
         drop_path: layer that drops paths of each operation but the identity, or None.
 
     Call arguments:
@@ -47,32 +44,28 @@ class PathCell(keras.layers.Layer):
         self,
         slots: tuple[Slot, ...],
         concat: tuple[int, ...],
-        filters: int,
-        reduction: bool = False,
-        after_reduction: bool = False,
+        plan: CellPlan,
         affine: bool = True,
         drop_path: DropPath | None = None,
-        entry: str = "adapted",
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
-        self.slots, self.concat, self.filters, self.drop_path = slots, concat, filters, drop_path
-        options = {"affine": affine, "dtype": self.dtype_policy}
-        self.preprocess, self.entry = [], entry
-        residual = entry == "residual"
-        self.residual = ResidualBlock(filters, name="residual", dtype=self.dtype_policy) if residual else None
-        for number, halving in enumerate((after_reduction, False) if entry == "adapted" else ()):
-            operation, stride = adapter(halving)
-            self.preprocess.append(
-                GroupedOperation(operation, 1, filters, stride, name=f"preprocess{number}", **options)
-            )
+        self.slots, self.concat, self.filters, self.drop_path = slots, concat, plan.filters, drop_path
+        self.entry = plan.entry
+
+        def grouped(operation, stride, name):
+            dtype = self.dtype_policy
+            return GroupedOperation(operation, 1, plan.filters, stride, affine=affine, dtype=dtype, name=name)
+
+        residual = self.entry == "residual"
+        self.residual = ResidualBlock(plan.filters, name="residual", dtype=self.dtype_policy) if residual else None
+        halved = (plan.after_reduction, False) if self.entry == "adapted" else ()
+        self.preprocess = [grouped(*adapter(halving), f"preprocess{k}") for k, halving in enumerate(halved)]
         self.edges = []
         for to, source, names in slots:
-            stride = 2 if reduction and source < 2 else 1
-            name = f"from_{source}_to_{to}"
-            self.edges.append(
-                [GroupedOperation(get_operation(n), 1, filters, stride, name=f"{name}_{n}", **options) for n in names]
-            )
+            stride = 2 if plan.reduction and source < 2 else 1
+            path = f"from_{source}_to_{to}"
+            self.edges.append([grouped(get_operation(name), stride, f"{path}_{name}") for name in names])
 
     @property
     def outputs(self) -> int:
@@ -147,14 +140,8 @@ class PathNetwork(keras.Model):
 
     Args:
         space: the operations of each edge.
-        input_shape: `(height, width, channels)` of an image, at least `(8, 8, 1)`.
-        num_classes: number of classes, at least 2.
-        channels: channels of a node before any reduction, even.
-        cells: number of cells, with stages of each.
-        stem: "auto" (by image size) or one of `STEMS`.
         affine: whether the cells' normalisations have a trainable scale and offset, as stand-alone networks have.
-        drop_path: final drop-path rate, 0 to below 1 (see `DropPathSchedule`), of every operation but the identity.
-        seed: of the drop-path masks.
+        input_shape, num_classes, channels, cells, stem, drop_path, seed: as of `build_network`.
 
     Call arguments:
         x: images, channels last, float32.
@@ -190,20 +177,10 @@ class PathNetwork(keras.Model):
         dtype = self.dtype_policy
         self.drop_path = DropPath(drop_path, seed, dtype=dtype, name="drop_path") if drop_path else None
         self.stems = make_stems(chosen, channels, dtype)
+        of_kind = list(zip(space.cells, space.concats, strict=True))
         self.cells = [
-            PathCell(
-                space.cells[cell.reduction],
-                space.concats[cell.reduction],
-                cell.filters,
-                cell.reduction,
-                cell.after_reduction,
-                affine,
-                self.drop_path,
-                cell.entry,
-                name=f"cell_{index}",
-                dtype=dtype,
-            )
-            for index, cell in enumerate(self.plan)
+            PathCell(*of_kind[plan.reduction], plan, affine, self.drop_path, name=f"cell_{index}", dtype=dtype)
+            for index, plan in enumerate(self.plan)
         ]
         self.closing = make_closing(self.cells, dtype)
         [self.classifier] = make_head((), num_classes, self.cells[-1].outputs, dtype.variable_dtype)
@@ -224,15 +201,10 @@ class PathNetwork(keras.Model):
         return self._logits(x, tf.convert_to_tensor(self.chosen), training)
 
     def group(self, x, paths, training=True) -> tf.Tensor:
-        """The logits of k paths that use every operation of every edge once.
+        """The logits `[k, batch, num_classes]` of a group of paths, each as the path gives them on its own.
 
-        Args:
-            x: images, channels last, float32.
-            paths: `[k, edges]` integers, every column a permutation (see `FairPaths`).
-            training: as of a call.
-
-        Returns:
-            `[k, batch, num_classes]`; each path's are those that it gives on its own.
+        `paths` are integers `[k, edges]`, every column a permutation (see `FairPaths`): the k paths use every operation
+        of every edge once.
         """
         paths = tf.ensure_shape(tf.cast(paths, tf.int32), (self.space.kept, self.space.edges))
         return self._logits(x, paths, training)
@@ -270,8 +242,7 @@ class PathNetwork(keras.Model):
         dropped.
 
         Args:
-            forward: computes the model on a batch of images with `training=True`; a `tf.function`, so that one graph
-                serves all paths.
+            forward: a `tf.function` that computes the model on a batch with `training=True`: one graph for all paths.
             batches: images, at least one batch.
         """
         for variable in self.statistics:

@@ -1,9 +1,9 @@
 """Choices among paths: soft pruning, the evolution of paths, and the places of skip connections.
 
-- Soft pruning keeps several operations on each of a cell's strongest edges (DARTS-PD, section 3.2).
+- Soft pruning keeps several operations on each of a cell's edges of largest weight (DARTS-PD, section 3.2).
 - The evolution finds the best path of each size (SPOS, Guo et al. 2020, section 3.4; DARTS-PD's third stage).
-- The weight of a skip connection says little of its worth in the network, where each edge has one operation. So each
-  edge keeps its best other operation and a skip connection, and the places are compared by the loss along their
+- The weight of a skip connection does not predict how useful it is in the network, where each edge has one operation.
+  So each edge keeps its best other operation and a skip connection, and the places are compared by the loss along their
   paths.
 """
 
@@ -23,37 +23,28 @@ Path = tuple[int, ...]
 
 
 def soft_prune(
-    probabilities,
-    space: SearchSpace,
-    kept: int = 2,
-    none: bool = False,
-    reductions=None,
-    multiplier: int | None = None,
+    probabilities, space: SearchSpace, kept: int = 2, reductions=None, multiplier: int | None = None
 ) -> PathSpace:
     """The best operations on each edge that DARTS' rule keeps (DARTS-PD section 3.2, "soft pruning").
 
     Args:
-        probabilities: weights after mixing `[edges, operations]` of the normal and of the reduction cell, or in a space
-            with stages, where every edge is kept, of its cell; where edges have weights of their own (PC-DARTS),
-            multiplied by those, which changes the choice of edges alone.
+        probabilities: mixing weights `[edges, operations]` of the normal and of the reduction cell, or in a space with
+            stages, where every edge is kept, of its cell; where edges have weights of their own (PC-DARTS), multiplied
+            by those, which changes the choice of edges alone.
         space: names the operations.
-        kept: k, operations on each edge: 1 to the space's, `none` not counted.
-        none: whether `none` may be one of them; no edge is kept for its sake.
+        kept: k, operations on each edge: 1 to the space's; `none` is not one of them.
         reductions, multiplier: as of `discretize`.
 
     Returns:
-        The path space, the stronger edge of a node and the stronger operation of an edge first; equal ones by the lower
-        number.
-
-    Raises:
-        KdartsError: if there are not so many sets of weights, they do not fit the space, or `kept` is out of range.
+        The path space, the edge of a node and the operation of an edge with the larger weight first; equal ones by the
+        lower number.
     """
-    check_kept(kept, space, none)
+    check_kept(kept, space)
     if len(probabilities) != (1 if space.stages else 2):
         needed = "one set of weights" if space.stages else "two sets of weights, the normal and the reduction cell's"
         raise KdartsError(f"paths need {needed}; got {len(probabilities)}")
     genotype = discretize(probabilities, space, "darts", reductions=reductions, multiplier=multiplier)
-    names = _columns(space, none)
+    names = [name for name in space.operations if name != "none"]
     columns = [space.operations.index(name) for name in names]
     cells = []
     for cell, weights in zip(genotype.cells, probabilities, strict=True):
@@ -66,29 +57,18 @@ def soft_prune(
     return PathSpace(tuple(cells), genotype.concats, genotype.reductions, space.stages)
 
 
-def check_kept(kept: int, space: SearchSpace, none: bool = False) -> None:
-    """Raises `KdartsError` if `space` has not `kept` operations to keep on an edge."""
-    most = len(_columns(space, none))
+def check_kept(kept: int, space: SearchSpace) -> None:
+    """Raises `KdartsError` if `space` has not `kept` operations to keep on an edge, besides `none`."""
+    most = len({*space.operations} - {"none"})
     if not 1 <= kept <= most:
         raise KdartsError(f"paths {kept}: space {space.name!r} allows 1 to {most} operations on an edge")
 
 
-def _columns(space: SearchSpace, none: bool) -> list[str]:
-    return [name for name in space.operations if none or name != "none"]
-
-
 def skip_paths(probabilities, space: SearchSpace, reductions=None, multiplier: int | None = None) -> PathSpace:
-    """The paths of which each has a skip connection, or not, on every edge of the normal cell.
+    """The paths of which each has a skip connection, or not, on every edge of the normal cell (see `soft_prune`).
 
-    Args:
-        probabilities, space, reductions, multiplier: as of `soft_prune`.
-
-    Returns:
-        Of the normal cell the edges that its other operations alone keep, each with the best of these and a skip
-        connection; of the reduction cell, if any, what soft pruning to two leaves.
-
-    Raises:
-        KdartsError: if the space has no skip connection or nothing else, and as of `soft_prune`.
+    The edges of the normal cell are those that its other operations alone keep, each with the best of these and a skip
+    connection. The reduction cell, if any, has two operations on each edge, as after soft pruning.
     """
     check_skips(space)
     [skip] = [name for name in space.operations if name in SKIPS]
@@ -112,13 +92,8 @@ def best_places(space: PathSpace, count: int, measure: Callable[[Path], float]) 
     The loss, and not the accuracy, as it tells paths apart by fewer images: where a training is short most of them are
     still classified wrongly.
 
-    Args:
-        space: as of `skip_paths`.
-        count: how many, 1 or more; as many as there are edges at most.
-        measure: gives the loss along a path.
-
-    Returns:
-        The path with all of them; of equal losses the earlier edge's counts.
+    `space` is one of `skip_paths`, and `measure` gives the loss along a path. There are at most as many as edges. Of
+    places of equal loss, that on the earlier edge counts.
     """
     path, edges = (0,) * space.edges, len(space.cells[0])
     for _ in range(min(count, edges)):
@@ -139,14 +114,11 @@ _TRIES = 10
 
 
 class Evolution:
-    """Says which paths are measured next; a round is a generation.
-
-    What it says depends on its arguments and on the accuracies so far alone.
+    """Chooses the paths that are measured next, from its arguments and the accuracies so far alone.
 
     Args:
-        space: what a path may be.
-        population: candidates of a generation.
-        generations: how many, the first of which is random.
+        space: the possible paths.
+        population, generations: candidates of a generation, and number of generations, the first of which is random.
         seed: 0 to 2**32 - 1.
         allowed: whether a path is within the budget.
 
@@ -159,11 +131,7 @@ class Evolution:
         self.limit, self._generation = population * generations, 0
 
     def next_round(self, measured: list[tuple[Path, float]]) -> list[Path]:
-        """The next generation, from the best paths so far; [] where no path is left.
-
-        Args:
-            measured: every path of the generations before and its accuracy, in their order.
-        """
+        """The next generation, from every path `measured` before and its accuracy, in order; [] if no path is left."""
         best = sorted(measured, key=lambda pair: -pair[1])[: max(1, self.population // PARENTS)]
         random = np.random.RandomState([self.seed, self._generation])
         parents, seen = [path for path, _ in best], {path for path, _ in measured}
@@ -173,26 +141,13 @@ class Evolution:
 
 
 def new_generation(
-    space: PathSpace,
-    parents: list[Path],
-    size: int,
-    seen: set[Path],
-    allowed: Callable[[Path], bool],
-    random: np.random.RandomState,
+    space: PathSpace, parents: list[Path], size: int, seen: set[Path], allowed: Callable[[Path], bool], random
 ) -> list[Path]:
-    """Candidates that were never looked at: half of them mutated parents, half crossed ones, the gap filled at random.
+    """New candidates: half of them mutated parents, half crossed ones, the rest random. Without parents all are random.
 
-    Args:
-        space: what a path may be.
-        parents: the best paths so far; none for the first generation, which is random.
-        size: wanted number of candidates.
-        seen: paths looked at before; the new ones are added.
-        allowed: whether a path is within the budget.
-        random: drawn from in turn.
-
-    Returns:
-        At most `size` paths, fewer where what is left is hard to find: each of the three ways gives up after ten times
-        as many draws as it was to give candidates.
+    They are not in `seen`, to which they are added, and are `allowed`. `random` is a `RandomState`. There are at most
+    `size`, and fewer where new ones are rare: each of the three ways gives up after ten times as many draws as the
+    number of candidates that it should give.
     """
     found: list[Path] = []
 
@@ -228,14 +183,9 @@ def new_generation(
 def family_of(candidates: list[dict], bin_width: float, per_bin: int) -> list[dict]:
     """The best candidates of each size bin (DARTS-PD: "architectures with different parameter sizes at one time").
 
-    Args:
-        candidates: each with `accuracy` and `params`, in the order of their trials.
-        bin_width: 10^6 weights, above 0; bin `i` holds sizes from `i` widths to below `i + 1`.
-        per_bin: most of each bin.
-
-    Returns:
-        Their rows from the smallest bin on, the best of a bin first (see `ranked`), each with a `name`, and `from` and
-        `to`, its bin in weights.
+    Candidates have `accuracy` and `params`. Bin `i` holds sizes from `i` to below `i + 1` times `bin_width`, in 10^6
+    weights. The rows come from the smallest bin on, at most `per_bin` of each, the best first (see `ranked`). They also
+    have a `name`, and `from` and `to`, their bin in weights.
     """
     width, bins = bin_width * 1e6, {}
     for row in candidates:

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from matplotlib.axes import Axes
-from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
+from matplotlib.patches import PathPatch, Polygon
 from matplotlib.path import Path
 
 from kdarts.genotypes.files import write_text
 from kdarts.genotypes.genotype import Genotype
 from kdarts.views import figure as house
-from kdarts.views.layout import LABEL_HEIGHT, NODE_HEIGHT, Box, Layout, Wire, arrange
+from kdarts.views.layout import LABEL_HEIGHT, NODE_HEIGHT, Layout, Wire, arrange
 
 FORMATS = (*house.FORMATS, "dot")
 """Suffixes of the files that `draw_genotype` can write."""
@@ -20,14 +20,7 @@ FORMATS = (*house.FORMATS, "dot")
 
 @dataclass(frozen=True)
 class Look:
-    """The style of an operation, a node or a line.
-
-    Attributes:
-        name: Its name in the legend.
-        fill: Colour of the label or of the box.
-        line: Colour of the line.
-        width: Width of the line in points.
-    """
+    """The style of an operation, a node or a line: its name in the legend, colours, and the line's width in points."""
 
     name: str
     fill: str
@@ -92,10 +85,6 @@ def cell_drawing(genotype: Genotype, index: int) -> CellDrawing:
 
     The operation `none` is not drawn. With stages the only input is node 1. If the output is a single intermediate node
     that no operation reads, this node is drawn as the output, because nothing is concatenated.
-
-    Args:
-        genotype: A `Genotype`.
-        index: Index of the distinct cell.
     """
     edges, outputs = genotype.live(index)
     edges = tuple(edge for edge in edges if edge[0] != "none")
@@ -103,6 +92,11 @@ def cell_drawing(genotype: Genotype, index: int) -> CellDrawing:
         edges = tuple((op, OUTPUT if to == outputs[0] else to, source) for op, to, source in edges)
         outputs = ()
     return CellDrawing(edges, outputs, (1,) if genotype.stages else (0, 1))
+
+
+def cell_drawings(genotype: Genotype) -> list[CellDrawing]:
+    """Returns the `cell_drawing` of each distinct cell."""
+    return [cell_drawing(genotype, index) for index in range(len(genotype.cells))]
 
 
 def draw_genotype(genotype: Genotype, path: str | os.PathLike, title: str | None = None) -> None:
@@ -134,8 +128,8 @@ def to_dot(genotype: Genotype) -> str:
     """
     lines = [f"digraph {_quoted(genotype.name or 'genotype')} {{", "  rankdir=LR;"]
     lines += ['  node [shape=box, style="rounded,filled", fontname="Helvetica"];', '  edge [fontname="Helvetica"];']
-    for index, cell in enumerate(_drawings(genotype)):
-        lines += [f"  subgraph cluster_{index} {{", f"    label={_quoted(cell_titles(genotype)[index])};"]
+    for index, (cell, title) in enumerate(zip(cell_drawings(genotype), cell_titles(genotype), strict=True)):
+        lines += [f"  subgraph cluster_{index} {{", f"    label={_quoted(title)};"]
         for node in cell.nodes:
             look = _look_of(node)
             font = ', fontcolor="white"' if house.contrast(look.fill) == "white" else ""
@@ -180,10 +174,6 @@ def cell_titles(genotype: Genotype) -> list[str]:
     return titles
 
 
-def _drawings(genotype: Genotype) -> list[CellDrawing]:
-    return [cell_drawing(genotype, index) for index in range(len(genotype.cells))]
-
-
 def _ranges(numbers) -> str:
     """Returns numbers as text, runs of three and more shortened: `0, 1, 3–6`."""
     runs: list[list[int]] = []
@@ -209,23 +199,16 @@ def _node_name(node) -> str:
 
 
 def cell_layout(cell: CellDrawing, starts: int = 24) -> Layout:
-    """Returns the layout of a cell. Its wires are the cell's edges, followed by one for each of its outputs.
-
-    Args:
-        cell: What to draw.
-        starts: See `arrange`.
-    """
+    """Returns the layout of a cell (see `arrange`), with a wire for each of its edges, then for each of its outputs."""
     nodes = {node: 0.5 if node in (0, 1) else 0.4 if node == OUTPUT else _NODE_WIDTH for node in cell.nodes}
-    wires = [Wire(source, target, _label_width(operation)) for operation, target, source in cell.edges]
+    wires = []
+    for operation, target, source in cell.edges:
+        wires.append(Wire(source, target, house.text_width(house.plain(operation), house.SMALL_SIZE) + 0.14))
     return arrange(nodes, wires + [Wire(node, OUTPUT) for node in cell.outputs], OUTPUT, starts)
 
 
-def _label_width(operation: str) -> float:
-    return house.text_width(house.plain(operation), house.SMALL_SIZE) + 0.14
-
-
 def _figure(genotype: Genotype, title: str):
-    cells = _drawings(genotype)
+    cells, titles = cell_drawings(genotype), cell_titles(genotype)
     layouts = [cell_layout(cell) for cell in cells]
     gap = 2 * _MARGIN
     tallest = max(layout.height for layout in layouts)
@@ -237,18 +220,15 @@ def _figure(genotype: Genotype, title: str):
     width = max(sum(widths) + gap * columns, 5.2)
     legend = _legend_rows(cells, width - gap)
     height = header + sum(heights) + (_TITLE + gap) * len(rows) + 0.24 * len(legend) + _MARGIN
-    figure = house.new_figure(width, height)
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(0, width), ylim=(height, 0))
-    axes.set_axis_off()
+    axes = house.canvas(width, height)
     if title:
-        _write(axes, width / 2, 0.26, house.plain(title, 100), house.TITLE_SIZE + 1, weight="bold")
+        house.write(axes, width / 2, 0.26, house.plain(title, 100), house.TITLE_SIZE + 1, weight="bold")
     spare = (width - sum(widths) - gap * columns) / 2
     y = header
     for row, tall in zip(rows, heights, strict=True):
         x = spare + _MARGIN
         for i, wide in zip(row, widths, strict=False):
-            _write(axes, x + wide / 2, y + _TITLE / 2, cell_titles(genotype)[i], house.TITLE_SIZE)
+            house.write(axes, x + wide / 2, y + _TITLE / 2, titles[i], house.TITLE_SIZE)
             corner = (x + (wide - layouts[i].width) / 2, y + _TITLE + (tall - layouts[i].height) / 2)
             _draw_cell(axes, layouts[i], cells[i], corner)
             x += wide + gap
@@ -256,7 +236,7 @@ def _figure(genotype: Genotype, title: str):
     for line in legend:
         _draw_legend(axes, line, width, y)
         y += 0.24
-    return figure
+    return axes.figure
 
 
 def _draw_cell(axes: Axes, layout: Layout, cell: CellDrawing, corner) -> None:
@@ -266,12 +246,15 @@ def _draw_cell(axes: Axes, layout: Layout, cell: CellDrawing, corner) -> None:
     for route, look in zip(layout.routes, looks, strict=True):
         _line(axes, [(x + a, x + b, y + level) for a, b, level in route], look)
     for (operation, _, _), look, box in zip(cell.edges, looks, layout.labels, strict=False):
-        _label(axes, Box(x + box.x, y + box.y, box.width, box.height), house.plain(operation), look)
+        _box(axes, x + box.x, y + box.y, box.width, box.height, look, LABEL_HEIGHT / 2.2)
+        text, colour = house.plain(operation), house.contrast(look.fill)
+        house.write(axes, x + box.x, y + box.y, text, house.SMALL_SIZE, colour)
     for node, box in layout.nodes.items():
         look, name = _look_of(node), _node_name(node)
-        _box(axes, Box(x + box.x, y + box.y, box.width, box.height), look, 0.06)
+        _box(axes, x + box.x, y + box.y, box.width, box.height, look, 0.06)
         text = name if node not in (0, 1, OUTPUT) else f"${name}$"
-        _write(axes, x + box.x, y + box.y, text, house.TEXT_SIZE, house.contrast(look.fill), formula=text != name)
+        colour = house.contrast(look.fill)
+        house.write(axes, x + box.x, y + box.y, text, house.TEXT_SIZE, colour, formula=text != name)
 
 
 def _line(axes: Axes, pieces, look: Look) -> None:
@@ -290,21 +273,8 @@ def _line(axes: Axes, pieces, look: Look) -> None:
     axes.add_patch(Polygon(tip, closed=True, facecolor=look.line, linewidth=0, zorder=3))
 
 
-def _label(axes: Axes, box: Box, text: str, look: Look) -> None:
-    _box(axes, box, look, LABEL_HEIGHT / 2.2)
-    _write(axes, box.x, box.y, text, house.SMALL_SIZE, house.contrast(look.fill))
-
-
-def _box(axes: Axes, box: Box, look: Look, rounding: float) -> None:
-    corner = (box.x - box.width / 2, box.y - box.height / 2)
-    shape = FancyBboxPatch(corner, box.width, box.height, boxstyle=f"round,pad=0,rounding_size={rounding}")
-    shape.set(facecolor=look.fill, edgecolor=look.line, linewidth=min(look.width, 0.9), zorder=4)
-    axes.add_patch(shape)
-
-
-def _write(axes: Axes, x, y, text, size, colour=house.INK, weight="normal", formula=False, align="center") -> None:
-    look = {"fontsize": size, "color": colour, "fontweight": weight, "zorder": 5}
-    axes.text(x, y, text, ha=align, va="center_baseline", parse_math=formula, **look)
+def _box(axes: Axes, x: float, y: float, width: float, height: float, look: Look, rounding: float) -> None:
+    house.rounded_box(axes, x, y, width, height, rounding, look.fill, look.line, min(look.width, 0.9))
 
 
 def _legend_rows(cells: list[CellDrawing], width: float) -> list[list[Look]]:
@@ -331,11 +301,11 @@ def _draw_legend(axes: Axes, row, width: float, y: float) -> None:
     x = (width - sum(map(_entry_width, row))) / 2 + 0.1
     for look in row:
         if look in NODES.values():
-            _box(axes, Box(x + 0.09, y, 0.18, NODE_HEIGHT / 2), look, 0.04)
+            _box(axes, x + 0.09, y, 0.18, NODE_HEIGHT / 2, look, 0.04)
         else:
             _line(axes, [(x, x + 0.19, y), (x + 0.19, x + 0.38, y)], look)
             if look.fill:
-                _box(axes, Box(x + 0.16, y, 0.16, 0.11), look, 0.05)
+                _box(axes, x + 0.16, y, 0.16, 0.11, look, 0.05)
         x += _entry_width(look)
         text = house.text_width(look.name, house.SMALL_SIZE)
-        _write(axes, x - text - 0.2, y, look.name, house.SMALL_SIZE, align="left")
+        house.write(axes, x - text - 0.2, y, look.name, house.SMALL_SIZE, align="left")

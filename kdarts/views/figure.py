@@ -1,4 +1,4 @@
-"""Style of all pictures, measuring of text, and saving of figures."""
+"""Style of all pictures, their common elements, measuring of text, and saving of figures."""
 
 import contextlib
 import functools
@@ -8,10 +8,12 @@ import pathlib
 from collections.abc import Iterator, Sequence
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.patches import FancyBboxPatch
 from matplotlib.textpath import TextPath
 
 from kdarts.genotypes.errors import KdartsError
@@ -21,7 +23,7 @@ FORMATS = ("svg", "png", "pdf")
 """Suffixes of the files that pictures can be written to."""
 
 INK = "#1f1f1f"
-"""Colour of text and frames."""
+"""Colour of text and axes."""
 
 MUTED = "#6b6b6b"
 """Colour of ticks and secondary lines."""
@@ -70,27 +72,36 @@ def style() -> Iterator[None]:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Returns an empty white figure that pyplot does not manage.
-
-    Args:
-        width: Width in inches.
-        height: Height in inches.
-    """
+    """Returns an empty white figure, of sizes in inches, that pyplot does not manage."""
     figure = Figure(figsize=(width, height), dpi=200, facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 
 
+def canvas(width: float, height: float) -> Axes:
+    """Returns invisible axes that fill a new figure. Their coordinates are inches from the top left."""
+    axes = new_figure(width, height).add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    axes.set_axis_off()
+    return axes
+
+
+def rounded_box(axes: Axes, x, y, width, height, rounding: float, fill: str, line: str, linewidth=0.9) -> None:
+    """Draws a rectangle with rounded corners, centred at `(x, y)`."""
+    corner = (x - width / 2, y - height / 2)
+    shape = FancyBboxPatch(corner, width, height, boxstyle=f"round,pad=0,rounding_size={rounding}")
+    shape.set(facecolor=fill, edgecolor=line, linewidth=linewidth, zorder=4)
+    axes.add_patch(shape)
+
+
+def write(axes: Axes, x, y, text, size, colour=INK, weight="normal", formula=False, align="center") -> None:
+    """Writes text that is vertically centred at `y`. Only a `formula` is read as mathematical text."""
+    look = {"fontsize": size, "color": colour, "fontweight": weight, "zorder": 5, "parse_math": formula}
+    axes.text(x, y, text, ha=align, va="center" if "\n" in text else "center_baseline", **look)
+
+
 def image_format(path: str | os.PathLike, allowed: Sequence[str] = FORMATS) -> str:
-    """Returns the suffix of a path in lower case, without the dot.
-
-    Args:
-        path: The path of a picture.
-        allowed: The allowed suffixes.
-
-    Raises:
-        KdartsError: If the suffix is not one of `allowed`.
-    """
+    """Returns the suffix of a path in lower case, without the dot. Raises `KdartsError` if it is not `allowed`."""
     suffix = pathlib.Path(path).suffix.lower().removeprefix(".")
     if suffix not in allowed:
         names = ", ".join(f".{name}" for name in allowed)
@@ -103,14 +114,7 @@ def save(figure: Figure, path: str | os.PathLike) -> None:
     """Writes a figure to a file, in the format of its suffix: svg (with text as text), png or pdf.
 
     The same figure always gives the same bytes, without a date or random identifiers. An existing file is replaced
-    atomically.
-
-    Args:
-        figure: The figure.
-        path: The file to write.
-
-    Raises:
-        KdartsError: If the suffix is not one of `FORMATS`, or the file cannot be written.
+    atomically. Raises `KdartsError` if the suffix is not one of `FORMATS`, or the file cannot be written.
     """
     kind = image_format(path)
     buffer = io.BytesIO()
@@ -133,24 +137,16 @@ def text_width(text: str, size: float) -> float:
 
 
 def contrast(colour: str | tuple[float, ...]) -> str:
-    """Returns the colour of text on a background: white on dark colours, near-black on light ones.
-
-    Args:
-        colour: The background, in any form that matplotlib accepts.
-    """
+    """Returns the colour of text on a background: white on dark colours, near-black on light ones."""
     channels = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
     luminance = 0.2126 * channels[0] + 0.7152 * channels[1] + 0.0722 * channels[2]
     return "white" if luminance < 0.27 else INK
 
 
 def columns_for(count: int, width: float, height: float, aspect: float = 1.5) -> int:
-    """Returns the number of columns in which panels of one size come closest to an aspect ratio.
+    """Returns the number of columns in which `count` panels of one size come closest to an aspect ratio.
 
-    Args:
-        count: Number of panels, at least 1.
-        width: Width of a panel in inches.
-        height: Height of a panel in inches.
-        aspect: The desired ratio of the figure's width to its height.
+    `width` and `height` are those of a panel, `aspect` is the desired ratio of the figure's width to its height.
     """
 
     def distance(columns: int) -> float:

@@ -1,4 +1,8 @@
-"""Heat maps of mixing weights, and of the distances between genotypes (D-DARTS, Figure 9)."""
+"""Heat maps of mixing weights, and of the distances between genotypes (D-DARTS, Figure 9).
+
+`draw_alphas` and `draw_distances` write the file `path`, whose suffix is .svg, .png or .pdf. They raise `KdartsError`
+if shapes and names do not match, the suffix is unknown or the file cannot be written.
+"""
 
 import math
 import os
@@ -37,7 +41,7 @@ def draw_alphas(
         alphas: The mixing weights `[edges, operations]` of each panel, by its title, such as `"normal cell"`. NaN
             stands for a candidate that has been removed, and is left blank.
         operations: Names of the operations, in the order of the columns of `alphas`. The first one is at the top.
-        path: The file to write. Its suffix is .svg, .png or .pdf.
+        path: The file to write.
         edges: Labels of the edges, such as "0→2"; the order "source" needs this form. Defaults to `edge_labels`.
         label: Label of the colour bar.
         title: Title of the figure. Defaults to none.
@@ -45,8 +49,7 @@ def draw_alphas(
             the node that it starts at, with labels such as "0, 2".
 
     Raises:
-        KdartsError: If the order is unknown, shapes and names do not match, a value is infinite, the suffix is unknown,
-            or the file cannot be written.
+        KdartsError: If the order is unknown or a value is infinite.
     """
     house.image_format(path)
     panels = _checked(alphas, operations, edges)
@@ -61,9 +64,6 @@ def edge_labels(count: int) -> list[str]:
 
     A cell of n nodes with two inputs, the nodes 0 and 1, has n (n + 3) / 2 edges: "0→2", "1→2", "0→3", .... A cell
     with one input, node 0, has n (n + 1) / 2 edges. For other counts the labels are "0", "1", ....
-
-    Args:
-        count: Number of edges, at least 1.
     """
     try:
         nodes, inputs = cell_of(count)
@@ -151,16 +151,9 @@ def _upright(labels) -> float:
 
 
 def value_grid(axes: Axes, values: np.ndarray, norm: Normalize, digits: int = 2) -> AxesImage:
-    """Draws a coloured field with a number for each value. NaN is left blank.
+    """Draws a coloured field for each of the values `[rows, columns]` on empty axes, and the value in it.
 
-    Args:
-        axes: Empty axes.
-        values: The values, `[rows, columns]`. The first row is at the top.
-        norm: The colour scale.
-        digits: Number of decimals.
-
-    Returns:
-        The image.
+    The first row is at the top. NaN is left blank. `norm` is the colour scale, `digits` is the number of decimals.
     """
     image = axes.imshow(np.ma.masked_invalid(values), cmap=house.COLOUR_MAP, norm=norm, aspect="auto")
     axes.set_facecolor("white")
@@ -179,14 +172,7 @@ def value_grid(axes: Axes, values: np.ndarray, norm: Normalize, digits: int = 2)
 
 
 def colour_bar(figure: Figure, image: AxesImage, place: tuple[float, float, float], label: str) -> None:
-    """Draws the colour bar of an image.
-
-    Args:
-        figure: The figure.
-        image: The image.
-        place: Left edge, bottom edge and height of the bar, in inches.
-        label: Label of the bar.
-    """
+    """Draws the colour bar of an image; `place` is its left edge, bottom edge and height in inches."""
     x, y, tall = place
     width, height = figure.get_size_inches()
     bar = figure.colorbar(image, cax=figure.add_axes((x / width, y / height, 0.14 / width, tall / height)))
@@ -207,12 +193,11 @@ def draw_distances(
     Args:
         distances: Finite distances, `[n, n]`.
         names: Names of the n genotypes.
-        path: The file to write. Its suffix is .svg, .png or .pdf.
+        path: The file to write.
         label: Label of the colour bar.
 
     Raises:
-        KdartsError: If shape and names do not match, a value is not finite, the suffix is unknown, or the file cannot
-            be written.
+        KdartsError: If a value is not finite.
     """
     house.image_format(path)
     values = np.asarray(distances, np.float64)

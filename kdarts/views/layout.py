@@ -23,13 +23,7 @@ _GAP = 0.07  # between neighbours in a column
 
 @dataclass(frozen=True)
 class Wire:
-    """An edge of the graph.
-
-    Attributes:
-        source: The node it starts at.
-        target: The node it leads to.
-        label: Width of its label in inches; 0 if it has no label.
-    """
+    """An edge of the graph; `label` is the width of its label in inches, 0 if it has no label."""
 
     source: Hashable
     target: Hashable
@@ -51,8 +45,7 @@ class Layout:
     """The layout of a graph, in inches. The origin is at the top left.
 
     Attributes:
-        width: Width of the drawing.
-        height: Height of the drawing.
+        width, height: Size of the drawing.
         nodes: The box of each node.
         labels: The box of the label of each wire, or `None`.
         routes: The horizontal pieces `(from x, to x, y)` of each wire, in order; smooth curves connect them.
@@ -71,13 +64,11 @@ class _Item:
 
     Attributes:
         column: Index of the column.
-        width: Width in inches.
-        height: Height in inches.
+        width, height: Size in inches.
         weight: How strongly the edges at the item are straightened.
         number: Index of the node; -1 for other items.
         y: Height of its centre.
-        before: The neighbours in the column on the left.
-        after: The neighbours in the column on the right.
+        before, after: The neighbours in the columns on the left and on the right.
         ports: Where the edge to each neighbour meets the item; see `port`.
     """
 

@@ -1,4 +1,4 @@
-// The page: what was run, several runs side by side, and each run by itself with its epochs to choose from.
+// The page: the settings of a run, several runs side by side, and each run by itself with its epochs to choose from.
 
 // Listeners are never taken off the clock; those of charts that were replaced move what nobody sees.
 function newClock(epochs) {
@@ -63,11 +63,11 @@ function body(run) {
     found.push(make("div", { class: "charts" }, ...charts));
   }
   if (run.alpha) {
-    heading("Architecture weights");
+    heading("Mixing weights");
     found.push(...alphaSection(run.alpha, run, clock));
   }
   if (run.drawings) {
-    heading(run.trained ? "Cells" : "Cells found");
+    heading("Cells");
     found.push(make("div", { class: "charts drawings" }, ...cells(run.drawings, clock)));
   }
   if (run.path) {
@@ -75,9 +75,9 @@ function body(run) {
     found.push(trellis(run.path, clock));
   }
   if (run.wins.names.length && run.wins.at.length) {
-    heading("Which operations win");
+    heading("Operations");
     const unit = run.path ? "steps of the path" : "edges of the distinct cells";
-    found.push(card("Operations found", unit, countGrid("operations found by epoch", run.wins.names, run.wins.counts, run.wins.at, run.epochs, clock)));
+    found.push(card("Operations of the architecture", unit, countGrid("operations of the architecture by epoch", run.wins.names, run.wins.counts, run.wins.at, run.epochs, clock)));
   }
   if (run.skips.counts.length && run.drawings) {
     found.push(card("Skip connections of each cell", "", countGrid("skip connections of each cell by epoch", run.drawings.titles, run.skips.counts, run.skips.at, run.epochs, clock)));
@@ -85,7 +85,7 @@ function body(run) {
   if (run.family) {
     heading("Family of networks");
     found.push(make("div", { class: "charts" }, card("Accuracy by size", "%, shared weights", scatter(run.family)), card("Networks of the family", "", table(run.family.head, run.family.rows))));
-    if (run.best) found.push(make("h3", {}, "The best of them"), make("div", { class: "charts drawings" }, ...cells(run.best, newClock(1))));
+    if (run.best) found.push(make("h3", {}, "The most accurate of them"), make("div", { class: "charts drawings" }, ...cells(run.best, newClock(1))));
   }
   return found;
 }

@@ -78,10 +78,9 @@ def facts(run: Run) -> list[list[str]]:
     here are shown by their own names.
     """
     values = run.summary or _so_far(run)
-    known = [[key, title, _text(values[key], form)] for key, (title, form) in _FIGURES.items() if key in values]
-    rest = {key: value for key, value in values.items() if key not in _FIGURES and key not in _LEFT_OUT}
-    plain = [[k, k.replace("_", " "), _text(v, str)] for k, v in rest.items() if not isinstance(v, list | dict)]
-    return [["state", "state", state(run)], *known, *plain]
+    known = [key for key in _FIGURES if key in values]
+    others = [k for k, v in values.items() if k not in (*_FIGURES, *_LEFT_OUT) and not isinstance(v, list | dict)]
+    return [["state", "state", state(run)], *([key, _title(key), _text(values, key)] for key in known + others)]
 
 
 def state(run: Run) -> str:
@@ -104,11 +103,15 @@ def _so_far(run: Run) -> dict:
     return values | ({"skip_connects": run.final.skip_connects()} if hasattr(run.final, "skip_connects") else {})
 
 
-def _text(value, form) -> str:
-    if value is None:
-        return "–"
+def _title(key: str) -> str:
+    return _FIGURES[key][0] if key in _FIGURES else key.replace("_", " ")
+
+
+def _text(row: dict, key: str) -> str:
+    """Returns an entry of a summary as text, in the form of `_FIGURES`, or as it is where that form does not fit."""
+    value, (_, form) = row.get(key), _FIGURES.get(key, ("", str))
     try:
-        return form(value)
+        return "–" if value is None else form(value)
     except (TypeError, ValueError):
         return str(value)
 
@@ -120,16 +123,12 @@ def parts_table(run: Run) -> dict | None:
     if not rows:
         return None
     names = list(dict.fromkeys(name for row in rows for name in row))
-    titles = [_FIGURES[name][0] if name in _FIGURES else name.replace("_", " ") for name in names]
-    form = {name: _FIGURES[name][1] for name in names if name in _FIGURES} | {"operations": str}
-    table = [[_text(row.get(name), form.get(name, str)) for name in names] for row in rows]
-    kind = "seed" if run.parallel else "stage"
-    head = titles if run.parallel else [kind, *titles]
-    return {
-        "title": f"The {kind}s",
-        "head": [title.replace("operations", "operations on an edge") for title in head],
-        "rows": table if run.parallel else [[str(number), *row] for number, row in enumerate(table, 1)],
-    }
+    head = [_title(name).replace("operations", "operations on an edge") for name in names]
+    table = [[_text(row, name) for name in names] for row in rows]
+    if run.parallel:
+        return {"title": "The seeds", "head": head, "rows": table}
+    numbered = [[str(number), *row] for number, row in enumerate(table, 1)]
+    return {"title": "The stages", "head": ["stage", *head], "rows": numbered}
 
 
 def family_data(run: Run) -> dict | None:
@@ -186,15 +185,10 @@ _COUNTS = ("params", "macs")
 
 
 def write_report(workdirs: Sequence[str | os.PathLike], path: str | os.PathLike) -> None:
-    """Writes an HTML page about runs.
+    """Writes an HTML page about the searches or trainings, finished or not, in one or more workdirs.
 
-    Args:
-        workdirs: The workdirs of searches or trainings, finished or not; at least one.
-        path: The file to write. Its suffix is .html.
-
-    Raises:
-        KdartsError: If there is no workdir, a workdir cannot be read (see `read_run`), the suffix of `path` is another,
-            or the file cannot be written.
+    Raises `KdartsError` if there is no workdir, a workdir cannot be read (see `read_run`), the suffix of `path` is not
+    .html, or the file cannot be written.
     """
     if pathlib.Path(path).suffix.lower() not in (".html", ".htm"):
         raise KdartsError(f"{os.fspath(path)}: a report's file ends in .html")
@@ -293,24 +287,18 @@ def _curves(run: Run, cost: list | None, epochs: int) -> list[dict]:
     else:
         rows = [row for part in run.parts for row in part.rows]
         tables = [("", [row | size for row, size in zip_longest(rows, sizes, fillvalue={})])]
-    present = dict.fromkeys(name for _, rows in tables for row in rows for name in row)
     known = {column for _, _, lines in _CURVES.values() for column in lines} | {"epoch", "stage", "seed"}
-    more = {name: (name.replace("_", " "), "", {name: name.replace("_", " ")}) for name in present if name not in known}
+    others = dict.fromkeys(name for _, rows in tables for row in rows for name in row if name not in known)
+    more = {name: (name.replace("_", " "), "", {name: name.replace("_", " ")}) for name in others}
     charts = []
     for key, (title, unit, columns) in (_CURVES | more).items():
-        lines = [
-            {
-                "name": f"{name}, {label}" if label else name,
-                "column": column,
-                "kind": name,
-                "part": label,
-                "values": [_rounded(row.get(column), _FACTORS.get(column, 1)) for row in rows],
-            }
-            for column, name in columns.items()
-            if column in present
-            for label, rows in tables
-        ]
-        lines = [line for line in lines if any(value is not None for value in line["values"])]
+        lines = []
+        for column, name in columns.items():
+            for label, rows in tables:
+                values = [_rounded(row.get(column), _FACTORS.get(column, 1)) for row in rows]
+                if any(value is not None for value in values):
+                    whole = f"{name}, {label}" if label else name
+                    lines.append({"name": whole, "column": column, "kind": name, "part": label, "values": values})
         if lines:
             charts.append({"key": key, "title": title, "unit": unit, "lines": lines})
     return charts

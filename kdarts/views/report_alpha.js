@@ -78,7 +78,7 @@ function alphaSection(given, run, clock) {
   trace();
   clock.on(paint);
   const chosen = make("div", { class: "choose" }, ...(given.sets.length > 1 ? [sets.node] : []), nodes.node);
-  const about = make("p", { class: "unit" }, `Weight of each candidate after mixing (${given.mixing}); the strongest of an edge is underlined. The lines are of the chosen node.`);
+  const about = make("p", { class: "unit" }, `Mixing weight (${given.mixing}) of each candidate. The largest of an edge is underlined. The lines belong to the chosen node.`);
   const whole = card("α at the chosen epoch", "", chosen, about, scale(given.low, given.high, short), note, sheet);
   return [make("div", { class: "pair" }, whole, lines)];
 }

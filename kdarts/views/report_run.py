@@ -14,12 +14,12 @@ import numpy as np
 
 from kdarts.genotypes.cuboid import Architecture, HyperPath, architecture_from_json, label, load_architecture
 from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.genotype import SKIPS, Genotype
+from kdarts.genotypes.genotype import Genotype
 from kdarts.ops.cost import Cost
 from kdarts.supernet.cost import network_cost
 from kdarts.supernet.macro import MacroConfig
 from kdarts.training.workdir import STOPPED, Workdir, read_arrays, read_json
-from kdarts.views.drawing import FAMILIES, NODES, OUTPUT, CellDrawing, cell_drawing, cell_layout, cell_titles, family
+from kdarts.views.drawing import FAMILIES, NODES, OUTPUT, CellDrawing, cell_drawings, cell_layout, cell_titles, family
 
 Row = dict[str, float | None]
 
@@ -62,8 +62,7 @@ class Run:
         summary: Contents of `summary.json`; empty for an unfinished run.
         stopped: Contents of the record of an error that stopped the run, or empty.
         final: The architecture of the run; `None` before the first epoch.
-        candidates: The candidates of DARTS-PD's evolution, as rows of text.
-        family: The networks of DARTS-PD's family, as rows of text.
+        candidates, family: The candidates of DARTS-PD's evolution and the networks of its family, as rows of text.
     """
 
     name: str
@@ -86,14 +85,7 @@ class Run:
 def read_run(path: str | os.PathLike) -> Run:
     """Reads the workdir of a search or a training, which may be unfinished.
 
-    Args:
-        path: The workdir.
-
-    Returns:
-        A `Run`.
-
-    Raises:
-        KdartsError: If there is no such folder, it contains no run, or a file is damaged.
+    Raises `KdartsError` if there is no such folder, it contains no run, or a file is damaged.
     """
     folder = pathlib.Path(path)
     if not folder.is_dir():
@@ -192,9 +184,6 @@ SCALE = 10_000
 def alpha_data(run: Run) -> dict | None:
     """Returns the mixing weights of each cell, or of each stage of a HyperCuboid.
 
-    Args:
-        run: A search.
-
     Returns:
         `None` if the run has no α, or no `setting.json` that describes it. Otherwise a dictionary: `operations`, the
         names of the columns; `at`, the shown epochs, from 0; `low` and `high`, the range of the values; `mixing`; and
@@ -244,18 +233,18 @@ def _form(part: Part) -> tuple[list[str], list[dict]]:
     if isinstance(last, HyperPath):
         cuboid, states = last.cuboid, [label(state) or "·" for state in last.cuboid.state_values]
         edges = [f"{source} → {target}" for target in states for source in states]
-        nodes = [
-            [f"state {name}", list(range(k * len(states), (k + 1) * len(states)))] for k, name in enumerate(states)
-        ]
+        count = len(states)
+        nodes = [[f"state {name}", list(range(k * count, (k + 1) * count))] for k, name in enumerate(states)]
         titles = [label(position, True) for position in cuboid.positions]
-        sets = [{"title": title, "edges": edges, "nodes": nodes} for title in titles]
-        return [label(choice) or "weight" for choice in cuboid.choice_values], sets
-    pairs = [(int(to), int(source)) for to, source in part.setting["edges"]]
-    rows = groupby(range(len(pairs)), key=lambda row: pairs[row][0])
-    nodes = [[f"node {to}", list(group)] for to, group in rows]
-    titles = alpha_titles(list(part.alphas), last)
-    edges = [f"{source} → {to}" for to, source in pairs]
-    return list(part.setting["operations"]), [{"title": title, "edges": edges, "nodes": nodes} for title in titles]
+        operations = [label(choice) or "weight" for choice in cuboid.choice_values]
+    else:
+        pairs = [(int(to), int(source)) for to, source in part.setting["edges"]]
+        rows = groupby(range(len(pairs)), key=lambda row: pairs[row][0])
+        nodes = [[f"node {to}", list(group)] for to, group in rows]
+        titles = alpha_titles(list(part.alphas), last)
+        edges = [f"{source} → {to}" for to, source in pairs]
+        operations = list(part.setting["operations"])
+    return operations, [{"title": title, "edges": edges, "nodes": nodes} for title in titles]
 
 
 def alpha_titles(names: list[str], genotype: Genotype) -> list[str]:
@@ -315,15 +304,9 @@ MOST_DRAWINGS = 300
 MOST_NETWORKS = 40
 """Largest number of different paths for which networks are built to determine their cost."""
 
-_STARTS = 6
-
 
 def drawings(architectures: Sequence[Architecture], at: Sequence[int]) -> dict | None:
-    """Returns drawings of the cells of each epoch.
-
-    Args:
-        architectures: An architecture for each epoch of `at`.
-        at: The epochs, from 0.
+    """Returns drawings of the cells of the architectures of the epochs `at`, counted from 0.
 
     Returns:
         `None` if there is no genotype. Otherwise a dictionary: `titles` of the cells of the last genotype; `families`
@@ -336,11 +319,11 @@ def drawings(architectures: Sequence[Architecture], at: Sequence[int]) -> dict |
     if not pairs:
         return None
     step, shown = 1, pairs
-    while len({cell for _, genotype in shown for cell in _cells(genotype)}) > MOST_DRAWINGS and len(shown) > 1:
+    while len({cell for _, genotype in shown for cell in cell_drawings(genotype)}) > MOST_DRAWINGS and len(shown) > 1:
         step += 1
         shown = pairs[::-step][::-1]
     numbers: dict[CellDrawing, int] = {}
-    frames = [[numbers.setdefault(cell, len(numbers)) for cell in _cells(genotype)] for _, genotype in shown]
+    frames = [[numbers.setdefault(cell, len(numbers)) for cell in cell_drawings(genotype)] for _, genotype in shown]
     used = {family(operation) for cell in numbers for operation, _, _ in cell.edges}
     kinds = {OUTPUT if node == OUTPUT else "input" if node < 2 else "node" for cell in numbers for node in cell.nodes}
     return {
@@ -354,12 +337,8 @@ def drawings(architectures: Sequence[Architecture], at: Sequence[int]) -> dict |
     }
 
 
-def _cells(genotype: Genotype) -> list[CellDrawing]:
-    return [cell_drawing(genotype, index) for index in range(len(genotype.cells))]
-
-
 def _drawing(cell: CellDrawing) -> dict:
-    layout = cell_layout(cell, _STARTS)
+    layout = cell_layout(cell, starts=6)
     routes = [[_hundredths(*piece) for piece in route] for route in layout.routes]
     return {
         "size": _hundredths(layout.width, layout.height),
@@ -393,44 +372,33 @@ def path_data(architectures: Sequence[Architecture], at: Sequence[int]) -> dict 
 
 
 def counts(architectures: Sequence[Architecture], operations: Sequence[str]) -> tuple[list[str], list[list[int]]]:
-    """Counts the operations in the distinct cells or along the path of each epoch.
+    """Returns names of operations, and how often each is in the distinct cells or along the path of each epoch.
 
-    Args:
-        architectures: The architecture of each epoch.
-        operations: Names of the first rows, in this order, even if they are not used.
-
-    Returns:
-        A tuple of the names of the operations, and the counts by epoch of each.
+    The names begin with `operations`, in this order, even if they are not used.
     """
-    each = [Counter(_operations(one)) for one in architectures]
-    names = list(dict.fromkeys([*operations, *(name for counter in each for name in counter)]))
+    each = []
+    for one in architectures:
+        path = isinstance(one, HyperPath)
+        used = (label(s.choice) for s in one.steps) if path else (edge[0] for cell in one.cells for edge in cell)
+        each.append(Counter(used))
+    names = dict.fromkeys([*operations, *(name for counter in each for name in counter)])
     names = [name for name in names if name]
     return names, [[counter[name] for counter in each] for name in names]
 
 
-def _operations(architecture: Architecture) -> list[str]:
-    if isinstance(architecture, HyperPath):
-        return [label(step.choice) for step in architecture.steps]
-    return [operation for cell in architecture.cells for operation, _, _ in cell]
-
-
 def skips(architectures: Sequence[Architecture]) -> list[list[int]]:
     """Counts the skip connections of each cell by epoch; the result is empty if the number of cells changes."""
-    cells = {len(one.cells) if isinstance(one, Genotype) else 0 for one in architectures}
-    if len(cells) != 1:
+    by_epoch = [one.skips_by_cell() for one in architectures]
+    if len({len(cells) for cells in by_epoch}) != 1:
         return []
-    return [
-        [sum(operation in SKIPS for operation, _, _ in one.cells[index]) for one in architectures]
-        for index in range(*cells)
-    ]
+    return [list(cell) for cell in zip(*by_epoch, strict=True)]
 
 
 def costs(architectures: Sequence[Architecture], setting: dict) -> list[Cost] | None:
     """Computes the cost of the network of each epoch, at the sizes of the search.
 
-    Returns:
-        `None` if the cost is unknown: without a setting, with operations or a HyperCuboid of a user's own, or with more
-        than `MOST_NETWORKS` different paths.
+    Returns `None` if the cost is unknown: without a setting, with operations or a HyperCuboid of a user's own, or with
+    more than `MOST_NETWORKS` different paths.
     """
     distinct = list(dict.fromkeys(architectures))
     if not setting or not distinct or (isinstance(distinct[0], HyperPath) and len(distinct) > MOST_NETWORKS):

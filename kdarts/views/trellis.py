@@ -4,7 +4,6 @@ import os
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.patches import FancyBboxPatch
 
 from kdarts.genotypes.cuboid import Cuboid, HyperPath, label
 from kdarts.genotypes.errors import KdartsError
@@ -25,7 +24,7 @@ def draw_stages(cuboid: Cuboid, weights: np.ndarray, path: str | os.PathLike) ->
         cuboid: The axes of the HyperCuboid.
         weights: Mixing weights, `[stages, states, states, choices]`. NaN stands for a forbidden transition, which is
             left blank.
-        path: The file to write. Its suffix is .svg, .png or .pdf.
+        path: The file to write; see `draw_alphas`.
     """
     states = [label(state) or "·" for state in cuboid.state_values]
     edges = [f"{source}→{target}" for source in states for target in states]
@@ -39,7 +38,7 @@ def draw_path(
     """Draws a path as a line through columns of states; between two columns there is a stage.
 
     Args:
-        path: A `HyperPath`.
+        path: The path.
         to: The file to write. Its suffix is .svg, .png or .pdf.
         title: Title of the figure. Defaults to the path's name, if it has one.
         weights: Mixing weights, `[stages, states, states, choices]`. If given, all transitions are drawn, the wider and
@@ -67,12 +66,9 @@ def _figure(path: HyperPath, title: str, weights):
     header = (0.35 if title else 0.0) + 0.16 * lines + 0.3
     width = 2 * _MARGIN + wide + column * len(stages)
     height = header + _ROW * (len(states) - 1) + _BOX + 2 * _MARGIN + (0.2 if axis else 0)
-    figure = house.new_figure(width, height)
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(0, width), ylim=(height, 0))
-    axes.set_axis_off()
+    axes = house.canvas(width, height)
     if title:
-        _write(axes, width / 2, 0.22, house.plain(title, 100), house.TITLE_SIZE, weight="bold")
+        house.write(axes, width / 2, 0.22, house.plain(title, 100), house.TITLE_SIZE, weight="bold")
     places = {
         (k, row): (_MARGIN + wide / 2 + k * column, header + _MARGIN + _BOX / 2 + row * _ROW)
         for k in range(len(stages) + 1)
@@ -82,25 +78,26 @@ def _figure(path: HyperPath, title: str, weights):
         _transitions(axes, weights, places, wide)
     for k, (stage, choice) in enumerate(zip(stages, chosen, strict=True)):
         begin, end = places[k, path.states[k]], places[k + 1, path.states[k + 1]]
-        _write(axes, (begin[0] + end[0]) / 2, header - 0.1 - 0.08 * lines, stage, house.SMALL_SIZE, house.MUTED)
+        house.write(axes, (begin[0] + end[0]) / 2, header - 0.1 - 0.08 * lines, stage, house.SMALL_SIZE, house.MUTED)
         axes.plot([begin[0] + wide / 2, end[0] - wide / 2], [begin[1], end[1]], color=_PATH, lw=2.2, zorder=3)
         if choice:
             middle = (begin[0] + end[0]) / 2, (begin[1] + end[1]) / 2
-            _box(axes, middle, house.text_width(choice, house.SMALL_SIZE) + 0.14, 0.19, "white", _PATH, 4)
-            _write(axes, *middle, choice, house.SMALL_SIZE, _PATH)
+            _box(axes, middle, house.text_width(choice, house.SMALL_SIZE) + 0.14, 0.19, "white", _PATH)
+            house.write(axes, *middle, choice, house.SMALL_SIZE, _PATH)
     for (k, row), place in places.items():
         visited = path.states[k] == row
         fill, line, ink = (_PATH, _PATH, "white") if visited else ("white", _OFF, house.MUTED)
-        _box(axes, place, wide, _BOX, fill, line, 4)
-        _write(axes, *place, states[row], house.TEXT_SIZE, ink)
+        _box(axes, place, wide, _BOX, fill, line)
+        house.write(axes, *place, states[row], house.TEXT_SIZE, ink)
     if axis:
-        _write(axes, width / 2, height - _MARGIN, f"states: {axis}", house.SMALL_SIZE, house.MUTED)
-    return figure
+        house.write(axes, width / 2, height - _MARGIN, f"states: {axis}", house.SMALL_SIZE, house.MUTED)
+    return axes.figure
 
 
 def _transitions(axes: Axes, weights, places, wide: float) -> None:
-    strength = np.where(np.isnan(weights), -np.inf, weights).max(-1)
-    for stage, rows in enumerate(strength):
+    """Draws the allowed transitions, the wider and darker, the larger the weight of their best choice is."""
+    best = np.where(np.isnan(weights), -np.inf, weights).max(-1)
+    for stage, rows in enumerate(best):
         there = rows[rows > -np.inf]
         low, spread = there.min(), max(np.ptp(there), 1e-12)
         for (source, target), value in np.ndenumerate(rows):
@@ -111,13 +108,5 @@ def _transitions(axes: Axes, weights, places, wide: float) -> None:
                 axes.plot(x, y, color="#8a8a8a", lw=1.6 * share, alpha=0.25 + 0.55 * share, zorder=1)
 
 
-def _box(axes: Axes, place, width: float, height: float, fill: str, line: str, order: int) -> None:
-    corner = (place[0] - width / 2, place[1] - height / 2)
-    shape = FancyBboxPatch(corner, width, height, boxstyle=f"round,pad=0,rounding_size={height / 2.5}")
-    shape.set(facecolor=fill, edgecolor=line, linewidth=0.9, zorder=order)
-    axes.add_patch(shape)
-
-
-def _write(axes: Axes, x, y, text, size, colour=house.INK, weight="normal") -> None:
-    look = {"fontsize": size, "color": colour, "fontweight": weight, "zorder": 5, "parse_math": False}
-    axes.text(x, y, text, ha="center", va="center" if "\n" in text else "center_baseline", **look)
+def _box(axes: Axes, place, width: float, height: float, fill: str, line: str) -> None:
+    house.rounded_box(axes, *place, width, height, height / 2.5, fill, line)
