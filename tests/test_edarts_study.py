@@ -64,13 +64,15 @@ def table(path):
 # The grid
 
 
-def _oracle(folder, names, then=None):
-    from kdarts.training.trials import GridOracle
+@pytest.fixture
+def grid(tool):
+    def make(folder, names, then=None):
+        oracle = tool("edarts_grid").GridOracle(names, then)
+        oracle._set_project_dir(str(folder.parent), folder.name)
+        oracle.reload()
+        return oracle
 
-    oracle = GridOracle(names, then)
-    oracle._set_project_dir(str(folder.parent), folder.name)
-    oracle.reload()
-    return oracle
+    return make
 
 
 def _begin(oracle, worker):
@@ -95,22 +97,22 @@ def _finish(oracle, most=99) -> list[str]:
     return told
 
 
-def test_a_grid_goes_on_where_it_was_left_and_grows(tmp_path):
-    oracle = _oracle(tmp_path / "grid", ["a", "bb", "c"])
+def test_a_grid_goes_on_where_it_was_left_and_grows(tmp_path, grid):
+    oracle = grid(tmp_path / "grid", ["a", "bb", "c"])
     assert _finish(oracle, 1) == ["a"]
     assert _begin(oracle, "one")[1] == "bb"  # begun, and never ended
-    again = _oracle(tmp_path / "grid", ["new", "a", "bb", "c"])
+    again = grid(tmp_path / "grid", ["new", "a", "bb", "c"])
     assert again.measured() == [("a", 0.1)]
     assert _finish(again) == ["bb", "new", "c"]
-    assert dict(_oracle(tmp_path / "grid", ["a"]).measured()) == {"a": 0.1, "bb": 0.2, "new": 0.3, "c": 0.1}
+    assert dict(grid(tmp_path / "grid", ["a"]).measured()) == {"a": 0.1, "bb": 0.2, "new": 0.3, "c": 0.1}
 
 
-def test_workers_share_a_grid_and_its_second_round_waits(tmp_path):
+def test_workers_share_a_grid_and_its_second_round_waits(tmp_path, grid):
     def then(accuracies):
         assert set(accuracies) == {"a", "bb"}
         return [*sorted(accuracies, key=lambda name: -accuracies[name])[:1], "last"]
 
-    oracle = _oracle(tmp_path / "grid", ["a", "bb"], then)
+    oracle = grid(tmp_path / "grid", ["a", "bb"], then)
     first, second = _begin(oracle, "one"), _begin(oracle, "two")
     assert (first[1], second[1]) == ("a", "bb")
     assert _begin(oracle, "three")[1] == "IDLE"
@@ -118,20 +120,20 @@ def test_workers_share_a_grid_and_its_second_round_waits(tmp_path):
     assert _begin(oracle, "three")[1] == "IDLE"
     _end(oracle, first[0], 0.1)
     assert _begin(oracle, "one")[1] == "last"  # "bb" is measured already
-    assert _finish(_oracle(tmp_path / "grid", ["a", "bb"], then)) == ["last"]
+    assert _finish(grid(tmp_path / "grid", ["a", "bb"], then)) == ["last"]
 
 
-def test_a_damaged_trial_is_told_and_measured_again(tmp_path, capsys):
-    _finish(_oracle(tmp_path / "grid", ["a", "b"]))
+def test_a_damaged_trial_is_told_and_measured_again(tmp_path, capsys, grid):
+    _finish(grid(tmp_path / "grid", ["a", "b"]))
     file = tmp_path / "grid" / "trial_0001" / "trial.json"
     data = json.loads(file.read_text())
     file.write_text(file.read_text()[:100])
-    assert _finish(_oracle(tmp_path / "grid", ["a", "b"])) == ["b"]
+    assert _finish(grid(tmp_path / "grid", ["a", "b"])) == ["b"]
     assert f"{file}: cannot be read as JSON" in capsys.readouterr().out
     for change in ({"score": "high"}, {"hyperparameters": {"values": {}}}):
         file.write_text(json.dumps({**data, **change}))
         with pytest.raises(KdartsError, match=r"trial\.json"):
-            _oracle(tmp_path / "grid", ["a", "b"])
+            grid(tmp_path / "grid", ["a", "b"])
 
 
 # Numbers

@@ -73,7 +73,7 @@ def test_a_search_with_places_ends_with_one_skip_connection_where_the_loss_was_l
     arguments += ["--path_epochs=1", "--target_params=5k", "--calibration_batches=1", f"--workdir={tmp_path / 'run'}"]
     assert main(arguments) == 0
     out, run = capsys.readouterr().out, tmp_path / "run"
-    assert "64 paths, trained fairly" in out and "Found where its skip connections stand" in out
+    assert "64 paths, trained fairly" in out and "Found the places of the skip connections" in out
     rows, summary = list(csv.DictReader((run / "places.csv").open())), json.loads((run / "summary.json").read_text())
     best = min(rows, key=lambda row: float(row["loss"]))
     assert len(rows) == 6 and summary["path_accuracy"] == float(best["accuracy"])

@@ -168,7 +168,7 @@ def test_each_kind_of_architectures_has_a_baseline(tmp_path, commands):
         (["--tuner=hyperband", "--trials=3"], "follow from --epochs"),
         (["--tuner=hyperband", "--choose=method=darts,ddarts"], "choices have 2"),
         (["--hold_back=0"], "held back"),
-        (["--choose=sharing=shared,individual", "--shallow_cells=3"], "the genotype says"),
+        (["--choose=sharing=shared,individual", "--shallow_cells=3"], "the genotype has its own depth"),
     ],
 )
 def test_what_makes_no_sense_is_told_before_anything_runs(tmp_path, capsys, commands, flags, fault):

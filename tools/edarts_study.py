@@ -134,8 +134,9 @@ def run(chosen: argparse.Namespace) -> int:
         folder.begin(remembered(chosen))
     start_tensorflow()
     import keras_tuner
+    from edarts_grid import GridOracle
 
-    from kdarts.training.trials import GridOracle, TrialTuner, reports
+    from kdarts.training.trials import TrialTuner, reports
 
     oracle = GridOracle(names, study.then(chosen))
     measurement = Measurement(study, chosen, folder / "trials", oracle)

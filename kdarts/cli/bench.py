@@ -11,41 +11,29 @@ from kdarts.cli import options
 from kdarts.cli import search as search_command
 from kdarts.cli.command import Command
 from kdarts.cli.process import start_tensorflow
-from kdarts.genotypes.errors import KdartsError
 
 
 def define(values: flags.FlagValues) -> None:
-    """Its flags."""
-    flags.DEFINE_string("method", "darts", "how α moves", flag_values=values)
-    options.define(values)
-    search_command.define_start(values)
-    options.positive("nodes", None, "intermediate nodes of a cell; default by space", values)
-    flags.DEFINE_list("input_shape", ["32", "32", "3"], "height,width,channels of an image", flag_values=values)
-    options.positive("num_classes", 10, "number of classes", values)
-    options.define_frame(values, "the space's, else ")
+    """Declares the flags."""
+    flags.DEFINE_string("method", "darts", "method of the search", flag_values=values)
+    search_command.define_supernet(values)
+    options.define_images(values)
     options.positive("steps", 10, "steps to time, after the first two", values)
     search_command.define_step(values)
-    flags.DEFINE_integer("seed", 0, "of weights and images", lower_bound=0, flag_values=values)
-    flags.DEFINE_bool(
-        "paced",
-        False,
-        "run one step for each line of standard input and print its milliseconds, to alternate with another program",
-        flag_values=values,
-    )
+    flags.DEFINE_integer("seed", 0, "seed of weights and images", lower_bound=0, flag_values=values)
+    text = "run one step for each line of standard input and print its milliseconds, to alternate with another program"
+    flags.DEFINE_bool("paced", False, text, flag_values=values)
 
 
 def run(values: flags.FlagValues) -> None:
-    """Times steps on random images, as a run takes them; with --update=epoch, those that leave α as it is."""
+    """Times the steps of a search on random images; with --update=epoch, those that do not change α."""
     start, method = search_command.chosen_start(values, options.chosen_method(values))
     if method.stages:
         method = method.at(method.stages[0])
-    try:
-        height, width, channels = (int(n) for n in values.input_shape)
-    except ValueError:
-        raise KdartsError(f"--input_shape={','.join(values.input_shape)}: needs height,width,channels") from None
-    shape = height, width, channels
+    shape = options.image_shape(values)
     start_tensorflow()
     from kdarts.training.distribution import configure_threads
+    from kdarts.training.session import peak_memory_mb
 
     configure_threads()
     began = time.perf_counter()
@@ -60,7 +48,7 @@ def run(values: flags.FlagValues) -> None:
         print(json.dumps({"ready": True}), flush=True)
         for _ in sys.stdin:
             print(_milliseconds(step), flush=True)
-        print(json.dumps(_memory()), flush=True)
+        print(json.dumps({"peak_memory_mb": peak_memory_mb()}), flush=True)
         return
     times = [_milliseconds(step) for _ in range(values.steps)]
     result = {
@@ -79,13 +67,13 @@ def run(values: flags.FlagValues) -> None:
         "build_s": built,
         "trace_s": traced,
         "first_call_s": first,
-        **_memory(),
+        "peak_memory_mb": peak_memory_mb(),
     }
     print(json.dumps(result))
 
 
 def _step(search, shape, values):
-    """The step as a run takes it, on one random batch, and the seconds its trace took."""
+    """Returns the step of a search on one random batch, and the seconds that tracing it took."""
     import tensorflow as tf
 
     from kdarts.search.objective import loss_scale, without_graph_rewriting
@@ -113,12 +101,6 @@ def _milliseconds(step) -> float:
     began = time.perf_counter()
     step()
     return 1000 * (time.perf_counter() - began)
-
-
-def _memory() -> dict:
-    from kdarts.training.session import peak_memory_mb
-
-    return {"peak_memory_mb": peak_memory_mb()}
 
 
 BENCH = Command(

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from absl import flags
 
 from kdarts.cli import options, search, seeds
-from kdarts.cli import seeds as shallow
 from kdarts.cli.command import Command
 from kdarts.cli.process import start_tensorflow
 from kdarts.genotypes.errors import KdartsError
@@ -23,10 +22,10 @@ _SPACE = "nasbench201"
 
 @dataclass(frozen=True)
 class Contestant:
-    """A method, and what it chooses otherwise on some axes.
+    """A method with other choices on some axes.
 
     Attributes:
-        label: as it was asked for, `darts+order=second`.
+        label: its text in `--methods`, such as `darts+order=second`.
         words: its part of the command of a search.
     """
 
@@ -35,29 +34,24 @@ class Contestant:
 
     @property
     def folder(self) -> str:
-        """The label as the name of a folder."""
+        """Its label as the name of a folder."""
         return re.sub(r"[^\w+=.,-]", "_", self.label)
 
 
 def define(values: flags.FlagValues) -> None:
-    """Its flags: those of one search, which all have in common, and a few of the benchmark."""
+    """Declares the flags of one search, which are the same for all, and those of the benchmark."""
     search.define_one(values)
-    flags.DEFINE_string(
-        "table", None, "CSV with the columns architecture and an accuracy in % for each data set", flag_values=values
-    )
-    flags.DEFINE_string(
-        "methods",
-        "darts,beta_darts",
-        "methods, separated by commas; +AXIS=VALUE behind one is another choice, as in darts+order=second",
-        flag_values=values,
-    )
+    text = "CSV with the columns architecture and an accuracy in % for each data set"
+    flags.DEFINE_string("table", None, text, flag_values=values)
+    text = "methods, separated by commas; +AXIS=VALUE behind one is another choice, as in darts+order=second"
+    flags.DEFINE_string("methods", "darts,beta_darts", text, flag_values=values)
     flags.DEFINE_string("seeds", "0-2", "seeds of each method's searches, such as 0,1,2 or 10-14", flag_values=values)
     options.positive("jobs", 1, "searches at a time, which share the processor's cores among them", values)
     flags.DEFINE_string("workdir", "runs/benchmark", "folder of the benchmark", flag_values=values)
 
 
 def contestants(text: str) -> list[Contestant]:
-    """What `--methods` names; a piece that begins with no method belongs to the value before it."""
+    """Parses `--methods`. A part between commas that does not begin with a method belongs to the value before it."""
     pieces = []
     for piece in text.split(","):
         if piece.strip().split("+")[0] in method_names() or not pieces:
@@ -80,7 +74,7 @@ def contestants(text: str) -> list[Contestant]:
 
 
 def parse_seeds(text: str) -> list[int]:
-    """The seeds that a text such as `0,1,2` or `10-14` names."""
+    """Parses `--seeds`, such as `0,1,2` or `10-14`."""
     numbers = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,9})(?:-(\d{1,9}))?\s*", part)
@@ -93,14 +87,14 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def run(values: flags.FlagValues) -> None:
-    """Runs the searches, or goes on with them, and scores what they found."""
+    """Runs or continues the searches, and scores their genotypes."""
     from kdarts.training.workdir import Workdir
     from kdarts.tuning.scores import AccuracyTable
 
     if values.table is None:
         raise KdartsError("--table: needs the CSV of true accuracies, with columns architecture and one a data set")
     table, numbers, methods = AccuracyTable.load(values.table), parse_seeds(values.seeds), contestants(values.methods)
-    common = shallow.given(values, [name for name in values if name not in seeds.OWN | set(_OWN)])
+    common = seeds.given(values, [name for name in values if name not in seeds.OWN | set(_OWN)])
     common = ["search", *([] if values["space"].present else [f"--space={_SPACE}"]), *common]
     if not values["validate_every"].present:
         common.append("--validate_every=0")
@@ -108,16 +102,15 @@ def run(values: flags.FlagValues) -> None:
     for one in methods:
         _check([*common, *one.words])
     workdir = Workdir(values.workdir)
-    # More methods, seeds or processes go on in the same folder.
-    remembered = options.remembered(values)
-    remembered = {name: value for name, value in remembered.items() if name not in _OWN}
+    # The same folder takes more methods, seeds or processes.
+    remembered = {name: value for name, value in options.remembered(values).items() if name not in _OWN}
     workdir.begin(remembered, options.usual(values))
     _run_all(common, methods, numbers, values.jobs, workdir, table)
     _write(methods, numbers, workdir, table)
 
 
 def _check(words: list[str]) -> None:
-    """Refuses a search that cannot be, or whose outcome no table of single cells can have."""
+    """Refuses a search with wrong flags, or with a result that no table of single cells has."""
     values = search.SEARCH.parse(words)
     method = options.chosen_method(values)
     search.check(values, method)
@@ -126,7 +119,7 @@ def _check(words: list[str]) -> None:
 
 
 def _run_all(common, methods, numbers, jobs, workdir, table) -> None:
-    """Runs whatever is not finished, `jobs` at a time."""
+    """Runs all searches that are not finished, `jobs` at a time."""
     from kdarts.training.repeats import search_is_whole
     from kdarts.tuning.scores import score
 
@@ -139,7 +132,7 @@ def _run_all(common, methods, numbers, jobs, workdir, table) -> None:
     places = list(range(jobs))
 
     def share_cores():
-        # Of this thread, and so of the processes that it starts.
+        # For this thread, and so for the processes that it starts.
         with lock:
             place = places.pop()
         if jobs > 1 and len(cores) >= jobs:
@@ -150,8 +143,7 @@ def _run_all(common, methods, numbers, jobs, workdir, table) -> None:
         found = score(folder / "search", table)
         with lock:
             done.append(one)
-            past = time.monotonic() - began
-            ahead = past / len(done) * (len(left) - len(done))
+            ahead = (time.monotonic() - began) / len(done) * (len(left) - len(done))
             accuracies = " / ".join(f"{found[name]:.2f}" for name in table.names)
             print(
                 f"{len(done)} of {len(left)} · {one.label}, seed {seed}: {accuracies} in {found['wall_seconds']:.0f} s"

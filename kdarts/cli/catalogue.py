@@ -13,8 +13,8 @@ from kdarts.supernet.spaces import get_space, space_names
 
 
 def define(values: flags.FlagValues) -> None:
-    """Its flags."""
-    flags.DEFINE_bool("json", False, "one JSON object a line, with every choice", flag_values=values)
+    """Declares the flags of both."""
+    flags.DEFINE_bool("json", False, "one JSON object a line, with all fields", flag_values=values)
 
 
 def run(values: flags.FlagValues) -> None:
@@ -23,14 +23,13 @@ def run(values: flags.FlagValues) -> None:
         method = get_method(name)
         if values.json:
             print(json.dumps(method.config()))
-        else:
-            print(
-                f"{name:16}{method.paper}\n{'':16}{', '.join(differences(method)) or 'the usual choice on every axis'}"
-            )
+            continue
+        text = ", ".join(differences(method)) or "the usual choice on every axis"
+        print(f"{name:16}{method.paper}\n{'':16}{text}")
 
 
 def differences(method) -> list[str]:
-    """What differs from DARTS, as `name=value`."""
+    """Returns the choices that differ from DARTS', as `name=value`."""
     return [f"{key}={_text(value)}" for key, value in method.differences().items()]
 
 
@@ -42,14 +41,8 @@ def _text(value) -> str:
 
 METHODS = Command("list the methods", define, run)
 
-
 SIZES = {"one cell": 1, "two shared cells": 2, "8 individual cells": 8}
-"""Columns, and the number of distinct cells whose genotypes each counts."""
-
-
-def spaces_define(values: flags.FlagValues) -> None:
-    """Its flags."""
-    flags.DEFINE_bool("json", False, "one JSON object a line", flag_values=values)
+"""The columns, and the number of distinct cells whose genotypes each counts."""
 
 
 def spaces_run(values: flags.FlagValues) -> None:
@@ -90,8 +83,8 @@ def _print_table(rows: list[list[str]]) -> None:
 
 
 def _rounded(number: int) -> str:
-    """Three digits and the power of ten; `Decimal`, because a size may be too large for a float."""
+    """Formats three digits and the power of ten; with `Decimal`, because a size may be too large for a float."""
     return f"{Decimal(number):.2e}".replace("e+", "e")
 
 
-SPACES = Command("list the search spaces and their sizes", spaces_define, spaces_run)
+SPACES = Command("list the search spaces and their sizes", define, spaces_run)

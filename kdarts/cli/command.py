@@ -1,7 +1,4 @@
-"""What a program answers with: 0, or a code for what went wrong and one line that says it.
-
-What a command is: a line about it, its flags, and what it does.
-"""
+"""A command of the command line, its help, and the exit code and the one-line message of a failure."""
 
 import contextlib
 import errno
@@ -18,19 +15,14 @@ from kdarts.genotypes.errors import KdartsError
 from kdarts.training.workdir import InUse
 
 IN_USE = 75
-"""The exit code where another process works in the folder: the same command may succeed later (EX_TEMPFAIL)."""
+"""The exit code if another process uses the folder: the same command may succeed later (EX_TEMPFAIL)."""
 
 
 def exit_code(program: str, run: Callable[[], int | None]) -> int:
-    """Runs a program.
+    """Runs a program and returns its exit code, where an error is one line on standard error, after its name.
 
-    Args:
-        program: its name, which its lines begin with.
-        run: what it does; may return a code of its own.
-
-    Returns:
-        0, or the program's own code; 2 for anything the user got wrong, `IN_USE` where another process works in the
-        folder and 130 after an interruption, each with one line on standard error.
+    The code is what `run` returns or 0; 2 for anything that the user got wrong, `IN_USE` if another process uses the
+    folder, and 130 after an interruption.
     """
     try:
         return run() or 0
@@ -52,14 +44,10 @@ _PAIR = re.compile(r"(?<!unknown )(?<![-\w])(\w+)(?:[ =]'([^']*)'|=(?=\w))")
 
 
 def in_flags(message: str, values: flags.FlagValues) -> str:
-    """A message of the library, which names arguments, in the terms of a command, which has flags.
+    """Returns a message of the library, which names arguments, with the flags of a command in their place.
 
     `sampling 'random': …` becomes `--sampling=random: …`, `threshold 2: …` at the beginning `--threshold=2: …`, and
-    `needs paths=2` becomes `needs --paths=2`.
-
-    Args:
-        message: one line.
-        values: the flags of the command; other names stay.
+    `needs paths=2` becomes `needs --paths=2`. Names that are not in `values` stay.
     """
 
     def flag(match):
@@ -74,7 +62,7 @@ def in_flags(message: str, values: flags.FlagValues) -> str:
 
 @contextlib.contextmanager
 def naming_flags(values: flags.FlagValues):
-    """Inside it, what the library raises as `KdartsError` names flags, as of `in_flags`."""
+    """A context in which a `KdartsError` of the library names flags (see `in_flags`)."""
     try:
         yield
     except KdartsError as error:
@@ -85,7 +73,7 @@ def naming_flags(values: flags.FlagValues):
 def titled(title: str):
     """Decorates a function that declares flags on the `FlagValues` in its arguments: the help lists them under `title`.
 
-    Those that a function within it declares keep their own title.
+    Flags that already have a title keep it.
     """
 
     def decorate(define):
@@ -110,11 +98,11 @@ def entitle(values: flags.FlagValues, title: str, names) -> None:
 
 
 _TITLE = "title: "
-"""Before a title, among the modules that absl knows flags by."""
+"""The prefix of a title, which absl keeps like the name of the module that declares a flag."""
 
 
 def _titles(values: flags.FlagValues) -> dict[str, list[flags.Flag]]:
-    """The flags under each title."""
+    """Returns the flags under each title."""
     modules = values.flags_by_module_dict()
     return {name.removeprefix(_TITLE): found for name, found in modules.items() if name.startswith(_TITLE)}
 
@@ -125,12 +113,11 @@ class Command:
 
     Attributes:
         summary: one line.
-        define: declares its flags on the `FlagValues` it is given.
-        run: does the work; `values.arguments` are what is not a flag.
-        arguments: how the usage line spells what is not a flag.
-        count: how many of those it takes.
-        example: for the help.
-        more: whether it takes more than `count`, too.
+        define: declares its flags.
+        run: runs it; `values.arguments` are the words that are not flags.
+        arguments: these words in the usage line.
+        count: the number of these words; with `more` the smallest number.
+        example: a command line for the help.
     """
 
     summary: str
@@ -142,42 +129,37 @@ class Command:
     more: bool = False
 
     def values(self) -> flags.FlagValues:
-        """Its flags, not parsed yet; each command has flags of its own, not absl's global ones."""
+        """Returns its flags, not parsed yet. Each command has its own, not absl's global ones."""
         values = flags.FlagValues()
         flags.DEFINE_bool("help", False, "show this help", flag_values=values)
         self.define(values)
         return values
 
     def parse(self, argv: list[str]) -> flags.FlagValues:
-        """The flags of `argv`, whose first word is the command; raises `KdartsError` for too many or few words."""
+        """Parses `argv`, whose first word is the command. Raises `KdartsError` for too many or too few words."""
         values = self.values()
         # An abbreviation of `--help` or the single-dash form would otherwise be an unknown flag.
         rest = values([argv[0], *("--help" if word == "-h" else word for word in argv[1:])])[1:]
         if not values.help and (len(rest) < self.count or (len(rest) > self.count and not self.more)):
             given = f", got {' '.join(rest)!r}" if rest else ""
-            raise KdartsError(f"usage: kdarts {argv[0]} {self.arguments or ''}[--flags]{given}; see --help")
+            raise KdartsError(f"usage: kdarts {argv[0]} {self.arguments}[--flags]{given}; see --help")
         object.__setattr__(values, "arguments", rest)
         return values
 
 
 def help_text(verb: str, command: Command) -> str:
-    """The command's help: usage, an example, and every flag with its default, under titles; a method's come last."""
-    usage = " ".join(part for part in ("kdarts", verb, command.arguments.strip(), "[--flags]") if part)
-    lines = [command.summary, "", f"usage: {usage}"]
+    """Returns the help of a command: usage, an example, and the flags under their titles, those of a method last."""
+    lines = [command.summary, "", f"usage: kdarts {verb} {command.arguments}[--flags]"]
     if command.example:
         lines.append(f"   e.g. {command.example}")
     values = command.values()
     titles = _titles(values)
     known = {flag.name for found in titles.values() for flag in found}
     groups = {"Flags": [values[name] for name in values if name not in known], **titles}
-    for title in sorted(groups, key=lambda title: ": " in title):  # The title of an axis says what it is.
+    for title in sorted(groups, key=lambda title: ": " in title):  # The title of an axis has a description.
         lines += ["", title]
         for flag in groups[title]:
-            lines += _flag_lines(flag)
+            default = "" if flag.default in (None, "") else f" (default: {flag.default_as_str.strip(chr(39))})"
+            text = textwrap.wrap(f"{flag.help}{default}", 92, initial_indent=" " * 8, subsequent_indent=" " * 8)
+            lines += [f"  --{flag.name}", *text]
     return "\n".join(lines)
-
-
-def _flag_lines(flag: flags.Flag) -> list[str]:
-    default = "" if flag.default in (None, "") else f" (default: {flag.default_as_str.strip(chr(39))})"
-    text = textwrap.wrap(f"{flag.help}{default}", 92, initial_indent=" " * 8, subsequent_indent=" " * 8)
-    return [f"  --{flag.name}", *text]

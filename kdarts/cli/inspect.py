@@ -17,10 +17,9 @@ from kdarts.genotypes.text import describe, genotype_names
 
 
 def define(values: flags.FlagValues) -> None:
-    """Its flags."""
+    """Declares the flags of `kdarts info`."""
     options.define_network(values)
-    options.positive("num_classes", 10, "number of classes", values)
-    flags.DEFINE_list("input_shape", ["32", "32", "3"], "height,width,channels of an image", flag_values=values)
+    options.define_images(values)
 
 
 def run(values: flags.FlagValues) -> None:
@@ -28,10 +27,7 @@ def run(values: flags.FlagValues) -> None:
     name = values.arguments[0]
     found = load_architecture(name)
     options.check(values, found)
-    try:
-        shape = tuple(int(n) for n in values.input_shape)
-    except ValueError:
-        raise KdartsError(f"--input_shape={','.join(values.input_shape)}: needs height,width,channels") from None
+    shape = options.image_shape(values)
     if isinstance(found, HyperPath):
         start_tensorflow()
     size = options.sizes(values, found, shape, values.num_classes, PAPER)
@@ -54,11 +50,8 @@ def _of_path(path: HyperPath, result: dict) -> dict:
 def _of_cells(values: flags.FlagValues, genotype: Genotype, shape, result: dict) -> dict:
     sequence, reductions = genotype.at_depth(result["cells"])
     used = Counter(operation for index in sequence for operation, _, _ in genotype.cells[index])
-    more = {
-        "distinct_cells": len(genotype.cells),
-        "reductions": list(reductions),
-        "operations": dict(sorted(used.items())),
-    }
+    more = {"distinct_cells": len(genotype.cells), "reductions": list(reductions)}
+    more["operations"] = dict(sorted(used.items()))
     if not values.auxiliary:
         return more
     from kdarts.supernet.cost import auxiliary_cost
@@ -79,14 +72,14 @@ INFO = Command(
 
 
 def deepen_define(values: flags.FlagValues) -> None:
-    """Its flags."""
+    """Declares the flags of `kdarts deepen`."""
     flags.DEFINE_string("genotype", None, "path of a genotype, or its name in the zoo", flag_values=values)
     options.positive("cells", None, "number of cells of the new network", values)
     flags.DEFINE_string("to", None, "file to write (JSON)", flag_values=values)
 
 
 def deepen_run(values: flags.FlagValues) -> None:
-    """Writes the new genotype and says which cells stand where."""
+    """Writes the new genotype and prints its sequence of cells."""
     from kdarts.genotypes.deepen import deepen, derived
 
     needed = {"genotype": "a path, or a name of the zoo such as DD-4", "cells": "how many", "to": "a file to write"}
@@ -116,14 +109,10 @@ DEEPEN = Command(
 
 
 def distance_define(values: flags.FlagValues) -> None:
-    """Its flags."""
-    flags.DEFINE_string(
-        "weights",
-        "median",
-        "scores of the operations: median (D-DARTS' Table 1), mean (its program), or a .json file {operation: score}, "
-        "which may name other operations than DARTOpti's",
-        flag_values=values,
-    )
+    """Declares the flags of `kdarts distance`."""
+    text = "scores of the operations: median (D-DARTS' Table 1), mean (its program), or a .json file "
+    text += "{operation: score}, which may name other operations than DARTOpti's"
+    flags.DEFINE_string("weights", "median", text, flag_values=values)
     text = "divide an edge's distance by the sum of the scores, otherwise by their number (D-DARTS' Algorithm 2)"
     flags.DEFINE_bool("normalize", True, text, flag_values=values)
     text = "compare cells edge by edge: a true metric, which the published one is not"
@@ -175,23 +164,21 @@ DISTANCE = Command(
 
 
 def draw_define(values: flags.FlagValues) -> None:
-    """Its flags."""
+    """Declares the flags of `kdarts draw`."""
     flags.DEFINE_string("to", None, "file to write: .svg, .png, .pdf, or .dot for Graphviz", flag_values=values)
     flags.DEFINE_string("title", None, "above the cells; default: the genotype's name", flag_values=values)
 
 
 def draw_run(values: flags.FlagValues) -> None:
-    """Draws."""
+    """Draws an architecture."""
     from kdarts.views.drawing import draw_genotype
     from kdarts.views.trellis import draw_path
 
     if not values.to:
         raise KdartsError("--to is missing: a file that ends in .svg, .png, .pdf or .dot")
     found = load_architecture(values.arguments[0])
-    if isinstance(found, HyperPath):
-        draw_path(found, values.to, values.title)
-    else:
-        draw_genotype(found, values.to, values.title)
+    draw = draw_path if isinstance(found, HyperPath) else draw_genotype
+    draw(found, values.to, values.title)
     note_gaps(found)
     print(values.to)
 
@@ -202,7 +189,7 @@ DRAW = Command(
 
 
 def report_define(values: flags.FlagValues) -> None:
-    """Its flags."""
+    """Declares the flags of `kdarts report`."""
     flags.DEFINE_string("workdir", None, "folder of a search or a training; or name several", flag_values=values)
     flags.DEFINE_string("to", None, "file to write: .html", flag_values=values)
 
@@ -232,7 +219,7 @@ REPORT = Command(
 
 
 def toy_define(values: flags.FlagValues) -> None:
-    """Its flags."""
+    """Declares the flags of `kdarts toy`."""
     text = "learning rates of the unrolled step, comma-separated; 0: first order"
     flags.DEFINE_list("xi", ["0", "0.3", "0.5", "0.7"], text, flag_values=values)
     flags.DEFINE_enum("order", None, ["second", "exact"], "where ξ is above 0; default: second", flag_values=values)
@@ -261,8 +248,8 @@ def toy_run(values: flags.FlagValues) -> None:
         found = run_toy(xi, order, values.learning_rate, values.threshold, tuple(start), values.limit)
         alpha, w = (round(float(number), 6) for number in found.path[-1])
         rest = round(fixed_point(xi), 6)
-        told = {"xi": xi, "iterations": found.iterations, "alpha": alpha, "w": w, "fixed_point": rest}
-        print(json.dumps({**told, "converged": found.converged}), flush=True)
+        row = {"xi": xi, "iterations": found.iterations, "alpha": alpha, "w": w, "fixed_point": rest}
+        print(json.dumps({**row, "converged": found.converged}), flush=True)
         runs.append(found)
     if values.to:
         from kdarts.views.curves import draw_trajectories

@@ -31,7 +31,7 @@ VERBS = tuple(_COMMANDS)
 
 
 def command_of(verb: str) -> Command:
-    """The command of a verb; raises `KdartsError` with the known verbs otherwise."""
+    """Returns the command of a verb; raises `KdartsError` with the known verbs if there is none."""
     module, name = _COMMANDS[choice("command", verb, VERBS)]
     return getattr(importlib.import_module(f"kdarts.cli.{module}"), name)
 
@@ -60,14 +60,7 @@ def _run(arguments: list[str]) -> int | None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command.
-
-    Args:
-        arguments: without the program's name; None: those of this process.
-
-    Returns:
-        As of `exit_code`.
-    """
+    """Runs one command, by default that of this process, and returns its exit code (see `exit_code`)."""
     try:
         return exit_code("kdarts", lambda: _run(list(sys.argv[1:] if arguments is None else arguments)))
     except BrokenPipeError:
@@ -76,5 +69,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def script() -> None:
-    """The console script: `main`, as an exit code."""
+    """Runs the console script."""
     sys.exit(main())

@@ -1,5 +1,7 @@
 """Flags that several commands share, those of a method, and the network that the flags ask for."""
 
+import dataclasses
+import hashlib
 import math
 import os
 import re
@@ -12,21 +14,18 @@ from kdarts.genotypes.cuboid import Architecture, HyperPath
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.settings import kind_of
 from kdarts.search.method import Method, Slot, fields, get_method, groups
+from kdarts.supernet.macro import MacroConfig
 from kdarts.supernet.spaces import listed_space
 
 NEUTRAL = ("help", "workdir", "data_dir", "download", "checkpoint_every", "data_service", "memory_limit")
-"""Flags that do not change what a run comes to; a workdir does not remember them."""
+"""Flags that do not change the result of a run; a workdir does not record them."""
 
 
 @titled("Data")
 def define_dataset(values: flags.FlagValues) -> None:
-    """`--dataset` and how to read it."""
-    flags.DEFINE_string(
-        "dataset",
-        "digits",
-        "digits (built in), folder:PATH (one sub-folder for each class), or a name of TensorFlow Datasets",
-        flag_values=values,
-    )
+    """Declares `--dataset` and how to read it."""
+    text = "digits (built in), folder:PATH (one sub-folder for each class), or a name of TensorFlow Datasets"
+    flags.DEFINE_string("dataset", "digits", text, flag_values=values)
     flags.DEFINE_string("data_dir", None, "where TensorFlow Datasets keeps its data", flag_values=values)
     flags.DEFINE_bool("download", False, "let TensorFlow Datasets download and prepare the data", flag_values=values)
     positive("limit", None, "read no more than so many images of a split, for data sets larger than memory", values)
@@ -34,59 +33,54 @@ def define_dataset(values: flags.FlagValues) -> None:
 
 
 def load(values: flags.FlagValues, split: str):
-    """The images that the flags name."""
+    """Loads the images that the flags name."""
     from kdarts.data import datasets
 
     where = {"data_dir": values.data_dir, "image_size": values.image_size, "limit": values.limit}
     return datasets.load(values.dataset, split=split, download=values.download, **where)
 
 
+def default_workdir(values: flags.FlagValues, name: str) -> str:
+    """Returns the folder of a run where `--workdir` is unset: `runs/DATASET-NAME`."""
+    dataset = values.dataset.removeprefix("folder:").rstrip("/").rsplit("/", 1)[-1] or "folder"
+    return f"runs/{dataset}-{name}"
+
+
+def define_images(values: flags.FlagValues) -> None:
+    """Declares the shape and the number of classes of images that are not loaded."""
+    flags.DEFINE_list("input_shape", ["32", "32", "3"], "height,width,channels of an image", flag_values=values)
+    positive("num_classes", 10, "number of classes", values)
+
+
+def image_shape(values: flags.FlagValues) -> tuple[int, int, int]:
+    """Returns `--input_shape`."""
+    try:
+        height, width, channels = map(int, values.input_shape)
+    except ValueError:
+        raise KdartsError(f"--input_shape={','.join(values.input_shape)}: needs height,width,channels") from None
+    return height, width, channels
+
+
 @titled("Augmentation")
 def define_augmentation(values: flags.FlagValues) -> None:
-    """How training images are varied."""
-    flags.DEFINE_integer(
-        "pad",
-        None,
-        "pixels by which images are padded before a random crop; default by data set",
-        0,
-        flag_values=values,
-    )
+    """Declares how training images are varied."""
+    text = "pixels by which images are padded before a random crop; default by data set"
+    flags.DEFINE_integer("pad", None, text, 0, flag_values=values)
     flags.DEFINE_bool("flip", None, "mirror half of the images; default by data set", flag_values=values)
     flags.DEFINE_integer("cutout", 0, "side of the square cut out of each image, in pixels", 0, flag_values=values)
     positive("cutout_holes", 1, "squares cut out of each image", values)
-
-
-@titled("Augmentation")
-def define_strong_augmentation(values: flags.FlagValues) -> None:
-    """How training images are varied further."""
-    flags.DEFINE_enum(
-        "auto_augment",
-        "none",
-        ["none", "cifar10", "cifar10_95", "imagenet", "imagenet_24", "svhn"],
-        "AutoAugment's policy, by the data set it was found on (CIFAR-10's serve CIFAR-100 too); with a number of "
-        "sub-policies: sharpDARTS'",
-        flag_values=values,
-    )
-    flags.DEFINE_bool(
-        "random_resized_crop",
-        False,
-        "scale a random part of each image to the whole, in place of the padded crop (for ImageNet)",
-        flag_values=values,
-    )
-    flags.DEFINE_float(
-        "color_jitter",
-        0.0,
-        "how far brightness, contrast and saturation are changed, and the hue by half of it (ImageNet: 0.4)",
-        0.0,
-        1.0,
-        flag_values=values,
-    )
+    text = "AutoAugment's policy, by the data set it was found on (CIFAR-10's serve CIFAR-100 too); with a number of "
+    text += "sub-policies: sharpDARTS'"
+    policies = ["none", "cifar10", "cifar10_95", "imagenet", "imagenet_24", "svhn"]
+    flags.DEFINE_enum("auto_augment", "none", policies, text, flag_values=values)
+    text = "scale a random part of each image to the whole, in place of the padded crop (for ImageNet)"
+    flags.DEFINE_bool("random_resized_crop", False, text, flag_values=values)
+    text = "how far brightness, contrast and saturation are changed, and the hue by half of it (ImageNet: 0.4)"
+    flags.DEFINE_float("color_jitter", 0.0, text, 0.0, 1.0, flag_values=values)
 
 
 def augmentation(values: flags.FlagValues, image_shape):
-    """The augmentation that the flags ask for, the data set's own where they are silent."""
-    import dataclasses
-
+    """Returns the augmentation that the flags ask for; where they are unset, that of the data set."""
     from kdarts.data.augmentation import Augmentation, default_augmentation
 
     own = default_augmentation(values.dataset, image_shape)
@@ -97,10 +91,15 @@ def augmentation(values: flags.FlagValues, image_shape):
     return dataclasses.replace(own, **{name: value for name, value in chosen.items() if value is not None})
 
 
-def remembered(values: flags.FlagValues, **genotypes) -> dict[str, str]:
-    """What a workdir remembers of a run: every flag that is set and decides its outcome, as text.
+def as_text(value) -> str:
+    """Returns a flag's value as a command line has it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
-    `genotypes` are those that flags of the same names mean, or None; each is remembered itself, wherever it lay.
+
+def remembered(values: flags.FlagValues, **genotypes) -> dict[str, str]:
+    """Returns what a workdir records of a run: every flag that is set and decides its result, as text.
+
+    `genotypes` are those that the flags of these names load, or None. Their content is recorded, not their path.
     """
     kept = {}
     for name in values:
@@ -111,47 +110,42 @@ def remembered(values: flags.FlagValues, **genotypes) -> dict[str, str]:
             value = "folder:" + os.path.abspath(os.path.expanduser(value.removeprefix("folder:")))
         if isinstance(value, float) and not math.isfinite(value):
             raise KdartsError(f"--{name}={value}: needs a finite number")
-        kept[name] = "true" if value is True else "false" if value is False else str(value)
+        kept[name] = as_text(value)
     return kept | {name: fingerprint(genotype) for name, genotype in genotypes.items() if genotype is not None}
 
 
 def usual(values: flags.FlagValues) -> dict[str, str]:
-    """The defaults of the flags that have one, as text, as `remembered` gives values."""
-    texts = {name: values[name].default for name in values}
-    return {
-        name: "true" if value is True else "false" if value is False else str(value)
-        for name, value in texts.items()
-        if value is not None
-    }
+    """Returns the defaults of the flags that have one, as text."""
+    return {name: as_text(values[name].default) for name in values if values[name].default is not None}
 
 
-@titled("Computation")
 def define_checkpoint(values: flags.FlagValues) -> None:
-    """`--checkpoint_every`."""
+    """Declares `--checkpoint_every` and `--data_service`."""
     text = "steps of an epoch after which the run's state is saved; default: only at the end of each epoch"
     positive("checkpoint_every", None, text, values)
+    entitle(values, "Computation", ["checkpoint_every"])
+    text = "HOST:PORT of a tf.data service with one worker, which then prepares the same batches in the same order"
+    flags.DEFINE_string("data_service", None, text, flag_values=values)
+    entitle(values, "Data", ["data_service"])
 
 
 @titled("Computation")
 def define_precision(values: flags.FlagValues) -> None:
-    """`--precision`."""
-    flags.DEFINE_enum(
-        "precision",
-        "float32",
-        ["float32", "mixed_float16", "mixed_bfloat16"],
-        "of the activations; weights and α stay float32 (float16 suits GPUs; bfloat16 saves memory on CPUs and TPUs)",
-        flag_values=values,
-    )
+    """Declares `--precision` and `--jit_compile`."""
+    text = "of the activations; weights and α stay float32 (float16 suits GPUs; bfloat16 saves memory on CPUs and TPUs)"
+    policies = ["float32", "mixed_float16", "mixed_bfloat16"]
+    flags.DEFINE_enum("precision", "float32", policies, text, flag_values=values)
+    flags.DEFINE_bool("jit_compile", False, "compile the step with XLA (for GPUs)", flag_values=values)
 
 
 def positive(name: str, default, text: str, values: flags.FlagValues) -> None:
-    """A whole number from 1."""
+    """Declares a flag for a whole number from 1."""
     flags.DEFINE_integer(name, default, text, lower_bound=1, flag_values=values)
 
 
 @titled("Network")
 def define_network(values: flags.FlagValues) -> None:
-    """The size and the outer form of a network."""
+    """Declares the size and the outer form of a network."""
     positive("channels", None, "channels of a node before any reduction", values)
     positive("cells", None, "number of cells; default: the genotype's own, if it has a depth", values)
     positive("c_mid", None, "channels in the middle of choke convolutions; default: 32 (for ImageNet: 96)", values)
@@ -163,7 +157,7 @@ def define_network(values: flags.FlagValues) -> None:
 
 @titled("Around the cells")
 def define_frame(values: flags.FlagValues, by_space: str = "") -> None:
-    """What stands around the cells: `--stem` and the fields of a `MacroConfig`; `by_space` says who else decides."""
+    """Declares `--stem` and the fields of a `MacroConfig`; `by_space` names the default of a search."""
     text = f"cifar, small, imagenet, imagenet_wide, imagenet_quarter, none or auto ({by_space}by image size)"
     flags.DEFINE_string("stem", "auto", text, flag_values=values)
     default = "; default by space" if by_space else ""
@@ -176,61 +170,38 @@ def define_frame(values: flags.FlagValues, by_space: str = "") -> None:
 
 
 def frame(values: flags.FlagValues, space=None):
-    """The `MacroConfig` that the flags ask for, that of `space` (a `SearchSpace`) where they are silent."""
-    from dataclasses import replace
-
-    from kdarts.supernet.macro import MacroConfig
-
+    """Returns the `MacroConfig` that the flags ask for; where they are unset, that of `space` (a `SearchSpace`)."""
     given = {"widen": values.widen, "epsilon": values.adapter_epsilon}
     if values.head is not None:
         words = [] if values.head == "pool" else values.head.split(",")
         if not all(word.strip().isdecimal() for word in words):
             raise KdartsError(f"--head={values.head}: needs pool, or widths such as 2048,1024,256")
         given["head"] = tuple(int(word) for word in words)
-    return replace(space.frame if space else MacroConfig(), **{name: v for name, v in given.items() if v is not None})
+    usual = space.frame if space else MacroConfig()
+    return dataclasses.replace(usual, **{name: value for name, value in given.items() if value is not None})
 
 
-def frame_flags(supernet) -> str:
-    """The flags by which a training has a supernet's frame, each with a space before it."""
-    from kdarts.supernet.macro import MacroConfig
-
-    usual, frame = MacroConfig(), supernet.frame
-    flags_of = {"widen": frame.widen, "adapter_epsilon": frame.epsilon}
-    told = {} if supernet.stems else {"stem": "none"}
-    told |= {"head": ",".join(map(str, frame.head))} if frame.head else {}
-    told |= {name: v for name, v in flags_of.items() if v not in (usual.widen, usual.epsilon)}
-    return "".join(f" --{name}={value}" for name, value in told.items())
+def frame_flags(stem: str, frame: MacroConfig) -> list[str]:
+    """Returns the flags of a training that has a search's stem and frame; those with their default are left out."""
+    usual, head = MacroConfig(), ",".join(map(str, frame.head))
+    given = {"stem": (stem, "auto"), "head": (head, ""), "widen": (frame.widen, usual.widen)}
+    given["adapter_epsilon"] = frame.epsilon, usual.epsilon
+    return [f"--{name}={value}" for name, (value, default) in given.items() if value != default]
 
 
 def network_size(values: flags.FlagValues, genotype, sizes: dict[str, int]) -> tuple[int, int | None]:
-    """`(channels, cells)` as the flags say, else those of `sizes`; a genotype's own depth comes first."""
+    """Returns `(channels, cells)` of the flags, otherwise the genotype's own depth, otherwise those of `sizes`."""
     own_depth = genotype.sequence is not None
     return values.channels or sizes["channels"], values.cells or (None if own_depth else sizes["cells"])
 
 
 def fingerprint(genotype) -> str:
-    """A short text that tells genotypes apart, whatever file they came from."""
-    import hashlib
-
+    """Returns a short text that differs between genotypes and does not depend on their file."""
     return hashlib.sha256(genotype.named("").to_json().encode()).hexdigest()[:16]
 
 
-@titled("Data")
-def define_data_service(values: flags.FlagValues) -> None:
-    """`--data_service`."""
-    text = "HOST:PORT of a tf.data service with one worker, which then prepares the same batches in the same order"
-    flags.DEFINE_string("data_service", None, text, flag_values=values)
-
-
-@titled("Computation")
-def define_memory_limit(values: flags.FlagValues) -> None:
-    """`--memory_limit`."""
-    text = "refuse a search that would take more memory by its forecast, such as 8GB or 900MB, and say what would fit"
-    flags.DEFINE_string("memory_limit", None, text, flag_values=values)
-
-
 def megabytes(values: flags.FlagValues) -> float | None:
-    """`--memory_limit` in 10^6 bytes; None if it is unset."""
+    """Returns `--memory_limit` in 10^6 bytes; None if it is unset."""
     text = values.memory_limit
     if text is None:
         return None
@@ -241,7 +212,7 @@ def megabytes(values: flags.FlagValues) -> float | None:
 
 
 def define(values: flags.FlagValues) -> None:
-    """Declares the flags, unset: the method's own choice. The help has them under the titles of `groups`."""
+    """Declares the flags of a method, under the titles of `groups`. An unset one leaves the method's own choice."""
     for title, group in groups().items():
         for name, about in group.items():
             _define(values, name, about)
@@ -272,12 +243,12 @@ def _define(values: flags.FlagValues, name: str, about) -> None:
 
 
 def names() -> list[str]:
-    """The names of all of them but `operations`."""
+    """Returns the names of the flags of a method, without `operations`."""
     return [name for group in groups().values() for name in group]
 
 
 def chosen_method(values: flags.FlagValues) -> Method:
-    """The method with the flags' choices."""
+    """Returns the method with the choices of the flags."""
     method = get_method(values.method)
     space = listed_space(values.operations).name if values.operations is not None else values["space"].value
     if space is not None:
@@ -302,23 +273,18 @@ def chosen_method(values: flags.FlagValues) -> Method:
     return method
 
 
-def note(text: str) -> None:
-    """Prints a line about the result on standard error."""
-    print(f"note: {text}", file=sys.stderr)
-
-
 def note_gaps(found: Architecture) -> None:
-    """Notes what the network of an architecture leaves out, a line for each cell."""
+    """Prints what the network of an architecture leaves out on standard error, a line for each cell."""
     for gap in found.gaps():
-        note(gap)
+        print(f"note: {gap}", file=sys.stderr)
 
 
 _OF_CELLS = ("channels", "cells", "auxiliary", "drop_path", "stem", "head", "widen", "adapter_epsilon", "c_mid")
-"""Flags that a path has no use for: its sizes are its own."""
+"""Flags that do not apply to a path."""
 
 
 def check(values: flags.FlagValues, found: Architecture) -> None:
-    """Raises `KdartsError` for a flag of cells where there are none, and of steps where there are cells."""
+    """Raises `KdartsError` for a flag of cells with a path, and for a flag of steps with cells."""
     given = [name for name in _OF_CELLS if name in values and values[name].value != values[name].default]
     if isinstance(found, HyperPath) and given:
         raise KdartsError(f"--{given[0]}={values[given[0]].value}: a path has sizes of its own and no cells")
@@ -327,13 +293,9 @@ def check(values: flags.FlagValues, found: Architecture) -> None:
 
 
 def sizes(values: flags.FlagValues, found: Architecture, shape, classes: int, defaults: dict[str, int]) -> dict:
-    """What tells the size of a network: `params`, `macs`, and `stages`, or `channels` and `cells`.
+    """Returns the size of a network: `params`, `macs`, and `stages` of a path or `channels` and `cells`.
 
-    Args:
-        values: the flags.
-        found: the genotype or path.
-        shape, classes: of the images.
-        defaults: `channels` and `cells` where flags and genotype are silent.
+    `defaults` has `channels` and `cells` for flags that are unset and a genotype without a depth.
     """
     if isinstance(found, HyperPath):
         from kdarts.ops.layers import model_cost
@@ -345,16 +307,12 @@ def sizes(values: flags.FlagValues, found: Architecture, shape, classes: int, de
 
     channels, cells = network_size(values, found, defaults)
     cost = network_cost(found, shape, classes, channels, cells, values.stem, frame(values), values.c_mid)
-    return {
-        "channels": channels,
-        "cells": len(found.at_depth(cells)[0]),
-        "params": cost.params,
-        "macs": cost.macs,
-    }
+    size = {"channels": channels, "cells": len(found.at_depth(cells)[0])}
+    return size | {"params": cost.params, "macs": cost.macs}
 
 
 def build(values: flags.FlagValues, found: Architecture, shape, classes: int, defaults: dict[str, int], seed: int):
-    """The network itself, whose masks are drawn by `seed`; else as of `sizes`, with the flags of `kdarts train`."""
+    """Builds the network of `sizes` with the flags of `kdarts train`; `seed` determines its dropout masks."""
     if isinstance(found, HyperPath):
         from kdarts.supernet.cuboids import build_path_network
 
@@ -370,6 +328,6 @@ def build(values: flags.FlagValues, found: Architecture, shape, classes: int, de
 
 
 def in_words(size: dict) -> str:
-    """`8 cells, 16 channels: 0.61 M weights, 41.0 M MACs an image`."""
+    """Formats a size as `8 cells, 16 channels: 0.61 M weights, 41.0 M MACs an image`."""
     first = f"{size['stages']} steps" if "stages" in size else f"{size['cells']} cells, {size['channels']} channels"
     return f"{first}: {size['params'] / 1e6:.2f} M weights, {size['macs'] / 1e6:.1f} M MACs an image"

@@ -1,10 +1,8 @@
 """Processes and devices: a quiet TensorFlow, commands in processes of their own, and the flags of several devices.
 
-    python -m kdarts.cli.process VERB [--flags]
-
-runs `kdarts VERB [--flags]` until it ends, or until its standard input closes. Its parent holds the other end of that
-pipe; the system closes it however the parent ends, so that no orphan works on in a folder that the parent needs
-again.
+`python -m kdarts.cli.process VERB [--flags]` runs `kdarts VERB [--flags]` until it ends, or until its standard input
+closes. Its parent holds the other end of that pipe. The system closes it however the parent ends, so that no orphan
+keeps working in a folder that the parent needs again.
 """
 
 import contextlib
@@ -24,8 +22,8 @@ from kdarts.genotypes.errors import KdartsError
 def start_tensorflow() -> None:
     """Imports TensorFlow and lets it look for devices with standard error closed.
 
-    At this point it writes about CPU features and missing GPU drivers, which would bury the one line that a mistake
-    deserves. What goes wrong still raises; `TF_CPP_MIN_LOG_LEVEL=0` in the environment lets everything through.
+    It writes about CPU features and missing GPU drivers there, which would hide the one line of an error message.
+    Errors still raise; with `TF_CPP_MIN_LOG_LEVEL=0` in the environment, standard error stays open.
     """
     if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0" or "tensorflow" in sys.modules:
         return
@@ -37,7 +35,7 @@ def start_tensorflow() -> None:
 
 @contextlib.contextmanager
 def hushed():
-    """Closes standard error to libraries that write there from C++, whatever Python's logging says."""
+    """A context that closes standard error to libraries, also where they write from C++ and logging cannot help."""
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0":
         yield
         return
@@ -53,18 +51,13 @@ def hushed():
 
 
 _ORPHANED = 129
-"""The exit code of a child whose parent is gone."""
+"""The exit code of a child whose parent has ended."""
 
 
 def run_kdarts(words: list[str], **choices) -> int:
-    """Runs `kdarts WORDS`, also where kdarts is not installed.
+    """Runs `kdarts WORDS`, also if kdarts is not installed, and returns its exit code, below 0 if it was killed.
 
-    Args:
-        words: the command line after `kdarts`.
-        **choices: more arguments of `subprocess.run`.
-
-    Returns:
-        Its exit code, as of `exit_code`; below 0 if it was killed.
+    `choices` are more arguments of `subprocess.run`.
     """
     root = pathlib.Path(__file__).resolve().parents[2]
     # The commands of a tuning's worker are searches of their own, not workers.
@@ -87,29 +80,23 @@ def _end_with_parent() -> None:
 
 @titled("Computation")
 def define(values: flags.FlagValues) -> None:
-    """`--strategy` and `--sync_batch_norm`."""
-    flags.DEFINE_enum(
-        "strategy",
-        "default",
-        ["default", "mirrored", "multi_worker"],
-        "replicas that share each batch: none, one on each GPU of this machine, or on those of the machines that "
-        "TF_CONFIG names (the same command on each)",
-        flag_values=values,
-    )
+    """Declares `--strategy` and `--sync_batch_norm`."""
+    text = "replicas that share each batch: none, one on each GPU of this machine, or on those of the machines that "
+    text += "TF_CONFIG names (the same command on each)"
+    flags.DEFINE_enum("strategy", "default", ["default", "mirrored", "multi_worker"], text, flag_values=values)
     text = "normalise by the moments of all replicas' examples together, in place of each replica's own"
     flags.DEFINE_bool("sync_batch_norm", False, text, flag_values=values)
 
 
 def together(values: flags.FlagValues) -> bool:
-    """Whether replicas normalise together; not for commands without these flags."""
+    """Returns whether replicas normalise together; False for commands without these flags."""
     return "sync_batch_norm" in values and values.sync_batch_norm
 
 
 def strategy(values: flags.FlagValues):
-    """The `tf.distribute` strategy that the flags ask for; to be asked for before TensorFlow computes anything.
+    """Returns the `tf.distribute` strategy of the flags. Call it first before TensorFlow computes anything.
 
-    Raises:
-        KdartsError: as of `make_strategy`, or if the flags do not go together.
+    Raises `KdartsError` for flags that do not go together (also see `make_strategy`).
     """
     name = values.strategy if "strategy" in values else "default"
     if name != "default" and values.jit_compile:
@@ -125,21 +112,21 @@ def _made(name: str):
 
 
 def check(values: flags.FlagValues, name: str, batch_size: int) -> None:
-    """Raises `KdartsError` for a batch, the flag `name`, that does not divide among the replicas."""
+    """Raises `KdartsError` if a batch, of the flag `name`, cannot be divided among the replicas."""
     count = strategy(values).num_replicas_in_sync
     if batch_size % count:
         raise KdartsError(f"{name}={batch_size}: needs a multiple of {count}, the replicas that share a batch")
 
 
 def is_first(values: flags.FlagValues) -> bool:
-    """Whether this process is the one that writes files and reports the result."""
+    """Returns whether this process is the one that writes files and reports the result."""
     from kdarts.search.replicas import is_chief
 
     return is_chief(strategy(values))
 
 
 def run_on(values: flags.FlagValues, workdir):
-    """As of `run_together`."""
+    """Returns the context `run_together` for the strategy of the flags."""
     from kdarts.training.distribution import run_together
 
     return run_together(strategy(values), workdir)

@@ -5,8 +5,7 @@ import time
 from absl import flags
 
 from kdarts.cli import options, process, seeds
-from kdarts.cli.command import Command, titled
-from kdarts.cli.options import note
+from kdarts.cli.command import Command, entitle, titled
 from kdarts.cli.process import start_tensorflow
 from kdarts.genotypes.cuboid import Architecture, HyperPath, load_architecture
 from kdarts.genotypes.errors import KdartsError
@@ -16,9 +15,9 @@ from kdarts.supernet.spaces import get_space
 
 
 def draw(search, found: Architecture, workdir, stopped: bool, order: str) -> None:
-    """The pictures of a finished search, which found a genotype.
+    """Draws the pictures of a finished search and of the architecture that it found.
 
-    `stopped` says if its distance to the start ended it; `order` is that of a heat map's edges.
+    `stopped` tells whether the distance to the start ended the search; `order` is the order of edges in a heat map.
     """
     import numpy as np
 
@@ -50,39 +49,31 @@ def draw(search, found: Architecture, workdir, stopped: bool, order: str) -> Non
 
 
 _OF_CELLS = ("recompute", "stem", "head", "widen", "adapter_epsilon")
-"""Flags that a HyperCuboid has no use for."""
+"""Flags that do not apply to a HyperCuboid."""
 
 
 def define(values: flags.FlagValues) -> None:
-    """Its flags: those of one search, and of several seeds."""
+    """Declares the flags of one search and of several seeds."""
     define_one(values)
     seeds.seeds_define(values)
     flags.DEFINE_string("workdir", None, "folder of the run; default: runs/DATASET-METHOD", flag_values=values)
 
 
 def define_one(values: flags.FlagValues) -> None:
-    """Flags of one search: those of the data, one for each of the method's axes, and a few of the run."""
-    flags.DEFINE_string("method", "darts", "how α moves; `kdarts methods` lists them", flag_values=values)
+    """Declares the flags of one search: those of the data, of the method's axes and of the run."""
+    flags.DEFINE_string("method", "darts", "method of the search; `kdarts methods` lists them", flag_values=values)
     options.define_dataset(values)
     define_halves(values)
     options.define_augmentation(values)
-    options.define_strong_augmentation(values)
-    options.define(values)
-    define_start(values)
-    options.positive("nodes", None, "intermediate nodes of a cell; default by space", values)
-    options.define_frame(values, "the space's, else ")
-    flags.DEFINE_integer("seed", 0, "of everything random", lower_bound=0, flag_values=values)
-    flags.DEFINE_integer(
-        "validate_every",
-        1,
-        "epochs between measurements of the accuracy on α's images; 0: only at the end",
-        0,
-        flag_values=values,
-    )
+    define_supernet(values)
+    flags.DEFINE_integer("seed", 0, "seed of all random numbers", lower_bound=0, flag_values=values)
+    text = "epochs between measurements of the accuracy on α's images; 0: only at the end"
+    flags.DEFINE_integer("validate_every", 1, text, 0, flag_values=values)
     define_step(values)
     options.define_checkpoint(values)
-    options.define_data_service(values)
-    options.define_memory_limit(values)
+    text = "refuse a search that would take more memory by its forecast, such as 8GB or 900MB, and say what would fit"
+    flags.DEFINE_string("memory_limit", None, text, flag_values=values)
+    entitle(values, "Computation", ["memory_limit"])
     process.define(values)
     text = "of the edges in the picture of α: by the node that they lead to, or by the one that they leave"
     flags.DEFINE_enum("edge_order", "target", ["target", "source"], text, flag_values=values)
@@ -90,33 +81,31 @@ def define_one(values: flags.FlagValues) -> None:
 
 @titled("Data")
 def define_halves(values: flags.FlagValues) -> None:
-    """The two parts of the images."""
+    """Declares the two parts of the images."""
     options.positive("train_examples", None, "images for the weights; default: half of the train split", values)
     options.positive("valid_examples", None, "images for α; default: the other half", values)
     flags.DEFINE_bool("stratified", False, "give both their share of every class", flag_values=values)
 
 
-def define_start(values: flags.FlagValues) -> None:
-    """`--start`."""
+def define_supernet(values: flags.FlagValues) -> None:
+    """Declares the flags of the method, `--start`, and the form of the supernet."""
+    options.define(values)
     text = "genotype that α starts from: a path, or a name of the zoo such as resnet18"
     flags.DEFINE_string("start", None, text, flag_values=values)
+    options.positive("nodes", None, "intermediate nodes of a cell; default by space", values)
+    options.define_frame(values, "the space's, else ")
 
 
 @titled("Computation")
 def define_step(values: flags.FlagValues) -> None:
-    """How a step is computed."""
+    """Declares how a step is computed."""
     options.define_precision(values)
-    flags.DEFINE_bool(
-        "recompute",
-        False,
-        "forget each cell's activations and make them again for its gradient: less memory, more time",
-        flag_values=values,
-    )
-    flags.DEFINE_bool("jit_compile", False, "compile the step with XLA (for GPUs)", flag_values=values)
+    text = "recompute each cell's activations for its gradient instead of keeping them: less memory, more time"
+    flags.DEFINE_bool("recompute", False, text, flag_values=values)
 
 
 def chosen_start(values: flags.FlagValues, method: Method) -> tuple[Genotype | None, Method]:
-    """The genotype that `--start` names, and the method at its depth."""
+    """Returns the genotype that `--start` names, and the method at its depth."""
     from kdarts.search.building import at_start_depth, start_of
 
     start, method = start_of(method, values.start)
@@ -128,7 +117,7 @@ def chosen_start(values: flags.FlagValues, method: Method) -> tuple[Genotype | N
 
 
 def build(values: flags.FlagValues, method: Method, image_shape, num_classes: int, start: Genotype | None = None):
-    """The compiled `Search` of a method on images of a shape, from a genotype if one is given."""
+    """Returns the compiled `Search` of a method on images of a shape, which may start from a genotype."""
     from kdarts.search.search import Search
 
     options_of_supernet = {"nodes": values.nodes, "dtype": values.precision}
@@ -152,8 +141,7 @@ def run(values: flags.FlagValues) -> None:
     began = time.monotonic()
     start, method = chosen_start(values, options.chosen_method(values))
     check(values, method)
-    name = values.dataset.removeprefix("folder:").rstrip("/").rsplit("/", 1)[-1] or "folder"
-    workdir = Workdir(values.workdir or f"runs/{name}-{method.name}")
+    workdir = Workdir(values.workdir or options.default_workdir(values, method.name))
     remembered, usual = options.remembered(values, start=start), options.usual(values)
     workdir.check(remembered, usual)
     if values.seeds is not None:
@@ -165,21 +153,20 @@ def run(values: flags.FlagValues) -> None:
 
 
 def check(values: flags.FlagValues, method: Method) -> None:
-    """Raises `KdartsError` before a search begins that its shared paths could not follow."""
+    """Raises `KdartsError` if the shared paths could not follow this search."""
     if method.paths and not method.on_grid:
         space = get_space(method.space)
         method.axes["path_choice"].check(method, space, options.frame(values, space))
 
 
 def _run(values: flags.FlagValues, method: Method, workdir, data, start: Genotype | None, began: float) -> None:
-    """All that follows once the images are there."""
+    """Runs the search once the images are loaded, and reports its result."""
     search, summary = search_in(workdir, values, method, data, start, began=began)
     if not process.is_first(values):
         return
     found = load_architecture(workdir / "genotype.json")
     draw(search, found, workdir, summary["stopped_by"] == "distance", values.edge_order)
-    for gap in found.gaps():
-        note(gap)
+    options.note_gaps(found)
     if summary["stopped_by"] != "epochs":
         print(f"Ended after {summary['epochs']} epochs by --stop={summary['stopped_by']}")
     best = workdir / "genotype.json"
@@ -192,15 +179,17 @@ def _run(values: flags.FlagValues, method: Method, workdir, data, start: Genotyp
             f"Found a network of {summary['params'] / 1e6:.2f} M weights ({summary['macs'] / 1e6:.1f} M MACs), "
             f"search accuracy {summary['valid_accuracy']:.3f}: {best}"
         )
-    print(following + ("" if isinstance(found, HyperPath) else options.frame_flags(search.supernet)))
+    if not isinstance(found, HyperPath):
+        stem = "auto" if search.supernet.stems else "none"
+        following = " ".join([following, *options.frame_flags(stem, search.supernet.frame)])
+    print(following)
 
 
 def _tell_of_paths(search, workdir, best) -> str:
-    """Prints what was chosen among shared paths; returns the flags that its training has besides."""
+    """Prints what was chosen among shared paths; returns the additional flags of its training."""
     result, method = search.path_result, search.method
     if not result.family:
-        accuracy = f"accuracy along its path {result.accuracy:.3f}"
-        print(f"Found where its skip connections stand, {accuracy}: {best}")
+        print(f"Found the places of the skip connections, accuracy along the path {result.accuracy:.3f}: {best}")
         return ""
     from kdarts.views.curves import draw_family
 
@@ -215,7 +204,7 @@ def _tell_of_paths(search, workdir, best) -> str:
 
 
 def halves(values: flags.FlagValues) -> tuple:
-    """The images that the flags name for the weights and for α, and their mean and standard deviation."""
+    """Loads the images for the weights and for α, and their mean and standard deviation."""
     from kdarts.data import datasets
     from kdarts.training.distribution import configure_threads
 
@@ -229,40 +218,30 @@ def halves(values: flags.FlagValues) -> tuple:
 
 
 def search_in(workdir, values: flags.FlagValues, method: Method, data, start: Genotype | None = None, **choices):
-    """Runs the search that the flags describe in a workdir.
+    """Runs the search of the flags, with `data` of `halves`, in a workdir. Returns the search and its summary.
 
-    Args:
-        workdir: its folder.
-        values: the flags.
-        method: what they choose.
-        data: as of `halves`.
-        start: the genotype that they name, or None.
-        **choices: more arguments of `SearchSession`.
-
-    Returns:
-        The search and its summary.
+    `choices` are more arguments of `SearchSession`.
     """
     from kdarts.data.pipeline import ImageSearchData, served
     from kdarts.training.search_run import SearchSession, run_search
     from kdarts.views.events import cell_events
 
     train, valid, mean, std = data
-    least = min(len(train), len(valid))
-    for name, size, most in (
-        ("batch_size", method.batch_size, least),
-        *([("path_batch_size", method.path_batch_size, len(train))] if method.paths else []),
-    ):
-        if size > most:
-            raise KdartsError(f"--{name}={size}: allowed is 1 to {most}, the images of a half")
+    most = {"batch_size": min(len(train), len(valid))} | ({"path_batch_size": len(train)} if method.paths else {})
+    for name, count in most.items():
+        size = getattr(method, name)
+        if size > count:
+            raise KdartsError(f"--{name}={size}: allowed is 1 to {count}, the images of a half")
         process.check(values, f"--{name}", size)
     service = values.data_service
-    batches = ImageSearchData(
-        *(train, valid, method.batch_size, values.seed, options.augmentation(values, train.image_shape), mean, std),
-        served=(lambda made: served(made, service)) if service else None,
-    )
+    images = train, valid, method.batch_size, values.seed, options.augmentation(values, train.image_shape), mean, std
+    batches = ImageSearchData(*images, served=(lambda made: served(made, service)) if service else None)
     search = build(values, method, train.image_shape, train.num_classes, start)
     if method.warmup_epochs >= method.epochs:
-        print(f"note: the warm-up lasts all {method.epochs} epochs, α rests; see --warmup_epochs", flush=True)
+        print(
+            f"note: the warm-up lasts all {method.epochs} epochs, so that α does not change; see --warmup_epochs",
+            flush=True,
+        )
     workdir.begin(options.remembered(values, start=start), options.usual(values))
     about = {"method": method.name, "dataset": values.dataset, "seed": values.seed}
     choices.setdefault("extra", lambda folder: cell_events(folder / "events"))

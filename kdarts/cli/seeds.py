@@ -1,8 +1,8 @@
 """`kdarts search --seeds`: several searches, of which the best is kept by a shallow training of each genotype.
 
-DARTS' paper keeps the best of four searches by it (section 3.1.1), eDARTS' ranks by it (section IV-A). Its images are
-held back from the train split before the search begins: neither the search nor the shallow training learns from them,
-and the test images stay unseen.
+DARTS' paper keeps the best of four searches in this way (section 3.1.1), and eDARTS' paper ranks them in this way
+(section IV-A). The images of the comparison are held back from the train split before the search begins: neither the
+search nor the shallow training learns from them, and the test images stay unseen.
 """
 
 import pathlib
@@ -12,13 +12,12 @@ import time
 from absl import flags
 
 from kdarts.cli import options
-from kdarts.cli.command import IN_USE, titled
+from kdarts.cli.command import IN_USE, entitle, titled
 from kdarts.cli.process import run_kdarts
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.files import write_with
 from kdarts.search.method import Method
 from kdarts.supernet.grids import cuboid_names
-from kdarts.supernet.macro import MacroConfig
 from kdarts.supernet.spaces import get_space
 from kdarts.training.workdir import Workdir, read_json, write_json, write_table
 
@@ -32,37 +31,22 @@ SMALL = {**PAPER, "epochs": 10, "drop_path": 0.0}
 """For the built-in digits."""
 
 _SIZES = ("channels", "cells")
-_SHARED = (
-    "dataset",
-    "data_dir",
-    "download",
-    "limit",
-    "image_size",
-    "pad",
-    "flip",
-    "precision",
-    "jit_compile",
-    "checkpoint_every",
-    "data_service",
-    "strategy",
-    "sync_batch_norm",
-)
+_SHARED = ("dataset", "data_dir", "download", "limit", "image_size", "pad", "flip", "precision", "jit_compile")
+_SHARED += ("checkpoint_every", "data_service", "strategy", "sync_batch_norm")
+"""Flags that a shallow training has from its search."""
 
 
-@titled("Data")
 def define_hold_back(values: flags.FlagValues, text: str) -> None:
-    """`--hold_back`; `text` says what for."""
+    """Declares `--hold_back` with a help text."""
     flags.DEFINE_float("hold_back", None, text, 0.0, 0.9, flag_values=values)
+    entitle(values, "Data", ["hold_back"])
 
 
 @titled("Shallow evaluation")
 def define(values: flags.FlagValues) -> None:
-    """The flags of a shallow evaluation."""
-    define_hold_back(
-        values,
-        "part of the train split that a search does not see; shallow trainings are measured on it; default: 0, where "
-        f"any follow {HOLD_BACK}",
-    )
+    """Declares the flags of a shallow evaluation."""
+    text = "part of the train split that a search does not see; shallow trainings are measured on it; default: 0, "
+    define_hold_back(values, f"{text}or {HOLD_BACK} with shallow trainings")
     for name, text in {
         "epochs": "length of a shallow training",
         "channels": "channels of its network",
@@ -75,90 +59,73 @@ def define(values: flags.FlagValues) -> None:
 
 
 def flag_names() -> set[str]:
-    """The flags that `define` declares."""
+    """Returns the names of the flags that `define` declares."""
     values = flags.FlagValues()
     define(values)
     return set(values)
 
 
 def check(values: flags.FlagValues, method: Method) -> None:
-    """Raises `KdartsError` before a search begins that the flags' shallow evaluation could not follow."""
+    """Raises `KdartsError` if the shallow evaluation of the flags could not follow a search of this method."""
     given = [f"shallow_{name}" for name in _SIZES if values[f"shallow_{name}"].value is not None]
     if method.space in cuboid_names() and given:
         raise KdartsError(f"--{given[0]}: a path has sizes of its own and no cells")
     if method.sharing != "shared" and values.shallow_cells is not None:
-        raise KdartsError(f"--shallow_cells={values.shallow_cells}: with --sharing={method.sharing} the genotype says")
+        raise KdartsError(
+            f"--shallow_cells={values.shallow_cells}: with --sharing={method.sharing} the genotype has its own depth"
+        )
     if part(values) == 0:
         raise KdartsError("--hold_back=0: shallow trainings are measured on what is held back; allowed is up to 0.9")
 
 
 def part(values: flags.FlagValues) -> float:
-    """The part of the train split that is held back where shallow evaluations follow."""
+    """Returns the part of the train split that is held back if a shallow evaluation follows."""
     return HOLD_BACK if values.hold_back is None else values.hold_back
 
 
 def given(values: flags.FlagValues, names) -> list[str]:
-    """The flags of `names` that were given, as words."""
-    return [f"--{name}={_text(values[name].value)}" for name in names if name in values and values[name].present]
-
-
-def _text(value) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    """Returns the flags of `names` that were given, as words."""
+    present = [name for name in names if name in values and values[name].present]
+    return [f"--{name}={options.as_text(values[name].value)}" for name in present]
 
 
 def train_words(values: flags.FlagValues, method: Method) -> list[str]:
-    """The command of a shallow training, without genotype, seed and workdir.
-
-    Args:
-        values: the flags of the search.
-        method: what they choose.
-    """
+    """Returns the command of a shallow training, without genotype, seed and workdir, from the flags of its search."""
     sizes = {name: values[f"shallow_{name}"].value for name in (*PAPER, "train_examples") if name != "drop_path"}
     usual = SMALL if values.dataset == "digits" else PAPER
     chosen = usual | {name: value for name, value in sizes.items() if value is not None}
+    framed = []
     if method.space in cuboid_names():
         chosen = {name: value for name, value in chosen.items() if name not in (*_SIZES, "drop_path")}
-        framed = []
     else:
-        framed = _frame(values, method)
+        space = get_space(method.space)
+        stem = space.stem if values.stem == "auto" else values.stem
+        framed = options.frame_flags(stem, options.frame(values, space))
     if method.sharing != "shared":
         chosen.pop("cells", None)
     words = ["train", *given(values, _SHARED), *framed, f"--hold_back={part(values)}"]
     return words + [f"--{name}={value}" for name, value in chosen.items()]
 
 
-def _frame(values: flags.FlagValues, method: Method) -> list[str]:
-    """The frame of the search, for the training."""
-    space, usual = get_space(method.space), MacroConfig()
-    frame, stem = options.frame(values, space), space.stem if values.stem == "auto" else values.stem
-    told = {} if stem == "auto" else {"stem": stem}
-    told |= {"head": ",".join(map(str, frame.head))} if frame.head else {}
-    told |= {"widen": frame.widen} if frame.widen != usual.widen else {}
-    told |= {"adapter_epsilon": frame.epsilon} if frame.epsilon != usual.epsilon else {}
-    return [f"--{name}={value}" for name, value in told.items()]
-
-
 OWN = {"help", "seed", "seeds", "workdir", "flagfile", "undefok"}
-"""Flags that every one of several searches has for itself."""
+"""Flags that differ between the searches of several seeds."""
 
 _KEPT = ("summary.json", "flags.flags")
-"""Files of a seed that the workdir has its own of."""
+"""Files of a seed that are not copied, because the workdir has its own."""
 
 
 def seeds_define(values: flags.FlagValues) -> None:
-    """`--seeds` and the flags of the shallow evaluation."""
-    options.positive(
-        "seeds",
-        None,
-        "search so many times, with seed, seed + 1, ..., in WORKDIR/seeds/0 and on, train what each found shallowly, "
-        "and keep the one whose network does best on the images that are held back; unset: once, in WORKDIR itself",
-        values,
+    """Declares `--seeds` and the flags of the shallow evaluation."""
+    text = (
+        "number of searches, with seed, seed + 1, ..., in WORKDIR/seeds/0 and on; each genotype is trained shallowly, "
+        "and the one whose network is best on the held-back images is kept; unset: one search, in WORKDIR itself"
     )
+    options.positive("seeds", None, text, values)
     define(values)
 
 
 def search_words(values: flags.FlagValues, own: tuple[str, ...] = ()) -> list[str]:
-    """The command of one of the searches, from what was given without `own`; seed and workdir are left open."""
+    """Returns the command of one of the searches, without its seed, its workdir and the flags in `own`."""
     names = [name for name in values if name not in OWN | flag_names() | set(own)]
     return ["search", *given(values, names), f"--hold_back={part(values)}"]
 
@@ -168,58 +135,49 @@ _ASK_AGAIN = 10.0
 
 
 class Commands:
-    """A search and the shallow training of what it finds, as processes.
+    """A search and the shallow training of its genotype, as processes.
 
     Args:
         search, train: the commands, without genotype, seed and workdir.
-        quiet: whether what they say goes into a file, `log.txt` beside their workdirs.
+        quiet: whether their output goes into a file, `log.txt` beside their workdirs.
     """
 
     def __init__(self, search: list[str], train: list[str], quiet: bool = False):
         self._search, self._train, self._quiet = search, train, quiet
 
     def search(self, seed: int, workdir: pathlib.Path) -> None:
-        """Runs the search of a seed, to its end."""
+        """Runs the search of a seed to its end."""
         self._run([*self._search, f"--seed={seed}", f"--workdir={workdir}"], workdir)
 
     def train(self, genotype: pathlib.Path, seed: int, workdir: pathlib.Path) -> None:
-        """Runs the shallow training of a genotype, to its end."""
+        """Runs the shallow training of a genotype to its end."""
         self._run([*self._train, f"--genotype={genotype}", f"--seed={seed}", f"--workdir={workdir}"], workdir)
 
     def _run(self, words: list[str], workdir: pathlib.Path) -> None:
         code, text = self._once(words, workdir)
-        while code == IN_USE:  # By a worker that was taken for dead: it comes to the same result.
+        while code == IN_USE:  # By a worker that was silent for too long; it comes to the same result.
             time.sleep(_ASK_AGAIN)
             code, text = self._once(words, workdir)
         if code:
-            raise KdartsError(
-                f"{workdir} ended with {code}{': ' if text else ''}{text}; the same command goes on there"
-            )
+            raise KdartsError(f"{workdir} ended with {code}{text}; the same command goes on there")
 
     def _once(self, words: list[str], workdir: pathlib.Path) -> tuple[int, str]:
-        """The exit code of a command and, of a quiet one, its last line."""
+        """Returns the exit code of a command and, of a quiet one, a colon and its last line."""
         if not self._quiet:
             return run_kdarts(words), ""
         log = workdir.parent / "log.txt"
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as file:
             code = run_kdarts(words, stdout=file, stderr=file)
-        return code, _last_line(log)
-
-
-def _last_line(log: pathlib.Path) -> str:
-    lines = [line.strip() for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
-    return lines[-1][-300:] if lines else ""
+        lines = log.read_text("utf-8", "replace").splitlines()
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return code, f": {last[-300:]}" if last else ""
 
 
 def run(values: flags.FlagValues, method: Method, workdir: Workdir, remembered: dict[str, str]) -> None:
-    """Runs all searches and their trainings, or goes on with them, and keeps the best.
+    """Runs all searches and their trainings, or continues them, and keeps the best.
 
-    Args:
-        values: the flags.
-        method: what they choose.
-        workdir: of all of them.
-        remembered: what it is known by.
+    `remembered` are the flags that the workdir records.
     """
     from kdarts.training import repeats
 
@@ -246,18 +204,14 @@ def run(values: flags.FlagValues, method: Method, workdir: Workdir, remembered: 
         mark = " *" if row["seed"] == seeds[best] else ""
         size = "diverged" if "diverged" in row else f"{row['params'] / 1e6:.3f}"
         print(f"{row['seed']:6}  {row['accuracy']:8.4f}  {size:>9}{mark}")
-    print(
-        f"{repeats.in_words(mean, deviation)} after shallow trainings, on {images} held-back images of the train split"
-    )
-    genotype = workdir / "genotype.json"
+    accuracy, genotype = repeats.in_words(mean, deviation), workdir / "genotype.json"
+    print(f"{accuracy} after shallow trainings, on {images} held-back images of the train split")
     print(f"Kept the network of seed {seeds[best]}: {genotype}\nNext: kdarts train --genotype={genotype} ...")
 
 
 def _keep(search: pathlib.Path, workdir: Workdir) -> None:
-    """Copies what a search found, and its pictures, but not its states."""
-    files = [file for file in search.iterdir() if file.is_file() and file.name not in _KEPT]
-    files += [file for file in search.glob("family/*") if file.is_file()]
-    for file in files:
-        write_with(
-            workdir / str(file.relative_to(search)), lambda temporary, file=file: shutil.copyfile(file, temporary)
-        )
+    """Copies the architectures, tables and pictures of a search, but not its checkpoints."""
+    files = [file for file in search.iterdir() if file.name not in _KEPT] + [*search.glob("family/*")]
+    for file in filter(pathlib.Path.is_file, files):
+        copied = workdir / str(file.relative_to(search))
+        write_with(copied, lambda temporary, file=file: shutil.copyfile(file, temporary))

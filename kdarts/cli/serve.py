@@ -13,7 +13,7 @@ from kdarts.genotypes.errors import KdartsError, choice
 
 
 def define(values: flags.FlagValues) -> None:
-    """Its flags."""
+    """Declares the flags of `kdarts evaluate`."""
     flags.DEFINE_string("model", None, "path of a model.keras", flag_values=values)
     options.define_dataset(values)
     flags.DEFINE_enum("split", "test", ["test", "train"], "which images", flag_values=values)
@@ -34,13 +34,10 @@ def run(values: flags.FlagValues) -> None:
 
     model, about = load_model(values.model), summary_beside(values.model)
     data = options.load(values, values.split)
-    if tuple(model.input_shape[1:]) != data.image_shape:
-        raise KdartsError(
-            f"{values.dataset} has images of {data.image_shape}, the model takes {tuple(model.input_shape[1:])}"
-        )
+    _check_shape(values.dataset, data, tuple(model.input_shape[1:]))
     classes = model.layers[-1].units if hasattr(model.layers[-1], "units") else None
     if classes is not None and classes < data.num_classes:
-        raise KdartsError(f"{values.dataset} has {data.num_classes} classes, the model tells {classes} apart")
+        raise KdartsError(f"{values.dataset} has {data.num_classes} classes, the model has {classes}")
     if "mean" in about and "std" in about:
         mean, std = about["mean"], about["std"]
     else:
@@ -48,6 +45,11 @@ def run(values: flags.FlagValues) -> None:
     model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
     result = model.evaluate(eval_dataset(data, values.batch_size, mean, std), verbose=0, return_dict=True)
     print(json.dumps({"loss": float(result["loss"]), "accuracy": float(result["accuracy"]), "examples": len(data)}))
+
+
+def _check_shape(name: str, data, shape: tuple) -> None:
+    if data.image_shape != shape:
+        raise KdartsError(f"{name} has images of {data.image_shape}, the model takes {shape}")
 
 
 EVALUATE = Command(
@@ -59,20 +61,15 @@ EVALUATE = Command(
 
 
 def export_define(values: flags.FlagValues) -> None:
-    """Its flags."""
+    """Declares the flags of `kdarts export`."""
     flags.DEFINE_string("model", None, "path of a model.keras", flag_values=values)
     text = "saved_model, litert, litert_float16, litert_int8, onnx; several with commas"
     flags.DEFINE_list("format", ["saved_model"], text, flag_values=values)
     flags.DEFINE_string("to", None, "folder for the result, such as saved_models/NAME", flag_values=values)
-    flags.DEFINE_enum(
-        "input",
-        "normalized",
-        ["raw", "normalized"],
-        "images the result takes: raw (0 to 255) or normalized by the training set's mean and standard deviation",
-        flag_values=values,
-    )
+    text = "images the result takes: raw (0 to 255) or normalized by the training set's mean and standard deviation"
+    flags.DEFINE_enum("input", "normalized", ["raw", "normalized"], text, flag_values=values)
     options.define_dataset(values)
-    values.set_default("dataset", None)  # the one that the model was trained on
+    values.set_default("dataset", None)  # The data set of the training.
     text = "test images on which each format is compared with the model, and training images that calibrate int8"
     options.positive("examples", 256, text, values)
 
@@ -98,18 +95,10 @@ def export_run(values: flags.FlagValues) -> None:
         raise KdartsError(f"--input=raw needs the mean and std that summary.json beside {values.model} would give")
     model = load_model(values.model)
     images, calibration = _images(values, about, tuple(model.input_shape[1:]))
+    more = {"raw": values.input == "raw", "class_names": about.get("class_names", ())}
+    more |= {"images": images, "calibration": calibration}
     with hushed():
-        written = export(
-            model,
-            values.format,
-            folder,
-            about.get("mean"),
-            about.get("std"),
-            raw=values.input == "raw",
-            class_names=about.get("class_names", ()),
-            images=images,
-            calibration=calibration,
-        )
+        written = export(model, values.format, folder, about.get("mean"), about.get("std"), **more)
     genotype = pathlib.Path(values.model).with_name("genotype.json")
     if genotype.is_file():
         load_architecture(genotype).save(folder / "genotype.json")
@@ -120,9 +109,9 @@ def export_run(values: flags.FlagValues) -> None:
 
 
 def _images(values, about: dict, shape):
-    """Test images to compare on, and training images where a format is calibrated, else None; both raw.
+    """Loads raw test images for a comparison, and raw training images if a format needs calibration, else None.
 
-    Where no data set is named and that of the training is not to be had, both are None, and a line says so.
+    If no data set is named and that of the training is not available, both are None, and a line reports it.
     """
     from kdarts.data import datasets
     from kdarts.serving.export import ARTIFACTS
@@ -136,8 +125,7 @@ def _images(values, about: dict, shape):
 
     def load(split):
         data = datasets.load(name, values.data_dir, size, split, limit, download=values.download)
-        if data.image_shape != shape:
-            raise KdartsError(f"{name} has images of {data.image_shape}, the model takes {shape}")
+        _check_shape(name, data, shape)
         return data.images
 
     try:
@@ -150,7 +138,7 @@ def _images(values, about: dict, shape):
 
 
 def _line(name: str, figures: dict) -> str:
-    """`onnx 0.007 MB 0.02 ms an image   largest difference of a logit 1.0e-06, same class 1.000 of 64 images`."""
+    """Formats `onnx 0.007 MB 0.02 ms an image  largest difference of a logit 1.0e-06, same class 1.000 of 64`."""
     size = f"{name:<16}{figures['bytes'] / 1e6:8.3f} MB"
     if "examples" not in figures:
         return f"{size}   not compared"

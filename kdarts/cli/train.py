@@ -5,7 +5,6 @@ import time
 from absl import flags
 
 from kdarts.cli import options, process
-from kdarts.cli import options as limits
 from kdarts.cli import seeds as shallow
 from kdarts.cli.command import Command, entitle, titled
 from kdarts.cli.options import note_gaps
@@ -21,68 +20,51 @@ SMALL = {"epochs": 40, "channels": 16, "cells": 5, "batch_size": 64}
 
 
 def define(values: flags.FlagValues) -> None:
-    """Its flags."""
+    """Declares the flags."""
     flags.DEFINE_string("genotype", None, "path of a genotype, or its name in the zoo", flag_values=values)
     options.define_dataset(values)
     options.define_augmentation(values)
-    options.define_strong_augmentation(values)
     options.define_network(values)
-    shallow.define_hold_back(
-        values,
-        "part of the train split that is not trained on but measured on, in place of the test images; unset: none",
-    )
-    _define_examples(values)
+    text = "part of the train split that is not trained on but measured on, in place of the test images; unset: none"
+    shallow.define_hold_back(values, text)
+    options.positive("train_examples", None, "train on a random draw of so many images; default: all", values)
+    entitle(values, "Data", ["train_examples"])
     _define_training(values)
-    flags.DEFINE_integer("seed", 0, "of everything random", lower_bound=0, flag_values=values)
-    options.positive(
-        "seeds",
-        None,
-        "train so many times, with seed, seed + 1, ..., in WORKDIR/seeds/0 and on, each as that seed alone would; "
+    flags.DEFINE_integer("seed", 0, "seed of all random numbers", lower_bound=0, flag_values=values)
+    text = (
+        "number of trainings, with seed, seed + 1, ..., in WORKDIR/seeds/0 and on, each as with that seed alone; "
         "summary.json then has mean and sample standard deviation of the test accuracy, and model.keras is the first "
-        "seed's, since to keep the best would be to select on the test images; unset: once, in WORKDIR itself",
-        values,
+        "seed's, since to keep the best would be to select on the test images; unset: one training, in WORKDIR itself"
     )
+    options.positive("seeds", None, text, values)
     options.define_precision(values)
     options.define_checkpoint(values)
-    limits.define_data_service(values)
-    flags.DEFINE_bool("jit_compile", False, "compile the step with XLA (for GPUs)", flag_values=values)
-    entitle(values, "Computation", ["jit_compile"])
     process.define(values)
     flags.DEFINE_string("workdir", None, "folder of the run; default: runs/DATASET-GENOTYPE-train", flag_values=values)
 
 
-@titled("Data")
-def _define_examples(values: flags.FlagValues) -> None:
-    """`--train_examples`."""
-    options.positive("train_examples", None, "train on a random draw of so many images; default: all", values)
-
-
 @titled("Training")
 def _define_training(values: flags.FlagValues) -> None:
-    """Length, optimizer and regularisation."""
     options.positive("epochs", None, f"default: {PAPER['epochs']}; digits: {SMALL['epochs']}", values)
     options.positive("batch_size", None, f"default: {PAPER['batch_size']}; digits: {SMALL['batch_size']}", values)
-    flags.DEFINE_float("learning_rate", 0.025, "at the start", 0.0, flag_values=values)
-    flags.DEFINE_float("final_learning_rate", 0.0, "at the end", 0.0, flag_values=values)
-    flags.DEFINE_string("schedule", "cosine", "how it falls: cosine or cosine_power (sharpDARTS)", flag_values=values)
+    flags.DEFINE_float("learning_rate", 0.025, "learning rate at the start", 0.0, flag_values=values)
+    flags.DEFINE_float("final_learning_rate", 0.0, "learning rate at the end", 0.0, flag_values=values)
+    flags.DEFINE_string("schedule", "cosine", "its decay: cosine or cosine_power (sharpDARTS)", flag_values=values)
     flags.DEFINE_float("power", 2.0, "p of the cosine power, 1 (a cosine) or more", 1.0, flag_values=values)
-    flags.DEFINE_integer("learning_rate_warmup", 0, "epochs in which it climbs before", 0, flag_values=values)
+    flags.DEFINE_integer(
+        "learning_rate_warmup", 0, "epochs in which it increases before its decay", 0, flag_values=values
+    )
     flags.DEFINE_float("momentum", 0.9, "of SGD", 0.0, 0.9999, flag_values=values)
     flags.DEFINE_float("l2", 3e-4, "L2 penalty on the weights", 0.0, flag_values=values)
     flags.DEFINE_float("clip", 5.0, "greatest norm of the gradient", 0.0, flag_values=values)
     flags.DEFINE_float("drop_path", 0.0, "drop-path rate at the end", 0.0, 0.99, flag_values=values)
-    flags.DEFINE_float(
-        "label_smoothing",
-        0.0,
-        "part of a label that is spread over all classes, in the training's loss alone: 0 to below 1",
-        0.0,
-        flag_values=values,
-    )
+    text = "part of a label that is spread over all classes, in the training's loss alone: 0 to below 1"
+    flags.DEFINE_float("label_smoothing", 0.0, text, 0.0, flag_values=values)
     flags.DEFINE_float("auxiliary_weight", 0.4, "of the auxiliary loss, with --auxiliary", 0.0, flag_values=values)
 
 
 def run(values: flags.FlagValues) -> None:
-    """Trains, or goes on with a training."""
+    """Trains, or continues a training."""
     from kdarts.training.workdir import Workdir
 
     began = time.monotonic()
@@ -96,8 +78,7 @@ def run(values: flags.FlagValues) -> None:
     options.check(values, genotype)
     sizes = dict(SMALL if values.dataset == "digits" else PAPER)
     sizes |= {name: values[name].value for name in ("epochs", "batch_size") if values[name].value}
-    name = values.dataset.removeprefix("folder:").rstrip("/").rsplit("/", 1)[-1] or "folder"
-    workdir = Workdir(values.workdir or f"runs/{name}-{genotype.name or 'found'}-train")
+    workdir = Workdir(values.workdir or options.default_workdir(values, f"{genotype.name or 'found'}-train"))
     remembered = options.remembered(values, genotype=genotype)
     workdir.check(remembered, options.usual(values))
     start_tensorflow()
@@ -114,7 +95,7 @@ def run(values: flags.FlagValues) -> None:
 
 
 def _run(values, genotype, sizes, data, workdir, remembered, began) -> None:
-    """All that follows once the images are there."""
+    """Runs the training once the images are loaded, and reports its result."""
     from kdarts.training.repeats import run_seeds
 
     def begin():
@@ -130,7 +111,7 @@ def _run(values, genotype, sizes, data, workdir, remembered, began) -> None:
         accuracy, images = summary[f"{on}_accuracy"], summary[f"{on}_examples"]
         text = f"{on.replace('_', '-').capitalize()} accuracy {accuracy:.4f} on {images} images: "
     else:
-        if (workdir / "summary.json").exists():  # Else the first training that is left begins there.
+        if (workdir / "summary.json").exists():  # Otherwise the first unfinished training begins there.
             begin()
         summary = run_seeds(train_with, workdir, range(values.seed, values.seed + values.seeds))
         spread = "" if values.seeds == 1 else f" ± {summary['test_accuracy_sd']:.3f}"
@@ -139,10 +120,8 @@ def _run(values, genotype, sizes, data, workdir, remembered, began) -> None:
             genotype.save(folder / "genotype.json")
     if not process.is_first(values):
         return
-    model = workdir / "model.keras"
-    print(
-        f"{text}{model}\nNext: kdarts export --model={model} --format=saved_model --to=saved_models/{workdir.path.name}"
-    )
+    model, exported = workdir / "model.keras", f"saved_models/{workdir.path.name}"
+    print(f"{text}{model}\nNext: kdarts export --model={model} --format=saved_model --to={exported}")
 
 
 def _measured_on(values) -> str:
@@ -176,18 +155,12 @@ def _train(values, genotype, sizes, data, seed, workdir, begin, began) -> dict:
         network = options.build(values, genotype, shape, classes, sizes, seed)
         if process.together(values):
             synchronize(network)
-        network.compile(
-            SGD(values.learning_rate, values.momentum, values.l2, global_clipnorm=values.clip or None),
-            training_loss(values.label_smoothing),
-            metrics=["accuracy"],
-            jit_compile=values.jit_compile,
-        )
+        optimizer = SGD(values.learning_rate, values.momentum, values.l2, global_clipnorm=values.clip or None)
+        loss = training_loss(values.label_smoothing)
+        network.compile(optimizer, loss, metrics=["accuracy"], jit_compile=values.jit_compile)
         build_rest(network, classes)
     size = options.sizes(values, genotype, shape, classes, sizes)
-    print(
-        f"{values.dataset} · {options.in_words(size)}, {len(train) // batch_size} steps an epoch",
-        flush=True,
-    )
+    print(f"{values.dataset} · {options.in_words(size)}, {len(train) // batch_size} steps an epoch", flush=True)
     begin()
     genotype.save(workdir / "genotype.json")
     return run_training(
@@ -202,12 +175,7 @@ def _train(values, genotype, sizes, data, seed, workdir, begin, began) -> dict:
         std=std,
         augmentation=options.augmentation(values, shape),
         seed=seed,
-        about={
-            "genotype": genotype.name or values.genotype,
-            "dataset": values.dataset,
-            "seed": seed,
-            **size,
-        },
+        about={"genotype": genotype.name or values.genotype, "dataset": values.dataset, "seed": seed, **size},
         began=began,
         measured_on=_measured_on(values),
         checkpoint_every=values.checkpoint_every,

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from absl import flags
 
 from kdarts.cli import options, search, seeds
-from kdarts.cli import seeds as shallow
 from kdarts.cli.command import Command, in_flags
 from kdarts.cli.process import start_tensorflow
 from kdarts.genotypes.errors import KdartsError
@@ -22,18 +21,12 @@ from kdarts.search.method import Method
 from kdarts.supernet.grids import cuboid_names
 
 _AROUND = 4.0
-"""By default, how many times less or more than the method's own value a rate may be; of a loss weight, half as many."""
+"""The default span of a rate is the method's own value divided and multiplied by this; of a loss weight, by half."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A flag and the values it may have.
-
-    Attributes:
-        name: of the flag.
-        values: all of them; of a span its least and its greatest.
-        span: None for a list; else `linear` or `log`.
-    """
+    """A flag and its possible values: a list if `span` is None; otherwise the ends of a `linear` or `log` span."""
 
     name: str
     values: tuple
@@ -49,14 +42,9 @@ class Choice:
 
 
 def parse_choice(text: str, values: flags.FlagValues) -> Choice:
-    """Reads one `--choose`.
+    """Parses one `--choose`, such as `zero_one_weight=5,10,20` or `arch_learning_rate=1e-4..1e-2:log`.
 
-    Args:
-        text: such as `zero_one_weight=5,10,20` or `arch_learning_rate=1e-4..1e-2:log`.
-        values: the flags that may be chosen.
-
-    Raises:
-        KdartsError: for an unknown flag or a value that it does not take, and what it takes.
+    Raises `KdartsError` for a flag that is not in `values`, and for a value that the flag does not take.
     """
     name, equals, listed = text.partition("=")
     name = name.strip().removeprefix("--")
@@ -65,8 +53,7 @@ def parse_choice(text: str, values: flags.FlagValues) -> Choice:
     if name not in values:
         raise KdartsError(f"--choose={text}: {name!r} is no flag that can be chosen; kdarts search --help lists them")
     flag = values[name]
-    numeric = flag.flag_type() in ("int", "float")
-    if ".." in listed and numeric:
+    if ".." in listed and flag.flag_type() in ("int", "float"):
         return _span(text, name, listed, flag)
     words = [word.strip() for word in listed.split("|" if "|" in listed else ",")]
     found = tuple(_value(text, flag, word) for word in words)
@@ -99,7 +86,7 @@ def _value(text: str, flag, word: str):
 
 
 def default_choices(method: Method) -> list[Choice]:
-    """Both learning rates around the method's own, and the weights of the losses that it has."""
+    """Returns spans around the method's own learning rates and loss weights."""
     around = {"learning_rate": _AROUND, "arch_learning_rate": _AROUND}
     around |= {"zero_one_weight": _AROUND / 2, "ablation_weight": _AROUND / 2, "beta_weight": _AROUND / 2}
     own = {name: getattr(method, name) for name in around}
@@ -113,41 +100,36 @@ _FIXED = {*options.NEUTRAL, "dataset", "limit", "image_size", "seed", "hold_back
 
 _FOUND_BY = ("method", "space", "operations", "topology", "sharing", "start", "nodes", "discretization", "threshold")
 _FOUND_BY += ("max_skips", "stages", "stem", "head", "widen", "adapter_epsilon")
-"""Flags that say what may be found, and what stands around it: each of their values has random architectures."""
+"""Flags that determine which architectures are possible: random architectures are measured for each of their values."""
 
 _SIZED_BY = ("cells", "channels")
-"""The same where a genotype has a depth or sizes of its own."""
+"""More of these flags if a genotype has its own depth or sizes."""
 
 
 def define(values: flags.FlagValues) -> None:
-    """Its flags: those of one search, and a few of the tuning."""
+    """Declares the flags of one search and those of the tuning."""
     search.define_one(values)
-    shallow.define(values)
-    flags.DEFINE_multi_string(
-        "choose",
-        [],
-        "a flag of kdarts search and its values, as A,B,C (A|B where they have commas) or LEAST..MOST[:log]; once for "
-        "each flag; default: learning_rate, arch_learning_rate and the loss weights around the method's own",
-        flag_values=values,
-    )
-    text = "who says what is tried next, keras-tuner's: random, bayesian (needs scikit-learn) or hyperband"
+    seeds.define(values)
+    text = "a flag of kdarts search and its values, as A,B,C (A|B where they have commas) or LEAST..MOST[:log]; once "
+    text += "for each flag; default: learning_rate, arch_learning_rate and the loss weights around the method's own"
+    flags.DEFINE_multi_string("choose", [], text, flag_values=values)
+    text = "keras-tuner's oracle: random, bayesian (needs scikit-learn) or hyperband"
     flags.DEFINE_string("tuner", "random", text, flag_values=values)
-    text = "combinations that are tried; default: 20, or what hyperband makes of --epochs, its longest search"
+    text = "number of combinations; default: 20; hyperband's follows from --epochs, its longest search"
     options.positive("trials", None, text, values)
     options.positive("seeds", 2, "searches of each combination, with seed, seed + 1, ...", values)
-    text = "random architectures beside them, of each --method or space; default: as many as --seeds"
+    text = "number of random architectures for comparison, for each --method or space; default: --seeds"
     flags.DEFINE_integer("random", None, text, lower_bound=0, flag_values=values)
     flags.DEFINE_string("workdir", None, "folder of the tuning; default: runs/DATASET-METHOD-tune", flag_values=values)
 
 
 def run(values: flags.FlagValues) -> None:
-    """Tunes, or goes on with a tuning."""
+    """Tunes, or continues a tuning."""
     from kdarts.training.workdir import Workdir
 
     method = options.chosen_method(values)
     choices = _choices(values, method)
-    name = values.dataset.removeprefix("folder:").rstrip("/").rsplit("/", 1)[-1] or "folder"
-    workdir = Workdir(values.workdir or f"runs/{name}-{method.name}-tune")
+    workdir = Workdir(values.workdir or options.default_workdir(values, f"{method.name}-tune"))
     remembered = options.remembered(values)
     workdir.check(remembered, options.usual(values))
     start_tensorflow()
@@ -155,7 +137,7 @@ def run(values: flags.FlagValues) -> None:
 
 
 def _choices(values: flags.FlagValues, method: Method) -> list[Choice]:
-    """What the flags choose from; raises `KdartsError` for anything that makes no sense."""
+    """Returns the choices of the flags; raises `KdartsError` for flags that contradict each other."""
     allowed = flags.FlagValues()
     search.define_one(allowed)
     choices = [parse_choice(text, allowed) for text in values.choose] or default_choices(method)
@@ -166,23 +148,17 @@ def _choices(values: flags.FlagValues, method: Method) -> list[Choice]:
         if names.count(name) > 1:
             raise KdartsError(f"--choose: {name} is there twice")
         if values.choose and values[name].present:
-            raise KdartsError(f"--{name}={values[name].value} is given, and --choose has it, too")
+            raise KdartsError(f"--{name}={values[name].value} is given, and --choose has it as well")
     if values.tuner == "hyperband":
         if values.trials is not None:
             raise KdartsError(f"--trials={values.trials}: hyperband's trials follow from --epochs")
         if "epochs" in names:
-            raise KdartsError("--choose=epochs: hyperband chooses them by itself, up to --epochs")
+            raise KdartsError("--choose=epochs: hyperband chooses the epochs itself, up to --epochs")
     return choices
 
 
 class _Tuning:
-    """A tuning, from its flags.
-
-    Args:
-        values, method: the flags, and what they choose.
-        choices: what they leave open.
-        workdir: its folder.
-    """
+    """A tuning with the flags `values`, which name `method`, in a workdir."""
 
     def __init__(self, values: flags.FlagValues, method: Method, choices: list[Choice], workdir):
         self._values, self._method, self._choices, self._workdir = values, method, choices, workdir
@@ -191,7 +167,7 @@ class _Tuning:
         self._words = words if values["validate_every"].present else [*words, "--validate_every=0"]
 
     def run(self, remembered: dict[str, str]) -> None:
-        """Carries it out, as far as it is this process's part."""
+        """Runs the part of the tuning that this process has."""
         import keras_tuner
 
         from kdarts.tuning.oracle import make_oracle
@@ -216,7 +192,7 @@ class _Tuning:
             self._report(progress.oracle)
 
     def _await_chief(self, remembered: dict[str, str]) -> None:
-        """Waits until the chief, which may begin later, has made the folder that all of them see."""
+        """Waits until the chief, which may start later, has made the shared folder."""
         record = self._workdir / "flags.flags"
         if not record.exists():
             print(f"waiting for the chief to make {self._workdir.path}", flush=True)
@@ -225,17 +201,17 @@ class _Tuning:
         self._workdir.check(remembered, options.usual(self._values))
 
     def _parsed(self, chosen: dict, epochs: int | None = None) -> tuple[list[str], flags.FlagValues, Method]:
-        """The command of a search with what is chosen, its flags, and what they choose."""
+        """Returns the command of a search with the chosen values, its flags, and its method."""
         words = self._words + [f"--{name}={value}" for name, value in chosen.items()]
         words += [] if epochs is None else [f"--epochs={epochs}"]
-        values = search.SEARCH.parse([*words, f"--hold_back={shallow.part(self._values)}"])
-        for name in shallow.flag_names():
+        values = search.SEARCH.parse([*words, f"--hold_back={seeds.part(self._values)}"])
+        for name in seeds.flag_names():
             values[name].value = self._values[name].value
         return words, values, options.chosen_method(values)
 
     def _commands(self, chosen: dict, epochs: int | None = None) -> seeds.Commands:
         words, values, method = self._parsed(chosen, epochs)
-        return seeds.Commands(words, shallow.train_words(values, method), quiet=True)
+        return seeds.Commands(words, seeds.train_words(values, method), quiet=True)
 
     def _measure(self, trial_id: str, chosen: dict, epochs: int | None) -> float:
         from kdarts.training import repeats
@@ -243,7 +219,7 @@ class _Tuning:
         return repeats.spread(self._figures(trial_id, chosen, epochs))[0]
 
     def _figures(self, trial_id: str, chosen: dict, epochs: int | None) -> list[dict]:
-        """The figures of a trial's seeds, which are carried out as far as they are not finished."""
+        """Returns the figures of a trial's seeds; those that are not finished are run."""
         from kdarts.training import repeats
         from kdarts.tuning.tuning import part_of, prepare
 
@@ -255,7 +231,7 @@ class _Tuning:
         return rows
 
     def _check(self) -> None:
-        """Tries every value of every flag, with each method that may be chosen, as far as that needs no images."""
+        """Checks every value of every flag, with each method that may be chosen, without loading images."""
         first = {choice.name: choice.values[0] for choice in self._choices}
         methods = next((choice.values for choice in self._choices if choice.name == "method"), (None,))
         for method in methods:
@@ -266,19 +242,19 @@ class _Tuning:
                     self._try({**base, choice.name: value}, isinstance(value, float))
 
     def _try(self, chosen: dict, number: bool = False) -> None:
-        """Raises `KdartsError` for a search that could not begin; a `number` is well where its flag takes it."""
+        """Raises `KdartsError` for a search that cannot begin. For a `number` only the flags are checked."""
         try:
             _, values, method = self._parsed(chosen)
-            shallow.check(values, method)
+            seeds.check(values, method)
             options.remembered(values)
             if not number:
                 self._small(values, method)
         except (KdartsError, flags.Error) as error:
-            told = " ".join(f"--{name}={value}" for name, value in chosen.items())
-            raise KdartsError(f"with {told}: {in_flags(str(error), self._values)}") from None
+            words = " ".join(f"--{name}={value}" for name, value in chosen.items())
+            raise KdartsError(f"with {words}: {in_flags(str(error), self._values)}") from None
 
     def _small(self, values: flags.FlagValues, method: Method):
-        """A search of these flags, of few cells where their number does not matter."""
+        """Builds a search of these flags, with few cells if their number does not matter."""
         from kdarts.search.stages import check_method
 
         start, method = search.chosen_start(values, method)
@@ -290,7 +266,7 @@ class _Tuning:
         return search.build(values, method, (32, 32, 3), 10, start)
 
     def _report(self, oracle) -> None:
-        """Writes the table, measures the random architectures, and writes both and the best flags."""
+        """Writes the table of the trials, measures the random architectures, and writes both and the best flags."""
         from kdarts.training import repeats
         from kdarts.training.workdir import write_table
         from kdarts.tuning import tuning
@@ -301,21 +277,19 @@ class _Tuning:
         write_table(folder / "trials.csv", rows)  # From now on no worker is needed.
         if len(rows) < oracle.total:
             print(f"the choices are exhausted: {len(rows)} trials in place of {oracle.total}", flush=True)
-        groups = []
-        for row in rows:
-            label = self._label(row)
-            groups += [] if label in groups else [label]
+        labels = [self._label(row) for row in rows]
         drawn = self._values.seeds if self._values.random is None else self._values.random
-        baselines = [self._random(label, drawn) for label in groups] if drawn else []
+        groups = [label for number, label in enumerate(labels) if label not in labels[:number]] if drawn else []
+        baselines = [self._random(label, drawn) for label in groups]
         write_table(folder / "trials.csv", [*rows, *baselines])
         best = tuning.best_of(rows)
         if "params" not in best:
-            raise KdartsError(f"no trial came to a network, all diverged: {folder / 'trials.csv'}")
+            raise KdartsError(f"no trial has a network, because all diverged: {folder / 'trials.csv'}")
         images = tuning.held_back_examples(folder / "trials" / best["trial"])
         score = repeats.in_words(best["accuracy"], best["accuracy_sd"])
-        against = [b for b in baselines if all(best.get(n) == v for n, v in self._label(b).items())]
-        told = [repeats.in_words(b["accuracy"], b["accuracy_sd"]) for b in against]
-        beside = "".join(f"; random architectures: {words}" for words in told)
+        same = [row for row in baselines if all(best.get(n) == v for n, v in self._label(row).items())]
+        texts = [repeats.in_words(row["accuracy"], row["accuracy_sd"]) for row in same]
+        beside = "".join(f"; random architectures: {text}" for text in texts)
         count = "1 seed" if len(self._seeds) == 1 else f"{len(self._seeds)} seeds"
         how = f"{count}, after shallow trainings, on {images} held-back images of the train split"
         write_text(folder / "best.flags", self._best_flags(best, f"{score} ({how}){beside}"))
@@ -324,7 +298,7 @@ class _Tuning:
         print(f"Written: {folder / 'trials.csv'}\nNext: kdarts search --flagfile={folder / 'best.flags'}")
 
     def _label(self, row: dict) -> dict:
-        """What of a trial says which architectures may be found."""
+        """Returns the values of a trial that determine which architectures are possible."""
         chosen = self._chosen(row)
         _, _, method = self._parsed(chosen)
         own = method.sharing != "shared" or method.space in cuboid_names()
@@ -335,7 +309,7 @@ class _Tuning:
         return {choice.name: row[choice.name] for choice in self._choices if choice.name in row}
 
     def _random(self, label: dict, count: int) -> dict:
-        """The row of the random architectures of a label."""
+        """Measures the random architectures of a label, and returns their row."""
         from kdarts.search.random_search import random_found
         from kdarts.tuning.tuning import random_row
 
@@ -349,26 +323,24 @@ class _Tuning:
                 built.append(search.build(values, method, (32, 32, 3), 10, start))
             return random_found(built[0], self._values.seed, seed - self._values.seed)
 
-        told = " ".join(f"{name}={value}" for name, value in label.items())
-        print(f"{count} random architectures{' of ' if told else ''}{told}", flush=True)
-        folder = self._workdir / "random" / (re.sub(r"[^\w=.-]+", "_", told) or "all")
+        text = " ".join(f"{name}={value}" for name, value in label.items())
+        print(f"{count} random architectures{' of ' if text else ''}{text}", flush=True)
+        folder = self._workdir / "random" / (re.sub(r"[^\w=.-]+", "_", text) or "all")
         numbers = range(self._values.seed, self._values.seed + count)
         return random_row(folder, draw, self._commands(label).train, numbers, label)
 
     def _best_flags(self, best: dict, score: str) -> str:
-        """The text of a flagfile for the search that did best."""
-        own = {*seeds.OWN, "choose", "tuner", "trials", "random"} - {"seeds", "seed"}
-        given = shallow.given(self._values, [name for name in self._values if name not in own])
-        command = " ".join(map(shlex.quote, ["kdarts", "tune", *self._chosen_words(), *given]))
+        """Returns the flagfile of the best search."""
+        own = {*seeds.OWN, *_OWN} - {"seeds", "seed"}
+        given = [f"--choose={text}" for text in self._values.choose]
+        given += seeds.given(self._values, ("tuner", "trials", "random"))
+        given += seeds.given(self._values, [name for name in self._values if name not in own])
+        command = shlex.join(["kdarts", "tune", *given])
         words = [word for word in self._words if not word.startswith(("--hold_back=", "--validate_every=0"))][1:]
         words += [f"--{name}={value}" for name, value in self._chosen(best).items()]
         words += [f"--epochs={best['budget']}"] if "budget" in best else []
         lines = [f"# kdarts search --flagfile={self._workdir / 'best.flags'}", f"# From: {command}"]
         return "\n".join([*lines, f"# Held-back accuracy: {score}", *words, ""])
-
-    def _chosen_words(self) -> list[str]:
-        words = [f"--choose={text}" for text in self._values.choose]
-        return words + shallow.given(self._values, ("tuner", "trials", "random"))
 
 
 TUNE = Command(

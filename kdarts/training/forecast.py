@@ -1,4 +1,4 @@
-"""The forecast of a search, before it begins: size, work, memory, time.
+"""The forecast of the size, computation, memory and time of a search, before it begins.
 
 The memory of a step is simulated on its graph: tensors are created and freed in the order in which operations run.
 """
@@ -19,24 +19,23 @@ from kdarts.search.step import Step
 from kdarts.training.session import clock, resident_memory_mb
 
 GRADIENT = 3
-"""Forward passes that a pass and its gradient are worth: the way back, to inputs and to weights, counts as two."""
+"""The forward passes of a pass and its gradient: the backward pass, to inputs and to weights, counts as two."""
 
 
 def passes_of_step(method: Method, sets: int, searching: bool = True, recompute: bool = False) -> float:
-    """Forward passes that one step is worth; times the MACs of a pass, its MACs.
+    """Returns the computation of a step in forward passes: multiplied by the MACs of a pass, its MACs.
 
-    The weights take one gradient. α takes, of first order, one; unrolled by finite differences four (the training
-    loss's for the virtual step, the validation loss's there, and two beside it); unrolled exactly the same as four,
-    for the two passes and the step between them count again twice on the way back; on one level none. Each of
-    D-DARTS' ablated networks takes one pass of the cells from the ablated one on, half of them on average, or with
-    `exact` a gradient of these, and the way back through the whole. What is recomputed is one more forward pass for
-    each gradient.
+    The weights need one gradient. α needs one of first order; four with finite differences (the training loss's for the
+    virtual step, the validation loss's there, and two beside it); the same as four if unrolled exactly, because the
+    backward pass goes twice through the two passes and the step between them; none on a single level. Each of D-DARTS'
+    ablated networks needs one pass of the cells from the ablated one on, half of them on average, or with `exact` a
+    gradient of these and a backward pass through the whole. Recomputation adds a forward pass to each gradient.
 
     Args:
-        method: gives order, update and ablation; with the update "epoch" a step leaves α as it is, but for the last.
-        sets: number of distinct cells.
-        searching: whether the step moves α.
-        recompute: whether cells are recomputed.
+        method: Has order, update and ablation. With the update "epoch", only the last step changes α.
+        sets: The number of distinct cells.
+        searching: Whether the step changes α.
+        recompute: Whether cells are recomputed.
     """
     gradient = GRADIENT + recompute
     passes = gradient
@@ -49,31 +48,30 @@ def passes_of_step(method: Method, sets: int, searching: bool = True, recompute:
 
 
 KERNELS = 1.08
-"""What kernels hold beside a step's living tensors, as a factor."""
+"""The factor from the tensors of a step to these with the memory of kernels."""
 
 NODE_MB = 0.02
-"""What an operation of the step's graph takes: its node, its kernel, oneDNN's program for it. (Both fitted to the peaks
-of 12 processes on 2 cores: 8 and 16 channels, 4 and 8 cells, batch 8 to 64, first and second order, with `recompute`,
-partial channels and bfloat16.)"""
-
+"""The memory of an operation in the step's graph: its node, its kernel, oneDNN's program for it. (Both fitted to the
+peaks of 12 processes on 2 cores: 8 and 16 channels, 4 and 8 cells, batch 8 to 64, first and second order, with
+`recompute`, partial channels and bfloat16.)"""
 
 LATER_MB = 120
-"""What comes after a step: the graph of the measurements, the pictures."""
+"""The memory that is used after a step: for the graph of the measurements and the pictures."""
 
 
 class TooLarge(KdartsError):
-    """A search would take more memory than it may."""
+    """A search would need more memory than its limit."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """An estimate of a process's peak, in 10^6 bytes.
+    """An estimate of the peak memory of a process, in 10^6 bytes.
 
     Attributes:
-        standing: what it holds before the first step: TensorFlow, images, variables, graph.
-        nodes: what the graph takes once it runs, the variables' values before a step, and what comes later.
-        living: tensors of a step, in proportion to its batch.
-        batch_size: of the step.
+        standing: Before the first step: TensorFlow, images, variables, graph.
+        nodes: The running graph, a copy of the variables, and what comes after the steps.
+        living: The tensors of a step, in proportion to its batch.
+        batch_size: The batch size of the step.
     """
 
     standing: float
@@ -83,23 +81,23 @@ class Memory:
 
     @property
     def peak(self) -> float:
-        """All together."""
+        """The sum of all."""
         return self.standing + self.nodes + self.living
 
     def at(self, batch_size: int) -> "Memory":
-        """The same with another batch."""
+        """Returns the estimate for another batch size."""
         return replace(self, living=self.living * batch_size / self.batch_size, batch_size=batch_size)
 
 
 def estimate(step: Step, spec, batch_size: int) -> Memory:
-    """The memory that a step will take, before it takes it: its graph is traced, and nothing is computed.
+    """Estimates the memory of a step from its traced graph, without computing anything.
 
-    Counted is the memory of this process, with what it holds now; on a GPU the tensors lie in the GPU's.
+    This is the memory of this process, including what it holds now; with a GPU the tensors are in the GPU's memory.
 
     Args:
-        step: of a search.
-        spec: of its batches.
-        batch_size: of each.
+        step: The step of a search.
+        spec: The `element_spec` of its batches.
+        batch_size: Their batch size.
     """
     living, operations = live_bytes(step.graph(spec))
     variables = sum(tf.size(v).numpy() * tf.as_dtype(v.dtype).size for v in step.variables)
@@ -108,11 +106,11 @@ def estimate(step: Step, spec, batch_size: int) -> Memory:
 
 
 def measure(step: Step, batches) -> float:
-    """Seconds of a step, taken on two steps that leave no trace: the variables are put back, the batches are others'.
+    """Returns the seconds of a step, the second of two, after which the variables get their values back.
 
     Args:
-        step: traced or not.
-        batches: a dataset, of which two are taken by an iterator of their own.
+        step: The step, traced or not.
+        batches: A dataset, of which a new iterator takes two.
     """
     before, seconds = step.values(), 0.0
     for batch in itertools.islice(batches, 2):
@@ -125,14 +123,14 @@ def measure(step: Step, batches) -> float:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a search will take.
+    """The forecast of a search.
 
     Attributes:
-        size: the supernet's, in words.
-        macs: of a step, for each image of its batch.
-        memory: at its peak; None where functions run eagerly, which have no graph.
-        steps: of an epoch.
-        epoch_seconds: of an epoch of each kind that is to come, and how many there are: `(α rests, α moves)`.
+        size: The size of the supernet as text.
+        macs: The MACs of a step for each image of its batch.
+        memory: The peak memory; None if functions run eagerly, without a graph.
+        steps: The steps of an epoch.
+        epochs: `(seconds, number)` of the coming epochs in which α rests, and of those in which it moves.
     """
 
     size: str
@@ -142,7 +140,6 @@ class Forecast:
     epochs: tuple[tuple[float, int], ...]
 
     def __str__(self) -> str:
-        """One line."""
         each = ", then ".join(_seconds(seconds) for seconds, count in self.epochs if count)
         total = clock(sum(seconds * count for seconds, count in self.epochs))
         memory = f"about {self.memory.peak:.0f} MB, " if self.memory else ""
@@ -153,35 +150,34 @@ class Forecast:
 
 
 def forecast(search: Search, step: Step, batches, steps: int, resting: int, moving: int, limit, others) -> Forecast:
-    """Tells what a search will take, and refuses it if that is too much.
+    """Returns the forecast of a search, or refuses the search.
 
     Args:
-        search: compiled.
-        step: its step.
-        batches: its dataset.
-        steps: of an epoch.
-        resting, moving: epochs to come in which α rests, and in which it moves.
-        limit: of the memory, in 10^6 bytes, or None.
-        others: by a flag such as `--recompute`, what makes the same search with it; they are tried on refusal.
+        search: The compiled search.
+        step: Its step.
+        batches: Its dataset.
+        steps: The number of steps of an epoch.
+        resting, moving: The numbers of coming epochs in which α rests, and in which it moves.
+        limit: The limit of the memory in 10^6 bytes, or None.
+        others: See `lower_memory_options`.
 
     Raises:
-        TooLarge: if the peak would pass `limit`; it names what would not.
+        TooLarge: If the peak would exceed `limit`. The message names what would fit.
     """
     method, net = search.method, search.supernet
     batches = spread(batches, search.distribute_strategy) if is_spread(search) else batches
-    searching, found, memory = search.searching, [], None
-    for moves, count in ((False, resting), (True, moving)):
-        if count and not tf.config.functions_run_eagerly():
+    searching, found, epochs = search.searching, [], []
+    kinds = [(moves, count) for moves, count in ((False, resting), (True, moving)) if count]
+    for moves, _ in kinds:
+        if not tf.config.functions_run_eagerly():
             search.searching = moves
             found.append(estimate(step, batches.element_spec, method.batch_size))
-            memory = max(found, key=lambda each: each.peak)
+    memory = max(found, key=lambda each: each.peak, default=None)
     if memory is not None and limit is not None and memory.peak > limit:
         raise TooLarge(refusal(memory, limit, batches.element_spec, others))
-    epochs = []
-    for moves, count in ((False, resting), (True, moving)):
-        if count:
-            search.searching = moves
-            epochs.append((steps * measure(step, batches), count))
+    for moves, count in kinds:
+        search.searching = moves
+        epochs.append((steps * measure(step, batches), count))
     search.searching = searching
     passes = passes_of_step(method, len(net.alphas), moving > 0, getattr(net, "recompute", False))
     cost = net.cost()
@@ -190,7 +186,7 @@ def forecast(search: Search, step: Step, batches, steps: int, resting: int, movi
 
 
 def refusal(memory: Memory, limit: float, spec, others: dict[str, Callable[[], Search]]) -> str:
-    """Why a search is refused, and what would fit: found by the same estimate, not guessed."""
+    """Returns the message of a refused search, with what would fit by the same estimate."""
     fitting = []
     batch = memory.batch_size // 2
     while batch and memory.at(batch).peak > limit:
@@ -216,9 +212,8 @@ def refusal(memory: Memory, limit: float, spec, others: dict[str, Callable[[], S
 
 
 def lower_memory_options(search: Search) -> dict[str, Callable[[], Search]]:
-    """By flag, what makes the same search with less memory; each raises `KdartsError` where it cannot be."""
-    method, left = search.method, search.supernet.mixture.candidates
-    others = {}
+    """Returns, by flag, functions that make the same search with less memory or raise `KdartsError`."""
+    method, left, others = search.method, search.supernet.mixture.candidates, {}
     if not getattr(search.supernet, "recompute", False):
         others["--recompute"] = lambda: search.sibling(method, left, search.seed, recompute=True)
     if search.compute_dtype == "float32":
@@ -233,20 +228,20 @@ def _seconds(seconds: float) -> str:
 
 
 ALIASES = {"Identity", "Reshape", "Squeeze", "ExpandDims", "StopGradient", "PreventGradient"}
-"""Operations whose result is their first input's buffer."""
+"""Operations whose result is in the buffer of their first input."""
 
 REUSING = {"Relu", "ReluGrad", "AddN", "Mul", "AddV2", "Sub", "FusedBatchNormV3", "Neg", "RealDiv"}
-"""Operations that write into an input's buffer where nobody else needs it any more."""
+"""Operations that write into the buffer of an input that is not needed any more."""
 
 CALLS = {"PartitionedCall", "StatefulPartitionedCall"}
 BRANCHES = {"If", "StatelessIf"}
 STANDING = {"Const", "ReadVariableOp", "VarHandleOp"}
-"""Operations whose results are there anyway."""
+"""Operations whose results need no memory of a step."""
 
 
 @dataclass
 class _Flat:
-    """A graph without its calls: operations, in one numbering of tensors."""
+    """A graph with its calls replaced by their operations, and with numbers for all tensors."""
 
     operations: list = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
@@ -257,10 +252,9 @@ class _Flat:
         return len(self.sizes) - 1
 
     def add(self, graph, given: dict) -> tuple[dict, list[int]]:
-        """Adds a graph's operations; `given` numbers the tensors that come from outside, by their `ref`.
+        """Adds the operations of a graph; `given` has the numbers of tensors from outside by their `ref`.
 
-        Returns:
-            The number of each of its tensors, and the operations that must have run at its end.
+        Returns the number of each tensor, and the operations that must have run at the end of the graph.
         """
         numbers, made_by = dict(given), {}
         for operation in graph.get_operations():
@@ -290,13 +284,13 @@ class _Flat:
 
 
 def live_bytes(graph) -> tuple[int, int]:
-    """The most bytes that the tensors of a function's graph take at one time, and how many operations it has.
+    """Returns the peak of the bytes in the tensors of a function's graph, and its number of operations.
 
-    Operations run in the order in which their inputs become ready, as TensorFlow's executor takes them; what no result
-    needs is left out. Variables and constants are not counted, nor what kernels need inside.
+    Operations run in the order in which their inputs become ready, as in TensorFlow's executor; those that no result
+    needs are left out. Variables, constants and the memory inside kernels are not counted.
 
     Args:
-        graph: of a concrete function, with static shapes.
+        graph: The graph of a concrete function, with static shapes.
     """
     flat = _Flat()
     numbers, last = flat.add(graph, {})
@@ -313,7 +307,7 @@ def live_bytes(graph) -> tuple[int, int]:
 
 
 def _simulated(flat: _Flat, needed: list[int], made_by: dict, kept: set[int]) -> int:
-    """Runs the operations `needed`, first ready first, and returns the peak of the living buffers."""
+    """Simulates the operations `needed`, first ready first, and returns the peak of their buffers in bytes."""
     present = set(needed)
     readers, waiting, followers = collections.Counter(), {}, collections.defaultdict(list)
     for place in needed:
@@ -339,8 +333,8 @@ def _simulated(flat: _Flat, needed: list[int], made_by: dict, kept: set[int]) ->
             return buffer.get(inputs[0])
         for m in inputs if kind in REUSING else ():
             held = buffer.get(m)
-            fits = held is not None and left[m] == 1 and users[held] == 1 and size[held] == flat.sizes[n]
-            if fits and m not in kept:
+            free = held is not None and m not in kept and left[m] == 1 and users[held] == 1
+            if free and size[held] == flat.sizes[n]:
                 return held
         return None
 

@@ -70,19 +70,12 @@ def diverged(folder: pathlib.Path) -> bool:
 
 
 def figures(folder: pathlib.Path, seed: int) -> dict:
-    """Reads the figures of a finished seed.
+    """Reads the figures of a finished seed from the folder of `measured`.
 
-    Args:
-        folder: See `measured`.
-        seed: The seed.
-
-    Returns:
-        `seed`; `accuracy` of the shallow training on the held-back images, 0 to 1; `valid_accuracy` and `skip_connects`
-        of the search, if there was one; `params` of the shallow network; and `seconds` of both. A diverged seed has
-        `seed`, `diverged` and an accuracy of 0, so that it is never the best.
-
-    Raises:
-        KdartsError: If a summary is missing or damaged.
+    They are `seed`; `accuracy` of the shallow training on the held-back images, 0 to 1; `valid_accuracy` and
+    `skip_connects` of the search, if there was one; `params` of the shallow network; and `seconds` of both. A diverged
+    seed has `seed`, `diverged` and an accuracy of 0, so that it is never the best. Raises `KdartsError` if a summary is
+    missing or damaged.
     """
     if diverged(folder):
         return {"seed": seed, "accuracy": 0.0, "diverged": True}
@@ -134,16 +127,14 @@ def run_seeds(train: Callable[[int, Workdir], dict], workdir: Workdir, seeds: Se
     """
     if not seeds:
         raise KdartsError("seeds: needs at least 1")
-    parts = [Workdir(workdir / "seeds" / str(number)) for number in range(len(seeds))]
+    parts, summaries, history = [Workdir(workdir / "seeds" / str(number)) for number in range(len(seeds))], [], []
     for number, (seed, part) in enumerate(zip(seeds, parts, strict=True), 1):
         done = _done(part)
         print(f"seed {seed}, {number} of {len(seeds)}" + (": finished before" if done else ""), flush=True)
         if not done:
             train(seed, part)
             gc.collect()
-    summaries = [read_json(part / "summary.json") for part in parts]
-    history = []
-    for seed, part in zip(seeds, parts, strict=True):
+        summaries.append(read_json(part / "summary.json"))
         rows = notes(part / "backup")[0]["history"]
         write_table(part / "history.csv", rows)
         history += [{"seed": seed, **row} for row in rows]
@@ -168,11 +159,11 @@ def _done(part: Workdir) -> bool:
 
 def combined(summaries: list[dict]) -> dict:
     """Combines the summaries of trainings with different seeds, at least one (see `run_seeds`)."""
-    accuracies = [part["test_accuracy"] for part in summaries]
+    accuracy, deviation = spread([{"accuracy": part["test_accuracy"]} for part in summaries])
     return {
         **summaries[0],
-        "test_accuracy": statistics.mean(accuracies),
-        "test_accuracy_sd": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
+        "test_accuracy": accuracy,
+        "test_accuracy_sd": deviation,
         "test_loss": statistics.mean(part["test_loss"] for part in summaries),
         "wall_seconds": sum(part["wall_seconds"] for part in summaries),
         "peak_memory_mb": max(part["peak_memory_mb"] for part in summaries),

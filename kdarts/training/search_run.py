@@ -1,11 +1,8 @@
-"""A search in a folder, from its start or from where it was interrupted, to its summary.
+"""A search in a folder, from its start or its last checkpoint to its summary.
 
-`SearchSession` is the session of the search, `PathSession` that of the shared paths after it. `run_search` calls the
-`fit` that a program calls.
+`SearchSession` keeps the search, `PathSession` the shared paths after it. `run_search` calls the public `fit`.
 """
 
-import contextlib
-import pathlib
 import time
 
 import numpy as np
@@ -23,17 +20,17 @@ from kdarts.training.workdir import Workdir, read_arrays, read_json, read_summar
 
 
 class SearchSession(RunSession):
-    """Keeps a search in a folder; its stages in `stages/1`, `stages/2`, ..., and its shared paths beside it.
+    """Keeps a search in a folder, with its stages in `stages/1`, `stages/2`, ....
 
     Args:
-        workdir: the folder, locked for this run.
-        about: opens the summary; its `dataset` names the data.
-        memory_limit: greatest peak of this process by the forecast, in 10^6 bytes; None: any.
-        extra: from the folder to more callbacks, which come before the checkpoint; None: there are none.
-        **more: as of `RunSession`.
+        workdir: The locked folder.
+        about: The first entries of the summary; its `dataset` names the data.
+        memory_limit: The largest peak of this process by the forecast, in 10^6 bytes; None for no limit.
+        extra: A function from the folder to more callbacks, which come before the checkpoint; None for none.
+        **more: See `RunSession`.
 
     Attributes:
-        summary: of the search, once it is finished.
+        summary: The summary of a finished search.
     """
 
     def __init__(self, workdir: Workdir, about: dict, memory_limit: float | None = None, extra=None, **more):
@@ -45,27 +42,25 @@ class SearchSession(RunSession):
         if name == "paths":
             self.paths = PathSession(self.workdir, self._every)
             return self.paths
-        number = int(name.rsplit("/", 1)[1])
-        made = SearchSession(
-            Workdir(self.workdir / name), {**self.about, "stage": number}, self.memory_limit, self.extra
-        )
-        made._every, made.began, self.began = self._every, self.began, time.monotonic()
-        made.data = self.data
+        about = {**self.about, "stage": int(name.rsplit("/", 1)[1])}
+        more = {"checkpoint_every": self._every, "began": self.began}
+        made = SearchSession(Workdir(self.workdir / name), about, self.memory_limit, self.extra, **more)
+        made.data, self.began = self.data, time.monotonic()
         return made
 
     def finished_part(self, name):
         part = self.workdir / name
-        kept = part / "candidates.npz"
-        files = kept, part / "setting.json"
-        if not all(file.exists() for file in files) or read_summary(part) is None or not last_is_whole(part / "backup"):
+        kept, setting = part / "candidates.npz", part / "setting.json"
+        if not (kept.exists() and setting.exists()):
+            return None
+        if read_summary(part) is None or not last_is_whole(part / "backup"):
             return None
         try:
-            found = read_arrays(kept)
-            read_json(files[1])
+            read_json(setting)
+            return read_arrays(kept)
         except DamageError as error:
             self.say(f"{error}; made again")
             return None
-        return found
 
     def keep(self, name, arrays):
         write_arrays(self.workdir / name / "candidates.npz", arrays)
@@ -76,8 +71,7 @@ class SearchSession(RunSession):
         left = self.epochs - first_step // steps
         resting = min(max(0, method.axes["update"].resting_epochs - first_step // steps), left)
         others = lower_memory_options(model) if self.memory_limit else {}
-        limits = self.memory_limit, others
-        expected = forecast(model, step, batches, steps, resting, left - resting, *limits)
+        expected = forecast(model, step, batches, steps, resting, left - resting, self.memory_limit, others)
         self.say(f"{self.about['dataset']} · {method.name} · {expected}")
         write_json(self.workdir / "setting.json", setting_of(model))
         super().ready(model, step, batches, steps, first_step)
@@ -136,21 +130,24 @@ def run_search(search: Search, data, session: SearchSession, validate_every: int
     """Runs a search in the folder of a session, or continues it.
 
     Args:
-        search: compiled or not.
-        data: a `SearchData`.
-        session: keeps the run.
-        validate_every: epochs between measurements on the images of α; 0: only at the end.
+        search: The search, compiled or not.
+        data: A `SearchData`.
+        session: The session that keeps the run.
+        validate_every: The number of epochs between measurements on the images of α; 0 measures only at the end.
 
     Returns:
-        The summary, as in `summary.json`.
+        The content of `summary.json`.
 
     Raises:
-        TooLarge: if it would take more memory than it may; the folder is then free again.
+        TooLarge: If it would need more memory than its limit. The folder is then free for a smaller search.
     """
     session.data = data
     held_back = data.held_back() if validate_every else None
-    with _refusing(session.workdir):
+    try:
         search.fit(data, validation_data=held_back, validation_freq=validate_every or 1, session=session)
+    except TooLarge:
+        session.workdir.release()
+        raise
     if search.method.stages:
         collect_stages(session.workdir, len(search.method.stages))
         session.summary = _summarize_stages(session.workdir, search.method, session.about)
@@ -159,26 +156,12 @@ def run_search(search: Search, data, session: SearchSession, validate_every: int
     return session.summary
 
 
-@contextlib.contextmanager
-def _refusing(workdir: Workdir):
-    """Around a search: if it is refused for its memory, the folder is left to the smaller one that may follow."""
-    try:
-        yield
-    except TooLarge:
-        workdir.release()
-        raise
-
-
 def setting_of(search: Search) -> dict:
-    """What the columns and rows of α stand for, and the sizes that its networks are costed at.
+    """Returns the content of `setting.json`: the meaning of the columns and rows of α, and the sizes of the supernet.
 
-    Args:
-        search: compiled or not.
-
-    Returns:
-        The content of `setting.json`: for cells `operations`, `edges` as `[to, from]`, `topology` (whether each node
-        reads two given inputs) and `offsets` of α; for a grid `space` alone. Both have `mixing`, `epochs` (the most,
-        with the pretraining), `input_shape`, `num_classes` and the sizes of the supernet.
+    For cells it has `operations`, `edges` as `[to, from]`, `topology` (whether each node reads two given inputs) and
+    `offsets` of α; for a grid `space` alone. Both have `mixing`, `epochs` (the largest number, with the pretraining),
+    `input_shape`, `num_classes` and the sizes.
     """
     net, method = search.supernet, search.method
     return {
@@ -196,12 +179,15 @@ def setting_of(search: Search) -> dict:
 def write_record(workdir: Workdir, records: dict, arrays: dict, with_genotype: bool = True):
     """Writes the tables of a search's record: `history.csv`, `alphas.npz`, `genotypes.jsonl` and `genotype.json`.
 
-    With partial channels it writes `betas.npz`, too: under the names of the α, `[epochs, edges]` each.
+    With partial channels it also writes `betas.npz`, which has arrays `[epochs, edges]` under the names of the α.
 
     Args:
-        workdir: where the files go.
-        records, arrays: of a checkpoint.
-        with_genotype: whether `genotype.json` is to be that of α.
+        workdir: The folder of the files.
+        records, arrays: See `Checkpoint`.
+        with_genotype: Whether to write `genotype.json`.
+
+    Returns:
+        The architecture of the last epoch.
     """
     noted = {name: np.stack(rows) for name, rows in arrays.items()}
     names = [name for name in noted if not name.startswith(BETA)]
@@ -219,10 +205,10 @@ def write_record(workdir: Workdir, records: dict, arrays: dict, with_genotype: b
 
 
 def collect_stages(workdir: Workdir, count: int) -> None:
-    """Writes the files of a whole search in stages, and again those of its stages, from their checkpoints."""
+    """Writes the files of a search in stages, and those of its stages again, from their checkpoints."""
     history, lines = [], ""
     for number in range(1, count + 1):
-        part = Workdir(_folder(workdir, number))
+        part = Workdir(workdir / "stages" / str(number))
         records, arrays = notes(part / "backup")
         genotype = write_record(part, records, arrays)
         history += [{"stage": number, **row} for row in records["history"]]
@@ -233,13 +219,10 @@ def collect_stages(workdir: Workdir, count: int) -> None:
     genotype.save(workdir / "genotype.json")
 
 
-def _folder(workdir: Workdir, number: int) -> pathlib.Path:
-    return workdir / "stages" / str(number)
-
-
 def _summarize_stages(workdir: Workdir, method, about: dict) -> dict:
     """Writes and returns the summary of a whole search, from those of its stages."""
-    summaries = [read_json(_folder(workdir, number) / "summary.json") for number in range(1, len(method.stages) + 1)]
+    numbers = range(1, len(method.stages) + 1)
+    summaries = [read_json(workdir / "stages" / str(number) / "summary.json") for number in numbers]
     each = [
         {"operations": stage.operations, "skip_dropout": stage.skip_dropout}
         | {name: part[name] for name in ("cells", "epochs", "valid_accuracy", "step_ms", "wall_seconds")}
@@ -259,13 +242,9 @@ def _summarize_stages(workdir: Workdir, method, about: dict) -> dict:
 
 
 class PathSession(RunSession):
-    """Keeps the training of shared paths and what is measured along them.
+    """Keeps the training of shared paths and their accuracies in the folder of the search.
 
-    In the folder of the search come `path_history.csv`, `path_backup/` and `evolution/`.
-
-    Args:
-        workdir: of the search.
-        checkpoint_every: as of `RunSession`.
+    It writes `path_history.csv`, `path_backup/` and `evolution/`.
     """
 
     def __init__(self, workdir: Workdir, checkpoint_every: int | None = None):
@@ -289,23 +268,18 @@ class PathSession(RunSession):
         if 0 < before < rounds.limit:
             self.say(f"going on after candidate {before} of {rounds.limit}")
         tuner.search()
-        # Trials remember how long they took, so that an interruption loses no time.
+        # The files of the trials have their times, so that these are complete after an interruption.
         self.seconds, self._measuring = oracle.seconds(), None
         return oracle.measured() if reports() else None
 
     def path_seconds(self) -> float:
-        """Seconds that training and measuring took in all."""
+        """Returns the seconds of the training and of the measurements."""
         measuring = self.seconds if self._measuring is None else time.monotonic() - self._measuring
         return self.checkpoint.records["seconds"] + measuring
 
 
 def write_result(search, session) -> dict:
-    """Writes what a training of shared paths came to, `summary.json` last, and returns the summary.
-
-    Args:
-        search: whose `path_result` is there.
-        session: of the search.
-    """
+    """Writes the results of a training of shared paths, `summary.json` last, and returns the summary."""
     result, workdir, choice = search.path_result, session.workdir, search.method.path_choice
     write_table(workdir / ("candidates.csv" if result.family else "places.csv"), result.rows)
     for name, genotype in result.genotypes.items():
@@ -315,7 +289,7 @@ def write_result(search, session) -> dict:
     result.genotype.save(workdir / "genotype.json")
     cost = search.supernet.cost_of(result.genotype)
     before = read_json(workdir / "summary.json")
-    # A command that finds all of it done adds nothing to the time that it took.
+    # A command on a finished training does not change its time.
     seconds = before["path_seconds"] if "path_accuracy" in before else session.paths.path_seconds()
     summary = before | {
         "params": cost.params,

@@ -1,4 +1,4 @@
-"""A run in a folder: restored from its checkpoints, measured, written and reported as it continues."""
+"""A run in a folder, which is restored from its checkpoints, measured and reported."""
 
 import contextlib
 import importlib.util
@@ -13,29 +13,29 @@ import tensorflow as tf
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.search.session import Session
-from kdarts.search.step import ArchitectureNotFinite, LossScaleCollapsed, NotFinite
+from kdarts.search.step import ArchitectureNotFinite, LossScaleCollapsed
 from kdarts.training.checkpoint import Checkpoint
 from kdarts.training.workdir import STOPPED, Workdir, write_json, write_table
 
 
 class Divergence(KdartsError):
-    """A run diverged; the message says what, where and when, and what to try."""
+    """A run diverged; the message has the place, the step and a suggestion."""
 
 
 class RunSession(Session):
     """Keeps a run in a folder, so that the same command continues it after any interruption to the same result.
 
     Args:
-        workdir: the folder, locked for this run.
-        checkpoint_every: steps of an epoch from one checkpoint to the next; None: only at the ends of epochs.
-        prefix: of the names of its files, such as "path_".
-        rate: the flag of the learning rate, for advice.
-        began: `time.monotonic()` when the run began; None: now.
+        workdir: The locked folder.
+        checkpoint_every: The number of steps between checkpoints within an epoch; None saves only at its end.
+        prefix: The prefix of the names of its files, such as "path_".
+        rate: The flag of the learning rate, for error messages.
+        began: `time.monotonic()` when the run began. Defaults to now.
 
     Attributes:
-        checkpoint: the checkpoints of the run, from `begin` on.
-        clock: times of the steps of this process.
-        first_step: the step that this process began with.
+        checkpoint: The checkpoints of the run; None before `begin`.
+        clock: The times of the steps of this process.
+        first_step: The first step of this process.
     """
 
     progress_bar = False
@@ -50,12 +50,12 @@ class RunSession(Session):
     ):
         self.workdir, self.prefix, self.rate, self._every = workdir, prefix, rate, checkpoint_every
         self.began = time.monotonic() if began is None else began
-        self.verbose = verbosity()
+        self.verbose = 1 if sys.stdout.isatty() else 2  # Keras' progress bar on a terminal, else a line for each epoch.
         self.clock, self.checkpoint, self.first_step, self._skipped = StepTime(), None, 0, 0
 
     @property
     def history(self) -> list[dict]:
-        """A row for each epoch so far."""
+        """The rows of the epochs so far."""
         return self.checkpoint.records["history"]
 
     def begin(self, model, steps, epochs, record):
@@ -73,11 +73,16 @@ class RunSession(Session):
         self.checkpoint.records["seconds"] += time.monotonic() - self.began
 
     def callbacks(self, model):
-        writing = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: self.write(model))
-        return [self.checkpoint, writing, *loggers(self.workdir / f"{self.prefix}events"), Progress()]
+        callbacks = [
+            self.checkpoint,
+            keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: self.write(model)),
+        ]
+        if importlib.util.find_spec("tensorboard") is not None:
+            callbacks.append(Events(str(self.workdir / f"{self.prefix}events"), write_graph=False))
+        return [*callbacks, Progress()]
 
     def write(self, model) -> None:
-        """Writes the files of all epochs so far, from the record of the checkpoint alone."""
+        """Writes the files of all epochs so far from the record of the checkpoint."""
         if self.history:
             write_table(self.workdir / f"{self.prefix}history.csv", self.history)
 
@@ -94,47 +99,33 @@ class RunSession(Session):
         return {"skipped_steps": records.pop("skipped_steps")} if "skipped_steps" in records else {}
 
     def diverged(self, epoch, step, what):
-        if step:  # Else it is the state of the epoch before, which is saved.
+        if step:  # Otherwise it is the state after the last epoch, which is saved.
             self.checkpoint.save_inside(step)
         place = {"epoch": epoch + 1, "step": step + 1}
         write_json(self.workdir / STOPPED, {"stopped_by": "divergence", "what": str(what), **place})
+        advice = f"a lower {self.rate} or --clip"
+        if isinstance(what, LossScaleCollapsed):
+            advice = f"--precision=mixed_bfloat16 or float32, or a lower {self.rate}"
+        elif isinstance(what, ArchitectureNotFinite):
+            advice = f"a lower {self.rate} or --arch_learning_rate, or --arch_clip=5"
         raise Divergence(
             f"epoch {epoch + 1}, step {step + 1}: {what}; the state before that step is kept in "
-            f"{self.checkpoint.folder}. {self._advice(what)} in a new --workdir"
+            f"{self.checkpoint.folder}. Try {advice} in a new --workdir"
         )
-
-    def _advice(self, what: NotFinite) -> str:
-        if isinstance(what, LossScaleCollapsed):
-            return f"Try --precision=mixed_bfloat16 or float32, or a lower {self.rate}"
-        if isinstance(what, ArchitectureNotFinite):
-            return f"Try a lower {self.rate} or --arch_learning_rate, or --arch_clip=5"
-        return f"Try a lower {self.rate} or --clip"
 
     def finish(self, model):
         (self.workdir / STOPPED).unlink(missing_ok=True)
 
 
 def skipped_steps(history: list[dict]) -> dict[str, int]:
-    """The number of skipped steps of a run's epochs, for its summary; {} where none could be skipped."""
+    """Returns the number of skipped steps of a run for its summary; {} if none could be skipped."""
     counts = [int(row["skipped_steps"]) for row in history if "skipped_steps" in row]
     return {"skipped_steps": sum(counts)} if counts else {}
 
 
-def verbosity() -> int:
-    """Keras' `verbose`: a progress bar on a terminal, a line an epoch elsewhere."""
-    return 1 if sys.stdout.isatty() else 2
-
-
-def loggers(folder) -> list[keras.callbacks.Callback]:
-    """TensorBoard's callback, writing to `folder`, where TensorBoard is installed."""
-    if importlib.util.find_spec("tensorboard") is None:
-        return []
-    return [Events(str(folder), write_graph=False)]
-
-
 @contextlib.contextmanager
 def telling(folder):
-    """Around what writes events: raises `KdartsError` naming their folder where the system refuses."""
+    """A context that raises `KdartsError` with the folder if events cannot be written there."""
     try:
         yield
     except (OSError, tf.errors.OpError) as error:
@@ -142,7 +133,7 @@ def telling(folder):
 
 
 class Events(keras.callbacks.TensorBoard):
-    """TensorBoard's, which names its folder where the system refuses to write, as on a full disk."""
+    """TensorBoard's callback, which reports its folder if it cannot write there, for example on a full disk."""
 
     def set_model(self, model):
         with telling(self.log_dir):
@@ -162,13 +153,13 @@ class Events(keras.callbacks.TensorBoard):
 
 
 def peak_memory_mb() -> float:
-    """The most memory this process has held so far, in 10^6 bytes."""
+    """Returns the peak memory of this process, in 10^6 bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
 
 def resident_memory_mb() -> float:
-    """The memory this process holds now, in 10^6 bytes; where that cannot be read, the most it has held."""
+    """Returns the present memory of this process, in 10^6 bytes; its peak if the present one cannot be read."""
     try:
         pages = int(pathlib.Path("/proc/self/statm").read_text("ascii").split()[1])
     except (OSError, ValueError, IndexError):
@@ -177,18 +168,18 @@ def resident_memory_mb() -> float:
 
 
 def clock(seconds: float) -> str:
-    """`1:02:03` or `2:03`."""
+    """Formats seconds as `1:02:03` or `2:03`."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
 class StepTime:
-    """Takes down the time of each step, without the first, which also builds the graph.
+    """Records the time of each step, without the first, which also builds the graph.
 
     Attributes:
-        steps: milliseconds of computing of each step so far.
-        waits: milliseconds that each of them waited for its batch.
+        steps: The computing time of each step, in milliseconds.
+        waits: The time that each step waited for its batch, in milliseconds.
     """
 
     def __init__(self):
@@ -197,7 +188,7 @@ class StepTime:
         self._first = True
 
     def add(self, waited: float, computed: float) -> None:
-        """Takes down a step that waited and computed for so many seconds."""
+        """Records a step, with times in seconds."""
         if not self._first:
             self.waits.append(1000 * waited)
             self.steps.append(1000 * computed)
@@ -205,18 +196,18 @@ class StepTime:
 
     @property
     def wait_share(self) -> float | None:
-        """The part of the time that went into waiting for data, 0 to 1; None before the second step."""
+        """The fraction of the time spent waiting for data, 0 to 1; None before the second step."""
         spent = sum(self.waits) + sum(self.steps)
         return sum(self.waits) / spent if spent else None
 
     @property
     def median_ms(self) -> float | None:
-        """Median time of a step's computing in milliseconds; None before the second step."""
+        """The median computing time of a step in milliseconds; None before the second step."""
         return statistics.median(self.steps) if self.steps else None
 
 
 class Progress(keras.callbacks.ProgbarLogger):
-    """Keras' progress, and at the start of each epoch how long the rest will take, going by the latest epochs."""
+    """Keras' progress with the estimated remaining time, from the latest epochs, at the start of each epoch."""
 
     def __init__(self):
         super().__init__()
@@ -224,11 +215,11 @@ class Progress(keras.callbacks.ProgbarLogger):
         self._spent: list[float] = []
 
     def on_epoch_begin(self, epoch, logs=None):
-        epochs, self.epochs = self.epochs, 1  # Of several epochs Keras prints a line of its own here.
+        epochs, self.epochs = self.epochs, 1  # For several epochs Keras would print its own line here.
         super().on_epoch_begin(epoch, logs)
         self.epochs = epochs
         self._began = time.monotonic()
-        # The first epoch of a process builds the graph as well; it tells little about the others.
+        # The first epoch of a process takes longer, because it also builds the graph.
         recent = self._spent[1:][-5:]
         left = f" · {clock((self.epochs - epoch) * statistics.mean(recent))} left" if recent else ""
         if self.verbose:

@@ -1,4 +1,4 @@
-"""One training of a network from scratch, or from where it was left, to its summary."""
+"""The training of a network in a folder, from scratch or from its last checkpoint to its summary."""
 
 import keras
 
@@ -12,7 +12,7 @@ from kdarts.training.session import RunSession, peak_memory_mb, skipped_steps
 from kdarts.training.workdir import Workdir, read_summary, write_json
 
 _MEASURED = ("step_ms", "data_wait_share", "peak_memory_mb")
-"""Figures of the process that trained; one that finds all of it done has none of its own."""
+"""Figures of the process that trained. A process that finds the training finished keeps them."""
 
 
 def run_training(
@@ -34,25 +34,25 @@ def run_training(
     checkpoint_every: int | None = None,
     data_service: str | None = None,
 ) -> dict:
-    """Trains a compiled network in a workdir, going on from its latest state, and measures it on the test images.
+    """Trains a compiled network in a workdir, from its last checkpoint, and measures it on the test images.
 
     Args:
-        network: the compiled model.
-        workdir: claimed for this run.
-        train, test: images to train and to measure on; the test images are looked at once, at the end.
-        epochs, batch_size: length of the training, examples of a step.
-        schedule: learning rate by epoch.
-        mean, std: of each channel, for the scale 0 to 1.
-        augmentation: of the training images.
-        seed: of the order and the augmentation.
-        about: opens the summary.
-        began: `time.monotonic()` when the run began; None: now.
-        measured_on: what `test` is, as the summary's names begin.
-        checkpoint_every: as `every` of `Checkpoint`.
-        data_service: address of a tf.data service that prepares the batches, or None (see `served`).
+        network: The compiled model.
+        workdir: The locked folder.
+        train, test: The images for training and for the measurement, which happens once, at the end.
+        epochs, batch_size: The number of epochs and of examples in a step.
+        schedule: The learning rate by epoch.
+        mean, std: The statistics of each channel, on the scale 0 to 1.
+        augmentation: The augmentation of the training images.
+        seed: The seed of the order and of the augmentation.
+        about: The first entries of the summary.
+        began: `time.monotonic()` when the run began. Defaults to now.
+        measured_on: The prefix of the figures on `test` in the summary.
+        checkpoint_every: See `every` of `Checkpoint`.
+        data_service: The address of a tf.data service that prepares the batches, or None (see `served`).
 
     Returns:
-        The summary, as in `summary.json`; `test_loss` is the plain cross-entropy, whatever the network was trained on.
+        The content of `summary.json`. `test_loss` is the plain cross-entropy, whatever the loss of the training was.
     """
     steps = pipeline.steps_per_epoch(train, batch_size)
     session = RunSession(workdir, checkpoint_every, began=began)
@@ -61,19 +61,13 @@ def run_training(
         made = pipeline.train_dataset(train, batch_size, seed, augmentation, mean, std, start_step=first_step)
         return served(made, data_service) if data_service else made
 
-    run_epochs(
-        network,
-        batches,
-        steps=steps,
-        epochs=epochs,
-        callbacks=[keras.callbacks.LearningRateScheduler(schedule), DropPathSchedule(epochs)],
-        session=session,
-    )
+    callbacks = [keras.callbacks.LearningRateScheduler(schedule), DropPathSchedule(epochs)]
+    run_epochs(network, batches, steps=steps, epochs=epochs, callbacks=callbacks, session=session)
     known = {}
     if session.clock.median_ms is None and (before := read_summary(workdir)) is not None:
         known = {name: before[name] for name in _MEASURED if name in before}
     save_model(network, workdir / "model.keras")
-    # Without what only the training has: smoothed labels, and the metrics' state.
+    # The measurement has no smoothed labels, and starts with new metrics.
     network.compile(loss=training_loss(), metrics=["accuracy"])
     result = evaluate(network, pipeline.eval_dataset(test, batch_size, mean, std), verbose=0)
     summary = {

@@ -1,4 +1,4 @@
-"""The working directory of a run: its flags, its lock, and the files in it, each written whole or not at all."""
+"""The working directory of a run: its flags, its lock, and its files, which are written atomically."""
 
 import contextlib
 import csv
@@ -26,12 +26,12 @@ class InUse(KdartsError):
 
 
 def measures_for_chief() -> bool:
-    """Whether this process measures trials for keras-tuner's chief, as its environment variables say."""
+    """Returns whether this process measures trials for keras-tuner's chief, by its environment variables."""
     return bool(os.environ.get("KERASTUNER_ORACLE_IP")) and "chief" not in os.environ.get("KERASTUNER_TUNER_ID", "")
 
 
 def shares() -> bool:
-    """Whether this process works in another's folder on purpose: for a chief, or for the first of several workers."""
+    """Returns whether this process shares the folder of another: of a chief, or of the first of several workers."""
     if measures_for_chief():
         return True
     try:
@@ -77,11 +77,8 @@ def lock(folder: pathlib.Path, keep: bool = True) -> None:
         keep = False
         if not _without_locks:
             _without_locks.append(folder)
-            print(
-                f"kdarts: {folder} cannot be locked ({error.strerror}); let no second process work there",
-                file=sys.stderr,
-                flush=True,
-            )
+            text = f"{folder} cannot be locked ({error.strerror}); let no second process work there"
+            print(f"kdarts: {text}", file=sys.stderr, flush=True)
     if keep:
         _held[folder] = descriptor
     else:
@@ -265,6 +262,6 @@ def write_table(path: str | os.PathLike, rows: list[dict]) -> None:
 
 
 def summary_beside(path) -> dict:
-    """The `summary.json` in the folder of a model, or {} if there is none."""
+    """Reads the `summary.json` in the folder of a model, {} if there is none."""
     summary = pathlib.Path(path).with_name("summary.json")
     return read_json(summary) if summary.is_file() else {}

@@ -1,7 +1,7 @@
-"""keras-tuner's random, Bayesian and Hyperband oracles, of which no trial is lost.
+"""keras-tuner's random, Bayesian and Hyperband oracles, which lose no trial.
 
-What the next trial is follows from the seed and the trials so far, so that a killed tuning goes on as if nothing had
-been. Among workers it also depends on who is done when. A worker that falls silent loses its trial to another.
+The next trial follows from the seed and the trials so far, so that a killed tuning continues to the same result. With
+several workers it also depends on the order in which they finish. The trial of a silent worker goes to another one.
 
 keras-tuner is slow to import: this module is imported only where hyperparameters are tuned.
 """
@@ -23,45 +23,40 @@ PATIENCE = 30.0
 """Seconds after which a silent worker's trial is given to another."""
 
 EPOCHS = "tuner/epochs"
-"""What Hyperband calls a trial's budget."""
+"""Hyperband's name for the budget of a trial."""
 
 FACTOR = 3
-"""Hyperband's: how many times longer the trials of the next round are, and how many times fewer."""
-
+"""Hyperband's factor: the trials of the next round are so many times longer, and so many times fewer."""
 
 Notify = Callable[[str, Trial, str], None]
 
 
 class TuningOracle(TrialFiles):
-    """What the three oracles have in common; it stands before keras-tuner's own among the bases of a class.
+    """The common part of the three oracles; a base class that is placed before keras-tuner's own.
 
     Attributes:
-        total: trials in all; fewer if the choices are exhausted before.
-        work: of all of them, in units of `work_of`.
-        notify: called at every event: `begun`, `ended` or `silent`, with the trial and its worker.
-        patience: seconds, see `PATIENCE`.
-        broken: why it cannot go on: a trial could not be written. keras-tuner then answers nobody any more.
+        total: The number of all trials; there are fewer if the choices are exhausted before.
+        work: The work of all trials, in units of `work_of`.
+        notify: Called at every event, `begun`, `ended` or `silent`, with the trial and its worker.
+        patience: See `PATIENCE`.
+        broken: The error if a trial could not be written. keras-tuner then answers no worker any more.
     """
 
     broken: KdartsError | None = None
     total: int
     work: int
-    notify: Notify
-    patience: float
 
     def begin(self, notify: Notify, patience: float) -> None:
-        """To be called once, after the constructor; the arguments are the attributes of these names."""
+        """Sets the attributes that keras-tuner's constructors do not set."""
         self.notify, self.patience, self.verbose = notify, patience, 0
-        self._max_collisions = 1000  # Else a few choices would be called exhausted before they are.
+        self._max_collisions = 1000  # Otherwise keras-tuner gives up before a few choices are exhausted.
         self._heard: dict[str, float] = {}
 
     def finished(self) -> bool:
-        """Whether all trials there can be are measured."""
-        done = [trial for trial in self.trials.values() if trial.status == TrialStatus.COMPLETED]
-        return len(done) >= self.total
+        """Returns whether all trials are measured."""
+        return sum(trial.status == TrialStatus.COMPLETED for trial in self.trials.values()) >= self.total
 
     def known(self, values: dict) -> dict:
-        """The values of a trial's file."""
         names = {parameter.name for parameter in self.hyperparameters.space}
         if {name for name in values if "/" not in name} != names:
             raise ValueError(f"needs values of {', '.join(sorted(names))}")
@@ -71,14 +66,14 @@ class TuningOracle(TrialFiles):
         return dict(values)
 
     def populate_space(self, trial_id):
-        """The values of a trial, drawn with numbers of its own."""
+        """Draws the values of a trial with a seed of its own."""
         self._seed_state = int(np.random.SeedSequence([self.seed, int(trial_id)]).generate_state(1)[0])
         self._random_state = np.random.RandomState([self.seed, int(trial_id)])
         return super().populate_space(trial_id)
 
     @keras_tuner.synchronized
     def create_trial(self, tuner_id):
-        """The next trial, or one that was begun and given up; workers wait while another may still give one up."""
+        """Returns the next trial, or one that a silent worker had; workers wait while another may become silent."""
         self._heard[tuner_id] = time.monotonic()
         self.give_back()
         trial = super().create_trial(tuner_id)
@@ -93,14 +88,14 @@ class TuningOracle(TrialFiles):
 
     @keras_tuner.synchronized
     def update_trial(self, trial_id, metrics, step=0):
-        """Takes a result; without one it is told that whoever runs the trial is alive."""
+        """Records a result. A call without `metrics` means that the trial's worker is alive."""
         trial = self.trials[trial_id]
         if trial_id in self.end_order:
             return trial
         if metrics:
             return super().update_trial(trial_id, metrics, step)
         running = [name for name, ongoing in self.ongoing_trials.items() if ongoing.trial_id == trial_id]
-        if not running:  # It was given up, or the chief was started anew, and its worker goes on.
+        if not running:  # The trial was taken back, or the chief was restarted, and its worker continues.
             running = [f"trial {trial_id}"]
             self.ongoing_trials[running[0]] = trial
             self._retry_queue = [other for other in self._retry_queue if other != trial_id]
@@ -109,19 +104,19 @@ class TuningOracle(TrialFiles):
 
     @keras_tuner.synchronized
     def end_trial(self, trial):
-        """Takes down that a trial is finished; a second worker that was given it, too, changes nothing."""
-        if trial.trial_id in self.end_order:
-            ongoing = {name: other for name, other in self.ongoing_trials.items() if other.trial_id != trial.trial_id}
-            self.ongoing_trials = ongoing
-            return
+        """Records the end of a trial; a second worker that had the same trial changes nothing."""
         owners = [name for name, other in self.ongoing_trials.items() if other.trial_id == trial.trial_id]
+        if trial.trial_id in self.end_order:
+            for name in owners:
+                self.ongoing_trials.pop(name)
+            return
         super().end_trial(trial)
         self.notify("ended", self.trials[trial.trial_id], *owners[:1])
         self._retry_queue = [other for other in self._retry_queue if other != trial.trial_id]
 
     @keras_tuner.synchronized
     def give_back(self) -> None:
-        """Takes the trials of silent workers back, for the next who asks."""
+        """Takes back the trials of silent workers, for the next worker that asks."""
         late = time.monotonic() - self.patience
         for tuner_id in {*self.tuner_ids, *self.ongoing_trials}:
             if self._heard.get(tuner_id, math.inf) > late:
@@ -141,7 +136,7 @@ class TuningOracle(TrialFiles):
             raise
 
     def watch(self, over: threading.Event, fail: Callable[[KdartsError], None]) -> None:
-        """Gives back what silent workers hold until `over`, also while nobody asks; calls `fail` once it is broken."""
+        """Takes back the trials of silent workers until `over`, also while no worker asks; calls `fail` if broken."""
         while not over.wait(min(1.0, self.patience / 4)):
             if self.broken is not None:
                 return fail(self.broken)
@@ -153,22 +148,21 @@ class RandomTuning(TuningOracle, RandomSearchOracle):
 
 
 class BayesianTuning(TuningOracle, BayesianOptimizationOracle):
-    """Values that a Gaussian process expects most of; at random where it has tried those."""
+    """Values with the best expectation of a Gaussian process; random ones if these were tried before."""
 
     def populate_space(self, trial_id):
-        """The values of a trial: tried ones would give the result that is known."""
-        import threadpoolctl  # scikit-learn's.
+        import threadpoolctl  # A dependency of scikit-learn.
 
-        with threadpoolctl.threadpool_limits(1):  # Matrices of a few trials: threads would only wait for each other.
+        with threadpoolctl.threadpool_limits(1):  # The matrices are small: threads would only wait for each other.
             found = super().populate_space(trial_id)
         return self._random_populate_space() if self._duplicate(found["values"] or {}) else found
 
 
 class HyperbandTuning(TuningOracle, HyperbandOracle):
-    """Many short trials, the better part of which is repeated longer, round by round."""
+    """Many short trials, the best of which are repeated for longer, round by round."""
 
     def populate_space(self, trial_id):
-        """The values of a trial, and its bracket as it is: keras-tuner notes the latest for all."""
+        """Returns the values of a trial with its own bracket, because keras-tuner writes the latest one for all."""
         found = super().populate_space(trial_id)
         for bracket in self._brackets:
             for number, entries in enumerate(bracket["rounds"]):
@@ -189,7 +183,6 @@ class HyperbandTuning(TuningOracle, HyperbandOracle):
             bracket["rounds"][values["tuner/round"]].append(entry)
 
     def known(self, values):
-        """The values of a trial's file, with its place."""
         place = {name: int(values[f"tuner/{name}"]) for name in ("epochs", "bracket", "round")}
         rounds = self._get_num_rounds(place["bracket"])
         if not (0 <= place["bracket"] < self._get_num_brackets() and 0 <= place["round"] < rounds):
@@ -197,13 +190,9 @@ class HyperbandTuning(TuningOracle, HyperbandOracle):
         return super().known(values)
 
     def sizes(self) -> list[tuple[int, int]]:
-        """Number of trials and the epochs of each, for every round of every bracket."""
+        """Returns the number of trials and their epochs for every round of every bracket."""
         brackets = [(b, r) for b in reversed(range(self._get_num_brackets())) for r in range(self._get_num_rounds(b))]
         return [(self._get_size(b, r), self._get_epochs(b, r)) for b, r in brackets]
-
-    def fresh(self) -> int:
-        """How many different values it begins with."""
-        return sum(self._get_size(b, 0) for b in range(self._get_num_brackets()))
 
 
 TUNERS = ("random", "bayesian", "hyperband")
@@ -219,18 +208,18 @@ def make_oracle(
     notify: Notify,
     patience: float = PATIENCE,
 ) -> TuningOracle:
-    """An oracle of hyperparameters.
+    """Makes an oracle of hyperparameters.
 
     Args:
-        tuner: one of `TUNERS`.
-        hyperparameters: what may be chosen.
-        trials: at most, 1 or more; Hyperband's number follows from `epochs`.
-        epochs: Hyperband's greatest budget, 1 or more.
-        seed: 0 or more.
-        notify, patience: see `TuningOracle`.
+        tuner: One of `TUNERS`.
+        hyperparameters: The choices.
+        trials: The largest number of trials, at least 1; Hyperband's follows from `epochs`.
+        epochs: Hyperband's largest budget, at least 1.
+        seed: At least 0.
+        notify, patience: See `TuningOracle`.
 
     Raises:
-        KdartsError: if the tuner is unknown, the Bayesian one lacks scikit-learn, or Hyperband needs more values than
+        KdartsError: If the tuner is unknown, the Bayesian one lacks scikit-learn, or Hyperband needs more values than
             the choices have.
     """
     shared = {
@@ -238,21 +227,22 @@ def make_oracle(
         "hyperparameters": hyperparameters,
         "allow_new_entries": False,
         "tune_new_entries": False,
-        "seed": seed + 1,  # keras-tuner takes a 0 for none.
+        "seed": seed + 1,  # keras-tuner takes 0 for no seed.
     }
     if choice("tuner", tuner, TUNERS) == "hyperband":
         oracle = HyperbandTuning(max_epochs=epochs, factor=FACTOR, **shared)
         oracle.total = sum(size for size, _ in oracle.sizes())
         oracle.work = sum(size * length for size, length in oracle.sizes())
+        first = sum(oracle._get_size(bracket, 0) for bracket in range(oracle._get_num_brackets()))
         most = _combinations(hyperparameters)
-        if oracle.fresh() > most:
+        if first > most:
             raise KdartsError(
-                f"--tuner=hyperband with --epochs={epochs} begins with {oracle.fresh()} different trials, and the "
-                f"choices have {most:g}: give more of them, or take --tuner=random"
+                f"--tuner=hyperband with --epochs={epochs} begins with {first} different trials, and the choices have "
+                f"{most:g}: give more of them, or take --tuner=random"
             )
     else:
         if tuner == "bayesian":
-            # keras-tuner's own number of random values to begin with may be all trials there are.
+            # keras-tuner's own number of initial random values may be as large as the number of trials.
             shared["num_initial_points"] = max(1, min(3 * len(hyperparameters.space), trials // 2))
         kind = RandomTuning if tuner == "random" else BayesianTuning
         try:
@@ -271,23 +261,24 @@ def _allows(parameter, value) -> bool:
 
 
 def _combinations(hyperparameters: keras_tuner.HyperParameters) -> float:
-    """How many different values there are; infinite with a real number among them."""
+    """Returns the number of different values, infinity with a real number among them."""
     kinds = keras_tuner.engine.hyperparameters
     count = 1.0
     for parameter in hyperparameters.space:
         if isinstance(parameter, kinds.Choice):
             count *= len(parameter.values)
+        elif isinstance(parameter, kinds.Int):
+            count *= parameter.max_value - parameter.min_value + 1
         else:
-            whole = isinstance(parameter, kinds.Int)
-            count *= parameter.max_value - parameter.min_value + 1 if whole else math.inf
+            return math.inf
     return count
 
 
 def work_of(trial: Trial) -> int:
-    """How much work a trial is: its epochs with Hyperband, else 1."""
+    """Returns the work of a trial: its epochs with Hyperband, otherwise 1."""
     return int(trial.hyperparameters.values.get(EPOCHS, 1))
 
 
 def values_of(trial: Trial) -> dict:
-    """What a trial has chosen, without keras-tuner's own entries."""
+    """Returns the chosen values of a trial, without keras-tuner's own entries."""
     return {name: value for name, value in trial.hyperparameters.values.items() if "/" not in name}

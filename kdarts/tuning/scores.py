@@ -1,4 +1,4 @@
-"""How searches score by a table of true accuracies, such as that of NAS-Bench-201."""
+"""The scores of searches by a table of true accuracies, such as that of NAS-Bench-201."""
 
 import csv
 import json
@@ -19,12 +19,12 @@ class AccuracyTable:
     """Architectures and their accuracies in per cent, on one data set or several.
 
     Args:
-        rows: architecture string to accuracies, one for each of `names`.
-        names: of the data sets.
+        rows: For each architecture string its accuracies, one for each of `names`.
+        names: The names of the data sets.
 
     Attributes:
-        best: the greatest accuracy on each data set.
-        mean: the mean over all architectures: what a random choice is expected to come to.
+        best: The best accuracy on each data set.
+        mean: The mean over all architectures, which is the expectation of a random choice.
     """
 
     def __init__(self, rows: dict[str, tuple[float, ...]], names: tuple[str, ...]):
@@ -33,10 +33,9 @@ class AccuracyTable:
         self.best, self.mean = tuple(map(max, columns)), tuple(map(statistics.fmean, columns))
 
     def of(self, genotype: Genotype) -> tuple[float, ...]:
-        """The accuracies of a genotype, one for each of `names`.
+        """Returns the accuracies of a genotype, one for each of `names`.
 
-        Raises:
-            KdartsError: if it has no architecture string (see `Genotype.to_text`), or the table has not that one.
+        Raises `KdartsError` if the genotype has no architecture string (see `Genotype.to_text`) or is not in the table.
         """
         text = genotype.to_text()
         if text not in self.rows:
@@ -47,8 +46,7 @@ class AccuracyTable:
     def load(cls, path: str | os.PathLike) -> "AccuracyTable":
         """Reads a CSV with a column `architecture` and one of accuracies, 0 to 100, for each data set.
 
-        Raises:
-            KdartsError: if it cannot be read or is no such table; the message names the line.
+        Raises `KdartsError`, with the number of the line, if the file cannot be read or is no such table.
         """
         try:
             with pathlib.Path(path).open(newline="", encoding="utf-8") as file:
@@ -75,22 +73,15 @@ class AccuracyTable:
 
 
 FIGURES = ("skip_connects", "wall_seconds", "peak_memory_mb")
-"""What a search's summary says that goes into its row."""
+"""The figures of a search's summary that its row has."""
 
 
 def score(folder: pathlib.Path, table: AccuracyTable) -> dict:
-    """What a finished search came to.
+    """Returns the score of the finished search in a folder.
 
-    Args:
-        folder: its workdir.
-        table: the truth.
-
-    Returns:
-        The true accuracy of its genotype under the names of the table, `regret` (the distance to the best on the
-        first of these), `FIGURES`, and the architecture.
-
-    Raises:
-        KdartsError: if a file is missing or damaged, or the table has not the genotype.
+    It has the true accuracy of the genotype under the names of the table, `regret` (the difference to the best accuracy
+    on the first data set), `FIGURES`, and the architecture. Raises `KdartsError` if a file is missing or damaged, or if
+    the genotype is not in the table.
     """
     summary, genotype = read_json(folder / "summary.json"), Genotype.load(folder / "genotype.json")
     summary["wall_seconds"] = _seconds(summary)
@@ -100,19 +91,15 @@ def score(folder: pathlib.Path, table: AccuracyTable) -> dict:
 
 
 def _seconds(summary: dict) -> float:
-    """The time of a search and of the paths that followed it."""
+    """Returns the time of a search and of the shared paths after it."""
     return summary["wall_seconds"] + summary.get("path_seconds", 0)
 
 
 def course(folder: pathlib.Path, table: AccuracyTable) -> list[dict]:
-    """The true accuracy of what α stood for after each epoch of a finished search, and of what followed it.
+    """Returns the true accuracies of the genotypes of α after each epoch of a finished search.
 
-    Args:
-        folder, table: as of `score`.
-
-    Returns:
-        For each epoch `epoch`, from 1, `seconds` (its share of the search's time, as all epochs are alike) and the
-        accuracies under the names of the table. Where shared paths followed, a last one with what they led to.
+    Each row has `epoch`, from 1, `seconds` (from the mean time of an epoch) and the accuracies under the names of the
+    table. After shared paths, there is a last row for their genotype.
     """
     summary, lines = read_json(folder / "summary.json"), (folder / "genotypes.jsonl").read_text("utf-8").splitlines()
     genotypes = [Genotype.from_json(json.dumps(json.loads(line)["genotype"])) for line in lines]
@@ -127,15 +114,10 @@ def course(folder: pathlib.Path, table: AccuracyTable) -> list[dict]:
 
 
 def together(rows: Sequence[dict], names: Sequence[str]) -> dict:
-    """Mean and sample standard deviation (divisor n - 1) over the seeds of a method.
+    """Combines the scores of the seeds of a method, at least one.
 
-    Args:
-        rows: as of `score`, at least one.
-        names: of the table.
-
-    Returns:
-        `seeds`, and for each name, for `regret` and `FIGURES` the mean; for the names the deviation, too, as `NAME_sd`
-        (empty for one seed).
+    Returns `seeds`, the mean for each name of the table, for `regret` and for `FIGURES`, and for each name the sample
+    standard deviation (divisor n - 1) as `NAME_sd`, which is empty for one seed.
     """
     if not rows:
         raise KdartsError("no search to score")
@@ -149,12 +131,7 @@ def together(rows: Sequence[dict], names: Sequence[str]) -> dict:
 
 
 def markdown(rows: dict[str, dict], table: AccuracyTable) -> str:
-    """The table of a benchmark in Markdown, with the optimum and a random choice.
-
-    Args:
-        rows: by method, as of `together`.
-        table: the truth.
-    """
+    """Formats the results of the methods (see `together`) in Markdown, with the optimum and a random choice."""
     titles = ["method", *table.names, "regret", "skips", "seconds", "memory (MB)", "seeds"]
     lines = [titles, ["---", *["---:"] * (len(titles) - 1)]]
     for method, row in rows.items():

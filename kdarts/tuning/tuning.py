@@ -1,4 +1,4 @@
-"""A tuning of a search's hyperparameters: its trials, in one process or several, and its table.
+"""The tuning of a search's hyperparameters: its trials, in one process or several, and its table.
 
 keras-tuner is slow to import: this module is imported only where hyperparameters are tuned.
 """
@@ -24,17 +24,17 @@ from kdarts.tuning.oracle import EPOCHS, TuningOracle, values_of, work_of
 
 
 def part_of(folder: pathlib.Path, trial_id: str, seed: int) -> pathlib.Path:
-    """Where a seed of a trial has its search and its training, in the folder of a tuning."""
+    """Returns the folder of a seed of a trial, in the folder of a tuning."""
     return folder / "trials" / trial_id / f"seed-{seed}"
 
 
 class Progress:
-    """Says what happens to trials, and how long the rest will take, going by those that ended since it began.
+    """Prints the events of trials and the remaining time, estimated from the trials that ended in this process.
 
     Args:
-        folder: of the tuning.
-        seeds: of each trial.
-        alone: whether this process measures them itself.
+        folder: The folder of the tuning.
+        seeds: The seeds of each trial.
+        alone: Whether this process measures the trials itself.
     """
 
     def __init__(self, folder: pathlib.Path, seeds: Sequence[int], alone: bool):
@@ -47,9 +47,10 @@ class Progress:
         head = f"trial {int(trial.trial_id) + 1} of {self.oracle.total}"
         whose = "" if self._alone or not tuner_id else f" · {tuner_id}"
         if event == "begun":
-            print(f"{head}{whose}: {told(trial)}", flush=True)
+            values = " ".join(f"{name}={_short(value)}" for name, value in _values(trial).items())
+            print(f"{head}{whose}: {values}", flush=True)
         elif event == "silent":
-            print(f"{head}{whose} has fallen silent; another goes on with it", flush=True)
+            print(f"{head}{whose} does not answer; another worker continues it", flush=True)
         else:
             self._done += work_of(trial)
             print(f"{head}{whose}: {self._result(trial)}{self._left()}", flush=True)
@@ -57,7 +58,7 @@ class Progress:
     def _result(self, trial) -> str:
         try:
             rows = [repeats.figures(part_of(self._folder, trial.trial_id, seed), seed) for seed in self._seeds]
-        except KdartsError:  # A worker's files may be seen later than its message comes.
+        except KdartsError:  # A worker's files may become visible after its message arrives.
             return repeats.in_words(trial.score, None)
         return repeats.in_words(*repeats.spread(rows))
 
@@ -68,12 +69,8 @@ class Progress:
         return f" · about {timedelta(seconds=round(seconds))} left" if left > 0 else ""
 
 
-def told(trial) -> str:
-    """`zero_one_weight=5 method=darts`, with Hyperband's budget."""
-    return " ".join(f"{name}={_short(value)}" for name, value in _values(trial).items())
-
-
 def _values(trial) -> dict:
+    """Returns the values of a trial, with Hyperband's budget."""
     budget = trial.hyperparameters.values.get(EPOCHS)
     return values_of(trial) | ({} if budget is None else {"budget": budget})
 
@@ -83,14 +80,10 @@ def _short(value) -> str:
 
 
 def trial_rows(oracle: TuningOracle, measure: Callable[[str, dict, int | None], list[dict]]) -> list[dict]:
-    """A row of the table for every finished trial, in their order.
+    """Returns a row of the table for every finished trial, in their order.
 
-    Args:
-        oracle: knows them.
-        measure: from a trial's number, values and budget to the figures of its seeds; what is damaged is made again.
-
-    Returns:
-        `trial`, each chosen value under its own name, with Hyperband `budget` (epochs); then as of `row_of`.
+    A row has `trial`, each chosen value under its name, with Hyperband `budget` (epochs), and the result of `row_of`.
+    `measure` is a function from a trial's number, values and budget to the figures of its seeds.
     """
     rows = []
     for trial_id, trial in sorted(oracle.trials.items()):
@@ -101,9 +94,9 @@ def trial_rows(oracle: TuningOracle, measure: Callable[[str, dict, int | None], 
 
 
 def prepare(folder: pathlib.Path, values: dict, epochs: int | None) -> None:
-    """Makes the folder of a trial, and clears it where a trial of other values had this number before.
+    """Makes the folder of a trial, and clears it if a trial of other values had this number before.
 
-    Trials are numbered anew behind a damaged one, and with a Gaussian process what they are depends on those before.
+    The trials after a damaged one are drawn again, and with a Gaussian process their values depend on those before.
     """
     record, wanted = folder / "values.json", {"values": values, "epochs": epochs}
     try:
@@ -116,13 +109,10 @@ def prepare(folder: pathlib.Path, values: dict, epochs: int | None) -> None:
 
 
 def row_of(parts: Sequence[dict]) -> dict:
-    """What seeds came to together, a part of a row.
+    """Returns the figures of one or more seeds as a part of a row.
 
-    Args:
-        parts: the figures of each, 1 or more.
-
-    Returns:
-        `accuracy` (their mean), `accuracy_sd`, each `seed_K`; mean `params`; `seconds` in all; how many `diverged`.
+    These are `accuracy` (the mean), `accuracy_sd`, each `seed_K`, the mean of `params`, the sum of `seconds`, and the
+    number of `diverged` seeds.
     """
     mean, deviation = repeats.spread(parts)
     sizes, lost = [part["params"] for part in parts if "params" in part], sum("diverged" in part for part in parts)
@@ -139,14 +129,14 @@ def row_of(parts: Sequence[dict]) -> dict:
 def random_row(
     folder: pathlib.Path, draw: Callable[[int], object], train: Callable, seeds: Sequence[int], label: dict
 ) -> dict:
-    """Measures random architectures as trials are, as far as they are not measured, and gives their row.
+    """Measures random architectures like trials, unless they are measured already, and returns their row.
 
     Args:
-        folder: of theirs, `seed-K` in it.
-        draw: from a seed to a genotype.
-        train: as of `repeats.measured`.
-        seeds: one architecture for each.
-        label: the values that the row is about.
+        folder: Their folder, which has `seed-K` for each.
+        draw: A function from a seed to a genotype.
+        train: See `repeats.measured`.
+        seeds: A seed for each architecture.
+        label: The values in the row.
     """
     parts = []
     for seed in seeds:
@@ -159,62 +149,46 @@ def random_row(
 
 
 def best_of(rows: Sequence[dict]) -> dict:
-    """The row of the best trial: the greatest accuracy; where trials have budgets, among those of the greatest.
-
-    Args:
-        rows: of trials, 1 or more.
-    """
+    """Returns the row with the best accuracy, among the trials with the largest budget if they have budgets."""
     longest = max(row.get("budget", 0) for row in rows)
     longest_rows = [row for row in rows if row.get("budget", 0) == longest]
-    return max(longest_rows, key=lambda row: ("params" in row, row["accuracy"]))  # One that diverged has none.
+    return max(longest_rows, key=lambda row: ("params" in row, row["accuracy"]))  # A diverged trial has no `params`.
 
 
 def table(rows: Sequence[dict], most: int = 10) -> list[str]:
-    """The best trials and the baselines as lines of text.
-
-    Args:
-        rows: of trials and of random architectures.
-        most: trials that are shown.
-    """
+    """Formats the `most` best trials and the random architectures as lines of a table."""
     trials = sorted((row for row in rows if row["trial"] != "random"), key=lambda row: -row["accuracy"])
     shown = [*trials[:most], *(row for row in rows if row["trial"] == "random")]
     hidden = {"accuracy", "accuracy_sd", "params", "seconds"}
-    names = [
-        name for name in dict.fromkeys(n for row in shown for n in row) if name not in hidden and "seed_" not in name
-    ]
-    heads = [*names, "accuracy", "M weights"]
-    cells = [heads] + [
-        [
-            *(_short(row.get(name, "")) for name in names),
-            repeats.in_words(row["accuracy"], row["accuracy_sd"]),
-            f"{row['params'] / 1e6:.3f}" if "params" in row else "",
-        ]
-        for row in shown
-    ]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(heads))]
+    names = dict.fromkeys(name for row in shown for name in row if name not in hidden and "seed_" not in name)
+    cells = [[*names, "accuracy", "M weights"]]
+    for row in shown:
+        size = f"{row['params'] / 1e6:.3f}" if "params" in row else ""
+        accuracy = repeats.in_words(row["accuracy"], row["accuracy_sd"])
+        cells.append([*(_short(row.get(name, "")) for name in names), accuracy, size])
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in cells]
 
 
 def held_back_examples(trial: pathlib.Path) -> int:
-    """The number of images that the finished seeds in a trial's folder were measured on."""
+    """Returns the number of images that the finished seeds in a trial's folder were measured on."""
     return read_json(next(trial.glob("seed-*/train/summary.json")))["held_back_examples"]
 
 
 IDLE = 1.0
-"""Seconds between the questions of a worker that has nothing to do."""
+"""Seconds between the requests of a worker without a trial."""
 
 Measure = Callable[[str, dict, int | None], float]
 
 
 class Over(keras_tuner.errors.FatalError):
-    """A worker is no longer needed; of a kind that keras-tuner lets through."""
+    """A worker is no longer needed. keras-tuner does not catch errors of this base class."""
 
 
 def role() -> str:
-    """`alone`, `chief` or `worker`, by keras-tuner's environment variables.
+    """Returns `alone`, `chief` or `worker`, by keras-tuner's environment variables.
 
-    Raises:
-        KdartsError: if only some of them are set.
+    Raises `KdartsError` if only some of them are set.
     """
     names = "KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT"
     if "KERASTUNER_ORACLE_IP" not in os.environ:
@@ -226,13 +200,13 @@ def role() -> str:
 
 
 class TuningTuner(keras_tuner.Tuner):
-    """Measures the trials that an oracle names.
+    """Measures the trials of an oracle.
 
     Args:
-        oracle: names them; a worker's own takes no part, its chief's is asked.
-        measure: from a trial's number, its values and its budget in epochs (None: as the values say) to its accuracy.
-        folder: where the trials' files lie, `trial_*` in it.
-        over: whether all trials are known to be finished; asked by workers.
+        oracle: The oracle. A worker uses that of its chief instead.
+        measure: A function from a trial's number, its values and its budget in epochs, or None, to its accuracy.
+        folder: The folder of the trials' files, which has `trial_*` for each.
+        over: A function that tells workers whether all trials are finished.
     """
 
     def __init__(self, oracle: TuningOracle, measure: Measure, folder: pathlib.Path, over: Callable[[], bool]):
@@ -244,13 +218,12 @@ class TuningTuner(keras_tuner.Tuner):
             oracle.reload()
 
     def search(self):
-        """Carries out what there is; a chief serves until its workers are done.
+        """Measures the trials; a chief serves until its workers are done.
 
-        Raises:
-            KdartsError: if a trial could not be measured, or the chief is not there.
+        Raises `KdartsError` if a trial could not be measured, or if the chief does not answer.
         """
         if role() == "chief" and self._local.finished():
-            return  # There may be no worker left to say so to.
+            return  # The chief would wait for workers, and there may be none any more.
         over = threading.Event()
         if role() == "chief":
             threading.Thread(target=self._local.watch, args=(over, _leave), daemon=True).start()
@@ -264,7 +237,7 @@ class TuningTuner(keras_tuner.Tuner):
             over.set()
 
     def pre_create_trial(self):
-        """Lets a worker that has nothing to do wait a little before it asks again."""
+        """Lets a worker without a trial wait before it asks again."""
         if isinstance(self.oracle, _Patient) and self._over():
             raise Over
         if self._waiting:
@@ -272,19 +245,17 @@ class TuningTuner(keras_tuner.Tuner):
         self._waiting = True
 
     def on_trial_begin(self, trial):
-        """There is something to do."""
         self._waiting = False
 
     def run_trial(self, trial):
-        """The accuracy of a trial; meanwhile the chief hears that this worker is alive."""
+        """Returns the accuracy of a trial. Meanwhile a worker tells its chief that it is alive."""
         done = threading.Event()
         if isinstance(self.oracle, _Patient):
             threading.Thread(target=self._beat, args=(trial.trial_id, done), daemon=True).start()
         try:
             accuracy = self._measure(trial.trial_id, values_of(trial), trial.hyperparameters.values.get(EPOCHS))
             return {"accuracy": accuracy}
-        except Exception as error:
-            # keras-tuner would go on with the next trial, without this one.
+        except Exception as error:  # keras-tuner would continue with the next trial, without this one.
             raise keras_tuner.errors.FatalRuntimeError(f"a trial could not be measured: {error}") from error
         finally:
             done.set()
@@ -295,17 +266,17 @@ class TuningTuner(keras_tuner.Tuner):
                 self.oracle.client.update_trial(trial_id, {})
 
     def save(self):
-        """Nothing: the trials say it all."""
+        """Does nothing: the files of the trials hold the whole state."""
 
 
 def _leave(error: KdartsError) -> None:
-    # The threads that serve workers wait for a lock that none gives back, and an exit in order waits for them.
+    """Ends a chief at once: its threads wait for a lock that is never released, and a normal exit waits for them."""
     print(f"kdarts: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
     os._exit(2)
 
 
 class _Patient:
-    """A worker's line to its chief, which asks again where the chief is gone: it may be started anew."""
+    """A worker's client of its chief, which repeats requests if the chief is gone, because it may be restarted."""
 
     def __init__(self, client, over: Callable[[], bool]):
         self.client, self._over = client, over
@@ -320,8 +291,9 @@ class _Patient:
                 return call(*args, **kwargs)
             except grpc.RpcError as error:
                 if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-                    told = KdartsError(f"the chief failed: {error.details()}")
-                    raise keras_tuner.errors.FatalError("chief") from told
+                    raise keras_tuner.errors.FatalError("chief") from KdartsError(
+                        f"the chief failed: {error.details()}"
+                    )
                 if self._over():
                     raise Over from None
                 if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
