@@ -3,6 +3,7 @@
 import math
 import os
 import re
+import shlex
 import sys
 
 from absl import flags
@@ -39,6 +40,38 @@ def load(values: flags.FlagValues, split: str):
 
     where = {"data_dir": values.data_dir, "image_size": values.image_size, "limit": values.limit}
     return datasets.load(values.dataset, split=split, download=values.download, **where)
+
+
+_DATA = ("dataset", "data_dir", "image_size", "limit")
+"""Flags that say which images there are."""
+
+
+def data_flags(values: flags.FlagValues) -> dict:
+    """Those flags of the data that another command needs to read the same images."""
+    given = {name: values[name].value for name in _DATA if values[name].value != values[name].default}
+    return {"dataset": values.dataset, **given}
+
+
+def precision_flags(values: flags.FlagValues) -> dict:
+    """`--precision`, where it is not the default."""
+    return {} if values.precision == values["precision"].default else {"precision": values.precision}
+
+
+def next_command(verb: str, given: dict, *paths) -> str:
+    """A line with the command that follows, quoted as a shell needs it."""
+    return "Next: " + shlex.join(["kdarts", verb, *(f"--{name}={value}" for name, value in given.items()), *paths])
+
+
+LARGE = 20_000
+"""Training images from which on DARTS' recipe for CIFAR-10 is proposed, and below which a shorter one."""
+
+
+def fitting_recipe(examples: int) -> dict:
+    """Flags of a training that fit a number of images: a batch with 8 steps or more an epoch, about 3,000 steps."""
+    if examples >= LARGE:
+        return {}
+    batch_size = 2 ** max(0, min(6, int(math.log2(max(1, examples // 8)))))
+    return {"batch_size": batch_size, "epochs": min(200, max(20, 3000 // (examples // batch_size)))}
 
 
 @titled("Augmentation")
@@ -188,18 +221,6 @@ def frame(values: flags.FlagValues, space=None):
             raise KdartsError(f"--head={values.head}: needs pool, or widths such as 2048,1024,256")
         given["head"] = tuple(int(word) for word in words)
     return replace(space.frame if space else MacroConfig(), **{name: v for name, v in given.items() if v is not None})
-
-
-def frame_flags(supernet) -> str:
-    """The flags by which a training has a supernet's frame, each with a space before it."""
-    from kdarts.supernet.macro import MacroConfig
-
-    usual, frame = MacroConfig(), supernet.frame
-    flags_of = {"widen": frame.widen, "adapter_epsilon": frame.epsilon}
-    told = {} if supernet.stems else {"stem": "none"}
-    told |= {"head": ",".join(map(str, frame.head))} if frame.head else {}
-    told |= {name: v for name, v in flags_of.items() if v not in (usual.widen, usual.epsilon)}
-    return "".join(f" --{name}={value}" for name, value in told.items())
 
 
 def network_size(values: flags.FlagValues, genotype, sizes: dict[str, int]) -> tuple[int, int | None]:

@@ -14,6 +14,7 @@ from absl import flags
 from kdarts.cli import options
 from kdarts.cli.command import IN_USE, titled
 from kdarts.cli.process import run_kdarts
+from kdarts.genotypes.cuboid import load_architecture
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.files import write_with
 from kdarts.search.method import Method
@@ -118,24 +119,43 @@ def train_words(values: flags.FlagValues, method: Method) -> list[str]:
     chosen = usual | {name: value for name, value in sizes.items() if value is not None}
     if method.space in cuboid_names():
         chosen = {name: value for name, value in chosen.items() if name not in (*_SIZES, "drop_path")}
-        framed = []
+        framed = {}
     else:
         framed = _frame(values, method)
     if method.sharing != "shared":
         chosen.pop("cells", None)
-    words = ["train", *given(values, _SHARED), *framed, f"--hold_back={part(values)}"]
-    return words + [f"--{name}={value}" for name, value in chosen.items()]
+    words = ["train", *given(values, _SHARED), f"--hold_back={part(values)}"]
+    return words + [f"--{name}={value}" for name, value in (framed | chosen).items()]
 
 
-def _frame(values: flags.FlagValues, method: Method) -> list[str]:
-    """The frame of the search, for the training."""
+def _frame(values: flags.FlagValues, method: Method) -> dict:
+    """The flags by which a training has what stands around the cells of a search."""
     space, usual = get_space(method.space), MacroConfig()
     frame, stem = options.frame(values, space), space.stem if values.stem == "auto" else values.stem
     told = {} if stem == "auto" else {"stem": stem}
     told |= {"head": ",".join(map(str, frame.head))} if frame.head else {}
     told |= {"widen": frame.widen} if frame.widen != usual.widen else {}
-    told |= {"adapter_epsilon": frame.epsilon} if frame.epsilon != usual.epsilon else {}
-    return [f"--{name}={value}" for name, value in told.items()]
+    return told | ({"adapter_epsilon": frame.epsilon} if frame.epsilon != usual.epsilon else {})
+
+
+def train_command(values: flags.FlagValues, method: Method, genotype, examples: int, **size) -> str:
+    """The line with the training that follows a search.
+
+    Args:
+        values: the flags of the search.
+        method: what they choose.
+        genotype: path of what the search found.
+        examples: number of the training images.
+        **size: `channels` and `cells` of the network; without, they are the search's where images are few.
+    """
+    recipe = {} if values.dataset == "digits" else options.fitting_recipe(examples)
+    told = {"genotype": genotype, **options.data_flags(values), **recipe, **options.precision_flags(values)}
+    if method.space not in cuboid_names():
+        few = {"channels": method.channels} if recipe else {}
+        if recipe and load_architecture(genotype).sequence is None:  # Others have a depth of their own.
+            few["cells"] = method.cells
+        told |= {**few, **size, **_frame(values, method)}
+    return options.next_command("train", told)
 
 
 OWN = {"help", "seed", "seeds", "workdir", "flagfile", "undefok"}
@@ -250,7 +270,8 @@ def run(values: flags.FlagValues, method: Method, workdir: Workdir, remembered: 
         f"{repeats.in_words(mean, deviation)} after shallow trainings, on {images} held-back images of the train split"
     )
     genotype = workdir / "genotype.json"
-    print(f"Kept the network of seed {seeds[best]}: {genotype}\nNext: kdarts train --genotype={genotype} ...")
+    print(f"Kept the network of seed {seeds[best]}: {genotype}")
+    print(train_command(values, method, genotype, round(images / part(values))))
 
 
 def _keep(search: pathlib.Path, workdir: Workdir) -> None:
