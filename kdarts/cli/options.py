@@ -5,6 +5,7 @@ import hashlib
 import math
 import os
 import re
+import shlex
 import sys
 
 from absl import flags
@@ -59,6 +60,38 @@ def image_shape(values: flags.FlagValues) -> tuple[int, int, int]:
     except ValueError:
         raise KdartsError(f"--input_shape={','.join(values.input_shape)}: needs height,width,channels") from None
     return height, width, channels
+
+
+_DATA = ("dataset", "data_dir", "image_size", "limit")
+"""Flags that say which images there are."""
+
+
+def data_flags(values: flags.FlagValues) -> dict:
+    """Those flags of the data that another command needs to read the same images."""
+    given = {name: values[name].value for name in _DATA if values[name].value != values[name].default}
+    return {"dataset": values.dataset, **given}
+
+
+def precision_flags(values: flags.FlagValues) -> dict:
+    """`--precision`, where it is not the default."""
+    return {} if values.precision == values["precision"].default else {"precision": values.precision}
+
+
+def next_command(verb: str, given: dict, *paths) -> str:
+    """A line with the command that follows, quoted as a shell needs it."""
+    return "Next: " + shlex.join(["kdarts", verb, *(f"--{name}={value}" for name, value in given.items()), *paths])
+
+
+LARGE = 20_000
+"""Training images from which on DARTS' recipe for CIFAR-10 is proposed, and below which a shorter one."""
+
+
+def fitting_recipe(examples: int) -> dict:
+    """Flags of a training that fit a number of images: a batch with 8 steps or more an epoch, about 3,000 steps."""
+    if examples >= LARGE:
+        return {}
+    batch_size = 2 ** max(0, min(6, int(math.log2(max(1, examples // 8)))))
+    return {"batch_size": batch_size, "epochs": min(200, max(20, 3000 // (examples // batch_size)))}
 
 
 @titled("Augmentation")
@@ -181,12 +214,12 @@ def frame(values: flags.FlagValues, space=None):
     return dataclasses.replace(usual, **{name: value for name, value in given.items() if value is not None})
 
 
-def frame_flags(stem: str, frame: MacroConfig) -> list[str]:
+def frame_flags(stem: str, frame: MacroConfig) -> dict:
     """Returns the flags of a training that has a search's stem and frame; those with their default are left out."""
     usual, head = MacroConfig(), ",".join(map(str, frame.head))
     given = {"stem": (stem, "auto"), "head": (head, ""), "widen": (frame.widen, usual.widen)}
     given["adapter_epsilon"] = frame.epsilon, usual.epsilon
-    return [f"--{name}={value}" for name, (value, default) in given.items() if value != default]
+    return {name: value for name, (value, default) in given.items() if value != default}
 
 
 def network_size(values: flags.FlagValues, genotype, sizes: dict[str, int]) -> tuple[int, int | None]:

@@ -170,27 +170,23 @@ def _run(values: flags.FlagValues, method: Method, workdir, data, start: Genotyp
     if summary["stopped_by"] != "epochs":
         print(f"Ended after {summary['epochs']} epochs by --stop={summary['stopped_by']}")
     best = workdir / "genotype.json"
-    following = f"Next: kdarts train --genotype={best} --dataset={values.dataset}"
-    following += f" --data_dir={values.data_dir}" if values.data_dir else ""
+    size = {}
     if search.path_result is not None:
-        following += _tell_of_paths(search, workdir, best)
+        size = _tell_of_paths(search, workdir, best)
     elif not method.paths:
         print(
             f"Found a network of {summary['params'] / 1e6:.2f} M weights ({summary['macs'] / 1e6:.1f} M MACs), "
             f"search accuracy {summary['valid_accuracy']:.3f}: {best}"
         )
-    if not isinstance(found, HyperPath):
-        stem = "auto" if search.supernet.stems else "none"
-        following = " ".join([following, *options.frame_flags(stem, search.supernet.frame)])
-    print(following)
+    print(seeds.train_command(values, method, best, data[-1], **size))
 
 
-def _tell_of_paths(search, workdir, best) -> str:
-    """Prints what was chosen among shared paths; returns the additional flags of its training."""
+def _tell_of_paths(search, workdir, best) -> dict:
+    """Prints what was chosen among shared paths; returns the size of its training."""
     result, method = search.path_result, search.method
     if not result.family:
         print(f"Found the places of the skip connections, accuracy along the path {result.accuracy:.3f}: {best}")
-        return ""
+        return {}
     from kdarts.views.curves import draw_family
 
     points = [[(row["params"] / 1e6, row["accuracy"]) for row in rows] for rows in (result.rows, result.family)]
@@ -200,21 +196,22 @@ def _tell_of_paths(search, workdir, best) -> str:
         f"Found a family of {len(sizes)} networks of {min(sizes):.2f} to {max(sizes):.2f} M weights: "
         f"{workdir / 'family'}; the best, {result.accuracy:.3f} on the images of α: {best}"
     )
-    return f" --channels={method.family_channels} --cells={method.family_cells}"
+    return {"channels": method.family_channels, "cells": method.family_cells}
 
 
 def halves(values: flags.FlagValues) -> tuple:
-    """Loads the images for the weights and for α, and their mean and standard deviation."""
+    """Loads the images for the weights and for α; returns both, mean, standard deviation and the number of images."""
     from kdarts.data import datasets
     from kdarts.training.distribution import configure_threads
 
     configure_threads()
     process.strategy(values)  # Several hosts must find one another before anything is computed.
     data = options.load(values, "train")
+    count = len(data)
     data = datasets.hold_back(data, values.hold_back)[0] if values.hold_back else data
     sizes = values.train_examples, values.valid_examples
     train, valid = datasets.halves(data, *sizes, values.seed, values.stratified)
-    return train, valid, *datasets.statistics(data.images)
+    return train, valid, *datasets.statistics(data.images), count
 
 
 def search_in(workdir, values: flags.FlagValues, method: Method, data, start: Genotype | None = None, **choices):
@@ -226,7 +223,7 @@ def search_in(workdir, values: flags.FlagValues, method: Method, data, start: Ge
     from kdarts.training.search_run import SearchSession, run_search
     from kdarts.views.events import cell_events
 
-    train, valid, mean, std = data
+    train, valid, mean, std, _ = data
     most = {"batch_size": min(len(train), len(valid))} | ({"path_batch_size": len(train)} if method.paths else {})
     for name, count in most.items():
         size = getattr(method, name)

@@ -14,6 +14,7 @@ from absl import flags
 from kdarts.cli import options
 from kdarts.cli.command import IN_USE, entitle, titled
 from kdarts.cli.process import run_kdarts
+from kdarts.genotypes.cuboid import load_architecture
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.files import write_with
 from kdarts.search.method import Method
@@ -94,17 +95,40 @@ def train_words(values: flags.FlagValues, method: Method) -> list[str]:
     sizes = {name: values[f"shallow_{name}"].value for name in (*PAPER, "train_examples") if name != "drop_path"}
     usual = SMALL if values.dataset == "digits" else PAPER
     chosen = usual | {name: value for name, value in sizes.items() if value is not None}
-    framed = []
     if method.space in cuboid_names():
         chosen = {name: value for name, value in chosen.items() if name not in (*_SIZES, "drop_path")}
-    else:
-        space = get_space(method.space)
-        stem = space.stem if values.stem == "auto" else values.stem
-        framed = options.frame_flags(stem, options.frame(values, space))
     if method.sharing != "shared":
         chosen.pop("cells", None)
-    words = ["train", *given(values, _SHARED), *framed, f"--hold_back={part(values)}"]
-    return words + [f"--{name}={value}" for name, value in chosen.items()]
+    words = ["train", *given(values, _SHARED), f"--hold_back={part(values)}"]
+    return words + [f"--{name}={value}" for name, value in (_frame(values, method) | chosen).items()]
+
+
+def _frame(values: flags.FlagValues, method: Method) -> dict:
+    """Returns the flags of a training that has the stem and the frame of a search."""
+    if method.space in cuboid_names():
+        return {}
+    space = get_space(method.space)
+    return options.frame_flags(space.stem if values.stem == "auto" else values.stem, options.frame(values, space))
+
+
+def train_command(values: flags.FlagValues, method: Method, genotype, examples: int, **size) -> str:
+    """The line with the training that follows a search.
+
+    Args:
+        values: the flags of the search.
+        method: what they choose.
+        genotype: path of what the search found.
+        examples: number of the training images.
+        **size: `channels` and `cells` of the network; without, they are the search's where images are few.
+    """
+    recipe = {} if values.dataset == "digits" else options.fitting_recipe(examples)
+    told = {"genotype": genotype, **options.data_flags(values), **recipe, **options.precision_flags(values)}
+    if method.space not in cuboid_names():
+        few = {"channels": method.channels} if recipe else {}
+        if recipe and load_architecture(genotype).sequence is None:  # Others have a depth of their own.
+            few["cells"] = method.cells
+        told |= {**few, **size, **_frame(values, method)}
+    return options.next_command("train", told)
 
 
 OWN = {"help", "seed", "seeds", "workdir", "flagfile", "undefok"}
@@ -206,7 +230,8 @@ def run(values: flags.FlagValues, method: Method, workdir: Workdir, remembered: 
         print(f"{row['seed']:6}  {row['accuracy']:8.4f}  {size:>9}{mark}")
     accuracy, genotype = repeats.in_words(mean, deviation), workdir / "genotype.json"
     print(f"{accuracy} after shallow trainings, on {images} held-back images of the train split")
-    print(f"Kept the network of seed {seeds[best]}: {genotype}\nNext: kdarts train --genotype={genotype} ...")
+    print(f"Kept the network of seed {seeds[best]}: {genotype}")
+    print(train_command(values, method, genotype, round(images / part(values))))
 
 
 def _keep(search: pathlib.Path, workdir: Workdir) -> None:

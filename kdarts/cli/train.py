@@ -121,7 +121,9 @@ def _run(values, genotype, sizes, data, workdir, remembered, began) -> None:
     if not process.is_first(values):
         return
     model, exported = workdir / "model.keras", f"saved_models/{workdir.path.name}"
-    print(f"{text}{model}\nNext: kdarts export --model={model} --format=saved_model --to={exported}")
+    print(f"{text}{model}")
+    where = {} if values.dataset == "digits" else options.data_flags(values)
+    print(options.next_command("export", {"model": model, "to": exported, **where}))
 
 
 def _measured_on(values) -> str:

@@ -295,7 +295,8 @@ class _Tuning:
         write_text(folder / "best.flags", self._best_flags(best, f"{score} ({how}){beside}"))
         print("\n" + "\n".join(tuning.table([*rows, *baselines])))
         print(f"\nBest: trial {int(best['trial']) + 1}, {score}\n{how}")
-        print(f"Written: {folder / 'trials.csv'}\nNext: kdarts search --flagfile={folder / 'best.flags'}")
+        print(f"Written: {folder / 'trials.csv'}")
+        print(options.next_command("search", {"flagfile": folder / "best.flags"}))
 
     def _label(self, row: dict) -> dict:
         """Returns the values of a trial that determine which architectures are possible."""

@@ -7,12 +7,24 @@ from kdarts.data.pipeline import served
 from kdarts.networks.models import save_model, training_loss
 from kdarts.networks.trunk import DropPathSchedule
 from kdarts.search.loop import run_epochs
-from kdarts.search.replicas import evaluate
-from kdarts.training.session import RunSession, peak_memory_mb, skipped_steps
+from kdarts.search.replicas import evaluate, is_spread, spread
+from kdarts.training.forecast import measure
+from kdarts.training.session import RunSession, clock, peak_memory_mb, skipped_steps
 from kdarts.training.workdir import Workdir, read_summary, write_json
 
 _MEASURED = ("step_ms", "data_wait_share", "peak_memory_mb")
 """Figures of the process that trained. A process that finds the training finished keeps them."""
+
+
+class TrainingSession(RunSession):
+    """Keeps a training in a folder, and tells before it how long it will take."""
+
+    def ready(self, model, step, batches, steps, first_step):
+        self.say("building the training step …")
+        left = self.epochs * steps - first_step
+        seconds = measure(step, spread(batches, model.distribute_strategy) if is_spread(model) else batches)
+        self.say(f"about {clock(left * seconds)} to train, {1000 * seconds:.0f} ms a step")
+        super().ready(model, step, batches, steps, first_step)
 
 
 def run_training(
@@ -55,7 +67,7 @@ def run_training(
         The content of `summary.json`. `test_loss` is the plain cross-entropy, whatever the loss of the training was.
     """
     steps = pipeline.steps_per_epoch(train, batch_size)
-    session = RunSession(workdir, checkpoint_every, began=began)
+    session = TrainingSession(workdir, checkpoint_every, began=began)
 
     def batches(first_step):
         made = pipeline.train_dataset(train, batch_size, seed, augmentation, mean, std, start_step=first_step)
