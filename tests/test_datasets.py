@@ -77,7 +77,7 @@ def test_arguments_out_of_range_are_refused():
     assert "allowed: train, test" in _refused("digits", split="valid")
     assert "limit 0" in _refused("digits", limit=0)
     assert "8 pixels or more" in _refused("digits", image_size=4)
-    assert "fewer examples" in _refused("digits", image_size=4096)
+    assert "allowed: 8 to 864" in _refused("digits", image_size=4096)
 
 
 def test_image_data_is_checked():

@@ -242,7 +242,7 @@ def search_in(workdir, values: flags.FlagValues, method: Method, data, start: Ge
     Returns:
         The search and its summary.
     """
-    from kdarts.data.pipeline import ImageSearchData, served
+    from kdarts.data.pipeline import ImageSearchData, check_service, served
     from kdarts.training.search_run import SearchSession, run_search
     from kdarts.views.events import cell_events
 
@@ -256,6 +256,8 @@ def search_in(workdir, values: flags.FlagValues, method: Method, data, start: Ge
             raise KdartsError(f"--{name}={size}: allowed is 1 to {most}, the images of a half")
         process.check(values, f"--{name}", size)
     service = values.data_service
+    if service:
+        check_service(train, service)
     batches = ImageSearchData(
         *(train, valid, method.batch_size, values.seed, options.augmentation(values, train.image_shape), mean, std),
         served=(lambda made: served(made, service)) if service else None,

@@ -154,8 +154,9 @@ def _digits(split: str, image_size: int | None, limit: int | None) -> tuple[np.n
     ):
         images, labels = arrays[f"x_{split}"][:limit], arrays[f"y_{split}"][:limit]
     if image_size:
-        if len(images) * image_size**2 > sources.IN_MEMORY:
-            raise KdartsError(f"image_size {image_size}; allowed: up to {int((sources.IN_MEMORY / len(images)) ** 0.5)} for digits")
+        most = int((sources.IN_MEMORY / len(images)) ** 0.5)
+        if image_size > most:
+            raise KdartsError(f"image_size {image_size}; allowed: 8 to {most} for {len(images)} digits")
         images = np.stack([pictures.fitted(image, image_size) for image in images])
     return images, labels.astype(np.int32), tuple("0123456789")
 

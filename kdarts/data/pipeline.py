@@ -160,6 +160,11 @@ def search_dataset(
     augmentation: Augmentation | None = None,
     start_step: int | None = None,
     download: bool = False,
+    *,
+    labels: str | None = None,
+    group: str | None = None,
+    background: str = "white",
+    cache_dir: str | None = None,
 ) -> tf.data.Dataset:
     """The train split of a data set, divided and batched for a search: `search.fit(search_dataset("cifar10"), ...)`.
 
@@ -172,10 +177,11 @@ def search_dataset(
         seed: of the draw, the order and the augmentation, 0 to 2**32 - 1.
         train_examples: examples for the weights; None for half of them.
         valid_examples: examples for the architecture parameters; None for the other half.
-        image_size: side in pixels to which images are resized; None leaves them as they are.
+        image_size: side in pixels to which images are resized; None: as of `kdarts.data.datasets.load`.
         augmentation: of all images; None for the default of the data set.
         start_step: None for one epoch, an integer for batches without end, as in `train_dataset`.
         download: whether data that is not on this machine may be fetched.
+        labels, group, background, cache_dir: as of `kdarts.data.datasets.load`.
 
     Returns:
         Dataset of `((x, y), (x_valid, y_valid))`, as in `search_dataset_from`.
@@ -183,7 +189,8 @@ def search_dataset(
     Raises:
         KdartsError: data that cannot be loaded (`kdarts.data.datasets.load`), sizes out of range.
     """
-    data = datasets.load(name, data_dir, image_size, download=download)
+    how = {"labels": labels, "group": group, "background": background, "cache_dir": cache_dir}
+    data = datasets.load(name, data_dir, image_size, download=download, **how)
     mean, std = datasets.statistics(data.images)
     train, valid = datasets.halves(data, train_examples, valid_examples, seed)
     augmentation = augmentation or default_augmentation(name, data.image_shape)
@@ -353,6 +360,15 @@ def served(batches: tf.data.Dataset, address: str, patience: float = FIRST_BATCH
     found = there.map(tf.autograph.experimental.do_not_convert(checked)).prefetch(2).with_options(options)
     _wait(found, address, patience)
     return found
+
+
+def check_service(data: ImageData, address: str) -> None:
+    """Raises `KdartsError` for data that a tf.data service cannot prepare: its worker would need the files."""
+    if data.streamed:
+        raise KdartsError(
+            f"data_service {address}: {data.name} is read from this machine's disk as it is needed; allowed: data that "
+            f"fits in memory, such as a smaller image_size or limit"
+        )
 
 
 def _knock(address: str) -> None:

@@ -1,8 +1,8 @@
 """Encoded pictures of a prepared data set of TensorFlow Datasets, read at any place.
 
-Files of the format ArrayRecord are made for that. In those of TFRecord an index says where each picture lies; it is made
-by skipping from record to record (https://www.tensorflow.org/tutorials/load_data/tfrecord) and, within one, over all but
-its label (https://protobuf.dev/programming-guides/encoding), so that pictures are not read for it.
+Files of the format ArrayRecord are made for that. In those of TFRecord an index says where each picture lies. It is
+made by going from record to record (https://www.tensorflow.org/tutorials/load_data/tfrecord) and, within one, past all
+but the label (https://protobuf.dev/programming-guides/encoding), so that no picture is read for it.
 """
 
 import dataclasses

@@ -13,10 +13,10 @@ import io
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -127,7 +127,8 @@ class Pictures(Source):
         return images, errors
 
     def _decoded(self, source: Path | bytes) -> np.ndarray:
-        image = pictures.decode(source, self.image_shape[-1], self.image_size, self.background, self.peak)
+        how = self.image_shape[-1], self.image_size, self.background, self.peak
+        image = content(source, lambda found: pictures.decode(found, *how))
         if image.shape != self.image_shape:
             (height, width), (others, wide) = image.shape[:2], self.image_shape[:2]
             raise PictureError(source, f"{width}x{height} pixels where others have {wide}x{others}; pass image_size")
@@ -219,7 +220,7 @@ def measured(encoded: Encoded, name: str, image_size: int | None) -> tuple[Surve
 
         def read(place: int) -> Header | PictureError:
             try:
-                return pictures.header(encoded[place])
+                return content(encoded[place], pictures.header)
             except PictureError as error:
                 return error
 
@@ -284,7 +285,7 @@ def opened(source: Pictures, name: str, cache_dir: str | os.PathLike | None = No
         return cached(source, name, Path(cache_dir).expanduser())
     height, width, channels = source.image_shape
     tell(
-        f"{name}: {len(source)} pictures of {width}x{height}x{channels} take {source.nbytes / 2**30:.1f} GiB decoded, so "
+        f"{name}: {len(source)} pictures of {width}x{height}x{channels} take {source.nbytes / 2**30:.1f} GiB decoded: "
         "they are read as they are needed; cache_dir would keep them decoded on disk"
     )
     return source
@@ -345,6 +346,26 @@ def _write(source: Pictures, name: str, file, row: int) -> None:
         file.write(chunk.data)
         file.flush()
     os.fsync(file.fileno())
+
+
+def content(source: Path | bytes, function: Callable[[Path | bytes], Any]):
+    """`function` of an encoded picture; of a small file, of its bytes, for these are read faster at once."""
+    if isinstance(source, bytes):
+        return function(source)
+    try:
+        descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            found = os.read(descriptor, _SMALL)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise PictureError(source, error.strerror) from None
+    if len(found) == _SMALL:
+        return function(source)
+    try:
+        return function(found)
+    except PictureError as error:
+        raise PictureError(source, error.reason) from None
 
 
 def combined(errors: Sequence[PictureError]) -> KdartsError:
