@@ -55,7 +55,7 @@ SMALLEST, LARGEST_CHOSEN, STEP = 8, 224, 8
 """The range in which `survey` chooses a size, and what it is a multiple of."""
 
 _DEPTHS = (255, 1023, 4095, 16383, 65535)  # largest values of 8, 10, 12, 14 and 16 bits
-_STEPS = {"L;2": 85, "L;4": 17}  # what pixels of 2 and 4 bits are multiplied by
+_STEPS = {"1": 255, "L;2": 85, "L;4": 17}  # what grey of 1, 2 and 4 bits is multiplied by
 _UNREAD = {"F": "its pixels are floating-point numbers", "LAB": "its colours are CIELAB"}
 _NAMED = 5  # files listed by name in one message
 _REDUCED = 4  # a JPEG is decoded at a fraction of its size that is still this many times what is needed
@@ -266,7 +266,8 @@ def _opened(source: Path | str | bytes):
                 raise PictureError(source, "the file is empty")
             image = Image.open(stream, formats=tuple(FORMATS))
             if _raw(image) in _STEPS and "transparency" in image.info:
-                image.info["transparency"] *= _STEPS[_raw(image)]  # Pillow scales the pixels, and not this one
+                # Pillow scales the pixels, and not (of 1 bit: not in every release) the one that is transparent.
+                image.info["transparency"] = min(255, image.info["transparency"] * _STEPS[_raw(image)])
             if image.mode not in MODES:
                 raise PictureError(source, _UNREAD.get(image.mode, f"pixels of Pillow's mode {image.mode}"))
             if not 0 < image.width * image.height <= LARGEST:

@@ -13,8 +13,8 @@ from kdarts.supernet.macro import MacroConfig, auxiliary_position, check_input_s
 def auxiliary_head(x, num_classes: int, imagenet: bool = False):
     """Adds the auxiliary classifier of DARTS to the output of a cell.
 
-    It is made for feature maps of 8x8 pixels, or of 7x7 on ImageNet, which its pooling brings to 2x2. Maps of 5x5 to 7x7
-    are brought there by a smaller stride or window; smaller maps are not pooled.
+    It is made for feature maps of 8x8 pixels, or of 7x7 on ImageNet, which its pooling brings to 2x2. Maps of 5x5 to
+    7x7 are brought there by a smaller stride or window; smaller maps are not pooled.
 
     Args:
         x: A symbolic tensor `[batch, height, width, channels]`, of at least 2x2 pixels.
