@@ -19,7 +19,8 @@ def _files(root, *names, content=None):
     for name in names:
         file = pathlib.Path(root, name)
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(f"{name} in {root.name}".encode("utf-8", "surrogateescape") if content is None else content)
+        inside = "" if root.name.startswith("test_") else f"{root.name}/"  # pytest numbers its folders
+        file.write_bytes((inside + name).encode("utf-8", "surrogateescape") if content is None else content)
     return str(root)
 
 
@@ -291,8 +292,8 @@ def test_layouts_that_are_explained(tmp_path, told):
     _files(tmp_path / "kaggle" / "train", *flat)
     _files(tmp_path / "kaggle" / "test", *flat)
     assert "test, train hold pictures and no class folders" in _refused(tmp_path / "kaggle")
-    (tmp_path / "kaggle" / "labels.csv").touch()
-    assert "--labels=labels.csv" in _refused(tmp_path / "kaggle")
+    (tmp_path / "kaggle" / "train" / "labels.csv").touch()
+    assert "--labels=train/labels.csv" in _refused(tmp_path / "kaggle")
 
     root = _files(tmp_path / "wrapped", *(f"inner/{name}" for name in TWENTY))
     assert f"perhaps folder:{root}/inner" in _refused(root)
