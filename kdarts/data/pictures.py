@@ -222,7 +222,7 @@ def fitted(images: np.ndarray, size: int | None) -> np.ndarray:
     squares = np.empty((len(flat), size, size, channels), np.uint8)
     for picture, square in zip(flat, squares, strict=True):
         image = Image.fromarray(picture[..., 0] if channels == 1 else picture)
-        square[:] = np.asarray(_fitted(image, size, image.size)).reshape(square.shape)
+        square[:] = np.asarray(_fitted(image.crop(_middle(image.size, size)), size, image.size)).reshape(square.shape)
     return squares.reshape(*batch, size, size, channels)
 
 
