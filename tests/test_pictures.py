@@ -393,7 +393,7 @@ def test_what_is_no_picture_is_refused(data, capfd):
 
 @pytest.mark.parametrize("data", CUT.values(), ids=CUT)
 def test_truncated_pictures_are_refused(data):
-    assert "truncated or damaged" in refused(decode, data, 3)
+    assert re.search("truncated|damaged", refused(decode, data, 3))
 
 
 def test_refusals_say_why(tmp_path):

@@ -39,7 +39,7 @@ SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 """File names of pictures, in either case."""
 
 MODES = {
-    **dict.fromkeys(("1", "L", "LA", "La"), "grey"),
+    **dict.fromkeys(("1", "L", "LA"), "grey"),
     **dict.fromkeys(("P", "PA"), "palette"),
     **dict.fromkeys(("RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"), "colour"),
     **dict.fromkeys(("I;16", "I;16B", "I;16L", "I;16N", "I"), "deep"),
@@ -246,7 +246,7 @@ def survey(headers: Iterable[Header], image_size: int | None = None) -> Survey:
         small, large = (f"{width}x{height}" for width, height in (sizes[0], sizes[-1]))
         lines.append(
             f"pictures of {len(sizes)} sizes, {small} to {large}, with a median shorter side of {median:g}: "
-            f"scaled and cut to {image_size}x{image_size}; image_size chooses another"
+            f"scaled and cut to {image_size}x{image_size}, as image_size={image_size} would"
         )
     elif image_size is None and sizes and sizes[0][0] == sizes[0][1]:
         image_size = sizes[0][0]
@@ -291,7 +291,7 @@ def _reason(error: Exception) -> str:
         return error.strerror
     if isinstance(error, MemoryError):
         return "does not fit in memory"
-    return "truncated or damaged"
+    return "truncated" if "truncated" in str(error).lower() else "damaged, or of a kind that is not read"
 
 
 class _Refused(Exception):
