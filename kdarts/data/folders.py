@@ -252,8 +252,8 @@ def _top(root: str) -> tuple[dict[str, str], list[str]]:
     roles, others = {}, []
     for name in sorted(entry.name for entry in _entries(root) if _is_folder(entry)):
         role = ROLES.get(name.lower())
-        if _holds(os.path.join(root, name), root):
-            continue
+        if role and _holds(os.path.join(root, name), root):
+            continue  # a link back
         if role in roles:
             raise KdartsError(f"{root} has {roles[role]} and {name}; allowed: one folder for {role}")
         if role:
