@@ -249,11 +249,12 @@ def test_what_is_no_class(tmp_path, told):
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "up").symlink_to("..")
     (tmp_path / "self").symlink_to(tmp_path)
+    (tmp_path / "train").symlink_to(tmp_path)
     (tmp_path / "ape" / "again").symlink_to("../bee")
     assert _both(root) == TWENTY
     lines = told()
     assert len(lines) == 3 and lines[0] == f"note: {root}: 1 pictures lie beside the class folders, left out"
-    names = sorted([*skipped, "empty", "texts", "runs", "runs/search", "up", "self", "ape/again"])
+    names = sorted([*skipped, "empty", "texts", "runs", "runs/search", "up", "self", "train", "ape/again"])
     assert lines[1].endswith(f"links back: {', '.join(names[:5])} and {len(names) - 5} more")
     assert lines[2].startswith(f"note: {root}: 2 files ignored")
     listings(root)
@@ -334,6 +335,7 @@ def test_names_that_are_not_one_line_of_text(tmp_path, told):
     assert line.isprintable()
     _files(tmp_path, os.fsdecode(b"caf\xe9/1.png"))
     assert "names of classes 'caf\\udce9'" in _refused(root)
+    assert "a path of one line" in _refused(_files(tmp_path / "new\nline", *TWENTY))
 
 
 def test_folders_that_cannot_be_read_are_named(tmp_path, monkeypatch):
@@ -466,6 +468,7 @@ def test_rows_that_are_left_out_are_counted(tmp_path, told):
         ("file,label\n00.png,ape\n", "ape; allowed: two or more"),
         ('file,label\n00.png,"a\nb"\n01.png,bee\n', "1 of 2 rows have labels 'a\\nb'; allowed: one line"),
         ("file,label\n00.png," + "a" * 200000, "field larger than field limit"),
+        ('file,label\n00.png,ape\n"01.png,bee\n02.png,bee\n', "line 4: unexpected end of data"),
     ],
 )
 def test_label_files_that_are_refused(tmp_path, text, what):
