@@ -169,7 +169,7 @@ def test_commands_note_what_a_network_leaves_out(gapped, tmp_path, capfd):
     assert capfd.readouterr().err.splitlines() == GAPS
     assert main(["deepen", f"--genotype={gapped}", "--cells=2", f"--to={tmp_path}/two.json"]) == 0
     assert capfd.readouterr().err.splitlines() == GAPS
-    data = _folder(tmp_path / "pictures")
+    data = _folder(tmp_path / "pictures", count=20)
     command = ["train", f"--genotype={gapped}", f"--dataset=folder:{data}", f"--workdir={tmp_path}/run"]
     assert main([*command, "--channels=2", "--epochs=1", "--batch_size=4"]) == 0
     assert [line for line in capfd.readouterr().err.splitlines() if line.startswith("note: ")] == GAPS
@@ -323,7 +323,7 @@ def test_mistakes_in_data(refused, tmp_path):
     assert "did you mean" in refused("search", "--dataset=cifar11", f"--data_dir={tmp_path}")
     _folder(tmp_path / "one", classes=("cats",))
     assert "class" in refused("search", f"--dataset=folder:{tmp_path}/one")
-    broken = _folder(tmp_path / "two")
+    broken = _folder(tmp_path / "two", count=20)
     (broken / "dogs" / "3.png").write_bytes(b"not a picture")
     assert "3.png" in refused("search", f"--dataset=folder:{broken}")
 

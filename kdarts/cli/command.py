@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from absl import flags
 
-from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.errors import KdartsError, handed_on
 from kdarts.training.workdir import InUse
 
 IN_USE = 75
@@ -37,6 +37,12 @@ def exit_code(program: str, run: Callable[[], int | None]) -> int:
     except KeyboardInterrupt:
         print(f"{program}: interrupted; the same command goes on from the last saved state", file=sys.stderr)
         return 130
+    except Exception as error:
+        line = handed_on(error)
+        if line is None:
+            raise
+        print(f"{program}: {line}", file=sys.stderr)
+        return 2
 
 
 _FIRST = re.compile(r"(\w+)(?: ([^\s']\S*?))?(?=[:;] )")

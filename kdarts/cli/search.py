@@ -219,7 +219,7 @@ def search_in(workdir, values: flags.FlagValues, method: Method, data, start: Ge
 
     `choices` are more arguments of `SearchSession`.
     """
-    from kdarts.data.pipeline import ImageSearchData, served
+    from kdarts.data.pipeline import ImageSearchData, check_service, served
     from kdarts.training.search_run import SearchSession, run_search
     from kdarts.views.events import cell_events
 
@@ -232,6 +232,8 @@ def search_in(workdir, values: flags.FlagValues, method: Method, data, start: Ge
         process.check(values, f"--{name}", size)
     service = values.data_service
     images = train, valid, method.batch_size, values.seed, options.augmentation(values, train.image_shape), mean, std
+    if service:
+        check_service(train, service)
     batches = ImageSearchData(*images, served=(lambda made: served(made, service)) if service else None)
     search = build(values, method, train.image_shape, train.num_classes, start)
     if method.warmup_epochs >= method.epochs:

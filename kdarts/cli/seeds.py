@@ -32,8 +32,9 @@ SMALL = {**PAPER, "epochs": 10, "drop_path": 0.0}
 """For the built-in digits."""
 
 _SIZES = ("channels", "cells")
-_SHARED = ("dataset", "data_dir", "download", "limit", "image_size", "pad", "flip", "precision", "jit_compile")
-_SHARED += ("checkpoint_every", "data_service", "strategy", "sync_batch_norm")
+_SHARED = ("dataset", "data_dir", "download", "limit", "image_size", "labels", "group", "background", "cache_dir")
+_SHARED += ("pad", "flip", "precision", "jit_compile", "checkpoint_every", "data_service", "strategy")
+_SHARED += ("sync_batch_norm",)
 """Flags that a shallow training has from its search."""
 
 

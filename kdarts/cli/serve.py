@@ -124,7 +124,7 @@ def _images(values, about: dict, shape):
     limit = min(values.examples, values.limit or values.examples)
 
     def load(split):
-        data = datasets.load(name, values.data_dir, size, split, limit, download=values.download)
+        data = datasets.load(name, image_size=size, split=split, limit=limit, **options.reading(values))
         _check_shape(name, data, shape)
         return data.images
 

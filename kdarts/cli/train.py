@@ -135,6 +135,7 @@ def _train(values, genotype, sizes, data, seed, workdir, begin, began) -> dict:
     import keras
 
     from kdarts.data import datasets
+    from kdarts.data.pipeline import check_service
     from kdarts.networks.models import training_loss
     from kdarts.ops.replicas import synchronize
     from kdarts.search.optimizers import SGD
@@ -150,6 +151,8 @@ def _train(values, genotype, sizes, data, seed, workdir, begin, began) -> dict:
         train, _ = datasets.halves(train, values.train_examples, None, seed)
     if batch_size > len(train):
         raise KdartsError(f"--batch_size={batch_size}: allowed is 1 to {len(train)}, the training images")
+    if values.data_service:
+        check_service(train, values.data_service)
     keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy(values.precision)
     shape, classes = train.image_shape, train.num_classes

@@ -95,7 +95,19 @@ def default_choices(method: Method) -> list[Choice]:
 
 
 _OWN = ("choose", "tuner", "trials", "random")
-_FIXED = {*options.NEUTRAL, "dataset", "limit", "image_size", "seed", "hold_back", "edge_order", "validate_every"}
+_FIXED = {
+    *options.NEUTRAL,
+    "dataset",
+    "labels",
+    "group",
+    "background",
+    "limit",
+    "image_size",
+    "seed",
+    "hold_back",
+    "edge_order",
+    "validate_every",
+}
 """Flags of a search that cannot be chosen: trials would not be measured on the same images."""
 
 _FOUND_BY = ("method", "space", "operations", "topology", "sharing", "start", "nodes", "discretization", "threshold")
