@@ -5,6 +5,7 @@ import csv
 import fcntl
 import io
 import json
+import math
 import os
 import pathlib
 import sys
@@ -189,8 +190,16 @@ class Workdir:
 
 
 def write_json(path: str | os.PathLike, value: dict) -> None:
-    """Writes an object as indented JSON, atomically."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    """Writes an object as indented JSON, atomically. Numbers that are not finite, which JSON does not have, are null."""
+    write_text(path, json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
+
+
+def _finite(value):
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_json(path: str | os.PathLike) -> dict:
