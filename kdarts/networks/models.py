@@ -1,9 +1,9 @@
 """Loading and saving networks, under any of Keras' backends, and the loss that they are trained with.
 
 A `.keras` file is a zip archive. `save_model` adds a member to it, `kdarts.json`, with what a user of the network needs
-besides: class names, preprocessing and metrics. Keras ignores the member, so the file loads without kdarts; it also drops
-the member when it saves the model itself. Layers could carry only a part of this: `Rescaling` has mean and deviation, but
-the network would no longer take normalised images, and none holds class names without computing with them.
+besides: class names, preprocessing and metrics. Keras ignores the member, so the file loads without kdarts; when Keras
+saves the model again, the member is lost. Layers could carry only a part of this: with `Rescaling` for mean and
+deviation the network would no longer take normalised images, and no layer holds class names that it does not use.
 """
 
 import json
@@ -70,7 +70,7 @@ def save_model(network: keras.Model, path, about: dict | None = None) -> None:
 
 
 def write_about(path, about: dict) -> None:
-    """Replaces what `read_about` reads from a `.keras` file, atomically. Arguments and errors are those of `save_model`."""
+    """Replaces what `read_about` reads from a `.keras` file, atomically. Raises errors as `save_model` does."""
     check_about(about, path)
 
     def write(temporary):

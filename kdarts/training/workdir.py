@@ -190,7 +190,7 @@ class Workdir:
 
 
 def write_json(path: str | os.PathLike, value: dict) -> None:
-    """Writes an object as indented JSON, atomically. Numbers that are not finite, which JSON does not have, are null."""
+    """Writes an object as indented JSON, atomically. JSON has no NaN and no infinity: they become null."""
     write_text(path, json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
 
 
