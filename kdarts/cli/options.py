@@ -14,7 +14,7 @@ from kdarts.genotypes.settings import kind_of
 from kdarts.search.method import Method, Slot, fields, get_method, groups
 from kdarts.supernet.spaces import listed_space
 
-NEUTRAL = ("help", "workdir", "data_dir", "download", "checkpoint_every", "data_service", "memory_limit")
+NEUTRAL = ("help", "workdir", "data_dir", "cache_dir", "download", "checkpoint_every", "data_service", "memory_limit")
 """Flags that do not change what a run comes to; a workdir does not remember them."""
 
 
@@ -29,16 +29,31 @@ def define_dataset(values: flags.FlagValues) -> None:
     )
     flags.DEFINE_string("data_dir", None, "where TensorFlow Datasets keeps its data", flag_values=values)
     flags.DEFINE_bool("download", False, "let TensorFlow Datasets download and prepare the data", flag_values=values)
-    positive("limit", None, "read no more than so many images of a split, for data sets larger than memory", values)
-    flags.DEFINE_integer("image_size", None, "resize images to this side, in pixels", lower_bound=8, flag_values=values)
+    positive("limit", None, "read no more than so many images of a split", values)
+    text = "resize images to this side, in pixels; default: as they are, or the median side where they differ"
+    flags.DEFINE_integer("image_size", None, text, lower_bound=8, flag_values=values)
+    text = "CSV file with the class of each picture, in place of class folders (for folder:PATH)"
+    flags.DEFINE_string("labels", None, text, flag_values=values)
+    text = r"pattern with a group, such as '(.*)_\d+': pictures whose names agree in it share a split (for folder:PATH)"
+    flags.DEFINE_string("group", None, text, flag_values=values)
+    text = "colour behind transparent pixels, by name or as #rrggbb"
+    flags.DEFINE_string("background", "white", text, flag_values=values)
+    text = "folder that keeps decoded images of data sets too large for memory; default: decode them each time"
+    flags.DEFINE_string("cache_dir", None, text, flag_values=values)
 
 
 def load(values: flags.FlagValues, split: str):
     """The images that the flags name."""
     from kdarts.data import datasets
 
-    where = {"data_dir": values.data_dir, "image_size": values.image_size, "limit": values.limit}
-    return datasets.load(values.dataset, split=split, download=values.download, **where)
+    which = {"split": split, "image_size": values.image_size, "limit": values.limit}
+    return datasets.load(values.dataset, **which, **reading(values))
+
+
+def reading(values: flags.FlagValues) -> dict:
+    """Arguments of `datasets.load` that say where and how pictures are read."""
+    names = "data_dir", "download", "labels", "group", "background", "cache_dir"
+    return {name: values[name].value for name in names}
 
 
 @titled("Augmentation")

@@ -159,7 +159,7 @@ def run(values: flags.FlagValues) -> None:
     if values.seeds is not None:
         return seeds.run(values, method, workdir, remembered)
     start_tensorflow()
-    data = halves(values)
+    data = halves(values, workdir)
     with process.run_on(values, workdir) as folder:
         _run(values, method, folder, data, start, began)
 
@@ -214,14 +214,19 @@ def _tell_of_paths(search, workdir, best) -> str:
     return f" --channels={method.family_channels} --cells={method.family_cells}"
 
 
-def halves(values: flags.FlagValues) -> tuple:
-    """The images that the flags name for the weights and for α, and their mean and standard deviation."""
+def halves(values: flags.FlagValues, workdir=None) -> tuple:
+    """The images that the flags name for the weights and for α, and their mean and standard deviation.
+
+    With a `Workdir`, they need to be those that its run was started with.
+    """
     from kdarts.data import datasets
     from kdarts.training.distribution import configure_threads
 
     configure_threads()
     process.strategy(values)  # Several hosts must find one another before anything is computed.
     data = options.load(values, "train")
+    if workdir is not None:
+        workdir.check_data(train=data)
     data = datasets.hold_back(data, values.hold_back)[0] if values.hold_back else data
     sizes = values.train_examples, values.valid_examples
     train, valid = datasets.halves(data, *sizes, values.seed, values.stratified)
@@ -242,7 +247,7 @@ def search_in(workdir, values: flags.FlagValues, method: Method, data, start: Ge
     Returns:
         The search and its summary.
     """
-    from kdarts.data.pipeline import ImageSearchData, served
+    from kdarts.data.pipeline import ImageSearchData, check_service, served
     from kdarts.training.search_run import SearchSession, run_search
     from kdarts.views.events import cell_events
 
@@ -256,6 +261,8 @@ def search_in(workdir, values: flags.FlagValues, method: Method, data, start: Ge
             raise KdartsError(f"--{name}={size}: allowed is 1 to {most}, the images of a half")
         process.check(values, f"--{name}", size)
     service = values.data_service
+    if service:
+        check_service(train, service)
     batches = ImageSearchData(
         *(train, valid, method.batch_size, values.seed, options.augmentation(values, train.image_shape), mean, std),
         served=(lambda made: served(made, service)) if service else None,

@@ -81,8 +81,18 @@ def _load(values, about: dict, shape, split: str, limit: int | None = None):
     name = values.dataset or about.get("dataset")
     if name is None:
         raise KdartsError("--dataset is missing: the model does not tell which data set it was trained on")
-    size = values.image_size or (shape[0] if shape[0] == shape[1] else None)
-    data = datasets.load(name, values.data_dir, size, split, limit or values.limit, download=values.download)
+    how = options.reading(values)
+    kept = {} if values.dataset else {name: about.get(name) for name in ("labels", "group")}
+    how |= {name: text for name, text in kept.items() if how[name] is None}
+    if not values["background"].present:
+        how["background"] = about.get("background", "white")
+    which = {
+        "split": split,
+        "image_size": values.image_size or (shape[0] if shape[0] == shape[1] else None),
+        "limit": limit or values.limit,
+        "alike": (shape[2], about.get("peak", 65535)),
+    }
+    data = datasets.load(name, **which, **how)
     if data.image_shape != shape:
         raise KdartsError(f"{name} has images of {data.image_shape}, the model takes {shape}")
     return data
@@ -248,7 +258,7 @@ def export_run(values: flags.FlagValues) -> None:
     print(json.dumps({name: figures["path"] for name, figures in written.items()}))
 
 
-_TRAVELS = ("background", "peak", "metrics", "dataset", "genotype")
+_TRAVELS = ("background", "peak", "metrics", "dataset", "labels", "group", "genotype")
 """What goes inside a file besides class names, mean and std."""
 
 

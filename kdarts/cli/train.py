@@ -104,10 +104,10 @@ def run(values: flags.FlagValues) -> None:
     from kdarts.data import datasets
 
     process.check(values, "--batch_size", sizes["batch_size"])
-    if values.hold_back:
-        data = datasets.hold_back(options.load(values, "train"), values.hold_back)
-    else:
-        data = options.load(values, "train"), options.load(values, "test")
+    splits = {split: options.load(values, split) for split in (("train",) if values.hold_back else ("train", "test"))}
+    workdir.check_data(**splits)
+    data = datasets.hold_back(splits["train"], values.hold_back) if values.hold_back else tuple(splits.values())
+    del splits
     note_gaps(genotype)
     with process.run_on(values, workdir) as folder:
         _run(values, genotype, sizes, data, folder, remembered, began)
@@ -154,6 +154,7 @@ def _train(values, genotype, sizes, data, seed, workdir, begin, began) -> dict:
     import keras
 
     from kdarts.data import datasets
+    from kdarts.data.pipeline import check_service
     from kdarts.networks.models import training_loss
     from kdarts.ops.replicas import synchronize
     from kdarts.search.optimizers import SGD
@@ -169,6 +170,8 @@ def _train(values, genotype, sizes, data, seed, workdir, begin, began) -> dict:
         train, _ = datasets.halves(train, values.train_examples, None, seed)
     if batch_size > len(train):
         raise KdartsError(f"--batch_size={batch_size}: allowed is 1 to {len(train)}, the training images")
+    if values.data_service:
+        check_service(train, values.data_service)
     keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy(values.precision)
     shape, classes = train.image_shape, train.num_classes
@@ -205,6 +208,7 @@ def _train(values, genotype, sizes, data, seed, workdir, begin, began) -> dict:
         about={
             "genotype": genotype.name or values.genotype,
             "dataset": values.dataset,
+            **{name: values[name].value for name in ("labels", "group", "background") if values[name].value},
             "seed": seed,
             **size,
         },

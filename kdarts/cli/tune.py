@@ -108,7 +108,19 @@ def default_choices(method: Method) -> list[Choice]:
 
 
 _OWN = ("choose", "tuner", "trials", "random")
-_FIXED = {*options.NEUTRAL, "dataset", "limit", "image_size", "seed", "hold_back", "edge_order", "validate_every"}
+_FIXED = {
+    *options.NEUTRAL,
+    "dataset",
+    "labels",
+    "group",
+    "background",
+    "limit",
+    "image_size",
+    "seed",
+    "hold_back",
+    "edge_order",
+    "validate_every",
+}
 """Flags of a search that cannot be chosen: trials would not be measured on the same images."""
 
 _FOUND_BY = ("method", "space", "operations", "topology", "sharing", "start", "nodes", "discretization", "threshold")
@@ -206,7 +218,8 @@ class _Tuning:
         progress.oracle = make_oracle(self._values.tuner, parameters, notify=progress, **about)
         if part == "worker":
             self._await_chief(remembered)
-        else:
+        self._workdir.check_data(train=options.load(self._values, "train"))
+        if part != "worker":
             if not (self._workdir / "flags.flags").exists():
                 self._check()
             self._workdir.begin(remembered, options.usual(self._values))

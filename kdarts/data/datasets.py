@@ -1,48 +1,53 @@
-"""Labelled images in memory: where they come from, what they measure, and how a search divides them.
+"""Labelled images: where they come from, what they measure, and how a search divides them.
 
-Three sources, by name: `digits` (part of the package), a name of TensorFlow Datasets, and `folder:PATH`.
+Three sources, by name: `digits` (part of the package), a name of TensorFlow Datasets, and `folder:PATH`. Small ones are
+held in memory, larger ones are read from disk as they are needed.
 """
 
 import dataclasses
-import difflib
+import hashlib
 import importlib.resources
-import json
 import os
-import re
-from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
-from absl import logging
+from PIL import ImageColor
 
-from kdarts.data import folders
-from kdarts.data.folders import Progress, check_memory, check_size, fitted
+from kdarts.data import folders, pictures, records, sources
+from kdarts.data.sources import Files, Pictures, Progress, Source, check_size, measured, opened, tell
 from kdarts.genotypes.errors import KdartsError, choice
 
 SPLITS = ("train", "test")
 """The splits that every data set has."""
 
-_CHUNK = 1024  # images whose histogram is taken at a time: a chunk is widened to 64 bits
+SAMPLE = 4096
+"""Images from which the mean and deviation of a data set are taken that has more than `IN_MEMORY` bytes decoded."""
+
+_CHUNK = 256  # images whose histogram is taken at a time: a chunk is widened to 64 bits
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageData:
-    """Labelled images, held in memory.
+    """Labelled images.
 
     Args:
-        images: uint8 `[n, height, width, channels]`, 0 to 255; 1 or 3 channels.
+        images: uint8 `[n, height, width, channels]`, 0 to 255; 1 or 3 channels. An array, or a `Source`, which reads
+            `images[indices]` from disk.
         labels: int32 `[n]`, indices of `class_names`.
         class_names: one name per class.
         name: the name that the data set was loaded by.
+        names: the file of each image, relative to the folder of the data set; None where there are no files.
+        peak: the value that became 255, in pictures of 16 bits a channel.
 
     Raises:
         KdartsError: shapes or types that are not these.
     """
 
-    images: np.ndarray
+    images: np.ndarray | Source
     labels: np.ndarray
     class_names: tuple[str, ...]
     name: str
+    names: tuple[str, ...] | None = None
+    peak: int = 65535
 
     def __post_init__(self):
         images, labels = self.images, self.labels
@@ -73,8 +78,22 @@ class ImageData:
         return len(self.class_names)
 
     def take(self, indices: np.ndarray | slice) -> "ImageData":
-        """The examples at `indices`, in that order."""
-        return dataclasses.replace(self, images=self.images[indices], labels=self.labels[indices])
+        """The examples at `indices`, in that order; those on disk stay there."""
+        images = self.images.part(indices) if self.streamed else self.images[indices]
+        names = None if self.names is None else tuple(np.array(self.names, object)[indices])
+        return dataclasses.replace(self, images=images, labels=self.labels[indices], names=names)
+
+    def fingerprint(self) -> np.ndarray:
+        """A number for each example: a hash of its class and its file, or else its position. uint64 `[n]`."""
+        names = range(len(self)) if self.names is None else self.names
+        texts = (f"{self.class_names[label]}\n{name}" for name, label in zip(names, self.labels, strict=True))
+        hashes = b"".join(hashlib.blake2b(os.fsencode(text), digest_size=8).digest() for text in texts)
+        return np.frombuffer(hashes, np.uint64)
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the images are read from disk as they are needed."""
+        return isinstance(self.images, Source)
 
 
 def load(
@@ -85,36 +104,61 @@ def load(
     limit: int | None = None,
     *,
     download: bool = False,
+    labels: str | None = None,
+    group: str | None = None,
+    background: str = "white",
+    cache_dir: str | os.PathLike | None = None,
+    alike: tuple[int, int] | None = None,
 ) -> ImageData:
-    """Loads one split of a data set into memory.
+    """Loads one split of a data set.
 
     Args:
         name: `digits`, a name of TensorFlow Datasets, or `folder:PATH` with one sub-folder of pictures per class.
         data_dir: where TensorFlow Datasets finds prepared data; None for its default.
-        image_size: side in pixels, 8 or more, to which images are scaled (the shorter side) and cut; needed where
-            they differ in size. None leaves them as they are.
+        image_size: side in pixels, 8 or more, to which images are scaled (the shorter side) and cut. None leaves them
+            as they are, or chooses one size for all where they differ.
         split: "train" or "test". Where a data set has no test split, its validation split, or else a fixed fifth.
         limit: load at most this many examples, 1 or more; None for all.
         download: whether data that is not on this machine may be fetched; otherwise the network is never tried.
+        labels: for a folder, the CSV file that names each picture's class (see `kdarts.data.folders.listing`).
+        group: for a folder, a pattern of names; pictures that agree in its group are in the same split (likewise).
+        background: colour behind transparent pixels: a name such as "white", "#rrggbb", or what else
+            `PIL.ImageColor.getrgb` reads.
+        cache_dir: folder in which a data set that is too large for memory is decoded into a file, once; None: its
+            pictures are decoded each time that they are needed.
+        alike: for a folder, the `channels` and `peak` of `pictures.decode`, as a network was trained with; None: those
+            that suit its pictures.
 
     Returns:
-        The images and labels, in an order that is the same each time.
+        The images and labels, in an order that is the same each time. Images that take more than
+        `kdarts.data.sources.IN_MEMORY` bytes decoded stay on disk.
 
     Raises:
-        KdartsError: an unknown name or split, data that is not there, cannot be decoded, differs in size, or takes more
-            than `kdarts.data.folders.MEMORY_LIMIT` bytes decoded.
+        KdartsError: an unknown name or split, data that is not there or cannot be decoded.
     """
     choice("split", split, SPLITS)
     check_size(image_size)
     if limit is not None and limit < 1:
         raise KdartsError(f"limit {limit}; allowed: 1 or more")
+    behind = colour(background)
+    is_folder = name.startswith("folder:")
+    for argument, value in {"labels": labels, "group": group}.items():
+        if value is not None and not is_folder:
+            raise KdartsError(f"{argument} {value}: is about pictures in a folder; dataset {name!r} is none")
     if name == "digits":
-        images, labels, class_names = _digits(split, image_size, limit)
-    elif name.startswith("folder:"):
-        images, labels, class_names = folders.read(name.removeprefix("folder:"), split, image_size, limit)
-    else:
-        images, labels, class_names = read(name, split, data_dir, image_size, limit, download)
-    return ImageData(images, labels, class_names, name)
+        return ImageData(*_digits(split, image_size, limit), name)
+    if is_folder:
+        return _folder(name, split, image_size, limit, labels, group, behind, cache_dir, alike)
+    how = data_dir, image_size, limit, download, behind, cache_dir
+    return ImageData(*records.read(name, split, *how), name)
+
+
+def colour(text: str) -> tuple[int, int, int]:
+    """Red, green and blue of a colour, 0 to 255 each; raises `KdartsError` if it is none (see `load`)."""
+    try:
+        return ImageColor.getrgb(text)[:3]
+    except ValueError:
+        raise KdartsError(f"background {text}: allowed is a colour, such as white, black or #8a2be2") from None
 
 
 def _digits(split: str, image_size: int | None, limit: int | None) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
@@ -124,30 +168,54 @@ def _digits(split: str, image_size: int | None, limit: int | None) -> tuple[np.n
     ):
         images, labels = arrays[f"x_{split}"][:limit], arrays[f"y_{split}"][:limit]
     if image_size:
-        check_memory(len(images), (image_size, image_size, 1), "digits")
-        images = fitted(images, image_size).numpy()
+        most = int((sources.IN_MEMORY / len(images)) ** 0.5)
+        if image_size > most:
+            raise KdartsError(f"image_size {image_size}; allowed: 8 to {most} for {len(images)} digits")
+        images = np.stack([pictures.fitted(image, image_size) for image in images])
     return images, labels.astype(np.int32), tuple("0123456789")
 
 
-def statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _folder(name, split, image_size, limit, labels, group, background, cache_dir, alike) -> ImageData:
+    listings = folders.listings(name.removeprefix("folder:"), labels, group)
+    listing = listings.part(split)
+    survey, first = measured(Files(listings.files), name, image_size)  # Train and test are read alike.
+    channels, peak = alike or (survey.channels, survey.peak)
+    size = survey.image_size
+    shape = (size or first.height, size or first.width, channels)
+    files, names = listing.files[:limit], listing.names[:limit]
+    images = Pictures(shape, np.arange(len(files)), Files(files), size, background, peak)
+    return ImageData(opened(images, name, cache_dir), listing.labels[:limit], listing.class_names, name, names, peak)
+
+
+def statistics(images: np.ndarray | Source) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel, for the scale 0 to 1.
 
     Args:
-        images: uint8 `[n, height, width, channels]`, 0 to 255.
+        images: uint8 `[n, height, width, channels]`, 0 to 255. Where they take more than `IN_MEMORY` bytes, `SAMPLE`
+            of them are measured, spread evenly, wherever they are: so the figures do not depend on the machine.
 
     Returns:
         Mean and standard deviation, `channels` numbers each; the deviation is at least 0.001, so that it can divide.
     """
-    values = np.arange(256) / 255
+    count = len(images)
+    places = np.arange(count)
+    if images.nbytes > sources.IN_MEMORY and count > SAMPLE:
+        places = np.arange(SAMPLE) * count // SAMPLE
+        tell(f"mean and deviation of {count} pictures are taken from {SAMPLE} of them")
+    # 256 counts say all there is to know of 8-bit images, exactly and faster than sums of floats.
+    counts = np.zeros((images.shape[-1], 256), np.int64)
+    progress = Progress("pictures for their mean", len(places))
+    for start in range(0, len(places), _CHUNK):
+        some = images[places[start : start + _CHUNK]]
+        for channel, found in enumerate(counts):
+            found += np.bincount(some[..., channel].ravel(), minlength=256)
+        progress.update(start + len(some))
+    values, total = np.arange(256) / 255, counts[0].sum()
     means, deviations = [], []
-    for channel in range(images.shape[-1]):
-        # 256 counts say all there is to know of 8-bit images, exactly and faster than sums of floats.
-        counts = np.zeros(256, np.int64)
-        for start in range(0, len(images), _CHUNK):
-            counts += np.bincount(images[start : start + _CHUNK, ..., channel].ravel(), minlength=256)
-        mean = counts @ values / counts.sum()
+    for found in counts:
+        mean = found @ values / total
         means.append(float(mean))
-        deviations.append(max(float(np.sqrt(counts @ (values - mean) ** 2 / counts.sum())), 1e-3))
+        deviations.append(max(float(np.sqrt(found @ (values - mean) ** 2 / total)), 1e-3))
     return tuple(means), tuple(deviations)
 
 
@@ -226,180 +294,3 @@ def _places(labels: np.ndarray) -> np.ndarray:
         own = labels == label
         places[own] = (np.arange(own.sum()) + 0.5) / own.sum()
     return places
-
-
-_NAME = re.compile(r"[A-Za-z]\w*(/[\w.+-]+)?(:\d+(\.[\d*]+){0,2})?")  # name/config:version
-_BATCH = 256
-
-
-def read(
-    name: str, split: str, data_dir: str | None, image_size: int | None, limit: int | None, download: bool
-) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Reads one split of a data set, from disk unless `download` asks for it to be fetched and prepared.
-
-    The test split is "test", else "validation", else a fifth of "train" chosen at random once and for all.
-
-    Args:
-        name: as TensorFlow Datasets knows it: `name`, `name/config` or `name/config:version`.
-        split: "train" or "test".
-        data_dir: where prepared data sets are; None for the default of TensorFlow Datasets.
-        image_size: side to which pictures are resized, or None if all have one size.
-        limit: at most this many pictures, or None.
-        download: whether a data set that is not prepared may be fetched over the network.
-
-    Returns:
-        Images uint8 `[n, height, width, channels]`, labels `[n]`, class names.
-
-    Raises:
-        KdartsError: unknown name, not prepared, not image classification, differing sizes without `image_size`,
-            more than fits in memory, or damaged.
-    """
-    try:
-        import tensorflow_datasets as tfds  # slow, and only this kind of data set needs it
-    except ImportError as error:
-        raise KdartsError(f"data set {name!r} needs TensorFlow Datasets: pip install tensorflow-datasets") from error
-    builder = _builder(tfds, name, data_dir, download)
-    names = _class_names(builder, name)
-    source, held_out = _source(builder, name, split)
-    try:
-        reading = tfds.ReadConfig(try_autocache=False)  # the images are kept here, once
-        dataset = builder.as_dataset(split=source, as_supervised=True, shuffle_files=False, read_config=reading)
-        total = int(dataset.cardinality())
-        if total < 0:
-            total = builder.info.splits[source].num_examples
-        chosen = _chosen(total, split, held_out, builder.info.disable_shuffling)[:limit]
-        if not len(chosen):
-            raise KdartsError(f"too few examples in {name!r} for a {split} split: {total}; allowed: 5 or more")
-        images, labels = _collect(dataset, chosen, image_size, name)
-    except KdartsError:
-        raise
-    except (tf.errors.OpError, OSError, ValueError, AssertionError) as error:
-        raise KdartsError(f"cannot read {name!r} in {builder.data_path}: {_line(error)}") from error
-    if labels.size and labels.min() < 0:
-        raise KdartsError(f"split {source!r} of {name!r} has no labels; allowed: labelled splits")
-    return images, labels, names
-
-
-def _line(error: Exception) -> str:
-    """The first line of what an error says, or its kind; of TensorFlow's, without the names of operations."""
-    text = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", str(error))
-    return next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
-
-
-def _builder(tfds, name: str, data_dir: str | None, download: bool):
-    """The TFDS builder of a data set that is prepared."""
-    # Names with a namespace reach other catalogues over the network; keyword arguments in names are not for users.
-    if not _NAME.fullmatch(name):
-        raise _unknown(tfds, name)
-    root = os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
-    _check_features(Path(root) / re.split("[/:]", name)[0])
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)  # TFDS warns of each place where it finds nothing
-    try:
-        builder = tfds.builder(name, data_dir=root)
-        prepared = builder.is_prepared()
-    except tfds.core.DatasetNotFoundError as error:
-        raise _unknown(tfds, name) from error
-    except Exception as error:  # each builder has its own: bare ValueError, RuntimeError, ImportError, parse errors
-        raise KdartsError(f"cannot open data set {name!r} in {root}: {_line(error)}") from error
-    finally:
-        logging.set_verbosity(verbosity)
-    if prepared:
-        return builder
-    if not download:
-        raise KdartsError(
-            f"data set {name!r} is not prepared in {root}; pass data_dir where it is, or --download (download=True) "
-            "to fetch and prepare it there"
-        )
-    try:
-        builder.download_and_prepare()
-    except Exception as error:  # network, checksum, disk, a missing manual download: whatever a builder's source does
-        raise KdartsError(f"cannot download {name!r} to {root}: {_line(error)}") from error
-    return builder
-
-
-def _unknown(tfds, name: str) -> KdartsError:
-    known = tfds.list_builders(with_community_datasets=False)
-    near = difflib.get_close_matches(name, ["digits", *known], 1)
-    if os.path.isdir(os.path.expanduser(name)):
-        near = [f"folder:{name}"]
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return KdartsError(
-        f"unknown data set {name!r}{hint}; allowed: digits, folder:PATH, or one of the {len(known)} names of "
-        "TensorFlow Datasets"
-    )
-
-
-def _check_features(folder: Path) -> None:
-    """Refuses prepared data that names Python classes from elsewhere: TFDS would import their modules."""
-
-    def check(node: dict) -> dict:
-        for key in ("pythonClassName", "python_class_name", "type"):
-            value = node.get(key)
-            if isinstance(value, str) and "." in value and not value.startswith("tensorflow_datasets."):
-                raise KdartsError(f"{path} names the class {value!r}; allowed: classes of tensorflow_datasets")
-        return node
-
-    for path in folder.rglob("features.json"):
-        try:
-            json.loads(path.read_text(encoding="utf-8"), object_hook=check)
-        except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise KdartsError(f"cannot read {path}: {_line(error)}") from error
-
-
-def _class_names(builder, name: str) -> tuple[str, ...]:
-    """Names of the classes; raises `KdartsError` unless the data set maps a picture to one class."""
-    keys, features = builder.info.supervised_keys, builder.info.features
-    if isinstance(keys, tuple) and len(keys) == 2 and all(isinstance(key, str) and key in features for key in keys):
-        image, label = (features[key] for key in keys)
-        channels = image.shape[-1] if len(image.shape) == 3 else 0
-        if hasattr(label, "names") and image.np_dtype == np.uint8 and channels in (1, 3, None):
-            return tuple(label.names)
-    raise KdartsError(
-        f"{name!r} is not a data set of image classification; allowed: 8-bit images of 1 or 3 channels and a label"
-    )
-
-
-def _source(builder, name: str, split: str) -> tuple[str, bool]:
-    """The TFDS split that `split` is read from, and whether part of it is held out as the test split."""
-    there = list(builder.info.splits)
-    own = [other for other in ("test", "validation") if other in there]
-    if split == "test" and own:
-        return own[0], False
-    if "train" not in there:
-        raise KdartsError(f"{name!r} has no split 'train'; it has: {', '.join(there) or 'none'}")
-    return "train", not own
-
-
-def _chosen(total: int, split: str, held_out: bool, in_order: bool) -> np.ndarray:
-    """Which examples of the file make up the split, in which order."""
-    # TFDS shuffles as it writes, except where it was told to keep the order: there the classes may be sorted.
-    order = np.random.RandomState(0).permutation(total) if held_out or in_order else np.arange(total)
-    if not held_out:
-        return order
-    return order[: total // 5] if split == "test" else order[total // 5 :]
-
-
-def _collect(dataset: tf.data.Dataset, chosen: np.ndarray, image_size: int | None, name: str):
-    """The chosen examples of `dataset`, as images and labels."""
-    slots = np.full(int(chosen.max()) + 1, -1)
-    slots[chosen] = np.arange(len(chosen))
-    dataset = dataset.take(len(slots)).map(
-        lambda image, label: (fitted(image, image_size), label), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
-    )
-    known = dataset.element_spec[0].shape.is_fully_defined()
-    images, labels, start = None, np.empty(len(chosen), np.int32), 0
-    progress = Progress(name, len(slots))
-    for pictures, classes in dataset.batch(_BATCH if known else 1).prefetch(2).as_numpy_iterator():
-        if images is None:
-            check_memory(len(chosen), pictures.shape[1:], name)
-            images = np.empty((len(chosen), *pictures.shape[1:]), np.uint8)
-        elif pictures.shape[1:] != images.shape[1:]:
-            sizes = " and ".join("x".join(map(str, shape[1:])) for shape in (images.shape, pictures.shape))
-            raise KdartsError(f"{name!r} has pictures of {sizes}; pass image_size to make them one")
-        slot = slots[start : start + len(pictures)]
-        images[slot[slot >= 0]] = pictures[slot >= 0]
-        labels[slot[slot >= 0]] = classes[slot >= 0]
-        start += len(pictures)
-        progress.update(start)
-    return images, labels

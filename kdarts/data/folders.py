@@ -1,257 +1,375 @@
-"""Pictures in folders: one sub-folder for each class, with or without folders for train and test above them.
+"""Pictures in folders: which files there are, of which class, and for which part.
 
 What every source of pictures shares is here too: one size for all, a limit on memory, and progress while reading.
 """
 
-import contextlib
+import dataclasses
+import hashlib
+import os
+import re
 import sys
-import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter, defaultdict
 from pathlib import Path
 
-import keras
 import numpy as np
-import tensorflow as tf
-from absl import logging
 
+from kdarts.data import label_files, splits
+from kdarts.data.pictures import SUFFIXES
+from kdarts.data.sources import Progress
+from kdarts.data.splits import ROLES, Picture, listed
 from kdarts.genotypes.errors import KdartsError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
-"""File names of pictures, in either case."""
-
-TEST_FOLDERS = ("test", "val", "validation")
-"""Names of the folder beside `train` that holds the test split; the first that is there counts."""
+_SKIPPED = ("__macosx", "@eadir", "lost+found", "$recycle.bin", "system volume information", "__pycache__")
+_JUNK = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
+_OF_RUNS = ("flags.flags", "setting.json")  # a workdir has one of them
+_ODD = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # not one line of UTF-8
 
 _NAMED = 5  # broken files listed by name in one error
 _THREADS = 4
 
-Labelled = list[tuple[Path, int]]
+_told: set[str] = set()
+"""Notes of this process: each is printed once, however often a folder is read."""
 
 
-def read(
-    path: str, split: str, image_size: int | None, limit: int | None
-) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Reads one split of a folder of pictures.
-
-    `path/train/CLASS/*` and `path/test/CLASS/*` (or `val`, `validation`) are the splits where both are there. Otherwise
-    `path/CLASS/*` is divided: a fixed fifth of each class, chosen at random once and for all, is the test split.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Listing:
+    """The pictures of one part of a data set, in a fixed random order.
 
     Args:
-        path: the folder; classes are its sub-folders in sorted order.
-        split: "train" or "test".
-        image_size: side to which pictures are resized, or None if all have one size.
-        limit: at most this many pictures, or None.
+        files: the paths.
+        labels: int32 `[n]`, indices of `class_names`.
+        class_names: one name per class.
+        names: of the files, relative to the folder, with `/`; absolute for files elsewhere.
+    """
+
+    files: tuple[Path, ...]
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Listings:
+    """Both parts of a data set.
+
+    Args:
+        train: the pictures for training.
+        test: those for the test.
+        path: the folder.
+        divided: whether a hash decided on the parts.
+    """
+
+    train: Listing
+    test: Listing
+    path: str
+    divided: bool
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files of both parts."""
+        return self.train.files + self.test.files
+
+    def part(self, split: str) -> Listing:
+        """The part "train" or "test"; raises `KdartsError` if it has no picture."""
+        chosen = {"train": self.train, "test": self.test}[split]
+        if not len(chosen):
+            if self.divided:
+                raise KdartsError(
+                    f"too few pictures in {self.path!r} for a {split} split: of {len(self.files)}, 1 in {splits.SHARE} "
+                    "different pictures or groups is drawn for the test; allowed: more, or folders train and test"
+                )
+            raise KdartsError(f"no pictures for the {split} split in {self.path!r}; allowed: both train and test")
+        return chosen
+
+
+def listing(path: str, split: str, labels: str | None = None, group: str | None = None) -> Listing:
+    """One part of `listings`; raises `KdartsError` as it does, and if the part has no picture."""
+    return listings(path, labels, group).part(split)
+
+
+def listings(path: str, labels: str | None = None, group: str | None = None) -> Listings:
+    """Lists the pictures in a folder, their classes and their parts.
+
+    Classes are the sub-folders of `path`, or of `path/train` and `path/test` (see `splits.ROLES` for other names of
+    these; with `val` as well, its pictures join the training). Pictures in sub-folders of a class belong to it. Where
+    there are no such parts, one picture in five is for the test, by a hash of its content (see `splits`).
+
+    Args:
+        path: the folder.
+        labels: a CSV file of files and labels in place of class folders, absolute or relative to `path` or to the
+            working directory; see `label_files.read`.
+        group: a regular expression with one group, such as `(.*)_\\d+`: pictures in whose names (below the class) it
+            finds the same are of one part.
 
     Returns:
-        Images uint8 `[n, height, width, channels]` in a fixed random order, labels `[n]`, class names. One channel if
-        every picture of both splits is greyscale, otherwise three.
+        Both parts. Classes are in sorted order (numbers of a CSV file by value), pictures in a random order that
+        depends on their names alone.
 
     Raises:
-        KdartsError: nothing there, fewer than two classes, a class without pictures, pictures that cannot be decoded
-            (named), differing sizes without `image_size`, more than fits in memory.
+        KdartsError: no folder, fewer than two classes with pictures, classes of one part only, folders that cannot be
+            read, class names of more than one line, a CSV file as `label_files.read` refuses it, a pattern without one
+            group or that finds nothing.
     """
-    root = Path(path).expanduser()
-    if not path or not root.is_dir():
+    root = os.path.expanduser(path)
+    if not path or not os.path.isdir(root):
         raise KdartsError(f"no folder {path!r}; allowed: a folder with one sub-folder of pictures per class")
-    names, splits = _splits(root)
-    chosen = splits[split]
-    if not chosen:
-        raise KdartsError(f"too few pictures in {path!r} to hold out a {split} split; allowed: 3 or more in a class")
-    chosen = [chosen[i] for i in np.random.RandomState(0).permutation(len(chosen))[:limit]]
-    # Train and test must agree on the channels, so the headers of both decide.
-    channels = 3 if any(_coloured(file) for part in splits.values() for file, _ in part) else 1
-    images = _images([file for file, _ in chosen], channels, image_size, f"folder {path!r}")
-    return images, np.array([label for _, label in chosen], np.int32), names
+    pattern = splits.compiled(group)
+    pictures = _from_folders(root) if labels is None else _from_table(root, labels)
+    class_names = _class_names(pictures, numbers=labels is not None)
+    if len(class_names) < 2:
+        raise KdartsError(f"classes in {path!r}: {listed(class_names)}; allowed: two or more")
+    pictures = _joined(root, pictures)
+    divide = not pictures[0].part
+    progress = Progress(f"folder {path!r}", len(pictures))
+    digests = None
+    if divide:
+        digests = splits.fingerprints(root, [picture.name for picture in pictures], progress.update)
+        pictures, notes = splits.divided(pictures, digests, pattern)
+        for note in notes:
+            _tell(f"{root}: {note}")
+    else:
+        _check_classes(root, pictures)
+        if pattern and (both := splits.shared_groups(pictures, pattern)):
+            _tell(f"{root}: {len(both)} groups have pictures in both parts: {listed(both)}")
+    if (not divide or pattern) and (pairs := splits.duplicates(root, pictures, digests, progress.update)):
+        _tell(f"{root}: {len(pairs)} test pictures are copies of training pictures, the first: {' of '.join(pairs[0])}")
+    pictures.sort(key=lambda picture: (hashlib.blake2b(picture.name.encode(), digest_size=8).digest(), picture.name))
+    number = {name: i for i, name in enumerate(class_names)}
+    parts = []
+    for part in ("train", "test"):
+        own = [picture for picture in pictures if picture.part == part]
+        files = tuple(Path(root, picture.name) for picture in own)
+        indices = np.array([number[picture.label] for picture in own], np.int32)
+        parts.append(Listing(files, indices, class_names, tuple(picture.name for picture in own)))
+    return Listings(*parts, path, divide)
 
 
-def _folders(root: Path) -> list[Path]:
-    return sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+def _tell(line: str) -> None:
+    if line not in _told:
+        _told.add(line)
+        print(f"note: {line}", file=sys.stderr)
 
 
-def _splits(root: Path) -> tuple[tuple[str, ...], dict[str, Labelled]]:
-    """The class names, and the labelled files of "train" and "test"."""
-    tests = [root / name for name in TEST_FOLDERS if (root / name).is_dir() and _folders(root / name)]
-    if tests and (root / "train").is_dir() and _folders(root / "train"):
-        names, train = _classes(root / "train")
-        test_names, test = _classes(tests[0])
-        if names != test_names:
-            differ = ", ".join(sorted(set(names) ^ set(test_names)))
-            raise KdartsError(
-                f"classes of {root / 'train'} and {tests[0]} differ in: {differ}; allowed: the same in both"
-            )
-        return names, {"train": _labelled(train), "test": _labelled(test)}
-    names, files = _classes(root)
-    draw = np.random.RandomState(0)
-    train, test = [], []
-    for of_class in files:
-        order = draw.permutation(len(of_class))
-        fifth = round(len(of_class) / 5)
-        test.append([of_class[i] for i in order[:fifth]])
-        train.append([of_class[i] for i in order[fifth:]])
-    return names, {"train": _labelled(train), "test": _labelled(test)}
+def _class_names(pictures: list[Picture], numbers: bool) -> tuple[str, ...]:
+    names = {picture.label for picture in pictures}
+    if numbers and all(re.fullmatch("[0-9]{1,9}", name) for name in names):
+        return tuple(sorted(names, key=lambda name: (int(name), name)))
+    return tuple(sorted(names))
 
 
-def _labelled(files: list[list[Path]]) -> Labelled:
-    return [(file, label) for label, of_class in enumerate(files) for file in of_class]
-
-
-def _classes(root: Path) -> tuple[tuple[str, ...], list[list[Path]]]:
-    """Class names, and the pictures of each."""
-    folders = _folders(root)
-    if len(folders) < 2:
-        found = ", ".join(folder.name for folder in folders) or "none"
-        raise KdartsError(f"classes in {str(root)!r}: {found}; allowed: two or more sub-folders, one per class")
-    files, ignored = [], 0
-    for folder in folders:
-        entries = [entry for entry in sorted(folder.iterdir()) if entry.is_file() and not entry.name.startswith(".")]
-        files.append([entry for entry in entries if entry.suffix.lower() in SUFFIXES])
-        ignored += len(entries) - len(files[-1])
-        if not files[-1]:
-            raise KdartsError(
-                f"no pictures in class folder {str(folder)!r}; allowed: files named {', '.join(SUFFIXES)}"
-            )
-    if ignored:
-        logging.warning("%s: %d files ignored that are not named %s", root, ignored, ", ".join(SUFFIXES))
-    return tuple(folder.name for folder in folders), files
-
-
-def _coloured(file: Path) -> bool:
-    """Whether a picture has colour, by its header alone: this looks at every file of the data set."""
-    with file.open("rb") as stream:
-        head = stream.read(32)
-        if head.startswith(b"\x89PNG"):
-            return head[25:26] not in (b"\x00", b"\x04")  # colour types: grey, grey with alpha
-        if head.startswith(b"BM"):
-            return head[28:29] != b"\x08"  # bits per pixel
-        if head.startswith(b"\xff\xd8"):
-            try:
-                return int(tf.io.extract_jpeg_shape(head + stream.read())[2]) != 1
-            except tf.errors.InvalidArgumentError:
-                return False  # broken: named when it is decoded, and no say in what the others are
-    return bool(head)
-
-
-def _decoded(file: Path, channels: int, image_size: int | None) -> np.ndarray | None:
-    """One picture `[height, width, channels]`, or None if it cannot be decoded."""
-    with tf.device("CPU:0"):
-        try:
-            image = tf.io.decode_image(file.read_bytes(), channels=0, expand_animations=False)
-        except (tf.errors.OpError, OSError):
-            return None
-        if image.shape[-1] < 3:  # grey, with or without alpha
-            image = tf.repeat(image[..., :1], channels, axis=-1)
-        return fitted(image[..., :channels], image_size).numpy()
-
-
-def _images(files: Sequence[Path], channels: int, image_size: int | None, name: str) -> np.ndarray:
-    """The pictures of `files` as one array."""
-    if image_size:
-        check_memory(len(files), (image_size, image_size, channels), name)
-    images, broken, sizes = None, [], set()
-    progress = Progress(name, len(files))
-    pool = ThreadPoolExecutor(_THREADS)
-    try:
-        decoded = pool.map(lambda file: _decoded(file, channels, image_size), files)
-        for i, (file, image) in enumerate(zip(files, decoded, strict=True)):
-            progress.update(i + 1)
-            if image is None:
-                broken.append(file)
-                continue
-            sizes.add(image.shape[:2])
-            if images is None:
-                check_memory(len(files), image.shape, name)
-                images = np.empty((len(files), *image.shape), np.uint8)
-            if len(sizes) == 1:
-                images[i] = image
-    finally:
-        pool.shutdown(cancel_futures=True)
-    if broken:
-        named = ", ".join(str(file) for file in sorted(broken)[:_NAMED])
-        more = f" and {len(broken) - _NAMED} more" if len(broken) > _NAMED else ""
-        raise KdartsError(f"cannot decode {named}{more}; allowed: PNG, JPEG, BMP, GIF and WebP pictures")
-    if len(sizes) > 1:
-        seen = sorted(sizes)
-        listed = ", ".join(f"{height}x{width}" for height, width in (seen if len(seen) < 4 else [seen[0], seen[-1]]))
-        raise KdartsError(f"{name}: pictures of {len(seen)} sizes ({listed}); pass image_size to make them one")
-    return images
-
-
-MEMORY_LIMIT = 8 * 2**30
-"""Most bytes of decoded pictures that a data set may take; the input pipeline holds one more copy of what it serves."""
-
-SMALLEST = 8
-"""Smallest side that pictures may be resized to."""
-
-PATIENCE = 2.0
-"""Seconds of reading after which progress is shown."""
-
-
-def fitted(images: tf.Tensor, size: int | None) -> tf.Tensor:
-    """Pictures as squares: the shorter side scaled to `size`, then the middle cut out.
-
-    Args:
-        images: uint8 `[..., height, width, channels]`, one picture or a batch.
-        size: side in pixels; None leaves the pictures as they are.
-
-    Returns:
-        uint8 `[..., size, size, channels]`; pixels of pictures that already fit are unchanged.
-    """
-    if size is None:
-        return images
-    sides = tf.shape(images)[-3:-1]
-    scaled = tf.cast(tf.round(sides * size / tf.reduce_min(sides)), tf.int32)
-    first = (scaled - size) // 2
-    images = tf.image.resize(images, scaled, antialias=True)
-    images = images[..., first[0] : first[0] + size, first[1] : first[1] + size, :]
-    images = tf.cast(tf.clip_by_value(tf.round(images), 0, 255), tf.uint8)
-    return tf.ensure_shape(images, [*images.shape[:-3], size, size, images.shape[-1]])
-
-
-def check_size(size: int | None) -> None:
-    """Raises `KdartsError` unless `size` is None or a side that pictures can be resized to."""
-    if size is not None and not (isinstance(size, int) and size >= SMALLEST):
-        raise KdartsError(f"image_size {size!r}; allowed: an integer of {SMALLEST} pixels or more")
-
-
-def check_memory(count: int, shape: tuple[int, ...], name: str) -> None:
-    """Raises `KdartsError` if `count` pictures of `shape` [height, width, channels] pass `MEMORY_LIMIT`."""
-    needed = count
-    for side in shape:
-        needed *= int(side)
-    if needed > MEMORY_LIMIT:
-        size = "x".join(str(side) for side in shape)
-        raise KdartsError(
-            f"{name}: {count} pictures of {size} take {needed / 2**30:.1f} GiB decoded, allowed: "
-            f"{MEMORY_LIMIT / 2**30:.1f} GiB; pass a smaller image_size or fewer examples"
+def _joined(root: str, pictures: list[Picture]) -> list[Picture]:
+    """The pictures, with those for validation in training if there is a test part, or else in the test part."""
+    counts = Counter(picture.part for picture in pictures)
+    if not counts["val"]:
+        return pictures
+    role = "train" if counts["test"] else "test"
+    if counts["test"]:
+        _tell(
+            f"{root}: the {counts['val']} pictures for validation join the {counts['train']} for training; "
+            f"{counts['test']} are for the test"
         )
+    return [picture._replace(part=role) if picture.part == "val" else picture for picture in pictures]
 
 
-class Progress:
-    """How far reading has come, on standard error, once it has taken `PATIENCE` seconds.
+def _check_classes(root: str, pictures: list[Picture]) -> None:
+    """Raises `KdartsError` if a class is in one part only, where there are both."""
+    held = {part: {one.label for one in pictures if one.part == part} for part in ("train", "test")}
+    if all(held.values()) and held["train"] != held["test"]:
+        lone = [
+            f"only in {part}: {listed(sorted(held[part] - held[other]))}"
+            for part, other in (("train", "test"), ("test", "train"))
+            if held[part] - held[other]
+        ]
+        raise KdartsError(f"classes of train and test in {root} differ, {'; '.join(lone)}; allowed: the same in both")
 
-    Args:
-        name: what is read.
-        total: how many pictures that is.
-    """
 
-    def __init__(self, name: str, total: int):
-        self._name = name
-        self._total = total
-        self._start = time.monotonic()
-        self._bar = None
-        self._announced = False
+def _from_table(root: str, labels: str) -> list[Picture]:
+    """The pictures of a CSV file."""
+    given = os.path.expanduser(labels)
+    places = {os.path.realpath(file): file for file in (os.path.join(root, given), given) if os.path.isfile(file)}
+    if len(places) != 1:
+        what = "is in both" if places else "is in neither of"
+        raise KdartsError(
+            f"labels {labels!r} {what} {root} and the working directory; allowed: a CSV file in one of them, or an "
+            "absolute path"
+        )
+    found = _walk(root, [""])
+    pictures = label_files.read(*places.values(), root, _regular(root, found.pictures), _tell)
+    if not pictures[0].part:
+        roles = [ROLES.get(one.name.split("/")[0].lower(), "") for one in pictures]
+        if all(roles) and "train" in roles and len(set(roles)) > 1:
+            pictures = [one._replace(part=role) for one, role in zip(pictures, roles, strict=True)]
+    return pictures
 
-    def update(self, done: int) -> None:
-        """Shows that `done` of the pictures are read: a bar on a terminal, otherwise one line and no more."""
-        if not self._announced:
-            if time.monotonic() - self._start < PATIENCE or done >= self._total:
-                return
-            print(f"reading {self._name}: {self._total} pictures", file=sys.stderr)
-            self._announced = True
-            if sys.stderr.isatty():
-                self._bar = keras.utils.Progbar(self._total, unit_name="picture")
-        if self._bar is not None:
-            # Keras' bar knows standard output only, which is kept for results.
-            with contextlib.redirect_stdout(sys.stderr):
-                self._bar.update(done)
+
+def _from_folders(root: str) -> list[Picture]:
+    """The pictures of class folders, below folders for the parts if there are any."""
+    roles, others = _top(root)
+    found = _walk(root, list(roles.values()))
+    deep = [name for name in found.pictures if name.count("/") > 1]
+    with_classes = {ROLES[name.split("/")[0].lower()] for name in deep}
+    if "train" in with_classes or (with_classes and "train" not in roles and not others):
+        if flat := len(found.pictures) - len(deep):
+            _tell(f"{root}: {flat} pictures lie beside the class folders of {', '.join(roles.values())}, left out")
+        if others:
+            _tell(f"{root}: beside {', '.join(roles.values())}, left out: {listed(others)}")
+        parts = [name.split("/") for name in deep]
+        alone = with_classes == {"train"}
+        pictures = [Picture("/".join(part), part[1], "" if alone else ROLES[part[0].lower()]) for part in parts]
+        _tell_skipped(root, found, {f"{one[0]}/{one[1]}" for one in parts})
+    else:
+        found = _walk(root, [""])
+        pictures = [Picture(name, name.split("/")[0], "") for name in found.pictures if "/" in name]
+        _check_layout(root, pictures, found)
+        _tell_skipped(root, found, {picture.label for picture in pictures})
+    odd = sorted({picture.label for picture in pictures if _ODD.search(picture.label)})
+    if odd:
+        raise KdartsError(f"{root}: names of classes {listed(odd)}; allowed: one line of UTF-8")
+    regular = set(_regular(root, [picture.name for picture in pictures]))
+    return [picture for picture in pictures if picture.name in regular]
+
+
+def _regular(root: str, names: list[str]) -> list[str]:
+    """The names that are one line of UTF-8; the others are told."""
+    if odd := [name for name in names if _ODD.search(name)]:
+        _tell(f"{root}: {len(odd)} names are not one line of UTF-8, left out: {listed(odd)}")
+    return [name for name in names if not _ODD.search(name)]
+
+
+def _top(root: str) -> tuple[dict[str, str], list[str]]:
+    """The folders for parts by their role, and the other sub-folders."""
+    roles, others = {}, []
+    for name in sorted(entry.name for entry in _entries(root) if _is_folder(entry)):
+        role = ROLES.get(name.lower())
+        if role in roles:
+            raise KdartsError(f"{root} has {roles[role]} and {name}; allowed: one folder for {role}")
+        if role:
+            roles[role] = name
+        elif not _is_skipped(name):
+            others.append(name)
+    return roles, others
+
+
+def _check_layout(root: str, pictures: list[Picture], found: "_Walk") -> None:
+    """Raises `KdartsError`, with what there is instead, unless the sub-folders are classes."""
+    names = sorted({picture.label for picture in pictures})
+    flat = sum("/" not in name for name in found.pictures)
+    tables = [name for name in sorted(os.listdir(root)) if name.lower().endswith((".csv", ".tsv"))]
+    hint = f"--labels={tables[0]} (labels={tables[0]!r})" if tables else "a CSV file of files and labels (labels)"
+    inner = defaultdict(set)
+    for picture in pictures:
+        if picture.name.count("/") > 1:
+            inner[picture.label].add(picture.name.split("/")[1].lower())
+    if names and all(name.lower() in ROLES for name in names):
+        raise KdartsError(
+            f"{root}: {', '.join(names)} hold pictures and no class folders; allowed: class folders, or {hint}"
+        )
+    if len(names) < 2:
+        also = [f"no pictures in {listed(empty)}"] if (empty := found.without(set(names))) else []
+        also += [f"{flat} pictures in the folder itself"] if flat else []
+        also += [f"perhaps folder:{os.path.join(root, names[0])}"] if names and len(inner[names[0]]) > 1 else []
+        raise KdartsError(
+            f"classes in {root!r}: {listed(names) or 'none'}; allowed: two or more sub-folders with pictures, one per "
+            f"class, or {hint}{''.join(f'; {one}' for one in also)}"
+        )
+    for name in names:
+        if name.lower() in ROLES and len(inner[name] & {other.lower() for other in names}) > 1:
+            raise KdartsError(f"{root}: {name} holds classes, as {root} does; allowed: train and test side by side")
+    if all(inner[name] and inner[name] <= ROLES.keys() for name in names):
+        raise KdartsError(
+            f"{root}: the classes hold {listed(sorted(inner[names[0]]))}; allowed: these above the classes"
+        )
+    if flat:
+        _tell(f"{root}: {flat} pictures lie beside the class folders, left out")
+
+
+def _tell_skipped(root: str, found: "_Walk", classes: set[str]) -> None:
+    if names := found.without(classes):
+        _tell(f"{root}: no classes, being empty, hidden, runs of kdarts or links back: {listed(names)}")
+    if found.ignored:
+        _tell(f"{root}: {found.ignored} files ignored that are not named {', '.join(SUFFIXES)}")
+
+
+@dataclasses.dataclass
+class _Walk:
+    """What a walk through folders met, as names below the root."""
+
+    pictures: list[str] = dataclasses.field(default_factory=list)
+    folders: list[str] = dataclasses.field(default_factory=list)
+    skipped: list[str] = dataclasses.field(default_factory=list)
+    ignored: int = 0
+
+    def without(self, classes: set[str]) -> list[str]:
+        """The folders that were skipped, and those beside `classes` that have no pictures."""
+        depths = {name.count("/") for name in classes} or {0}
+        empty = {name for name in self.folders if name.count("/") in depths} - classes
+        return sorted({*self.skipped, *empty})
+
+
+def _is_skipped(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _SKIPPED
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    return entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(entry.path))
+
+
+def _is_file(entry: os.DirEntry) -> bool:
+    return entry.is_file(follow_symlinks=False) or (entry.is_symlink() and os.path.isfile(entry.path))
+
+
+def _entries(folder: str) -> list[os.DirEntry]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError as error:
+        raise KdartsError(f"{folder}: cannot be read ({error.strerror}); allowed: readable folders") from None
+
+
+def _walk(root: str, tops: list[str]) -> _Walk:
+    """Goes through the folders `tops` below `root` and all in them."""
+    walk, unreadable = _Walk(), []
+    bases = [os.path.realpath(os.path.join(root, top)) for top in tops]
+    linked: set[str] = set()
+    left = list(tops)
+    while left:
+        folder = left.pop()
+        try:
+            with os.scandir(os.path.join(root, folder)) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+        except OSError as error:
+            unreadable.append(f"{folder} ({error.strerror})")
+            continue
+        if folder and any(entry.name in _OF_RUNS for entry in entries):
+            walk.skipped.append(folder)
+            continue
+        for entry in entries:
+            name = f"{folder}/{entry.name}" if folder else entry.name
+            if _is_folder(entry):
+                if _is_skipped(entry.name) or (entry.is_symlink() and _leads_back(entry.path, bases, linked)):
+                    walk.skipped.append(name)
+                else:
+                    walk.folders.append(name)
+                    left.append(name)
+            elif entry.name.startswith(".") or entry.name.lower() in _JUNK:
+                continue
+            elif not entry.name.lower().endswith(SUFFIXES) or not _is_file(entry):
+                walk.ignored += bool(folder)
+            else:
+                walk.pictures.append(name)
+    if unreadable:
+        raise KdartsError(f"{root}: cannot read {listed(sorted(unreadable))}; allowed: readable folders")
+    walk.pictures.sort()
+    return walk
+
+
+def _leads_back(link: str, bases: list[str], linked: set[str]) -> bool:
+    """Whether a link leads to a folder that is read without it, or that a link before led to, or above either."""
+    target = os.path.realpath(link)
+    here = os.path.realpath(os.path.dirname(link))
+    back = target in linked or any(f"{base}/".startswith(f"{target}/") for base in [here, *bases])
+    linked.add(target)
+    return back or any(target.startswith(f"{base}/") for base in bases)

@@ -185,6 +185,8 @@ def decode(
     """
     with _opened(source) as (image, stream):
         orientation = _orientation(image, stream)
+        if image.size == (size, size):
+            size = None
         if size is not None:
             scale = _REDUCED * size / min(image.size)
             image.draft(None, tuple(math.ceil(side * scale) for side in image.size))

@@ -1,7 +1,8 @@
-"""From images in memory to batches, as `tf.data` pipelines whose every random choice is a function of (seed, step).
+"""From images to batches, as `tf.data` pipelines whose every random choice is a function of (seed, step).
 
 The order of an epoch and the augmentation of a batch depend on the seed, the epoch and the batch's place in it, and on
-nothing else. So a resumed run sees what an uninterrupted one would have seen.
+nothing else. So a resumed run sees what an uninterrupted one would have seen, whether images are in memory or are read
+from disk for each batch.
 
 A tf.data service can prepare the same batches, in the same order, on other machines. It needs no kdarts: the pipeline
 travels to its worker, with the images in it.
@@ -54,7 +55,8 @@ def train_dataset(
     """
     steps = steps_per_epoch(data, batch_size)
     stream = _Stream(data, batch_size, (seed, _TRAIN), augmentation, mean, std)
-    return _finished(stream.batches(start_step), steps if start_step is None else tf.data.INFINITE_CARDINALITY)
+    length = steps if start_step is None else tf.data.INFINITE_CARDINALITY
+    return _finished(stream.batches(start_step), data.streamed, length)
 
 
 def search_dataset_from(
@@ -92,7 +94,8 @@ def search_dataset_from(
         _Stream(train, batch_size, (seed, _TRAIN), augmentation, mean, std).batches(start_step),
         _Stream(valid, batch_size, (seed, _VALID), augmentation, mean, std).batches(start_step, endless=True),
     )
-    return _finished(pair, steps if start_step is None else tf.data.INFINITE_CARDINALITY)
+    length = steps if start_step is None else tf.data.INFINITE_CARDINALITY
+    return _finished(pair, train.streamed or valid.streamed, length)
 
 
 class ImageSearchData(SearchData):
@@ -157,6 +160,11 @@ def search_dataset(
     augmentation: Augmentation | None = None,
     start_step: int | None = None,
     download: bool = False,
+    *,
+    labels: str | None = None,
+    group: str | None = None,
+    background: str = "white",
+    cache_dir: str | None = None,
 ) -> tf.data.Dataset:
     """The train split of a data set, divided and batched for a search: `search.fit(search_dataset("cifar10"), ...)`.
 
@@ -169,10 +177,11 @@ def search_dataset(
         seed: of the draw, the order and the augmentation, 0 to 2**32 - 1.
         train_examples: examples for the weights; None for half of them.
         valid_examples: examples for the architecture parameters; None for the other half.
-        image_size: side in pixels to which images are resized; None leaves them as they are.
+        image_size: side in pixels to which images are resized; None: as of `kdarts.data.datasets.load`.
         augmentation: of all images; None for the default of the data set.
         start_step: None for one epoch, an integer for batches without end, as in `train_dataset`.
         download: whether data that is not on this machine may be fetched.
+        labels, group, background, cache_dir: as of `kdarts.data.datasets.load`.
 
     Returns:
         Dataset of `((x, y), (x_valid, y_valid))`, as in `search_dataset_from`.
@@ -180,7 +189,8 @@ def search_dataset(
     Raises:
         KdartsError: data that cannot be loaded (`kdarts.data.datasets.load`), sizes out of range.
     """
-    data = datasets.load(name, data_dir, image_size, download=download)
+    how = {"labels": labels, "group": group, "background": background, "cache_dir": cache_dir}
+    data = datasets.load(name, data_dir, image_size, download=download, **how)
     mean, std = datasets.statistics(data.images)
     train, valid = datasets.halves(data, train_examples, valid_examples, seed)
     augmentation = augmentation or default_augmentation(name, data.image_shape)
@@ -205,10 +215,9 @@ def eval_dataset(data: ImageData, batch_size: int, mean: Sequence[float], std: S
     """
     if batch_size < 1:
         raise KdartsError(f"batch_size {batch_size}; allowed: 1 or more")
-    images, labels = _held(data)
     indices = tf.data.Dataset.range(len(data)).batch(batch_size)
-    batches = _mapped(indices, lambda i: (normalize(tf.gather(images, i), mean, std), tf.gather(labels, i)))
-    return _finished(batches)
+    batches = _read(data, indices, lambda images, labels: (normalize(images, mean, std), labels))
+    return _finished(batches, data.streamed)
 
 
 def steps_per_epoch(data: ImageData, batch_size: int) -> int:
@@ -233,15 +242,11 @@ class _Stream:
 
     def batches(self, start_step: int | None, endless: bool = False) -> tf.data.Dataset:
         """Batches from `start_step` on; for None one epoch, or if `endless` one after another, under a new key."""
-        images, labels = _held(self.data)
 
-        def batch(indices, seed):
-            return (
-                self.augmentation(tf.gather(images, indices), seed, self.mean, self.std),
-                tf.gather(labels, indices),
-            )
+        def augmented(images, labels, seed):
+            return self.augmentation(images, seed, self.mean, self.std), labels
 
-        return _mapped(self._draws(start_step, endless), batch)
+        return _read(self.data, self._draws(start_step, endless), augmented)
 
     def _draws(self, start_step: int | None, endless: bool) -> tf.data.Dataset:
         """For each batch, the indices of its examples and the seed of their augmentation."""
@@ -272,24 +277,41 @@ class _Stream:
         return keys.flat_map(plain(lambda key: epochs.flat_map(plain(lambda epoch: epoch_of(key, epoch)))))
 
 
-def _held(data: ImageData) -> tuple[tf.Tensor, tf.Tensor]:
-    """Images and labels as tensors that pipelines refer to: in main memory, once, wherever the model runs."""
-    with tf.device("CPU:0"):
-        return tf.convert_to_tensor(data.images), tf.convert_to_tensor(data.labels)
+AHEAD = 2
+"""Batches of images on disk that are read at the same time, ahead of those that are augmented."""
+
+
+def _read(data: ImageData, draws: tf.data.Dataset, function) -> tf.data.Dataset:
+    """`function(images, labels, ...)` of the examples whose indices begin each element of `draws`; the rest follows."""
+    with tf.device("CPU:0"):  # In main memory, once, wherever the model runs.
+        labels = tf.convert_to_tensor(data.labels)
+        images = None if data.streamed else tf.convert_to_tensor(data.images)
+    if images is not None:
+        return _mapped(draws, lambda i, *rest: function(tf.gather(images, i), tf.gather(labels, i), *rest))
+
+    def read(indices, *rest):
+        batch = tf.numpy_function(data.images.__getitem__, [indices], tf.uint8)
+        return tf.ensure_shape(batch, [*indices.shape, *data.image_shape]), tf.gather(labels, indices), *rest
+
+    read = tf.autograph.experimental.do_not_convert(read)
+    return _mapped(draws.map(read, num_parallel_calls=AHEAD, deterministic=True), function)
 
 
 def _mapped(dataset: tf.data.Dataset, function) -> tf.data.Dataset:
     return dataset.map(tf.autograph.experimental.do_not_convert(function))
 
 
-def _finished(batches: tf.data.Dataset, cardinality: int | None = None) -> tf.data.Dataset:
-    """`batches` prepared ahead by one thread of their own, so that they take no cores from the training step."""
+def _finished(batches: tf.data.Dataset, streamed: bool, cardinality: int | None = None) -> tf.data.Dataset:
+    """`batches` prepared ahead by one thread of their own, so that they take no cores from the training step.
+
+    Those that are `streamed` have more, which wait for the disk and for the threads that decode.
+    """
     if cardinality is not None:
         batches = batches.apply(tf.data.experimental.assert_cardinality(cardinality))
     options = tf.data.Options()
     options.deterministic = True
     options.autotune.enabled = False
-    options.threading.private_threadpool_size = 1
+    options.threading.private_threadpool_size = 1 + 2 * AHEAD * streamed
     options.threading.max_intra_op_parallelism = 1
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return batches.prefetch(2).with_options(options)
@@ -338,6 +360,15 @@ def served(batches: tf.data.Dataset, address: str, patience: float = FIRST_BATCH
     found = there.map(tf.autograph.experimental.do_not_convert(checked)).prefetch(2).with_options(options)
     _wait(found, address, patience)
     return found
+
+
+def check_service(data: ImageData, address: str) -> None:
+    """Raises `KdartsError` for data that a tf.data service cannot prepare: its worker would need the files."""
+    if data.streamed:
+        raise KdartsError(
+            f"data_service {address}: {data.name} is read from this machine's disk as it is needed; allowed: data that "
+            f"fits in memory, such as a smaller image_size or limit"
+        )
 
 
 def _knock(address: str) -> None:

@@ -7,7 +7,6 @@ deviation the network would no longer take normalised images, and no layer holds
 """
 
 import json
-import math
 import pathlib
 import zipfile
 
@@ -123,9 +122,9 @@ def check_about(about: dict, source, classes: int | None = None) -> dict:
 
     Args:
         about: `class_names`, distinct; `input_shape`, `[height, width, 1 or 3]`; `mean` and `std`, finite numbers for
-            each channel on the scale 0 to 1, `std` above 0; `background`, the colour `[red, green, blue]`, 0 to 255,
-            behind transparent pictures; `peak`, the value of white in 16-bit pictures, 1 or more; `metrics`, finite
-            numbers by name.
+            each channel on the scale 0 to 1, `std` above 0; `background`, the colour behind transparent pixels, as
+            text; `peak`, the value that became 255 in pictures of 16 bits a channel, 1 to 65535; `metrics`, finite
+            numbers by name; `dataset`, `labels` and `group`, texts that say what the network was trained on.
         source: Where it is from, for errors.
         classes: The number of logits, if known.
 
@@ -142,8 +141,8 @@ def check_about(about: dict, source, classes: int | None = None) -> dict:
         if name in about and not is_valid(about[name]):
             raise KdartsError(f"{source}: {name} {_short(about[name])}; allowed: {allowed}")
 
-    def numbers(value, length, least=-math.inf):
-        return _is_list(value, lambda x: _is_finite(x) and x >= least) and len(value) in length
+    def numbers(value, length):
+        return _is_list(value, _is_finite) and len(value) in length
 
     check("input_shape", lambda v: _is_list(v, _is_whole) and len(v) == 3 and v[2] in (1, 3), "[height, width, 1 or 3]")
     channels = about["input_shape"][2:] if "input_shape" in about else (1, 3)
@@ -151,12 +150,11 @@ def check_about(about: dict, source, classes: int | None = None) -> dict:
     check("std", lambda v: numbers(v, channels) and min(v) > 0, "a finite number above 0 for each channel")
     if ("mean" in about) != ("std" in about) or len(about.get("mean", ())) != len(about.get("std", ())):
         raise KdartsError(f"{source}: needs both mean and std, of the same length")
-    check("background", lambda v: numbers(v, (3,), 0) and max(v) <= 255, "three numbers from 0 to 255")
-    check("peak", lambda v: _is_finite(v) and v >= 1, "a number from 1")
+    check("peak", lambda v: _is_whole(v) and v <= 65535, "an integer from 1 to 65535")
+    for name in ("background", "dataset", "labels", "group"):
+        check(name, _is_text, "text")
     check("metrics", lambda v: isinstance(v, dict) and all(map(_is_finite, v.values())), "finite numbers by name")
-    check(
-        "class_names", lambda v: _is_list(v, lambda x: isinstance(x, str)) and len(set(v)) == len(v), "distinct texts"
-    )
+    check("class_names", lambda v: _is_list(v, _is_text) and len(set(v)) == len(v), "distinct texts")
     if classes is not None and about.get("class_names") and len(about["class_names"]) != classes:
         raise KdartsError(f"{source}: {len(about['class_names'])} class_names, but the model gives {classes} logits")
     return about
@@ -164,6 +162,10 @@ def check_about(about: dict, source, classes: int | None = None) -> dict:
 
 def _is_list(value, is_valid) -> bool:
     return isinstance(value, list | tuple) and all(map(is_valid, value))
+
+
+def _is_text(value) -> bool:
+    return isinstance(value, str)
 
 
 def _is_finite(value) -> bool:

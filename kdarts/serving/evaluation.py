@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kdarts.data.folders import Progress
+from kdarts.data.sources import Progress
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.files import write_text
 from kdarts.serving.predict import Classifier
@@ -92,7 +92,6 @@ def evaluate(classifier: Classifier, data, batch_size: int = 128) -> tuple[dict,
     np.add.at(confusion, (labels, predicted), 1)
     known = classifier.class_names or tuple(data.class_names)
     names = [known[i] if i < len(known) else str(i) for i in range(classes)]
-    files = getattr(data, "names", None)
     wrong = np.flatnonzero(predicted != labels)
     wrong = wrong[np.argsort(-best[wrong], kind="stable")][:_WRONG]
     hits, given, answered = np.diag(confusion), confusion.sum(1), confusion.sum(0)
@@ -112,7 +111,7 @@ def evaluate(classifier: Classifier, data, batch_size: int = 128) -> tuple[dict,
         ],
         "most_wrong": [
             {
-                "image": files[i] if files is not None else int(i),
+                "image": data.names[i] if data.names else int(i),
                 "class": names[labels[i]],
                 "predicted": names[predicted[i]],
                 "probability": float(best[i]),

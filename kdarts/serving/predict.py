@@ -16,8 +16,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kdarts.data.folders import Progress
+from kdarts.data.datasets import colour
 from kdarts.data.pictures import SUFFIXES, PictureError, decode
+from kdarts.data.sources import Progress
 from kdarts.genotypes.errors import KdartsError
 from kdarts.networks.models import check_about, load_model, read_about
 from kdarts.serving.export import open_served, probe
@@ -96,8 +97,8 @@ class Classifier:
         """
         height, width, channels = self.shape
         size = height if height == width else None
-        background = tuple(self.about.get("background", (255, 255, 255)))
-        image = decode(pathlib.Path(file), channels, size, background, self.about.get("peak", 255))
+        background = colour(self.about.get("background", "white"))
+        image = decode(pathlib.Path(file), channels, size, background, self.about.get("peak", 65535))
         if image.shape != self.shape:
             raise KdartsError(f"{image.shape[1]}x{image.shape[0]} pixels, the model takes {width}x{height}")
         return image

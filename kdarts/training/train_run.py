@@ -80,6 +80,7 @@ def run_training(
         "input_shape": list(train.image_shape),
         "mean": [float(m) for m in mean],
         "std": [float(s) for s in std],
+        "peak": train.peak,
     }
     save_model(network, workdir / "model.keras", model_about)
     # Without what only the training has: smoothed labels, and the metrics' state.
