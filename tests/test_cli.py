@@ -169,7 +169,7 @@ def test_commands_note_what_a_network_leaves_out(gapped, tmp_path, capfd):
     assert capfd.readouterr().err.splitlines() == GAPS
     assert main(["deepen", f"--genotype={gapped}", "--cells=2", f"--to={tmp_path}/two.json"]) == 0
     assert capfd.readouterr().err.splitlines() == GAPS
-    data = _folder(tmp_path / "pictures")
+    data = _folder(tmp_path / "pictures", count=20)
     command = ["train", f"--genotype={gapped}", f"--dataset=folder:{data}", f"--workdir={tmp_path}/run"]
     assert main([*command, "--channels=2", "--epochs=1", "--batch_size=4"]) == 0
     assert [line for line in capfd.readouterr().err.splitlines() if line.startswith("note: ")] == GAPS

@@ -14,6 +14,7 @@ from kdarts.networks.network import AuxiliaryNetwork, auxiliary_head, build_netw
 from kdarts.networks.reference import load_reference_state
 from kdarts.networks.trunk import DropPath, DropPathSchedule
 from kdarts.ops.layers import layer_name, reference_name
+from kdarts.supernet.cost import auxiliary_cost
 
 TINY = Genotype(
     (
@@ -353,3 +354,25 @@ def test_a_network_saved_with_dots_in_its_names_is_loaded_and_takes_weights_of_t
     backbone = kdarts.build_backbone(Genotype.load("DARTS_V2"), x.shape[1:], 4, 8, stem="cifar", weights=old)
     kernel = backbone.get_layer("cells-7-_ops-0-op-1").kernel
     np.testing.assert_array_equal(kernel, old.get_layer("cells.7._ops.0.op.1").kernel)
+
+
+def test_the_auxiliary_head_takes_every_map_from_2x2_on():
+    for side, pooled in ((2, 2), (4, 4), (5, 2), (6, 2), (7, 2), (8, 2), (11, 3)):
+        assert _head(side, False).get_layer("auxiliary_head-features-2").output.shape[1:3] == (pooled, pooled), side
+    x = keras.Input((5, 9, 8))
+    assert keras.Model(x, auxiliary_head(x, 10, True)).get_layer("auxiliary_head-features-2").output.shape[1:3] == (
+        2,
+        3,
+    )
+
+
+def test_images_too_small_for_the_auxiliary_classifier_are_refused():
+    size = TINY, (24, 24, 3), 3, 2, 3
+    assert len(build_network(*size, auxiliary=True).outputs) == 2
+    for call in (
+        lambda: build_network(*size, auxiliary=True, stem="imagenet"),
+        lambda: auxiliary_cost(*size, "imagenet"),
+    ):
+        with pytest.raises(KdartsError, match=r"--auxiliary .* 24x24; allowed: --image_size=33 or more"):
+            call()
+    assert len(build_network(TINY, (33, 33, 3), *size[2:], auxiliary=True, stem="imagenet").outputs) == 2

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from absl import flags
 
-from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.errors import KdartsError, handed_on
 from kdarts.training.workdir import InUse
 
 IN_USE = 75
@@ -46,17 +46,11 @@ def exit_code(program: str, run: Callable[[], int | None]) -> int:
         print(f"{program}: interrupted; the same command goes on from the last saved state", file=sys.stderr)
         return 130
     except Exception as error:
-        line = _within(error)
+        line = handed_on(error)
         if line is None:
             raise
         print(f"{program}: {line}", file=sys.stderr)
         return 2
-
-
-def _within(error: Exception) -> str | None:
-    """The line of a `KdartsError` that TensorFlow hands on, from a pipeline's Python function, in an error of its own."""
-    found = re.match(r".*?\b(?:Kdarts|Picture|Damage)Error: ([^\n]*)", str(error), re.DOTALL)
-    return found[1] if found and type(error).__module__.startswith("tensorflow.") else None
 
 
 _FIRST = re.compile(r"(\w+)(?: ([^\s']\S*?))?(?=[:;] )")

@@ -257,15 +257,14 @@ def _check_layout(root: str, pictures: list[Picture], found: "_Walk") -> None:
     """Raises `KdartsError`, with what there is instead, unless the sub-folders are classes."""
     names = sorted({picture.label for picture in pictures})
     flat = sum("/" not in name for name in found.pictures)
-    tables = [name for name in sorted(os.listdir(root)) if name.lower().endswith((".csv", ".tsv"))]
-    hint = f"--labels={tables[0]} (labels={tables[0]!r})" if tables else "a CSV file of files and labels (labels)"
     inner = defaultdict(set)
     for picture in pictures:
         if picture.name.count("/") > 1:
             inner[picture.label].add(picture.name.split("/")[1].lower())
     if names and all(name.lower() in ROLES for name in names):
         raise KdartsError(
-            f"{root}: {', '.join(names)} hold pictures and no class folders; allowed: class folders, or {hint}"
+            f"{root}: {', '.join(names)} hold pictures and no class folders; allowed: class folders, or "
+            f"{_tables(root, names)}"
         )
     if len(names) < 2:
         also = [f"no pictures in {listed(empty)}"] if (empty := found.without(set(names))) else []
@@ -273,7 +272,7 @@ def _check_layout(root: str, pictures: list[Picture], found: "_Walk") -> None:
         also += [f"perhaps folder:{os.path.join(root, names[0])}"] if names and len(inner[names[0]]) > 1 else []
         raise KdartsError(
             f"classes in {root!r}: {listed(names) or 'none'}; allowed: two or more sub-folders with pictures, one per "
-            f"class, or {hint}{''.join(f'; {one}' for one in also)}"
+            f"class, or {_tables(root, names)}{''.join(f'; {one}' for one in also)}"
         )
     for name in names:
         if name.lower() in ROLES and len(inner[name] & {other.lower() for other in names}) > 1:
@@ -284,6 +283,16 @@ def _check_layout(root: str, pictures: list[Picture], found: "_Walk") -> None:
         )
     if flat:
         _tell(f"{root}: {flat} pictures lie beside the class folders, left out")
+
+
+def _tables(root: str, names: list[str]) -> str:
+    """What there is in place of class folders: a CSV file in `root` or in its sub-folders `names`."""
+    for top in ["", *names]:
+        for name in sorted(os.listdir(os.path.join(root, top))):
+            if name.lower().endswith((".csv", ".tsv")):
+                table = os.path.join(top, name)
+                return f"--labels={table} (labels={table!r})"
+    return "a CSV file of files and labels (--labels, labels)"
 
 
 def _tell_skipped(root: str, found: "_Walk", classes: set[str]) -> None:

@@ -84,7 +84,9 @@ def read(file: str, root: str, names: Sequence[str], tell: Callable[[str], None]
             f"allowed: paths below {root}"
         )
     if faults["unprintable"]:
-        raise KdartsError(f"{rows_of('unprintable')} have labels of more than a line: {listed(faults['unprintable'])}")
+        raise KdartsError(
+            f"{rows_of('unprintable')} have labels {listed(faults['unprintable'])}; allowed: one line of text"
+        )
     if not found:
         unused = listed(faults["missing"] or faults["empty"]) or "no rows"
         raise KdartsError(
@@ -155,7 +157,7 @@ def _finder(root: str, beside: str, names: Sequence[str]) -> Callable[[str, str]
             for name in (os.path.normpath(path), os.path.normpath(os.path.join(below, path))):
                 if os.path.isabs(name) and os.path.isfile(name):
                     inside = os.path.relpath(name, root)
-                    return [inside if inside in exact else name]
+                    return [name if inside.startswith("..") else inside]
                 if name in exact:
                     return [name]
                 if found := known.get(name):

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageChops, UnidentifiedImageError
 
 from kdarts.genotypes.errors import KdartsError
 
@@ -55,7 +55,8 @@ SMALLEST, LARGEST_CHOSEN, STEP = 8, 224, 8
 """The range in which `survey` chooses a size, and what it is a multiple of."""
 
 _DEPTHS = (255, 1023, 4095, 16383, 65535)  # largest values of 8, 10, 12, 14 and 16 bits
-_STEPS = {"L;2": 85, "L;4": 17}  # what pixels of 2 and 4 bits are multiplied by
+_STEPS = {"1": 255, "L;2": 85, "L;4": 17}  # what grey of 1, 2 and 4 bits is multiplied by
+_UNREAD = {"F": "its pixels are floating-point numbers", "LAB": "its colours are CIELAB"}
 _NAMED = 5  # files listed by name in one message
 _REDUCED = 4  # a JPEG is decoded at a fraction of its size that is still this many times what is needed
 _ORIENTATION = 0x0112
@@ -187,6 +188,8 @@ def decode(
         orientation = _orientation(image, stream)
         if image.size == (size, size):
             size = None
+        # Pillow takes every CMYK of a JPEG to be inverted, which is Adobe's custom and marked as such.
+        inverted = image.format == "JPEG" and image.mode == "CMYK" and "adobe" not in image.info
         if size is not None:
             scale = _REDUCED * size / min(image.size)
             image.draft(None, tuple(math.ceil(side * scale) for side in image.size))
@@ -196,7 +199,7 @@ def decode(
         whole = image.size
         if size is not None:
             image = image.crop(_middle(whole, size))
-        image = _converted(image, channels, background)
+        image = _converted(ImageChops.invert(image) if inverted else image, channels, background)
         if orientation > 1:
             image = image.transpose(_UPRIGHT[orientation])
             whole = whole[::-1] if orientation >= 5 else whole
@@ -265,9 +268,10 @@ def _opened(source: Path | str | bytes):
                 raise PictureError(source, "the file is empty")
             image = Image.open(stream, formats=tuple(FORMATS))
             if _raw(image) in _STEPS and "transparency" in image.info:
-                image.info["transparency"] *= _STEPS[_raw(image)]  # Pillow scales the pixels, and not this one
+                # Pillow scales the pixels, and not (of 1 bit: not in every release) the one that is transparent.
+                image.info["transparency"] = min(255, image.info["transparency"] * _STEPS[_raw(image)])
             if image.mode not in MODES:
-                raise PictureError(source, f"pixels of Pillow's mode {image.mode}")
+                raise PictureError(source, _UNREAD.get(image.mode, f"pixels of Pillow's mode {image.mode}"))
             if not 0 < image.width * image.height <= LARGEST:
                 raise PictureError(source, f"{image.width}x{image.height} pixels")
             yield image, stream
@@ -356,6 +360,7 @@ def _deep(image: Image.Image, stream) -> np.ndarray | None:
     if image.format == "PNG":
         import tensorflow as tf  # Pillow keeps the upper 8 bits alone
 
+        image.load()  # raises for damaged files, of which TensorFlow would print a warning
         stream.seek(0)
         with tf.device("CPU:0"):
             channels = 0 if _raw(image).startswith("LA") else 4

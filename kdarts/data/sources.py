@@ -310,7 +310,11 @@ def cached(source: Pictures, name: str, folder: Path) -> Rows:
             with part.open("ab") as file:
                 _lock(file)
                 if not path.exists():
-                    _write(source, name, file, row)
+                    try:
+                        _write(source, name, file, row)
+                    except KdartsError:  # The pictures will be others when they can be read.
+                        part.unlink()
+                        raise
                     os.replace(part, path)
         with path.open("rb") as file:
             version = np.lib.format.read_magic(file)

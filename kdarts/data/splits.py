@@ -49,13 +49,14 @@ def compiled(group: str | None) -> re.Pattern | None:
     """The pattern of a group; raises `KdartsError` unless it is a regular expression with one group."""
     if group is None:
         return None
+    shown = listed([group])
     allowed = r"allowed: a regular expression with one group in parentheses, such as '(.*)_\d+'"
     try:
         pattern = re.compile(group)
     except (re.error, OverflowError, RecursionError) as error:
-        raise KdartsError(f"group {group!r}: {error}; {allowed}") from None
+        raise KdartsError(f"group {shown}: {error}; {allowed}") from None
     if pattern.groups != 1:
-        raise KdartsError(f"group {group!r}: {pattern.groups} groups; {allowed}")
+        raise KdartsError(f"group {shown}: {pattern.groups} groups; {allowed}")
     return pattern
 
 
@@ -133,13 +134,14 @@ def divided(pictures: list[Picture], digests: list[bytes], group: re.Pattern | N
     """
     notes = []
     if group is not None:
+        shown = listed([group.pattern])
         names = [group_of(picture, group) for picture in pictures]
         alone = [picture.name for picture, name in zip(pictures, names, strict=True) if name is None]
         if len(alone) == len(pictures):
-            raise KdartsError(f"group {group.pattern!r} finds nothing in {listed(alone, 3)}; allowed: one that does")
+            raise KdartsError(f"group {shown} finds nothing in {listed(alone, 3)}; allowed: one that does")
         if alone:
             notes.append(
-                f"group {group.pattern!r} finds nothing in {len(alone)} of {len(pictures)} names, each a group of its "
+                f"group {shown} finds nothing in {len(alone)} of {len(pictures)} names, each a group of its "
                 f"own: {listed(alone, 1)}"
             )
         digests = [

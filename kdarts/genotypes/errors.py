@@ -1,6 +1,7 @@
 """The one error that kdarts raises for what a caller got wrong, and its kind for damaged files."""
 
 import difflib
+import re
 
 
 class KdartsError(ValueError):
@@ -9,6 +10,19 @@ class KdartsError(ValueError):
 
 class DamageError(KdartsError):
     """A file that kdarts wrote is not as it was written."""
+
+
+def handed_on(error: Exception) -> str | None:
+    """The line of a `KdartsError` that a pipeline's Python function raised, in the error that TensorFlow makes of it.
+
+    Args:
+        error: any.
+
+    Returns:
+        The line, or None if it is no such error.
+    """
+    found = re.search(r"\b(?:Kdarts|Damage|Picture)Error: ([^\n]*)", str(error))
+    return found[1] if found and type(error).__module__.startswith("tensorflow.") else None
 
 
 def choice(what: str, given, allowed) -> str:

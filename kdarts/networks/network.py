@@ -13,7 +13,8 @@ from kdarts.supernet.macro import MacroConfig, auxiliary_position, check_input_s
 def auxiliary_head(x, num_classes: int, imagenet: bool = False):
     """Adds the auxiliary classifier of DARTS to the output of a cell.
 
-    It is made for feature maps of 8x8 pixels, or of 7x7 on ImageNet.
+    It is made for feature maps of 8x8 pixels, or of 7x7 on ImageNet, which its pooling brings to 2x2. Maps of 5x5 to
+    7x7 are brought there by a smaller stride or window; smaller maps are not pooled.
 
     Args:
         x: A symbolic tensor `[batch, height, width, channels]`, of at least 2x2 pixels.
@@ -31,7 +32,9 @@ def auxiliary_head(x, num_classes: int, imagenet: bool = False):
     name = "auxiliary_head-features"
     x = layers.ReLU(name=f"{name}-0")(x)
     if min(x.shape[1:3]) >= 5:
-        x = layers.AveragePooling2D(5, 2 if imagenet else 3, name=f"{name}-1")(x)
+        windows = [min(5, side - 1) for side in x.shape[1:3]]
+        strides = [min(2 if imagenet else 3, side - window) for side, window in zip(x.shape[1:3], windows, strict=True)]
+        x = layers.AveragePooling2D(windows, strides, name=f"{name}-1")(x)
     kernel = uniform(x.shape[-1])
     x = layers.Conv2D(128, 1, use_bias=False, kernel_initializer=kernel, name=f"{name}-2")(x)
     x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}-3")(x)
@@ -115,7 +118,8 @@ def build_network(
         A model from images, channels last, float32, to logits `[batch, num_classes]`.
 
     Raises:
-        KdartsError: If the genotype names an unknown operation, or the sizes do not fit.
+        KdartsError: If the genotype names an unknown operation, or the sizes do not fit, such as images too small for
+            the auxiliary classifier.
     """
     input_shape = check_input_shape(input_shape)
     if num_classes < 2:
@@ -123,12 +127,12 @@ def build_network(
     chosen = choose_stem(stem, input_shape, genotype.stages)
     frame = frame or MacroConfig()
     trunk = Trunk(genotype, channels, cells, drop_path, chosen, seed, frame, c_mid)
-    aux_at = auxiliary_position(trunk.plan)
+    aux_at = auxiliary_position(input_shape[:2], chosen, trunk.plan) if auxiliary else None
     x = inputs = keras.Input(input_shape, name="image")
     aux_logits = None
     for part in trunk.grow(inputs):
         x = part.x
-        if auxiliary and part.cell == aux_at:
+        if aux_at is not None and part.cell == aux_at:
             aux_logits = auxiliary_head(x, num_classes, imagenet=chosen.halved)
     logits = _classified(trunk.close(x), frame.head, num_classes)
     name = genotype.name or "network"

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from kdarts.genotypes.distance import distance
-from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.errors import KdartsError, handed_on
 from kdarts.search.objective import Curvature
 from kdarts.search.random_search import take_best
 from kdarts.search.replicas import draw_apart, evaluate, is_spread, spread
@@ -116,7 +116,8 @@ def _next(iterator):
             "the data ended before the epoch did: give fit as many steps_per_epoch as there are"
         ) from None
     except tf.errors.OpError as error:
-        raise KdartsError(f"the next batch cannot be had: {str(error.message).splitlines()[0]}") from None
+        line = handed_on(error) or f"the next batch cannot be had: {str(error.message).splitlines()[0]}"
+        raise KdartsError(line) from None
 
 
 class SearchEpochs(keras.callbacks.Callback):

@@ -121,9 +121,10 @@ def auxiliary_cost(
     frame: MacroConfig | None = None,
 ) -> Cost:
     """Cost of the auxiliary classifier of the same network; it has MACs only while training, so none are counted."""
-    chosen = choose_stem(stem, check_input_shape(input_shape), genotype.stages)
+    input_shape = check_input_shape(input_shape)
+    chosen = choose_stem(stem, input_shape, genotype.stages)
     planned = plan_genotype(genotype, cells, channels, chosen, frame or MacroConfig())
-    plan, index = planned[auxiliary_position([plan for plan, _ in planned])]
+    plan, index = planned[auxiliary_position(input_shape[:2], chosen, [plan for plan, _ in planned])]
     width = len(genotype.live(index)[1]) * plan.filters
     weights = width * 128 + 2 * 128 + 4 * 128 * 768 + (0 if chosen.halved else 2 * 768) + 769 * num_classes
     return Cost(params=weights)

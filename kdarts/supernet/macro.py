@@ -1,5 +1,6 @@
 """The macro plan: which cells reduce, how wide each is, how an image enters."""
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -139,9 +140,24 @@ def check_reductions(reductions, cells: int) -> tuple[int, ...]:
     return positions
 
 
-def auxiliary_position(plan) -> int:
-    """The cell that feeds the auxiliary classifier: the last reduction, two thirds of the way in DARTS."""
-    return max((i for i, cell in enumerate(plan) if cell.reduction), default=2 * len(plan) // 3)
+def auxiliary_position(size, stem: Stem, plan) -> int:
+    """The cell that feeds the auxiliary classifier: the last reduction, two thirds of the way in DARTS.
+
+    Args:
+        size, stem, plan: as of `final_size`.
+
+    Raises:
+        KdartsError: if the images are so small that it has less than 2x2 pixels.
+    """
+    position = max((i for i, cell in enumerate(plan) if cell.reduction), default=2 * len(plan) // 3)
+    before = plan[: position + 1]
+    if min(final_size(size, stem, before)) < 2:
+        least = next(side for side in itertools.count(min(size)) if final_size((side, side), stem, before)[0] > 1)
+        raise KdartsError(
+            f"--auxiliary (auxiliary=True): needs images of {least}x{least} or more in this network, got "
+            f"{size[0]}x{size[1]}; allowed: --image_size={least} or more, or no auxiliary classifier"
+        )
+    return position
 
 
 def plan_cells(
