@@ -2,12 +2,14 @@
 
 import csv
 import json
+import re
+import runpy
 import zipfile
 
 import keras
 import numpy as np
 import pytest
-from conftest import ROOT  # noqa: F401  (starts TensorFlow quietly, first)
+from conftest import ROOT  # (starts TensorFlow quietly, first)
 from PIL import Image
 
 from kdarts.cli.main import main
@@ -190,6 +192,19 @@ def test_pictures_are_read_as_the_training_read_them(tmp_path):
 def test_a_folder_is_searched_in_order_and_paths_may_repeat(pictures):
     listed = [str(file.relative_to(pictures)) for file in picture_files([pictures, pictures / "ant" / "1.png"])]
     assert listed == ["ant/1.png", "bee/1.png", "cat/1.png", "ant/1.png"]
+
+
+def test_the_program_of_the_page(model, pictures, monkeypatch, capsys, tmp_path):
+    (program,) = re.findall(r"```python\n(from kdarts.*?)```", (ROOT / "docs" / "serving.md").read_text(), re.DOTALL)
+    (tmp_path / "program.py").write_text(program)
+    monkeypatch.chdir(tmp_path)
+    pictures.rename("pictures")
+    (tmp_path / "model.keras").write_bytes(model.read_bytes())
+    found = runpy.run_path("program.py", {"images": np.zeros((2, 8, 8, 3), np.uint8)})
+    assert found["probabilities"].shape == (2, 3)
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
+        f"pictures/{n}/1.png" for n in COLOURS
+    ]
 
 
 # Evaluation

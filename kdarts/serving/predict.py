@@ -151,7 +151,9 @@ def about_model(path: os.PathLike | str, classes: int | None = None) -> dict:
 
 def _keras(path: pathlib.Path) -> Classifier:
     model = load_model(path)
-    model = keras.Model(model.inputs, model.outputs[0])  # An auxiliary classifier has no part in an answer.
+    if len(model.inputs) != 1:
+        raise KdartsError(f"model {str(path)!r} takes {len(model.inputs)} inputs; needs one, the images")
+    model = keras.Model(model.inputs[0], model.outputs[0])  # An auxiliary classifier has no part in an answer.
     about = about_model(path, model.output_shape[-1])
     shape = tuple(model.input_shape[1:])
     if None in shape:
