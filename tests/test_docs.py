@@ -57,6 +57,8 @@ def small(words: list[str]) -> list[str]:
     if verb == "train":
         found = load_architecture(given["genotype"])
         return [*BATCH, "--channels=4", *(["--cells=2"] if getattr(found, "sequence", 0) is None else [])]
+    if verb == "export":
+        return ["--min_agreement=0"]  # of a network that has learned nothing yet
     if verb == "tune":
         shallow = ["--shallow_epochs=1", "--shallow_channels=4", "--shallow_train_examples=64"]
         return [*BATCH, "--valid_examples=16", "--channels=4", "--cells=2", *shallow, "--trials=1", "--seeds=1"]

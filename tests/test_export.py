@@ -13,13 +13,15 @@ import zipfile
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import ROOT, state_dict  # noqa: F401  (starts TensorFlow quietly, first)
 
 import kdarts
 from kdarts.cli.main import main
 from kdarts.data import datasets
 from kdarts.genotypes.errors import KdartsError
-from kdarts.serving.export import FORMATS, check_served, serving_model
+from kdarts.serving.export import FORMATS, check_served, export, serving_model
+from kdarts.serving.predict import predict
 from kdarts.training.workdir import write_json
 
 NEEDS = {"saved_model": "tensorflow", "litert": "ai_edge_litert", "onnx": "onnxruntime"}
@@ -48,12 +50,12 @@ def exported(tmp_path_factory):
     names = [f"digit {name}" for name in train.class_names]
     write_json(folder / "summary.json", {"dataset": "digits", "mean": mean, "std": std, "class_names": names})
     formats = [name for name in FORMATS if name != "onnx" or _here("onnx", "tf2onnx", "onnxruntime")]
-    command = ["export", f"--model={folder}/model.keras", f"--to={folder}/to", "--examples=64"]
+    command = ["export", f"--model={folder}/model.keras", f"--to={folder}/to", "--examples=128"]
     with contextlib.redirect_stdout(io.StringIO()) as said:
-        assert main([*command, "--input=raw", f"--format={','.join(formats)}"]) == 0
+        assert main([*command, "--input=raw", "--min_agreement=0.9", f"--format={','.join(formats)}"]) == 0
     *lines, paths = said.getvalue().splitlines()
     assert [line.split()[0] for line in lines] == list(json.loads(paths)) == formats
-    assert all("MB" in line and "ms an image" in line and "of 64 images" in line for line in lines)
+    assert all("MB" in line and "ms an image" in line and "of 128 images" in line for line in lines)
     return folder, formats
 
 
@@ -63,7 +65,7 @@ def test_the_command_compares_every_format_on_real_images(exported):
     assert list(about) == formats
     for name, figures in about.items():
         assert figures["path"] == str(folder / "to" / FORMATS[name])
-        assert figures["examples"] == 64 and figures["latency_ms"] > 0
+        assert figures["examples"] == 128 and figures["latency_ms"] > 0
         assert figures["largest_difference"] < (0.02 if name == "litert_float16" else 1 if "int8" in name else 1e-4)
         assert figures["agreement"] >= (0.9 if "int8" in name else 1)
     exact, half, eighth = (about[f"litert{kind}"]["largest_difference"] for kind in ("", "_float16", "_int8"))
@@ -107,6 +109,67 @@ def test_a_file_answers_with_its_library_alone(exported, name, tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), expected, atol=1e-4)
     said = [word for word in ran.stdout.split() if word != "digit"]
     assert said == [str(i) for i in expected.argmax(-1)]
+
+
+def test_every_file_predicts_as_the_model_does(exported, tmp_path):
+    """Class names and preprocessing come from inside each file; the model's from summary.json, as before."""
+    folder, formats = exported
+    test = datasets.load("digits", split="test", limit=6)
+    for i, image in enumerate(test.images):
+        (tmp_path / f"{i}.png").write_bytes(tf.io.encode_png(image).numpy())
+    expected = predict(folder / "model.keras", [tmp_path])
+    assert all(name.startswith("digit ") for found in expected for name, _ in found.classes)
+    for name in formats:
+        found = predict(folder / "to" / FORMATS[name], [tmp_path], top=10)
+        for one, other in zip(expected, found, strict=True):
+            near = 0.3 if "int8" in name else 0.02 if "16" in name else 1e-4
+            for label, probability in one.classes:
+                assert dict(other.classes)[label] == pytest.approx(probability, abs=near), name
+
+
+@pytest.mark.parametrize("case", ["black", "the same", "none"])
+def test_int8_is_compared_on_other_images_than_it_is_calibrated_on(case, tmp_path):
+    image = keras.Input((8, 8, 1), name="image")
+    keras.utils.set_random_seed(0)
+    network = keras.Model(image, keras.layers.Dense(5)(keras.layers.Flatten()(image)))
+    images = np.random.default_rng(0).integers(0, 256, (50, 8, 8, 1), np.uint8)
+    how = {"mean": [0.5], "std": [0.3], "raw": True, "images": None if case == "none" else images}
+    if case == "black":
+        with pytest.raises(KdartsError, match=r"get the model's class, --min_agreement=0.97; nothing was written"):
+            export(network, ["litert_int8"], tmp_path, **how, calibration=np.zeros_like(images))
+        assert not list(tmp_path.iterdir())
+    elif case == "the same":
+        with pytest.raises(KdartsError, match="that are not used to calibrate"):
+            export(network, ["litert_int8"], tmp_path, **how, calibration=images)
+    else:
+        found = export(network, ["litert_int8"], tmp_path, **how, calibration=images, min_agreement=0.5)
+        assert found["litert_int8"]["examples"] == 10 and found["litert_int8"]["agreement"] >= 0.5
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"mean": [None]},
+        {"mean": [float("nan")]},
+        {"mean": [0.1, 0.1, 0.1]},
+        {"std": [0.0]},
+        {"std": [-1]},
+        {"class_names": ["a", "b"]},
+        {"class_names": ["a", "a", "b"]},
+    ],
+    ids=repr,
+)
+def test_wrong_preprocessing_and_class_names_are_refused(wrong, tmp_path, capsys):
+    image = keras.Input((8, 8, 1), name="image")
+    network = keras.Model(image, keras.layers.Dense(3)(keras.layers.Flatten()(image)))
+    about = {"mean": [0.5], "std": [0.3], "class_names": ["a", "b", "c"]} | wrong
+    with pytest.raises(KdartsError, match=next(iter(wrong))):
+        export(network, ["saved_model"], tmp_path / "to", raw=True, **about)
+    network.save(tmp_path / "model.keras")
+    (tmp_path / "summary.json").write_text(json.dumps(about))  # With the NaN that earlier releases wrote.
+    assert main(["export", f"--model={tmp_path}/model.keras", f"--to={tmp_path}/to", "--input=raw"]) == 2
+    err = capsys.readouterr().err
+    assert next(iter(wrong)) in err and err.count("\n") == 1 and not (tmp_path / "to").exists()
 
 
 def test_an_answer_that_differs_is_refused(tmp_path):

@@ -56,4 +56,4 @@ def test_each_printed_command_runs_as_printed(precision, tmp_path, monkeypatch, 
         printed = [line for line in "".join(capsys.readouterr()).splitlines() if line.startswith("Next: ")]
         assert len(printed) <= 1
         words = shlex.split(printed[0].removeprefix("Next: kdarts ")) if printed else []
-    assert done == ["search", "train", "export"]
+    assert done == ["search", "train", "export", "predict"]

@@ -13,6 +13,7 @@ _COMMANDS = {
     "tune": ("tune", "TUNE"),
     "train": ("train", "TRAIN"),
     "evaluate": ("serve", "EVALUATE"),
+    "predict": ("serve", "PREDICT"),
     "export": ("serve", "EXPORT"),
     "info": ("inspect", "INFO"),
     "deepen": ("inspect", "DEEPEN"),

@@ -82,18 +82,19 @@ _DATA = ("dataset", "data_dir", "image_size", "limit", "labels", "group", "backg
 
 
 def data_flags(values: flags.FlagValues) -> dict:
-    """Those flags of the data that another command needs to read the same images."""
-    given = {name: values[name].value for name in _DATA if values[name].value != values[name].default}
-    return {"dataset": values.dataset, **given}
+    """Returns those flags of the data that another command needs to read the same images."""
+    given = {name: values[name].value for name in _DATA}
+    usual = {name: values[name].default for name in _DATA if name != "dataset"}
+    return {name: value for name, value in given.items() if value and value != usual.get(name)}
 
 
 def precision_flags(values: flags.FlagValues) -> dict:
-    """`--precision`, where it is not the default."""
+    """Returns `--precision`, unless it has its default."""
     return {} if values.precision == values["precision"].default else {"precision": values.precision}
 
 
 def next_command(verb: str, given: dict, *paths) -> str:
-    """A line with the command that follows, quoted as a shell needs it."""
+    """Returns a line with the command that follows, quoted as a shell needs it."""
     return "Next: " + shlex.join(["kdarts", verb, *(f"--{name}={value}" for name, value in given.items()), *paths])
 
 
@@ -102,7 +103,7 @@ LARGE = 20_000
 
 
 def fitting_recipe(examples: int) -> dict:
-    """Flags of a training that fit a number of images: a batch with 8 steps or more an epoch, about 3,000 steps."""
+    """Returns flags of a training that fit a number of images: about 3,000 steps, 8 or more of them in an epoch."""
     if examples >= LARGE:
         return {}
     batch_size = 2 ** max(0, min(6, int(math.log2(max(1, examples // 8)))))

@@ -147,7 +147,7 @@ def run(values: flags.FlagValues) -> None:
     if values.seeds is not None:
         return seeds.run(values, method, workdir, remembered)
     start_tensorflow()
-    data = halves(values)
+    data = halves(values, workdir)
     with process.run_on(values, workdir) as folder:
         _run(values, method, folder, data, start, began)
 
@@ -199,14 +199,19 @@ def _tell_of_paths(search, workdir, best) -> dict:
     return {"channels": method.family_channels, "cells": method.family_cells}
 
 
-def halves(values: flags.FlagValues) -> tuple:
-    """Loads the images for the weights and for α; returns both, mean, standard deviation and the number of images."""
+def halves(values: flags.FlagValues, workdir=None) -> tuple:
+    """Loads the images for the weights and for α; returns both, mean, standard deviation and the number of images.
+
+    With a `Workdir`, they need to be those that its run was started with.
+    """
     from kdarts.data import datasets
     from kdarts.training.distribution import configure_threads
 
     configure_threads()
     process.strategy(values)  # Several hosts must find one another before anything is computed.
     data = options.load(values, "train")
+    if workdir is not None:
+        workdir.check_data(train=data)
     count = len(data)
     data = datasets.hold_back(data, values.hold_back)[0] if values.hold_back else data
     sizes = values.train_examples, values.valid_examples

@@ -13,7 +13,7 @@ from absl import flags
 
 from kdarts.cli import options
 from kdarts.cli.command import IN_USE, entitle, titled
-from kdarts.cli.process import run_kdarts
+from kdarts.cli.process import run_kdarts, start_tensorflow
 from kdarts.genotypes.cuboid import load_architecture
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.files import write_with
@@ -207,6 +207,8 @@ def run(values: flags.FlagValues, method: Method, workdir: Workdir, remembered: 
     from kdarts.training import repeats
 
     check(values, method)
+    start_tensorflow()
+    workdir.check_data(train=options.load(values, "train"))
     workdir.begin(remembered, options.usual(values))
     commands = Commands(search_words(values), train_words(values, method))
     seeds, rows = range(values.seed, values.seed + values.seeds), []

@@ -1,5 +1,7 @@
-"""`kdarts evaluate` measures a trained network on a data set, `kdarts export` writes it for serving."""
+"""A trained network in use: `kdarts evaluate` measures it, `predict` classifies pictures, `export` writes its files."""
 
+import csv
+import io
 import json
 import pathlib
 import sys
@@ -10,41 +12,92 @@ from kdarts.cli import options
 from kdarts.cli.command import Command
 from kdarts.cli.process import hushed, start_tensorflow
 from kdarts.genotypes.errors import KdartsError, choice
+from kdarts.genotypes.files import write_text
+
+_FORMS = "a .keras, .tflite or .onnx file, or the folder of a SavedModel"
+
+
+def _define_dataset(values: flags.FlagValues) -> None:
+    options.define_dataset(values)
+    values.set_default("dataset", None)
+    values["dataset"].help += "; default: the one that the model was trained on"
+
+
+def _check_given(values: flags.FlagValues, *names: str) -> None:
+    for name in names:
+        if not values[name].value:
+            raise KdartsError(f"--{name} is missing: {values[name].help}")
 
 
 def define(values: flags.FlagValues) -> None:
     """Declares the flags of `kdarts evaluate`."""
-    flags.DEFINE_string("model", None, "path of a model.keras", flag_values=values)
-    options.define_dataset(values)
+    flags.DEFINE_string("model", None, f"path of the network: {_FORMS}", flag_values=values)
+    _define_dataset(values)
     flags.DEFINE_enum("split", "test", ["test", "train"], "which images", flag_values=values)
     options.positive("batch_size", 128, "examples at once", values)
+    text = "folder for evaluation.json, confusion.csv and confusion.png; default: that of the model"
+    flags.DEFINE_string("to", None, text, flag_values=values)
 
 
 def run(values: flags.FlagValues) -> None:
-    """Prints one JSON line: loss, accuracy, examples."""
-    if not values.model:
-        raise KdartsError("--model is missing: the path of a model.keras")
+    """Prints one JSON line: loss, accuracy, top-k accuracy, examples; writes the other figures."""
+    _check_given(values, "model")
     start_tensorflow()
-    import keras
+    from kdarts.serving.evaluation import evaluate, write_evaluation
+    from kdarts.views.heatmap import draw_confusion
 
+    classifier = _opened(values)
+    data = _load(values, classifier.about, classifier.shape, values.split)
+    if not classifier.raw and "mean" not in classifier.about:
+        from dataclasses import replace
+
+        from kdarts.data.datasets import statistics
+
+        train = _load(values, classifier.about, classifier.shape, "train")
+        about = dict(zip(("mean", "std"), statistics(train.images), strict=True))
+        classifier = replace(classifier, about=classifier.about | about)
+    figures, confusion = evaluate(classifier, data, values.batch_size)
+    print(json.dumps({name: value for name, value in figures.items() if not isinstance(value, list)}), flush=True)
+    folder = pathlib.Path(values.to or classifier.path.parent)
+    write_evaluation(figures, confusion, folder)
+    draw_confusion(confusion, [row["class"] for row in figures["classes"]], folder / "confusion.png")
+    for row in figures["most_wrong"][:5]:
+        text = f"{row['class']} predicted as {row['predicted']}, {row['probability']:.3f}: image {row['image']}"
+        print(text, file=sys.stderr)
+    print(f"{folder / 'evaluation.json'}, confusion.csv, confusion.png", file=sys.stderr)
+    if classifier.path.suffix == ".keras":
+        given = {"model": values.model, "to": f"saved_models/{classifier.path.absolute().parent.name}"}
+        print(options.next_command("export", given | options.data_flags(values)), file=sys.stderr)
+
+
+def _opened(values):
+    from kdarts.serving.predict import open_classifier
+
+    with hushed():
+        return open_classifier(values.model)
+
+
+def _load(values, about: dict, shape, split: str, limit: int | None = None):
+    """A split of the data set that is named, or that of the training, in the size that the model takes."""
     from kdarts.data import datasets
-    from kdarts.data.pipeline import eval_dataset
-    from kdarts.networks.models import load_model
-    from kdarts.training.workdir import summary_beside
 
-    model, about = load_model(values.model), summary_beside(values.model)
-    data = options.load(values, values.split)
-    _check_shape(values.dataset, data, tuple(model.input_shape[1:]))
-    classes = model.layers[-1].units if hasattr(model.layers[-1], "units") else None
-    if classes is not None and classes < data.num_classes:
-        raise KdartsError(f"{values.dataset} has {data.num_classes} classes, the model has {classes}")
-    if "mean" in about and "std" in about:
-        mean, std = about["mean"], about["std"]
-    else:
-        mean, std = datasets.statistics(options.load(values, "train").images)
-    model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
-    result = model.evaluate(eval_dataset(data, values.batch_size, mean, std), verbose=0, return_dict=True)
-    print(json.dumps({"loss": float(result["loss"]), "accuracy": float(result["accuracy"]), "examples": len(data)}))
+    name = values.dataset or about.get("dataset")
+    if name is None:
+        raise KdartsError("--dataset is missing: the model does not tell which data set it was trained on")
+    how = options.reading(values)
+    kept = {} if values.dataset else {name: about.get(name) for name in ("labels", "group")}
+    how |= {name: text for name, text in kept.items() if how[name] is None}
+    if not values["background"].present:
+        how["background"] = about.get("background", "white")
+    which = {
+        "split": split,
+        "image_size": values.image_size or (shape[0] if shape[0] == shape[1] else None),
+        "limit": limit or values.limit,
+        "alike": (shape[2], about.get("peak", 65535)),
+    }
+    data = datasets.load(name, **which, **how)
+    _check_shape(name, data, shape)
+    return data
 
 
 def _check_shape(name: str, data, shape: tuple) -> None:
@@ -60,6 +113,94 @@ EVALUATE = Command(
 )
 
 
+def predict_define(values: flags.FlagValues) -> None:
+    """Its flags."""
+    flags.DEFINE_string("model", None, f"path of the network: {_FORMS}", flag_values=values)
+    options.positive("top", 3, "classes of each picture, the most probable first", values)
+    flags.DEFINE_enum("format", "table", ["table", "csv", "jsonl"], "form of the answer", flag_values=values)
+    flags.DEFINE_string("to", None, "file for the answer; default: standard output", flag_values=values)
+    options.positive("batch_size", 32, "pictures at once", values)
+
+
+def predict_run(values: flags.FlagValues) -> int:
+    """Prints classes and probabilities; returns 1 if some of the pictures could not be read."""
+    _check_given(values, "model")
+    start_tensorflow()
+    from kdarts.serving.predict import predict
+
+    found = predict(_opened(values), values.arguments, values.top, values.batch_size)
+    broken = [prediction for prediction in found if prediction.error]
+    for prediction in broken:
+        print(f"{_plain(prediction.file)}: {prediction.error}", file=sys.stderr)
+    if len(broken) == len(found):
+        raise KdartsError(f"none of {len(found)} pictures could be read")
+    text = _FORMATS[values.format](found)
+    if values.to:
+        write_text(values.to, text)
+        print(values.to)
+    else:
+        print(text, end="")
+    if broken:
+        print(f"{len(broken)} of {len(found)} pictures could not be read", file=sys.stderr)
+    return 1 if broken else 0
+
+
+def _plain(text: str) -> str:
+    """A name as one line of text, whatever characters it has."""
+    return text if text.isprintable() else ascii(text)
+
+
+def _table(found) -> str:
+    width = max(len(_plain(each.file)) for each in found if not each.error)
+    lines = []
+    for each in found:
+        classes = [f"{_plain(name)} {probability:.3f}" for name, probability in each.classes]
+        lines += [] if each.error else [f"{_plain(each.file):<{width}}  {'  '.join(classes)}\n"]
+    return "".join(lines)
+
+
+def _csv(found) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["file", "rank", "class", "probability"])
+    for each in found:
+        ranked = enumerate(each.classes, 1)
+        writer.writerows([_text(each.file), rank, name, f"{share:.6g}"] for rank, (name, share) in ranked)
+    return text.getvalue()
+
+
+def _jsonl(found) -> str:
+    def row(each):
+        if each.error:
+            return {"file": _text(each.file), "error": each.error}
+        classes = [{"class": name, "probability": probability} for name, probability in each.classes]
+        return {"file": _text(each.file), "classes": classes}
+
+    return "".join(json.dumps(row(each)) + "\n" for each in found)
+
+
+def _text(name: str) -> str:
+    """A file's name as Unicode text, which those that are not UTF-8 are not."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+_FORMATS = {"table": _table, "csv": _csv, "jsonl": _jsonl}
+
+PREDICT = Command(
+    "tell the classes of pictures",
+    predict_define,
+    predict_run,
+    arguments="PATH ... ",
+    count=1,
+    more=True,
+    example="kdarts predict --model=runs/pictures-train/model.keras holiday/ dog.jpg",
+)
+
+
+_LEAST = 100
+"""The least number of images to compare int8 on, where there are as many."""
+
+
 def export_define(values: flags.FlagValues) -> None:
     """Declares the flags of `kdarts export`."""
     flags.DEFINE_string("model", None, "path of a model.keras", flag_values=values)
@@ -68,68 +209,90 @@ def export_define(values: flags.FlagValues) -> None:
     flags.DEFINE_string("to", None, "folder for the result, such as saved_models/NAME", flag_values=values)
     text = "images the result takes: raw (0 to 255) or normalized by the training set's mean and standard deviation"
     flags.DEFINE_enum("input", "normalized", ["raw", "normalized"], text, flag_values=values)
-    options.define_dataset(values)
-    values.set_default("dataset", None)  # The data set of the training.
+    _define_dataset(values)
     text = "test images on which each format is compared with the model, and training images that calibrate int8"
-    options.positive("examples", 256, text, values)
+    options.positive("examples", 256, f"{text}, at least {_LEAST}", values)
+    text = "least part of the test images that int8 puts into the class of the model"
+    flags.DEFINE_float("min_agreement", 0.97, text, 0.0, 1.0, flag_values=values)
 
 
 def export_run(values: flags.FlagValues) -> None:
     """Writes the formats, the genotype and the metrics; prints a line for each format, and their paths as JSON."""
-    for name in ("model", "to"):
-        if not values[name].value:
-            raise KdartsError(f"--{name} is missing; see kdarts export --help")
+    _check_given(values, "model", "to")
     start_tensorflow()
     from kdarts.genotypes.cuboid import load_architecture
     from kdarts.networks.models import load_model
     from kdarts.serving.export import FORMATS, export
-    from kdarts.training.workdir import summary_beside, write_json
+    from kdarts.serving.predict import about_model
+    from kdarts.training.workdir import write_json
 
     for name in values.format:
         choice("format", name, FORMATS)
     folder = pathlib.Path(values.to)
     if folder.exists() and not folder.is_dir():
         raise KdartsError(f"--to={folder} is a file; it needs to be a folder or new")
-    about = summary_beside(values.model)
-    if values.input == "raw" and not {"mean", "std"} <= set(about):
-        raise KdartsError(f"--input=raw needs the mean and std that summary.json beside {values.model} would give")
     model = load_model(values.model)
-    images, calibration = _images(values, about, tuple(model.input_shape[1:]))
-    more = {"raw": values.input == "raw", "class_names": about.get("class_names", ())}
-    more |= {"images": images, "calibration": calibration}
+    about = about_model(values.model, model.outputs[0].shape[-1])
+    if values.input == "raw" and "mean" not in about:
+        raise KdartsError(f"--input=raw: {values.model} tells no mean and std, nor does summary.json beside it")
+    data, calibration = _images(values, about, tuple(model.input_shape[1:]))
     with hushed():
-        written = export(model, values.format, folder, about.get("mean"), about.get("std"), **more)
+        written = export(
+            model,
+            values.format,
+            folder,
+            about.get("mean"),
+            about.get("std"),
+            raw=values.input == "raw",
+            class_names=about.get("class_names", ()),
+            images=None if data is None else data.images[:],
+            calibration=None if calibration is None else calibration.images[:],
+            min_agreement=values.min_agreement,
+            about={name: about[name] for name in _TRAVELS if name in about},
+        )
     genotype = pathlib.Path(values.model).with_name("genotype.json")
     if genotype.is_file():
         load_architecture(genotype).save(folder / "genotype.json")
-    write_json(folder / "metrics.json", {**about, "input": values.input, "exports": written})
+    metrics = about.pop("metrics", {})
+    write_json(folder / "metrics.json", {**about, **metrics, "input": values.input, "exports": written})
     for name, figures in written.items():
         print(_line(name, figures))
     print(json.dumps({name: figures["path"] for name, figures in written.items()}))
+    print(_after_export(values, about, data, next(iter(written.values()))["path"]), file=sys.stderr)
+
+
+def _after_export(values, about: dict, data, path: str) -> str:
+    """The command that follows: a prediction for a test picture, or an evaluation where there are no picture files."""
+    name = values.dataset or about.get("dataset", "")
+    if data is not None and data.names and name.startswith("folder:"):
+        picture = pathlib.Path(name.removeprefix("folder:")).expanduser() / data.names[0]
+        return options.next_command("predict", {"model": path}, str(picture))
+    return options.next_command("evaluate", {"model": path, **options.data_flags(values)})
+
+
+_TRAVELS = ("background", "peak", "metrics", "dataset", "labels", "group", "genotype")
+"""What goes inside a file besides class names, mean and std."""
 
 
 def _images(values, about: dict, shape):
-    """Loads raw test images for a comparison, and raw training images if a format needs calibration, else None.
+    """Loads test images for a comparison, and training images if a format needs calibration, else None.
 
     If no data set is named and that of the training is not available, both are None, and a line reports it.
     """
-    from kdarts.data import datasets
     from kdarts.serving.export import ARTIFACTS
 
-    name = values.dataset or about.get("dataset")
-    if name is None:
+    if not values.dataset and "dataset" not in about:
         print("not compared with the model: no data set is known; --dataset names one", file=sys.stderr)
         return None, None
-    size = values.image_size or (shape[0] if shape[0] == shape[1] else None)
-    limit = min(values.examples, values.limit or values.examples)
+    calibrated = any(ARTIFACTS[name].calibrated for name in values.format)
+    examples = max(values.examples, _LEAST) if calibrated else values.examples
+    limit = min(examples, values.limit or examples)
 
     def load(split):
-        data = datasets.load(name, image_size=size, split=split, limit=limit, **options.reading(values))
-        _check_shape(name, data, shape)
-        return data.images
+        return _load(values, about, shape, split, limit)
 
     try:
-        return load("test"), load("train") if any(ARTIFACTS[f].calibrated for f in values.format) else None
+        return load("test"), load("train") if calibrated else None
     except KdartsError as error:
         if values.dataset:
             raise

@@ -85,10 +85,10 @@ def run(values: flags.FlagValues) -> None:
     from kdarts.data import datasets
 
     process.check(values, "--batch_size", sizes["batch_size"])
-    if values.hold_back:
-        data = datasets.hold_back(options.load(values, "train"), values.hold_back)
-    else:
-        data = options.load(values, "train"), options.load(values, "test")
+    splits = {split: options.load(values, split) for split in (("train",) if values.hold_back else ("train", "test"))}
+    workdir.check_data(**splits)
+    data = datasets.hold_back(splits["train"], values.hold_back) if values.hold_back else tuple(splits.values())
+    del splits
     note_gaps(genotype)
     with process.run_on(values, workdir) as folder:
         _run(values, genotype, sizes, data, folder, remembered, began)
@@ -180,7 +180,13 @@ def _train(values, genotype, sizes, data, seed, workdir, begin, began) -> dict:
         std=std,
         augmentation=options.augmentation(values, shape),
         seed=seed,
-        about={"genotype": genotype.name or values.genotype, "dataset": values.dataset, "seed": seed, **size},
+        about={
+            "genotype": genotype.name or values.genotype,
+            "dataset": values.dataset,
+            **{name: values[name].value for name in ("labels", "group", "background") if values[name].value},
+            "seed": seed,
+            **size,
+        },
         began=began,
         measured_on=_measured_on(values),
         checkpoint_every=values.checkpoint_every,

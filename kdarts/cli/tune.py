@@ -194,7 +194,8 @@ class _Tuning:
         progress.oracle = make_oracle(self._values.tuner, parameters, notify=progress, **about)
         if part == "worker":
             self._await_chief(remembered)
-        else:
+        self._workdir.check_data(train=options.load(self._values, "train"))
+        if part != "worker":
             if not (self._workdir / "flags.flags").exists():
                 self._check()
             self._workdir.begin(remembered, options.usual(self._values))

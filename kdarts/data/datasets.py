@@ -5,6 +5,7 @@ held in memory, larger ones are read from disk as they are needed.
 """
 
 import dataclasses
+import hashlib
 import importlib.resources
 import os
 
@@ -35,6 +36,7 @@ class ImageData:
         class_names: one name per class.
         name: the name that the data set was loaded by.
         names: the file of each image, relative to the folder of the data set; None where there are no files.
+        peak: the value that became 255, in pictures of 16 bits a channel.
 
     Raises:
         KdartsError: shapes or types that are not these.
@@ -45,6 +47,7 @@ class ImageData:
     class_names: tuple[str, ...]
     name: str
     names: tuple[str, ...] | None = None
+    peak: int = 65535
 
     def __post_init__(self):
         images, labels = self.images, self.labels
@@ -80,6 +83,13 @@ class ImageData:
         names = None if self.names is None else tuple(np.array(self.names, object)[indices])
         return dataclasses.replace(self, images=images, labels=self.labels[indices], names=names)
 
+    def fingerprint(self) -> np.ndarray:
+        """A number for each example: a hash of its class and its file, or else its position. uint64 `[n]`."""
+        names = range(len(self)) if self.names is None else self.names
+        texts = (f"{self.class_names[label]}\n{name}" for name, label in zip(names, self.labels, strict=True))
+        hashes = b"".join(hashlib.blake2b(os.fsencode(text), digest_size=8).digest() for text in texts)
+        return np.frombuffer(hashes, np.uint64)
+
     @property
     def streamed(self) -> bool:
         """Whether the images are read from disk as they are needed."""
@@ -98,6 +108,7 @@ def load(
     group: str | None = None,
     background: str = "white",
     cache_dir: str | os.PathLike | None = None,
+    alike: tuple[int, int] | None = None,
 ) -> ImageData:
     """Loads one split of a data set.
 
@@ -115,6 +126,8 @@ def load(
             `PIL.ImageColor.getrgb` reads.
         cache_dir: folder in which a data set that is too large for memory is decoded into a file, once; None: its
             pictures are decoded each time that they are needed.
+        alike: for a folder, the `channels` and `peak` of `pictures.decode`, as a network was trained with; None: those
+            that suit its pictures.
 
     Returns:
         The images and labels, in an order that is the same each time. Images that take more than
@@ -127,7 +140,7 @@ def load(
     check_size(image_size)
     if limit is not None and limit < 1:
         raise KdartsError(f"limit {limit}; allowed: 1 or more")
-    colour = _colour(background)
+    behind = colour(background)
     is_folder = name.startswith("folder:")
     for argument, value in {"labels": labels, "group": group}.items():
         if value is not None and not is_folder:
@@ -135,12 +148,13 @@ def load(
     if name == "digits":
         return ImageData(*_digits(split, image_size, limit), name)
     if is_folder:
-        return _folder(name, split, image_size, limit, labels, group, colour, cache_dir)
-    how = data_dir, image_size, limit, download, colour, cache_dir
+        return _folder(name, split, image_size, limit, labels, group, behind, cache_dir, alike)
+    how = data_dir, image_size, limit, download, behind, cache_dir
     return ImageData(*records.read(name, split, *how), name)
 
 
-def _colour(text: str) -> tuple[int, int, int]:
+def colour(text: str) -> tuple[int, int, int]:
+    """Red, green and blue of a colour, 0 to 255 each; raises `KdartsError` if it is none (see `load`)."""
     try:
         return ImageColor.getrgb(text)[:3]
     except ValueError:
@@ -161,15 +175,16 @@ def _digits(split: str, image_size: int | None, limit: int | None) -> tuple[np.n
     return images, labels.astype(np.int32), tuple("0123456789")
 
 
-def _folder(name, split, image_size, limit, labels, group, background, cache_dir) -> ImageData:
+def _folder(name, split, image_size, limit, labels, group, background, cache_dir, alike) -> ImageData:
     listings = folders.listings(name.removeprefix("folder:"), labels, group)
     listing = listings.part(split)
     survey, first = measured(Files(listings.files), name, image_size)  # Train and test are read alike.
+    channels, peak = alike or (survey.channels, survey.peak)
     size = survey.image_size
-    shape = (size or first.height, size or first.width, survey.channels)
+    shape = (size or first.height, size or first.width, channels)
     files, names = listing.files[:limit], listing.names[:limit]
-    images = Pictures(shape, np.arange(len(files)), Files(files), size, background, survey.peak)
-    return ImageData(opened(images, name, cache_dir), listing.labels[:limit], listing.class_names, name, names)
+    images = Pictures(shape, np.arange(len(files)), Files(files), size, background, peak)
+    return ImageData(opened(images, name, cache_dir), listing.labels[:limit], listing.class_names, name, names, peak)
 
 
 def statistics(images: np.ndarray | Source) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -1,6 +1,14 @@
-"""Loading and saving networks, under any of Keras' backends, and the loss that they are trained with."""
+"""Loading and saving networks, under any of Keras' backends, and the loss that they are trained with.
 
+A `.keras` file is a zip archive. `save_model` adds a member to it, `kdarts.json`, with what a user of the network needs
+besides: class names, preprocessing and metrics. Keras ignores the member, so the file loads without kdarts; when Keras
+saves the model again, the member is lost. Layers could carry only a part of this: with `Rescaling` for mean and
+deviation the network would no longer take normalised images, and no layer holds class names that it does not use.
+"""
+
+import json
 import pathlib
+import zipfile
 
 import keras
 from keras import ops
@@ -37,10 +45,140 @@ def load_model(path) -> keras.Model:
         raise KdartsError(f"model {str(path)!r} cannot be read; it is damaged or not a Keras model ({first})") from None
 
 
-def save_model(network: keras.Model, path) -> None:
-    """Saves a network as `.keras`, atomically."""
+def save_model(network: keras.Model, path, about: dict | None = None) -> None:
+    """Saves a network as `.keras`, atomically.
+
+    Args:
+        network: The model.
+        path: The path of the file.
+        about: What else the file contains (see `check_about`), for `read_about`. Defaults to `None`: nothing.
+
+    Raises:
+        KdartsError: If `about` has a wrong value, or the file cannot be written.
+    """
+    if about is not None:
+        check_about(about, path)
+
+    def write(temporary):
+        network.save(temporary)
+        if about is not None:
+            _add_about(temporary, about)
+
     # A full disk makes the writers of zip archives and HDF5 raise these errors.
-    write_with(path, network.save, (ValueError, RuntimeError))
+    write_with(path, write, (ValueError, RuntimeError))
+
+
+def write_about(path, about: dict) -> None:
+    """Replaces what `read_about` reads from a `.keras` file, atomically. Raises errors as `save_model` does."""
+    check_about(about, path)
+
+    def write(temporary):
+        with zipfile.ZipFile(path) as old, zipfile.ZipFile(temporary, "w") as new:
+            for member in old.infolist():
+                if member.filename != _ABOUT:
+                    new.writestr(member, old.read(member))
+        _add_about(temporary, about)
+
+    write_with(path, write, (zipfile.BadZipFile,))
+
+
+_ABOUT = "kdarts.json"
+"""The member of the archive."""
+
+
+def _add_about(path, about: dict) -> None:
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(_ABOUT, json.dumps(about, allow_nan=False))
+
+
+def read_about(path) -> dict:
+    """Reads what a `.keras` file tells about its network besides the model.
+
+    Args:
+        path: The path of a `.keras` file.
+
+    Returns:
+        The entries that `check_about` describes, as far as they are known. {} if another program saved the file.
+
+    Raises:
+        KdartsError: If the file does not exist or is damaged, or if an entry has a wrong value.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise KdartsError(f"no model file {str(path)!r}")
+    check_archive(path)
+    with zipfile.ZipFile(path) as archive:
+        if _ABOUT not in archive.namelist():
+            return {}
+        try:
+            about = json.loads(archive.read(_ABOUT))
+        except (ValueError, RecursionError):
+            raise KdartsError(f"{path}: its {_ABOUT} is not JSON") from None
+    return check_about(about, path)
+
+
+def check_about(about: dict, source, classes: int | None = None) -> dict:
+    """Checks what is known about a network besides the model. Each entry may be missing, and others are not checked.
+
+    Args:
+        about: `class_names`, distinct; `input_shape`, `[height, width, 1 or 3]`; `mean` and `std`, finite numbers for
+            each channel on the scale 0 to 1, `std` above 0; `background`, the colour behind transparent pixels, as
+            text; `peak`, the value that became 255 in pictures of 16 bits a channel, 1 to 65535; `metrics`, finite
+            numbers by name; `dataset`, `labels` and `group`, texts that say what the network was trained on.
+        source: Where it is from, for errors.
+        classes: The number of logits, if known.
+
+    Returns:
+        `about`.
+
+    Raises:
+        KdartsError: If an entry has a wrong value.
+    """
+    if not isinstance(about, dict):
+        raise KdartsError(f"{source}: needs a JSON object, got {_short(about)}")
+
+    def check(name, is_valid, allowed):
+        if name in about and not is_valid(about[name]):
+            raise KdartsError(f"{source}: {name} {_short(about[name])}; allowed: {allowed}")
+
+    def numbers(value, length):
+        return _is_list(value, _is_finite) and len(value) in length
+
+    check("input_shape", lambda v: _is_list(v, _is_whole) and len(v) == 3 and v[2] in (1, 3), "[height, width, 1 or 3]")
+    channels = about["input_shape"][2:] if "input_shape" in about else (1, 3)
+    check("mean", lambda v: numbers(v, channels), "a finite number for each channel")
+    check("std", lambda v: numbers(v, channels) and min(v) > 0, "a finite number above 0 for each channel")
+    if ("mean" in about) != ("std" in about) or len(about.get("mean", ())) != len(about.get("std", ())):
+        raise KdartsError(f"{source}: needs both mean and std, of the same length")
+    check("peak", lambda v: _is_whole(v) and v <= 65535, "an integer from 1 to 65535")
+    for name in ("background", "dataset", "labels", "group"):
+        check(name, _is_text, "text")
+    check("metrics", lambda v: isinstance(v, dict) and all(map(_is_finite, v.values())), "finite numbers by name")
+    check("class_names", lambda v: _is_list(v, _is_text) and len(set(v)) == len(v), "distinct texts")
+    if classes is not None and about.get("class_names") and len(about["class_names"]) != classes:
+        raise KdartsError(f"{source}: {len(about['class_names'])} class_names, but the model gives {classes} logits")
+    return about
+
+
+def _is_list(value, is_valid) -> bool:
+    return isinstance(value, list | tuple) and all(map(is_valid, value))
+
+
+def _is_text(value) -> bool:
+    return isinstance(value, str)
+
+
+def _is_finite(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e30
+
+
+def _is_whole(value) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _short(value) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"
 
 
 @keras.saving.register_keras_serializable("kdarts")

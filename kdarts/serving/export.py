@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from kdarts.genotypes.errors import KdartsError
+from kdarts.networks.models import check_about
 
 
 def _signature(model: keras.Model) -> list[tf.TensorSpec]:
@@ -25,7 +26,7 @@ def _signature(model: keras.Model) -> list[tf.TensorSpec]:
 
 
 def write_saved_model(model: keras.Model, path: pathlib.Path, about: dict, calibration=None) -> None:
-    """A SavedModel; its signature `about` gives the class names and the preprocessing as tensors."""
+    """A SavedModel; its signature `about` gives class names and preprocessing as tensors, and all as JSON."""
     archive = keras.export.ExportArchive()
     archive.track(model)
     archive.add_endpoint("serve", functools.partial(model.__call__, training=False), input_signature=_signature(model))
@@ -33,6 +34,7 @@ def write_saved_model(model: keras.Model, path: pathlib.Path, about: dict, calib
     @tf.function(input_signature=[])
     def tell():
         strings = {"class_names": tf.constant(about["class_names"], tf.string), "input": tf.constant(about["input"])}
+        strings["json"] = tf.constant(json.dumps(about))
         return strings | {name: tf.constant(about[name], tf.float32) for name in ("mean", "std") if name in about}
 
     tell.get_concrete_function()
@@ -108,9 +110,12 @@ ARTIFACTS = {
 
 _WARM, _TIMED = 3, 30  # calls of one image each
 
+MIN_AGREEMENT = 0.97
+"""The least part of the images that a calibrated format puts into the class of the model, unless another is given."""
+
 
 def open_served(name: str, path: pathlib.Path) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from one image `[1, height, width, channels]`, float32, to logits `[1, classes]`.
+    """A function from images `[n, height, width, channels]`, float32, to outputs `[n, classes]`.
 
     Args:
         name: the format, as in `ARTIFACTS`.
@@ -131,10 +136,14 @@ def open_served(name: str, path: pathlib.Path) -> Callable[[np.ndarray], np.ndar
     else:
         Interpreter = tf.lite.Interpreter
     runner = Interpreter(str(path)).get_signature_runner("serving_default")
-    return lambda image: next(iter(runner(image=image).values()))
+    # Its memory is planned for one image.
+    each = lambda image: next(iter(runner(image=image).values()))  # noqa: E731
+    return lambda images: np.concatenate([each(images[i : i + 1]) for i in range(len(images))])
 
 
-def check_served(name: str, path: pathlib.Path, images: np.ndarray, expected: np.ndarray) -> dict:
+def check_served(
+    name: str, path: pathlib.Path, images: np.ndarray, expected: np.ndarray, min_agreement: float = MIN_AGREEMENT
+) -> dict:
     """Compares the answers of a written network with those expected, and times it.
 
     Args:
@@ -142,13 +151,14 @@ def check_served(name: str, path: pathlib.Path, images: np.ndarray, expected: np
         path: the file or folder.
         images: float32 `[n, height, width, channels]`, as the network takes them.
         expected: logits `[n, classes]`.
+        min_agreement: the least part of the images, 0 to 1, that a calibrated format puts into the same class.
 
     Returns:
         `examples`, `largest_difference` of a logit, `agreement` (the part of images that both put into the same class)
         and `latency_ms`, the median time of an answer to one image, in this process.
 
     Raises:
-        KdartsError: if a logit differs by more than the format may.
+        KdartsError: if a logit differs by more than the format may, or too few images get the same class.
     """
     answer = open_served(name, path)
     logits = np.concatenate([answer(images[i : i + 1]) for i in range(len(images))])
@@ -160,6 +170,12 @@ def check_served(name: str, path: pathlib.Path, images: np.ndarray, expected: np
             f"--format={name}: a logit differs by {difference:.2g} from the model's on {len(images)} images, allowed: "
             f"{'a finite number' if allowed is None else format(allowed, '.2g')}; nothing was written"
         )
+    agreement = float(np.mean(np.argmax(logits, -1) == np.argmax(expected, -1)))
+    if ARTIFACTS[name].calibrated and agreement < min_agreement:
+        raise KdartsError(
+            f"--format={name}: {agreement:.1%} of {len(images)} images get the model's class, --min_agreement="
+            f"{min_agreement:g}; nothing was written. Calibrate on images like those in use, or allow less"
+        )
     times = []
     for _ in range(_WARM + _TIMED):
         begin = time.perf_counter()
@@ -168,7 +184,7 @@ def check_served(name: str, path: pathlib.Path, images: np.ndarray, expected: np
     return {
         "examples": len(images),
         "largest_difference": difference,
-        "agreement": float(np.mean(np.argmax(logits, -1) == np.argmax(expected, -1))),
+        "agreement": agreement,
         "latency_ms": 1e3 * statistics.median(times[_WARM:]),
     }
 
@@ -196,6 +212,25 @@ def serving_model(network: keras.Model, mean=None, std=None) -> keras.Model:
         # Rescaling takes one factor for each channel: (x / 255 - mean) / std.
         x = keras.layers.Rescaling(scale.tolist(), (-np.asarray(mean) / np.asarray(std)).tolist(), name="normalize")(x)
     return keras.Model(image, network(x, training=False), name="serving")
+
+
+def probe(answer: Callable[[np.ndarray], np.ndarray], shape) -> tuple[int, str]:
+    """Tries a network on noise.
+
+    Args:
+        answer: from images float32 `[n, height, width, channels]` to outputs `[n, classes]`.
+        shape: height, width and channels.
+
+    Returns:
+        The number of classes, and what the outputs are: "probabilities", as of a softmax, if none is below 0 and their
+        sums are 1; else "logits".
+    """
+    noise = np.random.default_rng(0).normal(size=(4, *shape)).astype("float32")
+    outputs = np.asarray(answer(noise), "float64")
+    if outputs.ndim != 2:
+        raise KdartsError(f"the model gives outputs of shape {outputs.shape[1:]}; needs a number for each class")
+    final = (outputs >= 0).all() and np.allclose(outputs.sum(-1), 1, atol=1e-2)
+    return outputs.shape[1], "probabilities" if final else "logits"
 
 
 def _in_float32(network: keras.Model) -> keras.Model:
@@ -228,6 +263,8 @@ def export(
     class_names=(),
     images=None,
     calibration=None,
+    min_agreement: float = MIN_AGREEMENT,
+    about: dict | None = None,
 ) -> dict[str, dict]:
     """Writes the network in each format into `folder`, once it has answered there as it does here.
 
@@ -239,24 +276,32 @@ def export(
         raw: whether the result takes raw images, 0 to 255, and normalises them itself; None: if `mean` is given.
         class_names: one for each logit, if known; they travel inside, and so do `mean` and `std`.
         images: real ones, raw, uint8 `[n, height, width, channels]`, to compare on; None: nothing is compared.
-        calibration: real ones likewise, of the training, which the int8 format needs to measure its activations.
+        calibration: real ones likewise, of the training, which the int8 format needs to measure its activations. Those
+            that are in `images`, too, are left out there; without `images`, every fifth is kept to compare on.
+        min_agreement: as of `check_served`.
+        about: more entries that travel inside, such as `background` and `peak` of `check_about`.
 
     Returns:
         Of each format `path` and `bytes`, and with `images` what `check_served` tells.
 
     Raises:
-        KdartsError: if a format needs a package that is not installed or images that are not given, if what it answers
+        KdartsError: if a format needs a package that is not installed or images that are not given, if mean, std or
+            class names have wrong values or another number than the network's channels and classes, if what it answers
             is not what the network does, or the system refuses to write; what the folder held then stays.
     """
     folder = pathlib.Path(folder)
     raw = mean is not None if raw is None else raw
     for name in formats:
         _check_needs(name, calibration)
-    model = serving_model(network, mean if raw else None, std)
-    about = {"input": "raw" if raw else "normalized", "input_shape": list(model.input_shape[1:])}
+    about = {**(about or {}), "input_shape": list(network.input_shape[1:])}
     about |= {"class_names": [str(name) for name in class_names]}
-    if mean is not None:
-        about |= {"mean": [float(m) for m in mean], "std": [float(s) for s in std]}
+    about |= {name: np.asarray(value).tolist() for name, value in (("mean", mean), ("std", std)) if value is not None}
+    check_about(about, "export", network.outputs[0].shape[-1])
+    model = serving_model(network, mean if raw else None, std)
+    about |= {"input": "raw" if raw else "normalized"}
+    about |= {"output": probe(model.predict_on_batch, model.input_shape[1:])[1]}
+    if any(ARTIFACTS[name].calibrated for name in formats):
+        images, calibration = _apart(images, calibration)
 
     def taken(images):
         """Images as the result takes them."""
@@ -269,12 +314,26 @@ def export(
         normal = normal if mean is None else ((normal / 255 - mean) / std).astype("float32")
         expected = serving_model(network).predict(normal, verbose=0)
     try:
-        return _written(model, formats, folder, about, taken, calibration, images, expected)
+        return _written(model, formats, folder, about, taken, calibration, images, expected, min_agreement)
     except (OSError, tf.errors.OpError) as error:
         raise KdartsError(f"{folder}: cannot be written ({error})") from None
 
 
-def _written(model, formats, folder, about, taken, calibration, images, expected) -> dict[str, dict]:
+def _apart(images, calibration) -> tuple[np.ndarray, np.ndarray]:
+    """Images to compare on that are not among those to calibrate on, and these."""
+    calibration = np.asarray(calibration)
+    if images is None:
+        kept = np.arange(len(calibration)) % 5 == 4
+        images, calibration = calibration[kept], calibration[~kept]
+    known = {image.tobytes() for image in calibration}
+    images = np.asarray(images)
+    images = images[[image.tobytes() not in known for image in images]]
+    if not len(images):
+        raise KdartsError("images: needs some to compare on that are not used to calibrate")
+    return images, calibration
+
+
+def _written(model, formats, folder, about, taken, calibration, images, expected, least) -> dict[str, dict]:
     """Writes and compares, as of `export`; `taken` makes of raw images what the model takes, `expected` are logits."""
     folder.mkdir(parents=True, exist_ok=True)
     written = {}
@@ -284,7 +343,7 @@ def _written(model, formats, folder, about, taken, calibration, images, expected
             ARTIFACTS[name].write(model, path, about, None if calibration is None else taken(calibration))
             written[name] = {"path": str(folder / FORMATS[name]), "bytes": _size(path)}
             if images is not None:
-                written[name] |= check_served(name, path, taken(images), expected)
+                written[name] |= check_served(name, path, taken(images), expected, least)
         for name, path in made.items():
             final = folder / FORMATS[name]
             if final.is_dir():

@@ -160,11 +160,12 @@ def _done(part: Workdir) -> bool:
 def combined(summaries: list[dict]) -> dict:
     """Combines the summaries of trainings with different seeds, at least one (see `run_seeds`)."""
     accuracy, deviation = spread([{"accuracy": part["test_accuracy"]} for part in summaries])
+    losses = [part["test_loss"] for part in summaries]  # None where it is not finite.
     return {
         **summaries[0],
         "test_accuracy": accuracy,
         "test_accuracy_sd": deviation,
-        "test_loss": statistics.mean(part["test_loss"] for part in summaries),
+        "test_loss": None if None in losses else statistics.mean(losses),
         "wall_seconds": sum(part["wall_seconds"] for part in summaries),
         "peak_memory_mb": max(part["peak_memory_mb"] for part in summaries),
         "seeds": [{name: part[name] for name in _EACH} for part in summaries],

@@ -1,10 +1,12 @@
 """The training of a network in a folder, from scratch or from its last checkpoint to its summary."""
 
+import math
+
 import keras
 
 from kdarts.data import pipeline
 from kdarts.data.pipeline import served
-from kdarts.networks.models import save_model, training_loss
+from kdarts.networks.models import save_model, training_loss, write_about
 from kdarts.networks.trunk import DropPathSchedule
 from kdarts.search.loop import run_epochs
 from kdarts.search.replicas import evaluate, is_spread, spread
@@ -78,20 +80,26 @@ def run_training(
     known = {}
     if session.clock.median_ms is None and (before := read_summary(workdir)) is not None:
         known = {name: before[name] for name in _MEASURED if name in before}
-    save_model(network, workdir / "model.keras")
+    model_about = {
+        **about,
+        "class_names": list(train.class_names),
+        "input_shape": list(train.image_shape),
+        "mean": [float(m) for m in mean],
+        "std": [float(s) for s in std],
+        "peak": train.peak,
+    }
+    save_model(network, workdir / "model.keras", model_about)
     # The measurement has no smoothed labels, and starts with new metrics.
     network.compile(loss=training_loss(), metrics=["accuracy"])
     result = evaluate(network, pipeline.eval_dataset(test, batch_size, mean, std), verbose=0)
+    measured = {f"{measured_on}_accuracy": float(result["accuracy"]), f"{measured_on}_loss": float(result["loss"])}
+    finite = {name: value for name, value in measured.items() if math.isfinite(value)}
+    write_about(workdir / "model.keras", {**model_about, "metrics": {**finite, f"{measured_on}_examples": len(test)}})
     summary = {
-        **about,
+        **model_about,
         "epochs": len(session.history),
-        f"{measured_on}_accuracy": float(result["accuracy"]),
-        f"{measured_on}_loss": float(result["loss"]),
+        **measured,
         f"{measured_on}_examples": len(test),
-        "mean": [float(m) for m in mean],
-        "std": [float(s) for s in std],
-        "class_names": list(train.class_names),
-        "input_shape": list(train.image_shape),
         "step_ms": session.clock.median_ms,
         "data_wait_share": session.clock.wait_share,
         **skipped_steps(session.history),

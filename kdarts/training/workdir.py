@@ -5,6 +5,7 @@ import csv
 import fcntl
 import io
 import json
+import math
 import os
 import pathlib
 import sys
@@ -96,7 +97,7 @@ def _holder(about: os.stat_result) -> int | None:
     return None
 
 
-_FLAGS = "flags.flags"
+_FLAGS, _DATA = "flags.flags", "data.npz"
 
 STOPPED = "stopped.json"
 """The file that a diverged run writes: `stopped_by` "divergence", `what`, and `epoch` and `step`, counted from 1."""
@@ -111,6 +112,7 @@ class Workdir:
 
     def __init__(self, path: str | os.PathLike):
         self.path = pathlib.Path(path)
+        self._data: dict[str, np.ndarray] | None = None
 
     def __truediv__(self, name: str) -> pathlib.Path:
         return self.path / name
@@ -150,11 +152,35 @@ class Workdir:
                     f"(its {_FLAGS}); choose another --workdir"
                 )
 
-    def begin(self, flags: dict[str, str], defaults: dict[str, str] | None = None) -> None:
-        """Checks and locks the folder, removes unfinished files in it and records the flags.
+    def check_data(self, **splits) -> None:
+        """Checks that the run has the data that it was started with: classes, files and labels. It changes nothing.
 
         Args:
-            flags, defaults: See `check`.
+            **splits: An `ImageData` for each split that is read, by name.
+
+        Raises:
+            KdartsError: If they differ. The message says in what, as far as it is known.
+        """
+        self._data = _data_record(splits)
+        try:
+            before = read_arrays(self / _DATA) if (self / _DATA).exists() else {}
+        except DamageError as error:
+            print(f"{error}; made again", flush=True)
+            before = {}
+        if "class_names" not in before:  # A run of an earlier release.
+            before["class_names"] = (read_summary(self) or {}).get("class_names", self._data["class_names"])
+        changes = data_changes(before, self._data)
+        if changes:
+            raise KdartsError(
+                f"workdir {str(self.path)!r} was started with other data: {'; '.join(changes)}. Restore the data, or "
+                "choose another --workdir"
+            )
+
+    def begin(self, flags: dict[str, str], defaults: dict[str, str] | None = None) -> None:
+        """Checks and locks the folder, removes unfinished files in it and records the flags and the data.
+
+        Args:
+            flags, defaults: See `check`. The data are those of `check_data`, if it was called.
 
         Raises:
             KdartsError: See `check`; also if the folder cannot be written.
@@ -167,11 +193,14 @@ class Workdir:
         lock(self.path)
         sweep(self.path)
         write_text(self / _FLAGS, "".join(f"--{name}={value}\n" for name, value in sorted(flags.items())))
+        if self._data is not None:
+            write_arrays(self / _DATA, self._data)
 
     def release(self) -> None:
         """Removes the record of a run that has not saved anything, so that another run can use the folder."""
         if not any((self / "backup").glob("*")) and not (self / "stages").exists():
             (self / _FLAGS).unlink(missing_ok=True)
+            (self / _DATA).unlink(missing_ok=True)
 
     def _flags(self) -> dict[str, str] | None:
         """Reads the recorded flags, None if there is no record."""
@@ -185,9 +214,48 @@ class Workdir:
         return {name: value for name, _, value in pairs}
 
 
+def _data_record(splits) -> dict[str, np.ndarray]:
+    """The class names, and the sorted fingerprints of the examples of each split."""
+    names = next(iter(splits.values())).class_names
+    # Sorted, since the order of a listing follows from its content.
+    return {"class_names": np.array(names, str)} | {name: np.sort(data.fingerprint()) for name, data in splits.items()}
+
+
+def data_changes(before: dict[str, np.ndarray], now: dict[str, np.ndarray]) -> list[str]:
+    """Returns in words what differs between two records of data, with `class_names` and numbers for each split."""
+    old, new = (list(map(str, record.get("class_names", ()))) for record in (before, now))
+    gone, added = ([name for name in one if name not in other] for one, other in ((old, new), (new, old)))
+    if len(gone) == len(added) == 1:
+        return [f"class {gone[0]!r} is now {added[0]!r}"]
+    if gone or added:
+        each = (("no longer there", gone), ("new", added))
+        return [f"{'class' if len(some) == 1 else 'classes'} {_few(some)} {what}" for what, some in each if some]
+    changes = ["its classes have another order"] if old != new else []
+    for split in sorted((before.keys() & now.keys()) - {"class_names"}):
+        more = len(np.setdiff1d(now[split], before[split]))
+        less = len(np.setdiff1d(before[split], now[split]))
+        told = [f"{number} {what}" for number, what in ((more, "added"), (less, "removed")) if number]
+        note = " (or now in another class)" if more and less else ""
+        changes += [f"images of the {split} split: {', '.join(told)}{note}"] if told else []
+    return changes
+
+
+def _few(names: list[str], most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(repr, names[:most])) + more
+
+
 def write_json(path: str | os.PathLike, value: dict) -> None:
-    """Writes an object as indented JSON, atomically."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    """Writes an object as indented JSON, atomically. JSON has no NaN and no infinity: they become null."""
+    write_text(path, json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
+
+
+def _finite(value):
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_json(path: str | os.PathLike) -> dict:

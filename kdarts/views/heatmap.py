@@ -1,4 +1,4 @@
-"""Heat maps of mixing weights, and of the distances between genotypes (D-DARTS, Figure 9).
+"""Heat maps of mixing weights, of confused classes and of the distances between genotypes (D-DARTS, Figure 9).
 
 `draw_alphas` and `draw_distances` write the file `path`, whose suffix is .svg, .png or .pdf. They raise `KdartsError`
 if shapes and names do not match, the suffix is unknown or the file cannot be written.
@@ -207,17 +207,55 @@ def draw_distances(
         house.save(_distance_map_figure(values, [house.plain(str(name), 60) for name in names], label), path)
 
 
-def _distance_map_figure(values, names, label):
+def _distance_map_figure(values, names, label, sides=("", "")):
     longest, side = max(house.text_width(name, house.SMALL_SIZE) for name in names), len(names) * _SIDE
     lettering = house.text_width(label, house.TEXT_SIZE) / 2 - side / 2 + 0.1  # Label of the bar, beyond the map.
-    left, above, right = longest + 0.25, max(0.12, lettering), 0.85
-    below = max(longest * math.sqrt(0.5) + 0.25, lettering)  # The names are rotated by 45 degrees.
+    titles = 0.2 if any(sides) else 0.0
+    left, above, right = longest + 0.25 + titles, max(0.12, lettering), 0.85
+    below = max(longest * math.sqrt(0.5) + 0.25 + titles, lettering)  # The names are rotated by 45 degrees.
     width, height = left + side + right, below + side + above
     figure = house.new_figure(width, height)
     axes = figure.add_axes((left / width, below / height, side / width, side / height))
-    top = values.max()
+    top = np.nanmax(values)
     image = value_grid(axes, values, Normalize(0, top if top > 0 else 1), digits=3 if top < 10 else 2)
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
     axes.set_yticks(range(len(names)), names, parse_math=False)
+    axes.set_xlabel(sides[0])
+    axes.set_ylabel(sides[1])
     colour_bar(figure, image, (left + side + 0.2, below, side), label)
     return figure
+
+
+_NAMED = 30
+"""The most classes whose names and numbers a confusion matrix shows."""
+
+
+def draw_confusion(confusion: np.ndarray, names: Sequence[str], path: str | os.PathLike) -> None:
+    """Draws a confusion matrix, as the share of each true class that is predicted as each class.
+
+    Args:
+        confusion: Numbers of images, `[n, n]`: true classes in rows, predicted classes in columns. At least one is
+            above 0.
+        names: Names of the n classes, shown where there are at most 30.
+        path: The file to write. Its suffix is .svg, .png or .pdf.
+
+    Raises:
+        KdartsError: If the suffix is unknown, or the file cannot be written.
+    """
+    house.image_format(path)
+    counts = np.asarray(confusion, np.float64)
+    totals = counts.sum(1, keepdims=True)
+    shares = np.divide(counts, totals, out=np.full_like(counts, np.nan), where=totals > 0)
+    label, sides = "share of the true class", ("predicted class", "true class")
+    with house.style():
+        if len(names) <= _NAMED:
+            figure = _distance_map_figure(shares, [house.plain(str(name), 60) for name in names], label, sides)
+        else:
+            figure = house.new_figure(6.4, 5.4)
+            axes = figure.add_axes((0.1, 0.1, 0.72, 0.855))
+            axes.set_facecolor("white")
+            image = axes.imshow(np.ma.masked_invalid(shares), cmap=house.COLOUR_MAP, norm=Normalize(0, 1))
+            axes.set_xlabel(sides[0])
+            axes.set_ylabel(sides[1])
+            colour_bar(figure, image, (5.4, 0.54, 4.6), label)
+        house.save(figure, path)

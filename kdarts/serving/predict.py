@@ -1,0 +1,300 @@
+"""A trained network in use: classes of pictures, from a `.keras` file or from anything that `kdarts export` writes."""
+
+import contextlib
+import csv
+import importlib.util
+import json
+import os
+import pathlib
+import re
+import zipfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kdarts.data.datasets import colour
+from kdarts.data.pictures import SUFFIXES, PictureError, decode
+from kdarts.data.sources import Progress
+from kdarts.genotypes.errors import KdartsError
+from kdarts.networks.models import check_about, load_model, read_about
+from kdarts.serving.export import open_served, probe
+from kdarts.training.workdir import summary_beside
+
+COLUMNS = ("file", "filename", "path", "filepath", "image", "picture")
+"""Names of the column of a CSV file that has the paths of pictures; capitals, spaces, `_` and `-` do not matter."""
+
+_THREADS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Classifier:
+    """A trained network that takes raw pictures and gives probabilities.
+
+    Attributes:
+        path: Where it was read from.
+        about: The entries of `check_about`, as far as the file has them.
+        shape: Height, width and channels of an image.
+        answer: The network itself: from float32 images `[n, height, width, channels]` to its outputs `[n, classes]`.
+        raw: Whether `answer` takes pixels from 0 to 255. Otherwise they are normalised before.
+        output: "probabilities", or "logits" of them.
+    """
+
+    path: pathlib.Path
+    about: dict
+    shape: tuple[int, int, int]
+    answer: Callable[[np.ndarray], np.ndarray]
+    raw: bool
+    output: str
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes; () if the file does not have them."""
+        return tuple(self.about.get("class_names", ()))
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """Returns the probability of each class.
+
+        Args:
+            images: uint8 `[n, height, width, channels]`.
+
+        Returns:
+            float64 `[n, classes]`.
+
+        Raises:
+            KdartsError: If mean and deviation are needed and not known, or if an output is not finite.
+        """
+        images = np.asarray(images, "float32")
+        if not self.raw:
+            if "mean" not in self.about:
+                raise KdartsError(
+                    f"model {str(self.path)!r} takes normalised images and tells no mean and std; "
+                    "kdarts train saves them in the file"
+                )
+            images = ((images / 255 - self.about["mean"]) / self.about["std"]).astype("float32")
+        outputs = np.asarray(self.answer(images), "float64")
+        if not np.isfinite(outputs).all():
+            raise KdartsError(f"model {str(self.path)!r}: an output is not a finite number; its training has diverged")
+        if self.output == "probabilities":
+            return outputs
+        exponentials = np.exp(outputs - outputs.max(-1, keepdims=True))
+        return exponentials / exponentials.sum(-1, keepdims=True)
+
+    def read(self, file: os.PathLike | str) -> np.ndarray:
+        """Reads a picture as the training read its pictures: the shorter side scaled, and the middle cut out.
+
+        Args:
+            file: The path of the picture.
+
+        Returns:
+            uint8 `[height, width, channels]`.
+
+        Raises:
+            KdartsError: If the picture cannot be read, or has another size and the network's images are not square.
+        """
+        height, width, channels = self.shape
+        size = height if height == width else None
+        background = colour(self.about.get("background", "white"))
+        image = decode(pathlib.Path(file), channels, size, background, self.about.get("peak", 65535))
+        if image.shape != self.shape:
+            raise KdartsError(f"{image.shape[1]}x{image.shape[0]} pixels, the model takes {width}x{height}")
+        return image
+
+
+def open_classifier(path: os.PathLike | str) -> Classifier:
+    """Opens a trained network in any of its forms.
+
+    Args:
+        path: A `.keras` file, or a `.tflite` or `.onnx` file or the folder of a SavedModel that `kdarts export` wrote.
+            For a `.keras` file without class names and preprocessing, `summary.json` beside it is read.
+
+    Raises:
+        KdartsError: If it does not exist, is damaged, or is none of these.
+    """
+    path = pathlib.Path(path)
+    if (path / "saved_model").is_dir():
+        path = path / "saved_model"
+    if not path.exists():
+        raise KdartsError(f"no model file {str(path)!r}")
+    if path.suffix == ".keras":
+        return _keras(path)
+    form = "saved_model" if path.is_dir() else {".tflite": "litert", ".onnx": "onnx"}.get(path.suffix)
+    if form is None:
+        raise KdartsError(f"model {str(path)!r}: needs a .keras, .tflite or .onnx file, or a folder of a SavedModel")
+    if form == "onnx" and importlib.util.find_spec("onnxruntime") is None:
+        raise KdartsError(f"model {str(path)!r} needs onnxruntime: pip install 'kdarts[onnx]'")
+    try:
+        answer, about = open_served(form, path), _ABOUT[form](path)
+        check_about(about, path)
+        if "input_shape" not in about:
+            raise KdartsError(f"model {str(path)!r} has no input_shape; kdarts export writes it")
+        shape = tuple(about["input_shape"])
+        classes, output = probe(answer, shape)
+    except KdartsError:
+        raise
+    except Exception as error:  # Each library has its own exceptions for a damaged file.
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise KdartsError(
+            f"model {str(path)!r} cannot be read; it is damaged or not by kdarts export ({first})"
+        ) from None
+    check_about(about, path, classes)
+    return Classifier(path, about, shape, answer, about.get("input") == "raw", about.get("output", output))
+
+
+def about_model(path: os.PathLike | str, classes: int | None = None) -> dict:
+    """Reads the entries of `check_about` for a `.keras` file: those in it, else those of `summary.json` beside it."""
+    return check_about(read_about(path) or summary_beside(path), path, classes)
+
+
+def _keras(path: pathlib.Path) -> Classifier:
+    model = load_model(path)
+    if len(model.inputs) != 1:
+        raise KdartsError(f"model {str(path)!r} takes {len(model.inputs)} inputs; needs one, the images")
+    model = keras.Model(model.inputs[0], model.outputs[0])  # An auxiliary classifier has no part in an answer.
+    about = about_model(path, model.output_shape[-1])
+    shape = tuple(model.input_shape[1:])
+    if None in shape:
+        shape = tuple(about.get("input_shape", shape))
+    if len(shape) != 3 or None in shape:
+        raise KdartsError(f"model {str(path)!r} takes inputs of {shape}; needs images of one size")
+    return Classifier(path, about, shape, model.predict_on_batch, False, probe(model.predict_on_batch, shape)[1])
+
+
+def _about_saved_model(path: pathlib.Path) -> dict:
+    signatures = tf.saved_model.load(str(path)).signatures
+    if "about" not in signatures:
+        raise KdartsError(f"model {str(path)!r} tells nothing about itself; kdarts export writes what is needed")
+    told = {name: tensor.numpy() for name, tensor in signatures["about"]().items()}
+    if "json" in told:
+        return json.loads(told["json"])
+    shape = signatures["serving_default"].structured_input_signature[1]["image"].shape[1:]
+    about = {"class_names": [name.decode() for name in told["class_names"]], "input": told["input"].decode()}
+    return about | {"input_shape": list(shape)} | {n: told[n].tolist() for n in ("mean", "std") if n in told}
+
+
+def _about_litert(path: pathlib.Path) -> dict:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return json.loads(archive.read("about.json"))
+    except (zipfile.BadZipFile, KeyError):
+        raise KdartsError(f"model {str(path)!r} has no about.json; kdarts export writes it") from None
+
+
+def _about_onnx(path: pathlib.Path) -> dict:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return {name: json.loads(text) for name, text in session.get_modelmeta().custom_metadata_map.items()}
+
+
+_ABOUT = {"saved_model": _about_saved_model, "litert": _about_litert, "onnx": _about_onnx}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The classes of a picture.
+
+    Attributes:
+        file: The path of the picture.
+        classes: Names and probabilities of the most probable classes, the most probable first.
+        error: Why the picture could not be read, else None.
+    """
+
+    file: str
+    classes: tuple[tuple[str, float], ...] = ()
+    error: str | None = None
+
+
+def predict(
+    model: Classifier | os.PathLike | str, paths: Sequence[os.PathLike | str], top: int = 3, batch_size: int = 32
+) -> list[Prediction]:
+    """Predicts the classes of pictures.
+
+    Args:
+        model: A trained network, or the path of one (see `open_classifier`).
+        paths: Pictures, folders of pictures, and CSV files that list pictures (see `picture_files`).
+        top: The number of classes for each picture, at least 1.
+        batch_size: The number of pictures at once.
+
+    Returns:
+        A prediction for each picture, in order. A picture that cannot be read has an `error`.
+
+    Raises:
+        KdartsError: If the network or a path cannot be read.
+    """
+    classifier = model if isinstance(model, Classifier) else open_classifier(model)
+    files, found = picture_files(paths), []
+    progress = Progress("pictures", len(files))
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for start in range(0, len(files), batch_size):
+            part = files[start : start + batch_size]
+            images = list(pool.map(lambda file: _attempt(classifier, file), part))
+            readable = [image for image in images if not isinstance(image, str)]
+            answers = iter(classifier.probabilities(np.stack(readable)) if readable else ())
+            for file, image in zip(part, images, strict=True):
+                failed = isinstance(image, str)
+                found.append(
+                    Prediction(str(file), error=image)
+                    if failed
+                    else Prediction(str(file), _best(next(answers), classifier.class_names, top))
+                )
+            progress.update(len(found))
+    return found
+
+
+def _attempt(classifier: Classifier, file: pathlib.Path) -> np.ndarray | str:
+    try:
+        return classifier.read(file)
+    except PictureError as error:
+        return error.reason
+    except KdartsError as error:
+        return str(error)
+
+
+def _best(probabilities: np.ndarray, names: Sequence[str], top: int) -> tuple[tuple[str, float], ...]:
+    order = np.argsort(-probabilities, kind="stable")[:top]
+    return tuple((names[i] if names else str(i), float(probabilities[i])) for i in order)
+
+
+def picture_files(paths: Sequence[os.PathLike | str]) -> list[pathlib.Path]:
+    """Lists the pictures that paths stand for.
+
+    Args:
+        paths: Files; folders, whose pictures are found by their suffixes, also in sub-folders that are not hidden; and
+            CSV files with a column of `COLUMNS`, whose paths are relative to the folder of the CSV file.
+
+    Raises:
+        KdartsError: If a path does not exist, a folder has no picture, or a CSV file has no such column.
+    """
+    files: list[pathlib.Path] = []
+    for path in map(pathlib.Path, paths):
+        if path.is_dir():
+            inside = [file for file in sorted(path.rglob("*")) if _is_picture(file, path)]
+            if not inside:
+                raise KdartsError(f"{path}: no pictures in this folder; allowed: {', '.join(SUFFIXES)}")
+            files += inside
+        elif path.suffix.lower() == ".csv" and path.is_file():
+            files += _listed(path)
+        elif path.exists():
+            files.append(path)
+        else:
+            raise KdartsError(f"no file {str(path)!r}")
+    return files
+
+
+def _is_picture(file: pathlib.Path, root: pathlib.Path) -> bool:
+    hidden = any(part.startswith(".") for part in file.relative_to(root).parts)
+    return not hidden and file.suffix.lower() in SUFFIXES and file.is_file()
+
+
+def _listed(table: pathlib.Path) -> list[pathlib.Path]:
+    with contextlib.suppress(UnicodeDecodeError, csv.Error), table.open(encoding="utf-8-sig", newline="") as stream:
+        rows = csv.DictReader(stream)
+        column = next((name for name in rows.fieldnames or () if re.sub(r"[\s_-]", "", name).lower() in COLUMNS), None)
+        if column is None:
+            raise KdartsError(f"{table}: no column of files; allowed names are {', '.join(COLUMNS)}")
+        return [table.parent / row[column] for row in rows if row[column]]
+    raise KdartsError(f"{table}: cannot be read as a CSV file in UTF-8")
