@@ -51,6 +51,8 @@ def define_augmentation(values: flags.FlagValues) -> None:
         0,
         flag_values=values,
     )
+    text = "colour of these pixels: black, as in the papers, or the mean of the training images"
+    flags.DEFINE_enum("pad_with", "black", ["black", "mean"], text, flag_values=values)
     flags.DEFINE_bool("flip", None, "mirror half of the images; default by data set", flag_values=values)
     flags.DEFINE_integer("cutout", 0, "side of the square cut out of each image, in pixels", 0, flag_values=values)
     positive("cutout_holes", 1, "squares cut out of each image", values)
@@ -94,7 +96,9 @@ def augmentation(values: flags.FlagValues, image_shape):
     chosen = {name: values[name].value for name in names}
     if chosen.get("random_resized_crop") and chosen["pad"] is None:
         chosen["pad"] = 0
-    return dataclasses.replace(own, **{name: value for name, value in chosen.items() if value is not None})
+    made = dataclasses.replace(own, **{name: value for name, value in chosen.items() if value is not None})
+    made.check(image_shape)
+    return made
 
 
 def remembered(values: flags.FlagValues, **genotypes) -> dict[str, str]:

@@ -39,6 +39,7 @@ _SHARED = (
     "limit",
     "image_size",
     "pad",
+    "pad_with",
     "flip",
     "precision",
     "jit_compile",

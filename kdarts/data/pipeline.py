@@ -113,7 +113,7 @@ class ImageSearchData(SearchData):
     def __init__(self, train, valid, batch_size: int, seed: int, augmentation, mean, std, served=None):
         self.train, self.valid, self.batch_size, self.seed = train, valid, batch_size, seed
         self.augmentation, self.mean, self.std = augmentation, mean, std
-        self.steps = steps_per_epoch(train, batch_size)
+        self.steps, self.num_classes = steps_per_epoch(train, batch_size), train.num_classes
         steps_per_epoch(valid, batch_size)
         self._served = served or (lambda batches: batches)
 

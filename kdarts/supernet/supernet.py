@@ -83,6 +83,7 @@ class Supernet(keras.Model):
         betas: variables `[edges]` in the same order; empty at K = 1.
         edges: `(to, from)` of each row of α.
         mixture: what holds them and says what a pass weighs by.
+        updates: variable, how often the running statistics were updated.
 
     It and a `HyperCuboid` answer to the same names: `alphas`, `betas`, `architecture`, `network_variables`, `mixture`,
     `states`, `classify`, `read_out`, `cost`, `cost_of`, `costs`, `choices`, `sizes` and `setting`.
@@ -186,6 +187,8 @@ class Supernet(keras.Model):
                 dtype="float32",
                 autocast=False,
             )
+        count = {"dtype": "int64", "initializer": "zeros", "trainable": False, "autocast": False}
+        self.updates = self.add_weight(name="updates", shape=(), **count)
         self.build()
 
     def build(self):
@@ -334,6 +337,8 @@ class Supernet(keras.Model):
             x, training: as of the call.
             mixtures: for each α what its cells weigh by, as of `Mixture.drawn`, whose place they take.
         """
+        if training:
+            self.updates.assign_add(1)
         states = run_stems(self.stems, tf.cast(x, self.compute_dtype), training)
         mixtures = self.mixture.drawn(training) if mixtures is None else mixtures
         for index in range(len(self.cells)):

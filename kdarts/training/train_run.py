@@ -6,6 +6,7 @@ from kdarts.data import pipeline
 from kdarts.data.pipeline import served
 from kdarts.networks.models import save_model, training_loss
 from kdarts.networks.trunk import DropPathSchedule
+from kdarts.ops.layers import unbiased_statistics
 from kdarts.search.loop import run_epochs
 from kdarts.search.replicas import evaluate
 from kdarts.training.session import RunSession, peak_memory_mb, skipped_steps
@@ -72,6 +73,9 @@ def run_training(
     known = {}
     if session.clock.median_ms is None and (before := read_summary(workdir)) is not None:
         known = {name: before[name] for name in _MEASURED if name in before}
+    # What a short training measures and saves would else be mostly the values that the running statistics start from.
+    for variable, value in unbiased_statistics(network, network.optimizer.iterations):
+        variable.assign(value)
     save_model(network, workdir / "model.keras")
     # Without what only the training has: smoothed labels, and the metrics' state.
     network.compile(loss=training_loss(), metrics=["accuracy"])
