@@ -52,7 +52,7 @@ def test_a_search_counts_its_updates_and_measures_without_changing_anything():
     net, x = search.supernet, np.random.default_rng(1).normal(size=(16, 8, 8, 3)).astype(np.float32)
     seen = net(x, training=True).numpy()
     assert net.updates == 1
-    before = [np.array(v) for v in net.variables]
+    before = [v.numpy().copy() for v in net.variables]
     found, raw = search(x).numpy(), net(x).numpy()
     for value, variable in zip(before, net.variables, strict=True):
         np.testing.assert_array_equal(value, variable)

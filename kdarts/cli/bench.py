@@ -11,7 +11,6 @@ from kdarts.cli import options
 from kdarts.cli import search as search_command
 from kdarts.cli.command import Command
 from kdarts.cli.process import start_tensorflow
-from kdarts.genotypes.errors import KdartsError
 
 
 def define(values: flags.FlagValues) -> None:
@@ -19,13 +18,12 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_string("method", "darts", "how α moves", flag_values=values)
     options.define(values)
     search_command.define_start(values)
-    options.positive("nodes", None, "intermediate nodes of a cell; default by space", values)
-    flags.DEFINE_list("input_shape", ["32", "32", "3"], "height,width,channels of an image", flag_values=values)
-    options.positive("num_classes", 10, "number of classes", values)
+    options.define_nodes(values)
+    options.define_classes(values)
     options.define_frame(values, "the space's, else ")
-    options.positive("steps", 10, "steps to time, after the first two", values)
+    options.positive("steps", 10, "steps to time, after the first two", values, 1_000_000)
     search_command.define_step(values)
-    flags.DEFINE_integer("seed", 0, "of weights and images", lower_bound=0, flag_values=values)
+    options.define_seed(values, "of weights and images")
     flags.DEFINE_bool(
         "paced",
         False,
@@ -39,11 +37,7 @@ def run(values: flags.FlagValues) -> None:
     start, method = search_command.chosen_start(values, options.chosen_method(values))
     if method.stages:
         method = method.at(method.stages[0])
-    try:
-        height, width, channels = (int(n) for n in values.input_shape)
-    except ValueError:
-        raise KdartsError(f"--input_shape={','.join(values.input_shape)}: needs height,width,channels") from None
-    shape = height, width, channels
+    shape = options.image_shape(values)
     start_tensorflow()
     from kdarts.training.distribution import configure_threads
 

@@ -52,7 +52,7 @@ def define(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     flags.DEFINE_string("seeds", "0-2", "seeds of each method's searches, such as 0,1,2 or 10-14", flag_values=values)
-    options.positive("jobs", 1, "searches at a time, which share the processor's cores among them", values)
+    options.positive("jobs", 1, "searches at a time, which share the processor's cores among them", values, 1000)
     flags.DEFINE_string("workdir", "runs/benchmark", "folder of the benchmark", flag_values=values)
 
 

@@ -10,8 +10,18 @@ from absl import flags
 from kdarts.cli.command import entitle, titled
 from kdarts.genotypes.cuboid import Architecture, HyperPath
 from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.settings import kind_of
+from kdarts.genotypes.settings import (
+    MOST,
+    MOST_CELLS,
+    MOST_CHANNELS,
+    MOST_CLASSES,
+    MOST_NODES,
+    MOST_SEED,
+    MOST_SIDE,
+    kind_of,
+)
 from kdarts.search.method import Method, Slot, fields, get_method, groups
+from kdarts.supernet.macro import check_input_shape
 from kdarts.supernet.spaces import listed_space
 
 NEUTRAL = ("help", "workdir", "data_dir", "download", "checkpoint_every", "data_service", "memory_limit")
@@ -30,7 +40,8 @@ def define_dataset(values: flags.FlagValues) -> None:
     flags.DEFINE_string("data_dir", None, "where TensorFlow Datasets keeps its data", flag_values=values)
     flags.DEFINE_bool("download", False, "let TensorFlow Datasets download and prepare the data", flag_values=values)
     positive("limit", None, "read no more than so many images of a split, for data sets larger than memory", values)
-    flags.DEFINE_integer("image_size", None, "resize images to this side, in pixels", lower_bound=8, flag_values=values)
+    text = "resize images to this side, in pixels"
+    flags.DEFINE_integer("image_size", None, text, 8, MOST_SIDE, flag_values=values)
 
 
 def load(values: flags.FlagValues, split: str):
@@ -47,15 +58,17 @@ def define_augmentation(values: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         "pad",
         None,
-        "pixels by which images are padded before a random crop; default by data set",
+        "pixels by which images are padded before a random crop, less than their side; default by data set",
         0,
+        MOST_SIDE - 1,
         flag_values=values,
     )
     text = "colour of these pixels: black, as in the papers, or the mean of the training images"
     flags.DEFINE_enum("pad_with", "black", ["black", "mean"], text, flag_values=values)
     flags.DEFINE_bool("flip", None, "mirror half of the images; default by data set", flag_values=values)
-    flags.DEFINE_integer("cutout", 0, "side of the square cut out of each image, in pixels", 0, flag_values=values)
-    positive("cutout_holes", 1, "squares cut out of each image", values)
+    text = "side of the square cut out of each image, in pixels, at most that of the image"
+    flags.DEFINE_integer("cutout", 0, text, 0, MOST_SIDE, flag_values=values)
+    positive("cutout_holes", 1, "squares cut out of each image", values, 100)
 
 
 @titled("Augmentation")
@@ -113,8 +126,6 @@ def remembered(values: flags.FlagValues, **genotypes) -> dict[str, str]:
             continue
         if name == "dataset" and value.startswith("folder:"):
             value = "folder:" + os.path.abspath(os.path.expanduser(value.removeprefix("folder:")))
-        if isinstance(value, float) and not math.isfinite(value):
-            raise KdartsError(f"--{name}={value}: needs a finite number")
         kept[name] = "true" if value is True else "false" if value is False else str(value)
     return kept | {name: fingerprint(genotype) for name, genotype in genotypes.items() if genotype is not None}
 
@@ -148,17 +159,50 @@ def define_precision(values: flags.FlagValues) -> None:
     )
 
 
-def positive(name: str, default, text: str, values: flags.FlagValues) -> None:
+def positive(name: str, default, text: str, values: flags.FlagValues, most: int = MOST) -> None:
     """A whole number from 1."""
-    flags.DEFINE_integer(name, default, text, lower_bound=1, flag_values=values)
+    flags.DEFINE_integer(name, default, text, 1, most, flag_values=values)
+
+
+def define_seed(values: flags.FlagValues, text: str = "of everything random") -> None:
+    """`--seed`."""
+    flags.DEFINE_integer("seed", 0, text, 0, MOST_SEED, flag_values=values)
+    values["seed"].why = "random generators take 32 bits"
+
+
+def check_seeds(values: flags.FlagValues) -> None:
+    """Raises `KdartsError` where the last of several seeds is out of range."""
+    if values.seeds is not None and values.seed + values.seeds - 1 > MOST_SEED:
+        raise KdartsError(f"--seed={values.seed} with --seeds={values.seeds}: the last seed is at most {MOST_SEED}")
+
+
+def define_classes(values: flags.FlagValues) -> None:
+    """`--num_classes` and `--input_shape`, where no data set says them."""
+    flags.DEFINE_integer("num_classes", 10, "number of classes", 2, MOST_CLASSES, flag_values=values)
+    flags.DEFINE_list("input_shape", ["32", "32", "3"], "height,width,channels of an image", flag_values=values)
+
+
+def image_shape(values: flags.FlagValues) -> tuple[int, int, int]:
+    """`--input_shape`."""
+    text = ",".join(values.input_shape)
+    if re.fullmatch(r"\s*\d{1,9}\s*(,\s*\d{1,9}\s*){2}", text) is None:
+        raise KdartsError(f"--input_shape={text}: needs height,width,channels")
+    return check_input_shape(map(int, values.input_shape))
+
+
+def define_nodes(values: flags.FlagValues) -> None:
+    """`--nodes`."""
+    positive("nodes", None, "intermediate nodes of a cell; default by space", values, MOST_NODES)
+    values["nodes"].why = "the edges of a cell grow with the square of its nodes"
 
 
 @titled("Network")
 def define_network(values: flags.FlagValues) -> None:
     """The size and the outer form of a network."""
-    positive("channels", None, "channels of a node before any reduction", values)
-    positive("cells", None, "number of cells; default: the genotype's own, if it has a depth", values)
-    positive("c_mid", None, "channels in the middle of choke convolutions; default: 32 (for ImageNet: 96)", values)
+    positive("channels", None, "channels of a node before any reduction", values, MOST_CHANNELS)
+    positive("cells", None, "number of cells; default: the genotype's own, if it has a depth", values, MOST_CELLS)
+    text = "channels in the middle of choke convolutions; default: 32 (for ImageNet: 96)"
+    positive("c_mid", None, text, values, MOST_CHANNELS)
     flags.DEFINE_bool("auxiliary", False, "with the auxiliary classifier", flag_values=values)
     text = "leave out a path's last step, as sharpDARTS' program does"
     flags.DEFINE_bool("drop_last_step", False, text, flag_values=values)
@@ -177,6 +221,7 @@ def define_frame(values: flags.FlagValues, by_space: str = "") -> None:
     flags.DEFINE_string("widen", None if by_space else "at", f"{text}: at, after{default}", flag_values=values)
     text = f"epsilon of the normalisations that adapt a cell's inputs{default}"
     flags.DEFINE_float("adapter_epsilon", None if by_space else 1e-5, text, 0.0, 1.0, flag_values=values)
+    values["adapter_epsilon"].open = True
 
 
 def frame(values: flags.FlagValues, space=None):
@@ -226,6 +271,14 @@ def define_data_service(values: flags.FlagValues) -> None:
     flags.DEFINE_string("data_service", None, text, flag_values=values)
 
 
+def check_data_service(values: flags.FlagValues) -> None:
+    """Raises `KdartsError` where nothing answers, before a run leaves anything in its folder."""
+    if values.data_service:
+        from kdarts.data.pipeline import knock
+
+        knock(values.data_service)
+
+
 @titled("Computation")
 def define_memory_limit(values: flags.FlagValues) -> None:
     """`--memory_limit`."""
@@ -239,7 +292,7 @@ def megabytes(values: flags.FlagValues) -> float | None:
     if text is None:
         return None
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(MB|GB)", text, re.IGNORECASE)
-    if found is None or not float(found[1]):
+    if found is None or not 0 < float(found[1]) < math.inf:
         raise KdartsError(f"--memory_limit={text}: needs a number and MB or GB, such as 8GB or 900MB")
     return float(found[1]) * (1000 if found[2].upper() == "GB" else 1)
 
@@ -273,6 +326,7 @@ def _define(values: flags.FlagValues, name: str, about) -> None:
         flags.DEFINE_integer(name, None, text, setting.least, setting.most, flag_values=values)
     else:
         flags.DEFINE_float(name, None, text, setting.least, setting.most, flag_values=values)
+    values[name].why, values[name].open = setting.why, setting.open
 
 
 def names() -> list[str]:

@@ -7,10 +7,11 @@ from absl import flags
 from kdarts.cli import options, process, seeds
 from kdarts.cli.command import Command, titled
 from kdarts.cli.options import note
-from kdarts.cli.process import start_tensorflow
+from kdarts.cli.process import check_backend, start_tensorflow
 from kdarts.genotypes.cuboid import Architecture, HyperPath, load_architecture
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
+from kdarts.genotypes.settings import MOST_EPOCHS
 from kdarts.search.method import Method
 from kdarts.supernet.spaces import get_space
 
@@ -69,14 +70,15 @@ def define_one(values: flags.FlagValues) -> None:
     options.define_strong_augmentation(values)
     options.define(values)
     define_start(values)
-    options.positive("nodes", None, "intermediate nodes of a cell; default by space", values)
+    options.define_nodes(values)
     options.define_frame(values, "the space's, else ")
-    flags.DEFINE_integer("seed", 0, "of everything random", lower_bound=0, flag_values=values)
+    options.define_seed(values)
     flags.DEFINE_integer(
         "validate_every",
         1,
         "epochs between measurements of the accuracy on α's images; 0: only at the end",
         0,
+        MOST_EPOCHS,
         flag_values=values,
     )
     define_step(values)
@@ -150,6 +152,9 @@ def run(values: flags.FlagValues) -> None:
     from kdarts.training.workdir import Workdir
 
     began = time.monotonic()
+    check_backend()
+    options.check_seeds(values)
+    options.megabytes(values)
     start, method = chosen_start(values, options.chosen_method(values))
     check(values, method)
     name = values.dataset.removeprefix("folder:").rstrip("/").rsplit("/", 1)[-1] or "folder"
@@ -159,6 +164,7 @@ def run(values: flags.FlagValues) -> None:
     if values.seeds is not None:
         return seeds.run(values, method, workdir, remembered)
     start_tensorflow()
+    options.check_data_service(values)
     data = halves(values)
     with process.run_on(values, workdir) as folder:
         _run(values, method, folder, data, start, began)

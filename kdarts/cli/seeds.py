@@ -16,6 +16,7 @@ from kdarts.cli.command import IN_USE, titled
 from kdarts.cli.process import run_kdarts
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.files import write_with
+from kdarts.genotypes.settings import MOST, MOST_BATCH, MOST_CELLS, MOST_CHANNELS, MOST_EPOCHS
 from kdarts.search.method import Method
 from kdarts.supernet.grids import cuboid_names
 from kdarts.supernet.macro import MacroConfig
@@ -32,6 +33,8 @@ SMALL = {**PAPER, "epochs": 10, "drop_path": 0.0}
 """For the built-in digits."""
 
 _SIZES = ("channels", "cells")
+_MOST = {"epochs": MOST_EPOCHS, "channels": MOST_CHANNELS, "cells": MOST_CELLS, "batch_size": MOST_BATCH}
+_MOST["train_examples"] = MOST
 _SHARED = (
     "dataset",
     "data_dir",
@@ -72,7 +75,7 @@ def define(values: flags.FlagValues) -> None:
         "train_examples": "images it is trained on; default: all that are not held back",
     }.items():
         default = f"; default: {PAPER[name]}, digits: {SMALL[name]}" if name in PAPER else ""
-        options.positive(f"shallow_{name}", None, text + default, values)
+        options.positive(f"shallow_{name}", None, text + default, values, _MOST[name])
 
 
 def flag_names() -> set[str]:
@@ -154,6 +157,7 @@ def seeds_define(values: flags.FlagValues) -> None:
         "search so many times, with seed, seed + 1, ..., in WORKDIR/seeds/0 and on, train what each found shallowly, "
         "and keep the one whose network does best on the images that are held back; unset: once, in WORKDIR itself",
         values,
+        1000,
     )
     define(values)
 

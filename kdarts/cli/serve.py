@@ -10,6 +10,7 @@ from kdarts.cli import options
 from kdarts.cli.command import Command
 from kdarts.cli.process import hushed, start_tensorflow
 from kdarts.genotypes.errors import KdartsError, choice
+from kdarts.genotypes.settings import MOST_BATCH
 
 
 def define(values: flags.FlagValues) -> None:
@@ -17,7 +18,7 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_string("model", None, "path of a model.keras", flag_values=values)
     options.define_dataset(values)
     flags.DEFINE_enum("split", "test", ["test", "train"], "which images", flag_values=values)
-    options.positive("batch_size", 128, "examples at once", values)
+    options.positive("batch_size", 128, "examples at once", values, MOST_BATCH)
 
 
 def run(values: flags.FlagValues) -> None:

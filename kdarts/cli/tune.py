@@ -133,10 +133,10 @@ def define(values: flags.FlagValues) -> None:
     text = "who says what is tried next, keras-tuner's: random, bayesian (needs scikit-learn) or hyperband"
     flags.DEFINE_string("tuner", "random", text, flag_values=values)
     text = "combinations that are tried; default: 20, or what hyperband makes of --epochs, its longest search"
-    options.positive("trials", None, text, values)
-    options.positive("seeds", 2, "searches of each combination, with seed, seed + 1, ...", values)
+    options.positive("trials", None, text, values, 100_000)
+    options.positive("seeds", 2, "searches of each combination, with seed, seed + 1, ...", values, 1000)
     text = "random architectures beside them, of each --method or space; default: as many as --seeds"
-    flags.DEFINE_integer("random", None, text, lower_bound=0, flag_values=values)
+    flags.DEFINE_integer("random", None, text, 0, 1000, flag_values=values)
     flags.DEFINE_string("workdir", None, "folder of the tuning; default: runs/DATASET-METHOD-tune", flag_values=values)
 
 
@@ -144,6 +144,7 @@ def run(values: flags.FlagValues) -> None:
     """Tunes, or goes on with a tuning."""
     from kdarts.training.workdir import Workdir
 
+    options.check_seeds(values)
     method = options.chosen_method(values)
     choices = _choices(values, method)
     name = values.dataset.removeprefix("folder:").rstrip("/").rsplit("/", 1)[-1] or "folder"

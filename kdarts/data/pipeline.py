@@ -319,7 +319,7 @@ def served(batches: tf.data.Dataset, address: str, patience: float = FIRST_BATCH
     Raises:
         KdartsError: if no dispatcher or no worker answers, or there is more than one worker.
     """
-    _knock(address)
+    knock(address)
     off = tf.data.experimental.service.ShardingPolicy.OFF
     try:
         distribute = tf.data.experimental.service.distribute(processing_mode=off, service=f"grpc://{address}")
@@ -340,7 +340,8 @@ def served(batches: tf.data.Dataset, address: str, patience: float = FIRST_BATCH
     return found
 
 
-def _knock(address: str) -> None:
+def knock(address: str) -> None:
+    """Raises `KdartsError` where no dispatcher of a tf.data service answers."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise KdartsError(f"--data_service={address}: needs HOST:PORT, the address of a tf.data service's dispatcher")

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from kdarts.genotypes.errors import KdartsError, choice
-from kdarts.genotypes.files import write_text
-from kdarts.genotypes.genotype import Genotype
+from kdarts.genotypes.files import read_text_file, write_text
+from kdarts.genotypes.genotype import Genotype, check_name
 
 LIMIT = 100_000
 """Most transitions of a cuboid."""
@@ -254,8 +254,7 @@ class HyperPath:
         if unknown or missing:
             raise KdartsError(f"{where}: unknown keys {sorted(unknown)}, missing keys {sorted(missing)}")
         for key in ("name", "space"):
-            if not isinstance(data.get(key, ""), str):
-                raise KdartsError(f"{where}: {key} must be text, got {data[key]!r}")
+            check_name(data.get(key, ""), f"{where}: {key}" if key != "name" else where)
         try:
             for kind in ("sequence", "states", "choices"):
                 axes = data[kind]
@@ -269,11 +268,7 @@ class HyperPath:
     @classmethod
     def load(cls, path: str | os.PathLike) -> "HyperPath":
         """Reads a file that `save` wrote; raises `KdartsError` if there is none or it holds no valid path."""
-        path = pathlib.Path(path)
-        try:
-            return cls.from_json(path.read_text("utf-8"), str(path))
-        except (OSError, UnicodeDecodeError) as error:
-            raise KdartsError(f"{path}: cannot be read as text ({error})") from None
+        return cls.from_json(read_text_file(path), str(path))
 
 
 def path_of(cuboid: Cuboid, start: dict, steps: list[dict], space: str = "", name: str = "") -> HyperPath:
@@ -353,10 +348,7 @@ def load_architecture(name_or_path: str | os.PathLike) -> Architecture:
     if str(name_or_path) in path_names():
         return get_path(str(name_or_path))
     path = pathlib.Path(name_or_path)
-    try:
-        is_path = os.path.isfile(path) and _is_path(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError):
-        is_path = False  # `Genotype.load` says what is wrong.
+    is_path = os.path.isfile(path) and _is_path(read_text_file(path))
     return HyperPath.load(path) if is_path else Genotype.load(name_or_path)
 
 

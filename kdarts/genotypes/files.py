@@ -56,6 +56,24 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     write_with(path, lambda temporary: temporary.write_text(text, "utf-8"))
 
 
+MOST_TEXT = 16
+"""The most megabytes of a text that is read as one: a genotype of a thousand cells has one."""
+
+
+def read_text_file(path: str | os.PathLike) -> str:
+    """Reads a UTF-8 text of at most 16 MB.
+
+    Raises:
+        KdartsError: If there is no such file, or if it is no such text.
+    """
+    try:
+        if os.path.getsize(path) > MOST_TEXT * 1e6:
+            raise KdartsError(f"{path}: is larger than {MOST_TEXT} MB, the most of a text that is read as one")
+        return pathlib.Path(path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise KdartsError(f"{path}: cannot be read as text ({error})") from None
+
+
 def check_archive(path: str | os.PathLike) -> None:
     """Compares the content of a zip archive, such as `.npz` and `.keras`, with the checksums in it.
 

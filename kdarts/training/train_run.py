@@ -78,7 +78,8 @@ def run_training(
         variable.assign(value)
     save_model(network, workdir / "model.keras")
     # Without what only the training has: smoothed labels, and the metrics' state.
-    network.compile(loss=training_loss(), metrics=["accuracy"])
+    with network.distribute_strategy.scope():
+        network.compile(loss=training_loss(), metrics=["accuracy"])
     result = evaluate(network, pipeline.eval_dataset(test, batch_size, mean, std), verbose=0)
     summary = {
         **about,
