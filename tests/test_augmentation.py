@@ -100,6 +100,20 @@ def test_order_is_crop_flip_normalise_cutout():
     assert set(hole) == {1, 2, 4}
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_the_border_of_a_crop_may_have_the_mean_colour(dtype):
+    """Then what comes into view is 0 after normalisation, up to the rounding of a pixel; all else is as with black."""
+    mean, std = (0.2, 0.4, 0.6), (0.25,) * 3
+    images = np.full((60, 8, 8, 3), 255, dtype)
+    black, gray = (Augmentation(pad=3, pad_with=name)(images, [1, 2], mean, std).numpy() for name in ("black", "mean"))
+    border = (black < 0).any(-1)
+    assert 0.1 < border.mean() < 0.6
+    np.testing.assert_array_equal(black[~border], gray[~border])
+    np.testing.assert_allclose(gray[border], 0, atol=0.5 / 255 / 0.25)
+    with pytest.raises(KdartsError, match="unknown pad_with 'white'"):
+        Augmentation(pad_with="white")
+
+
 def test_each_part_draws_on_its_own():
     """With one seed, where an image is cut does not tell whether it is mirrored."""
     images = np.zeros((2000, 8, 8, 1), np.uint8)
@@ -125,6 +139,9 @@ def test_defaults_and_refusals():
     assert default_augmentation("digits", (8, 8, 1)) == Augmentation(pad=1, flip=False)
     assert default_augmentation("cifar10", (32, 32, 3)) == Augmentation(pad=4, flip=True)
     assert default_augmentation("folder:x", (224, 200, 3)) == Augmentation(pad=25, flip=True)
+    for part, message in (({"pad": 8}, "pad 8: allowed is 0 to 7"), ({"cutout": 9}, "cutout 9: allowed is 0 to 8")):
+        with pytest.raises(KdartsError, match=message):
+            Augmentation(**part)(np.zeros((1, 8, 9, 1), np.uint8), [1, 2], (0.5,), (0.5,))
     with pytest.raises(KdartsError, match="pad -1"):
         Augmentation(pad=-1)
     with pytest.raises(KdartsError, match="cutout -2"):

@@ -121,7 +121,7 @@ def test_fit_trains_the_weights_and_moves_the_alphas():
     assert search.optimizer.iterations == search.arch_optimizer.iterations == 24
     assert search.predict(_examples(5)[0], verbose=0).shape == (5, 3)
     scores = search.evaluate(*_examples(12), verbose=0, return_dict=True)
-    logits = net(_examples(12)[0])
+    logits = search(_examples(12)[0])
     np.testing.assert_allclose(scores["accuracy"], np.mean(np.argmax(logits, 1) == _examples(12)[1]), rtol=1e-5)
 
 

@@ -253,7 +253,7 @@ def test_alphas_are_trainable_variables_apart_from_the_weights():
     count = sum(np.prod(weight.shape) for weight in net.network_variables)
     assert net.cost().params == count
     statistics = {v.path.rsplit("_", 1)[-1] for v in net.non_trainable_variables}
-    assert statistics == {"mean", "var", "mixture/progress", "mixture/draws"}
+    assert statistics == {"mean", "var", "mixture/progress", "mixture/draws", "supernet/updates"}
 
 
 def test_weights_start_as_in_the_papers_framework():

@@ -17,10 +17,10 @@ def define(values: flags.FlagValues) -> None:
     """Declares the flags."""
     flags.DEFINE_string("method", "darts", "method of the search", flag_values=values)
     search_command.define_supernet(values)
-    options.define_images(values)
-    options.positive("steps", 10, "steps to time, after the first two", values)
+    options.define_classes(values)
+    options.positive("steps", 10, "steps to time, after the first two", values, 1_000_000)
     search_command.define_step(values)
-    flags.DEFINE_integer("seed", 0, "seed of weights and images", lower_bound=0, flag_values=values)
+    options.define_seed(values, "seed of weights and images")
     text = "run one step for each line of standard input and print its milliseconds, to alternate with another program"
     flags.DEFINE_bool("paced", False, text, flag_values=values)
 

@@ -46,7 +46,7 @@ def define(values: flags.FlagValues) -> None:
     text = "methods, separated by commas; +AXIS=VALUE behind one is another choice, as in darts+order=second"
     flags.DEFINE_string("methods", "darts,beta_darts", text, flag_values=values)
     flags.DEFINE_string("seeds", "0-2", "seeds of each method's searches, such as 0,1,2 or 10-14", flag_values=values)
-    options.positive("jobs", 1, "searches at a time, which share the processor's cores among them", values)
+    options.positive("jobs", 1, "searches at a time, which share the processor's cores among them", values, 1000)
     flags.DEFINE_string("workdir", "runs/benchmark", "folder of the benchmark", flag_values=values)
 
 

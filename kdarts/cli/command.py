@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import functools
+import math
 import re
 import sys
 import textwrap
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from absl import flags
 
 from kdarts.genotypes.errors import KdartsError, handed_on
+from kdarts.genotypes.settings import because, in_words
 from kdarts.training.workdir import InUse
 
 IN_USE = 75
@@ -27,12 +29,14 @@ def exit_code(program: str, run: Callable[[], int | None]) -> int:
     try:
         return run() or 0
     except (KdartsError, flags.Error) as error:
-        print(f"{program}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{program}: {_plain(str(error))}", file=sys.stderr)
         return IN_USE if isinstance(error, InUse) else 2
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if not full and (error.filename is None or error.errno is None):
             raise
-        print(f"{program}: {error.filename or 'output'}: cannot be written ({error.strerror})", file=sys.stderr)
+        what = "cannot be written" if full else "cannot be used"
+        print(f"{program}: {_plain(str(error.filename or 'output'))}: {what} ({error.strerror})", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{program}: interrupted; the same command goes on from the last saved state", file=sys.stderr)
@@ -43,6 +47,17 @@ def exit_code(program: str, run: Callable[[], int | None]) -> int:
             raise
         print(f"{program}: {line}", file=sys.stderr)
         return 2
+
+
+_LONGEST = 2000
+"""Characters of a line, of which a file may decide the rest."""
+
+
+def _plain(message: str) -> str:
+    """A message as one line of bounded length, in which no character moves the cursor of a terminal."""
+    text = " ".join(message[: 2 * _LONGEST].split())
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"
 
 
 _FIRST = re.compile(r"(\w+)(?: ([^\s']\S*?))?(?=[:;] )")
@@ -145,12 +160,57 @@ class Command:
         """Parses `argv`, whose first word is the command. Raises `KdartsError` for too many or too few words."""
         values = self.values()
         # An abbreviation of `--help` or the single-dash form would otherwise be an unknown flag.
-        rest = values([argv[0], *("--help" if word == "-h" else word for word in argv[1:])])[1:]
+        words = _with_flagfiles(values, ["--help" if word == "-h" else word for word in argv[1:]])
+        rest = _read(values, [argv[0], *words])[1:]
         if not values.help and (len(rest) < self.count or (len(rest) > self.count and not self.more)):
             given = f", got {' '.join(rest)!r}" if rest else ""
             raise KdartsError(f"usage: kdarts {argv[0]} {self.arguments}[--flags]{given}; see --help")
         object.__setattr__(values, "arguments", rest)
         return values
+
+
+def _with_flagfiles(values: flags.FlagValues, words: list[str]) -> list[str]:
+    """The words of a command line with those of its flagfiles; raises `KdartsError` for what is no text."""
+    try:
+        words = values.read_flags_from_files(words, force_gnu=False)
+    except flags.CantOpenFlagFileError as error:
+        raise KdartsError(str(error).removeprefix("ERROR:: ")) from None
+    except UnicodeDecodeError:
+        raise KdartsError("--flagfile: needs a text file in UTF-8, one flag a line") from None
+    for word in words:
+        if "\0" in word:
+            raise KdartsError(f"{word[:80]!r}: a flag or name has no null characters; is --flagfile a text in UTF-8?")
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise KdartsError(f"{word[:80]!r}: needs UTF-8") from None
+    return words
+
+
+def _read(values: flags.FlagValues, argv: list[str]) -> list[str]:
+    """What of a command line is no flag; sets the flags, and raises `KdartsError` for a number out of its range."""
+    try:
+        rest = values(argv)
+    except flags.IllegalFlagValueError as error:
+        found = re.match(r"flag --(\w+)=(.*?): ", str(error), re.DOTALL)
+        flag = values[found[1]] if found and found[1] in values else None
+        if flag is None or not isinstance(flag.parser, flags.IntegerParser | flags.FloatParser):
+            raise
+        kind = "a whole number" if isinstance(flag.parser, flags.IntegerParser) else "a number"
+        why = getattr(flag, "why", "")
+        given = found[2][:80]
+        raise KdartsError(f"--{flag.name}={given}: allowed is {kind} {_range(flag)}".rstrip() + because(why)) from None
+    for name in values:
+        if isinstance(values[name].value, float) and not math.isfinite(values[name].value):
+            raise KdartsError(f"--{name}={values[name].value}: allowed is a number {_range(values[name])}".rstrip())
+    return rest
+
+
+def _range(flag: flags.Flag) -> str:
+    """The numbers that a flag takes, in words; "" for other flags."""
+    if not isinstance(flag.parser, flags.IntegerParser | flags.FloatParser):
+        return ""
+    return in_words(flag.parser.lower_bound, flag.parser.upper_bound, getattr(flag, "open", False))
 
 
 def help_text(verb: str, command: Command) -> str:
@@ -169,3 +229,10 @@ def help_text(verb: str, command: Command) -> str:
             text = textwrap.wrap(f"{flag.help}{default}", 92, initial_indent=" " * 8, subsequent_indent=" " * 8)
             lines += [f"  --{flag.name}", *text]
     return "\n".join(lines)
+
+
+def _flag_lines(flag: flags.Flag) -> list[str]:
+    default = "" if flag.default in (None, "") else f" (default: {flag.default_as_str.strip(chr(39))})"
+    allowed = f"; {_range(flag)}" if _range(flag) else ""
+    text = textwrap.wrap(f"{flag.help}{allowed}{default}", 92, initial_indent=" " * 8, subsequent_indent=" " * 8)
+    return [f"  --{flag.name}", *text]

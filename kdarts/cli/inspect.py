@@ -1,6 +1,7 @@
 """The commands that look at genotypes and runs: `kdarts info`, `deepen`, `distance`, `draw`, `report` and `toy`."""
 
 import json
+import math
 from collections import Counter
 
 from absl import flags
@@ -13,13 +14,14 @@ from kdarts.cli.train import PAPER
 from kdarts.genotypes.cuboid import HyperPath, describe_path, load_architecture, path_names
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
+from kdarts.genotypes.settings import MOST_CELLS, MOST_RATE
 from kdarts.genotypes.text import describe, genotype_names
 
 
 def define(values: flags.FlagValues) -> None:
     """Declares the flags of `kdarts info`."""
     options.define_network(values)
-    options.define_images(values)
+    options.define_classes(values)
 
 
 def run(values: flags.FlagValues) -> None:
@@ -74,7 +76,7 @@ INFO = Command(
 def deepen_define(values: flags.FlagValues) -> None:
     """Declares the flags of `kdarts deepen`."""
     flags.DEFINE_string("genotype", None, "path of a genotype, or its name in the zoo", flag_values=values)
-    options.positive("cells", None, "number of cells of the new network", values)
+    options.positive("cells", None, "number of cells of the new network", values, MOST_CELLS)
     flags.DEFINE_string("to", None, "file to write (JSON)", flag_values=values)
 
 
@@ -125,8 +127,7 @@ def distance_run(values: flags.FlagValues) -> None:
     from kdarts.genotypes.distance import distance
 
     genotypes = [Genotype.load(word) for word in values.arguments]
-    genotypes = [g if g.name else g.named(word) for g, word in zip(genotypes, values.arguments, strict=True)]
-    names = [genotype.name for genotype in genotypes]
+    names = [genotype.name or word for genotype, word in zip(genotypes, values.arguments, strict=True)]
     how = {"normalize": values.normalize, "aligned": values.aligned}
     table = [[distance(a, b, values.weights, **how) for b in genotypes] for a in genotypes]
     if values.to:
@@ -223,10 +224,11 @@ def toy_define(values: flags.FlagValues) -> None:
     text = "learning rates of the unrolled step, comma-separated; 0: first order"
     flags.DEFINE_list("xi", ["0", "0.3", "0.5", "0.7"], text, flag_values=values)
     flags.DEFINE_enum("order", None, ["second", "exact"], "where ξ is above 0; default: second", flag_values=values)
-    flags.DEFINE_float("learning_rate", 0.01, "of the steps of α and of w", flag_values=values)
-    flags.DEFINE_float("threshold", 1e-4, "ends a search once both steps are shorter", flag_values=values)
+    flags.DEFINE_float("learning_rate", 0.01, "of the steps of α and of w", 0.0, MOST_RATE, flag_values=values)
+    values["learning_rate"].open = True
+    flags.DEFINE_float("threshold", 1e-4, "ends a search once both steps are shorter", 0.0, 1.0, flag_values=values)
     flags.DEFINE_list("start", ["2", "-2"], "α,w at the beginning", flag_values=values)
-    options.positive("limit", 10_000, "most iterations", values)
+    options.positive("limit", 10_000, "most iterations", values, 1_000_000)
     flags.DEFINE_string("to", None, "picture to write: .svg, .png or .pdf", flag_values=values)
 
 
@@ -261,9 +263,16 @@ def toy_run(values: flags.FlagValues) -> None:
 
 def _numbers(name: str, words: list[str]) -> list[float]:
     try:
-        return [float(word) for word in words]
+        numbers = [float(word) for word in words]
     except ValueError:
-        raise KdartsError(f"--{name}={','.join(words)}: needs numbers, comma-separated") from None
+        numbers = [math.nan]
+    if not all(abs(number) <= _FAR for number in numbers):
+        raise KdartsError(f"--{name}={','.join(words)}: needs numbers of at most {_FAR:g}, comma-separated")
+    return numbers
+
+
+_FAR = 1000
+"""Numbers of the toy problem beyond which nothing is to be seen."""
 
 
 TOY = Command(

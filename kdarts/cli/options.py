@@ -13,9 +13,18 @@ from absl import flags
 from kdarts.cli.command import entitle, titled
 from kdarts.genotypes.cuboid import Architecture, HyperPath
 from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.settings import kind_of
+from kdarts.genotypes.settings import (
+    MOST,
+    MOST_CELLS,
+    MOST_CHANNELS,
+    MOST_CLASSES,
+    MOST_NODES,
+    MOST_SEED,
+    MOST_SIDE,
+    kind_of,
+)
 from kdarts.search.method import Method, Slot, fields, get_method, groups
-from kdarts.supernet.macro import MacroConfig
+from kdarts.supernet.macro import MacroConfig, check_input_shape
 from kdarts.supernet.spaces import listed_space
 
 NEUTRAL = ("help", "workdir", "data_dir", "cache_dir", "download", "checkpoint_every", "data_service", "memory_limit")
@@ -31,7 +40,7 @@ def define_dataset(values: flags.FlagValues) -> None:
     flags.DEFINE_bool("download", False, "let TensorFlow Datasets download and prepare the data", flag_values=values)
     positive("limit", None, "read no more than so many images of a split", values)
     text = "resize images to this side, in pixels; default: as they are, or the median side where they differ"
-    flags.DEFINE_integer("image_size", None, text, lower_bound=8, flag_values=values)
+    flags.DEFINE_integer("image_size", None, text, 8, MOST_SIDE, flag_values=values)
     text = "CSV file with the class of each picture, in place of class folders (for folder:PATH)"
     flags.DEFINE_string("labels", None, text, flag_values=values)
     text = r"pattern with a group, such as '(.*)_\d+': pictures whose names agree in it share a split (for folder:PATH)"
@@ -60,21 +69,6 @@ def default_workdir(values: flags.FlagValues, name: str) -> str:
     """Returns the folder of a run where `--workdir` is unset: `runs/DATASET-NAME`."""
     dataset = values.dataset.removeprefix("folder:").rstrip("/").rsplit("/", 1)[-1] or "folder"
     return f"runs/{dataset}-{name}"
-
-
-def define_images(values: flags.FlagValues) -> None:
-    """Declares the shape and the number of classes of images that are not loaded."""
-    flags.DEFINE_list("input_shape", ["32", "32", "3"], "height,width,channels of an image", flag_values=values)
-    positive("num_classes", 10, "number of classes", values)
-
-
-def image_shape(values: flags.FlagValues) -> tuple[int, int, int]:
-    """Returns `--input_shape`."""
-    try:
-        height, width, channels = map(int, values.input_shape)
-    except ValueError:
-        raise KdartsError(f"--input_shape={','.join(values.input_shape)}: needs height,width,channels") from None
-    return height, width, channels
 
 
 _DATA = ("dataset", "data_dir", "image_size", "limit", "labels", "group", "background", "cache_dir")
@@ -113,11 +107,14 @@ def fitting_recipe(examples: int) -> dict:
 @titled("Augmentation")
 def define_augmentation(values: flags.FlagValues) -> None:
     """Declares how training images are varied."""
-    text = "pixels by which images are padded before a random crop; default by data set"
-    flags.DEFINE_integer("pad", None, text, 0, flag_values=values)
+    text = "pixels by which images are padded before a random crop, less than their side; default by data set"
+    flags.DEFINE_integer("pad", None, text, 0, MOST_SIDE - 1, flag_values=values)
+    text = "colour of these pixels: black, as in the papers, or the mean of the training images"
+    flags.DEFINE_enum("pad_with", "black", ["black", "mean"], text, flag_values=values)
     flags.DEFINE_bool("flip", None, "mirror half of the images; default by data set", flag_values=values)
-    flags.DEFINE_integer("cutout", 0, "side of the square cut out of each image, in pixels", 0, flag_values=values)
-    positive("cutout_holes", 1, "squares cut out of each image", values)
+    text = "side of the square cut out of each image, in pixels, at most that of the image"
+    flags.DEFINE_integer("cutout", 0, text, 0, MOST_SIDE, flag_values=values)
+    positive("cutout_holes", 1, "squares cut out of each image", values, 100)
     text = "AutoAugment's policy, by the data set it was found on (CIFAR-10's serve CIFAR-100 too); with a number of "
     text += "sub-policies: sharpDARTS'"
     policies = ["none", "cifar10", "cifar10_95", "imagenet", "imagenet_24", "svhn"]
@@ -137,7 +134,9 @@ def augmentation(values: flags.FlagValues, image_shape):
     chosen = {name: values[name].value for name in names}
     if chosen.get("random_resized_crop") and chosen["pad"] is None:
         chosen["pad"] = 0
-    return dataclasses.replace(own, **{name: value for name, value in chosen.items() if value is not None})
+    made = dataclasses.replace(own, **{name: value for name, value in chosen.items() if value is not None})
+    made.check(image_shape)
+    return made
 
 
 def as_text(value) -> str:
@@ -157,8 +156,6 @@ def remembered(values: flags.FlagValues, **genotypes) -> dict[str, str]:
             continue
         if name == "dataset" and value.startswith("folder:"):
             value = "folder:" + os.path.abspath(os.path.expanduser(value.removeprefix("folder:")))
-        if isinstance(value, float) and not math.isfinite(value):
-            raise KdartsError(f"--{name}={value}: needs a finite number")
         kept[name] = as_text(value)
     return kept | {name: fingerprint(genotype) for name, genotype in genotypes.items() if genotype is not None}
 
@@ -187,17 +184,50 @@ def define_precision(values: flags.FlagValues) -> None:
     flags.DEFINE_bool("jit_compile", False, "compile the step with XLA (for GPUs)", flag_values=values)
 
 
-def positive(name: str, default, text: str, values: flags.FlagValues) -> None:
+def positive(name: str, default, text: str, values: flags.FlagValues, most: int = MOST) -> None:
     """Declares a flag for a whole number from 1."""
-    flags.DEFINE_integer(name, default, text, lower_bound=1, flag_values=values)
+    flags.DEFINE_integer(name, default, text, 1, most, flag_values=values)
+
+
+def define_seed(values: flags.FlagValues, text: str = "seed of all random numbers") -> None:
+    """Declares `--seed`."""
+    flags.DEFINE_integer("seed", 0, text, 0, MOST_SEED, flag_values=values)
+    values["seed"].why = "random generators take 32 bits"
+
+
+def check_seeds(values: flags.FlagValues) -> None:
+    """Raises `KdartsError` where the last of several seeds is out of range."""
+    if values.seeds is not None and values.seed + values.seeds - 1 > MOST_SEED:
+        raise KdartsError(f"--seed={values.seed} with --seeds={values.seeds}: the last seed is at most {MOST_SEED}")
+
+
+def define_classes(values: flags.FlagValues) -> None:
+    """Declares the shape and the number of classes of images that are not loaded."""
+    flags.DEFINE_integer("num_classes", 10, "number of classes", 2, MOST_CLASSES, flag_values=values)
+    flags.DEFINE_list("input_shape", ["32", "32", "3"], "height,width,channels of an image", flag_values=values)
+
+
+def image_shape(values: flags.FlagValues) -> tuple[int, int, int]:
+    """Returns `--input_shape`."""
+    text = ",".join(values.input_shape)
+    if re.fullmatch(r"\s*\d{1,9}\s*(,\s*\d{1,9}\s*){2}", text) is None:
+        raise KdartsError(f"--input_shape={text}: needs height,width,channels")
+    return check_input_shape(map(int, values.input_shape))
+
+
+def define_nodes(values: flags.FlagValues) -> None:
+    """Declares `--nodes`."""
+    positive("nodes", None, "intermediate nodes of a cell; default by space", values, MOST_NODES)
+    values["nodes"].why = "the edges of a cell grow with the square of its nodes"
 
 
 @titled("Network")
 def define_network(values: flags.FlagValues) -> None:
     """Declares the size and the outer form of a network."""
-    positive("channels", None, "channels of a node before any reduction", values)
-    positive("cells", None, "number of cells; default: the genotype's own, if it has a depth", values)
-    positive("c_mid", None, "channels in the middle of choke convolutions; default: 32 (for ImageNet: 96)", values)
+    positive("channels", None, "channels of a node before any reduction", values, MOST_CHANNELS)
+    positive("cells", None, "number of cells; default: the genotype's own, if it has a depth", values, MOST_CELLS)
+    text = "channels in the middle of choke convolutions; default: 32 (for ImageNet: 96)"
+    positive("c_mid", None, text, values, MOST_CHANNELS)
     flags.DEFINE_bool("auxiliary", False, "with the auxiliary classifier", flag_values=values)
     text = "leave out a path's last step, as sharpDARTS' program does"
     flags.DEFINE_bool("drop_last_step", False, text, flag_values=values)
@@ -216,6 +246,7 @@ def define_frame(values: flags.FlagValues, by_space: str = "") -> None:
     flags.DEFINE_string("widen", None if by_space else "at", f"{text}: at, after{default}", flag_values=values)
     text = f"epsilon of the normalisations that adapt a cell's inputs{default}"
     flags.DEFINE_float("adapter_epsilon", None if by_space else 1e-5, text, 0.0, 1.0, flag_values=values)
+    values["adapter_epsilon"].open = True
 
 
 def frame(values: flags.FlagValues, space=None):
@@ -249,13 +280,21 @@ def fingerprint(genotype) -> str:
     return hashlib.sha256(genotype.named("").to_json().encode()).hexdigest()[:16]
 
 
+def check_data_service(values: flags.FlagValues) -> None:
+    """Raises `KdartsError` where nothing answers, before a run leaves anything in its folder."""
+    if values.data_service:
+        from kdarts.data.pipeline import knock
+
+        knock(values.data_service)
+
+
 def megabytes(values: flags.FlagValues) -> float | None:
     """Returns `--memory_limit` in 10^6 bytes; None if it is unset."""
     text = values.memory_limit
     if text is None:
         return None
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(MB|GB)", text, re.IGNORECASE)
-    if found is None or not float(found[1]):
+    if found is None or not 0 < float(found[1]) < math.inf:
         raise KdartsError(f"--memory_limit={text}: needs a number and MB or GB, such as 8GB or 900MB")
     return float(found[1]) * (1000 if found[2].upper() == "GB" else 1)
 
@@ -289,6 +328,7 @@ def _define(values: flags.FlagValues, name: str, about) -> None:
         flags.DEFINE_integer(name, None, text, setting.least, setting.most, flag_values=values)
     else:
         flags.DEFINE_float(name, None, text, setting.least, setting.most, flag_values=values)
+    values[name].why, values[name].open = setting.why, setting.open
 
 
 def names() -> list[str]:

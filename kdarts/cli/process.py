@@ -7,6 +7,7 @@ keeps working in a folder that the parent needs again.
 
 import contextlib
 import functools
+import json
 import os
 import pathlib
 import subprocess
@@ -19,12 +20,31 @@ from kdarts.cli.command import titled
 from kdarts.genotypes.errors import KdartsError
 
 
+def check_backend() -> None:
+    """Raises `KdartsError` where Keras is set to compute by another library than TensorFlow."""
+    name = os.environ.get("KERAS_BACKEND")
+    where = f"KERAS_BACKEND={name}"
+    if not name:
+        settings = pathlib.Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "keras.json"
+        try:
+            name = json.loads(settings.read_text("utf-8")).get("backend")
+        except (OSError, ValueError, AttributeError, RuntimeError):
+            name = None
+        where = f"{settings}: backend {name}"
+    if name not in (None, "tensorflow"):
+        raise KdartsError(f"{where}: the commands compute with TensorFlow; set KERAS_BACKEND=tensorflow")
+
+
 def start_tensorflow() -> None:
     """Imports TensorFlow and lets it look for devices with standard error closed.
 
     It writes about CPU features and missing GPU drivers there, which would hide the one line of an error message.
     Errors still raise; with `TF_CPP_MIN_LOG_LEVEL=0` in the environment, standard error stays open.
+
+    Raises:
+        KdartsError: as of `check_backend`.
     """
+    check_backend()
     if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0" or "tensorflow" in sys.modules:
         return
     with hushed():

@@ -6,10 +6,11 @@ from absl import flags
 
 from kdarts.cli import options, process, seeds
 from kdarts.cli.command import Command, entitle, titled
-from kdarts.cli.process import start_tensorflow
+from kdarts.cli.process import check_backend, start_tensorflow
 from kdarts.genotypes.cuboid import Architecture, HyperPath, load_architecture
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
+from kdarts.genotypes.settings import MOST_EPOCHS
 from kdarts.search.method import Method
 from kdarts.supernet.spaces import get_space
 
@@ -66,9 +67,9 @@ def define_one(values: flags.FlagValues) -> None:
     define_halves(values)
     options.define_augmentation(values)
     define_supernet(values)
-    flags.DEFINE_integer("seed", 0, "seed of all random numbers", lower_bound=0, flag_values=values)
+    options.define_seed(values)
     text = "epochs between measurements of the accuracy on α's images; 0: only at the end"
-    flags.DEFINE_integer("validate_every", 1, text, 0, flag_values=values)
+    flags.DEFINE_integer("validate_every", 1, text, 0, MOST_EPOCHS, flag_values=values)
     define_step(values)
     options.define_checkpoint(values)
     text = "refuse a search that would take more memory by its forecast, such as 8GB or 900MB, and say what would fit"
@@ -92,7 +93,7 @@ def define_supernet(values: flags.FlagValues) -> None:
     options.define(values)
     text = "genotype that α starts from: a path, or a name of the zoo such as resnet18"
     flags.DEFINE_string("start", None, text, flag_values=values)
-    options.positive("nodes", None, "intermediate nodes of a cell; default by space", values)
+    options.define_nodes(values)
     options.define_frame(values, "the space's, else ")
 
 
@@ -139,6 +140,9 @@ def run(values: flags.FlagValues) -> None:
     from kdarts.training.workdir import Workdir
 
     began = time.monotonic()
+    check_backend()
+    options.check_seeds(values)
+    options.megabytes(values)
     start, method = chosen_start(values, options.chosen_method(values))
     check(values, method)
     workdir = Workdir(values.workdir or options.default_workdir(values, method.name))
@@ -147,6 +151,7 @@ def run(values: flags.FlagValues) -> None:
     if values.seeds is not None:
         return seeds.run(values, method, workdir, remembered)
     start_tensorflow()
+    options.check_data_service(values)
     data = halves(values, workdir)
     with process.run_on(values, workdir) as folder:
         _run(values, method, folder, data, start, began)

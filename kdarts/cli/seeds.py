@@ -17,6 +17,7 @@ from kdarts.cli.process import run_kdarts, start_tensorflow
 from kdarts.genotypes.cuboid import load_architecture
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.files import write_with
+from kdarts.genotypes.settings import MOST, MOST_BATCH, MOST_CELLS, MOST_CHANNELS, MOST_EPOCHS
 from kdarts.search.method import Method
 from kdarts.supernet.grids import cuboid_names
 from kdarts.supernet.spaces import get_space
@@ -32,9 +33,11 @@ SMALL = {**PAPER, "epochs": 10, "drop_path": 0.0}
 """For the built-in digits."""
 
 _SIZES = ("channels", "cells")
+_MOST = {"epochs": MOST_EPOCHS, "channels": MOST_CHANNELS, "cells": MOST_CELLS, "batch_size": MOST_BATCH}
+_MOST["train_examples"] = MOST
 _SHARED = ("dataset", "data_dir", "download", "limit", "image_size", "labels", "group", "background", "cache_dir")
-_SHARED += ("pad", "flip", "precision", "jit_compile", "checkpoint_every", "data_service", "strategy")
-_SHARED += ("sync_batch_norm",)
+_SHARED += ("pad", "pad_with", "flip", "precision", "jit_compile", "checkpoint_every", "data_service")
+_SHARED += ("strategy", "sync_batch_norm")
 """Flags that a shallow training has from its search."""
 
 
@@ -57,7 +60,7 @@ def define(values: flags.FlagValues) -> None:
         "train_examples": "images it is trained on; default: all that are not held back",
     }.items():
         default = f"; default: {PAPER[name]}, digits: {SMALL[name]}" if name in PAPER else ""
-        options.positive(f"shallow_{name}", None, text + default, values)
+        options.positive(f"shallow_{name}", None, text + default, values, _MOST[name])
 
 
 def flag_names() -> set[str]:

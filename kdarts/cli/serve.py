@@ -13,6 +13,7 @@ from kdarts.cli.command import Command
 from kdarts.cli.process import hushed, start_tensorflow
 from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.genotypes.files import write_text
+from kdarts.genotypes.settings import MOST_BATCH
 
 _FORMS = "a .keras, .tflite or .onnx file, or the folder of a SavedModel"
 
@@ -34,7 +35,7 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_string("model", None, f"path of the network: {_FORMS}", flag_values=values)
     _define_dataset(values)
     flags.DEFINE_enum("split", "test", ["test", "train"], "which images", flag_values=values)
-    options.positive("batch_size", 128, "examples at once", values)
+    options.positive("batch_size", 128, "examples at once", values, MOST_BATCH)
     text = "folder for evaluation.json, confusion.csv and confusion.png; default: that of the model"
     flags.DEFINE_string("to", None, text, flag_values=values)
 

@@ -11,6 +11,7 @@ from kdarts.cli.options import note_gaps
 from kdarts.cli.process import start_tensorflow
 from kdarts.genotypes.cuboid import load_architecture
 from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.settings import MOST_BATCH, MOST_EPOCHS, MOST_RATE
 
 PAPER = {"epochs": 600, "channels": 36, "cells": 20, "batch_size": 96}
 """DARTS' recipe for CIFAR-10."""
@@ -30,7 +31,7 @@ def define(values: flags.FlagValues) -> None:
     options.positive("train_examples", None, "train on a random draw of so many images; default: all", values)
     entitle(values, "Data", ["train_examples"])
     _define_training(values)
-    flags.DEFINE_integer("seed", 0, "seed of all random numbers", lower_bound=0, flag_values=values)
+    options.define_seed(values)
     text = (
         "number of trainings, with seed, seed + 1, ..., in WORKDIR/seeds/0 and on, each as with that seed alone; "
         "summary.json then has mean and sample standard deviation of the test accuracy, and model.keras is the first "
@@ -45,22 +46,24 @@ def define(values: flags.FlagValues) -> None:
 
 @titled("Training")
 def _define_training(values: flags.FlagValues) -> None:
-    options.positive("epochs", None, f"default: {PAPER['epochs']}; digits: {SMALL['epochs']}", values)
-    options.positive("batch_size", None, f"default: {PAPER['batch_size']}; digits: {SMALL['batch_size']}", values)
-    flags.DEFINE_float("learning_rate", 0.025, "learning rate at the start", 0.0, flag_values=values)
-    flags.DEFINE_float("final_learning_rate", 0.0, "learning rate at the end", 0.0, flag_values=values)
+    options.positive("epochs", None, f"default: {PAPER['epochs']}; digits: {SMALL['epochs']}", values, MOST_EPOCHS)
+    sizes = f"default: {PAPER['batch_size']}; digits: {SMALL['batch_size']}"
+    options.positive("batch_size", None, sizes, values, MOST_BATCH)
+    flags.DEFINE_float("learning_rate", 0.025, "learning rate at the start", 0.0, MOST_RATE, flag_values=values)
+    flags.DEFINE_float("final_learning_rate", 0.0, "learning rate at the end", 0.0, MOST_RATE, flag_values=values)
     flags.DEFINE_string("schedule", "cosine", "its decay: cosine or cosine_power (sharpDARTS)", flag_values=values)
-    flags.DEFINE_float("power", 2.0, "p of the cosine power, 1 (a cosine) or more", 1.0, flag_values=values)
-    flags.DEFINE_integer(
-        "learning_rate_warmup", 0, "epochs in which it increases before its decay", 0, flag_values=values
-    )
+    flags.DEFINE_float("power", 2.0, "p of the cosine power; 1 is the plain cosine", 1.0, 100.0, flag_values=values)
+    text = "epochs in which it increases before its decay"
+    flags.DEFINE_integer("learning_rate_warmup", 0, text, 0, MOST_EPOCHS, flag_values=values)
     flags.DEFINE_float("momentum", 0.9, "of SGD", 0.0, 0.9999, flag_values=values)
-    flags.DEFINE_float("l2", 3e-4, "L2 penalty on the weights", 0.0, flag_values=values)
-    flags.DEFINE_float("clip", 5.0, "greatest norm of the gradient", 0.0, flag_values=values)
+    values["momentum"].why = "at 1 the steps add up without end"
+    flags.DEFINE_float("l2", 3e-4, "L2 penalty on the weights", 0.0, MOST_RATE, flag_values=values)
+    flags.DEFINE_float("clip", 5.0, "greatest norm of the gradient; 0: any", 0.0, 1e6, flag_values=values)
     flags.DEFINE_float("drop_path", 0.0, "drop-path rate at the end", 0.0, 0.99, flag_values=values)
-    text = "part of a label that is spread over all classes, in the training's loss alone: 0 to below 1"
-    flags.DEFINE_float("label_smoothing", 0.0, text, 0.0, flag_values=values)
-    flags.DEFINE_float("auxiliary_weight", 0.4, "of the auxiliary loss, with --auxiliary", 0.0, flag_values=values)
+    text = "part of a label that is spread over all classes, in the training's loss alone"
+    flags.DEFINE_float("label_smoothing", 0.0, text, 0.0, 0.999, flag_values=values)
+    text = "of the auxiliary loss, with --auxiliary"
+    flags.DEFINE_float("auxiliary_weight", 0.4, text, 0.0, 1000.0, flag_values=values)
 
 
 def run(values: flags.FlagValues) -> None:
@@ -70,10 +73,9 @@ def run(values: flags.FlagValues) -> None:
     began = time.monotonic()
     if not values.genotype:
         raise KdartsError("--genotype is missing: a path, or a name of the zoo such as DARTS_V2")
-    if not values.label_smoothing < 1:
-        raise KdartsError(f"--label_smoothing={values.label_smoothing}: allowed is 0 to below 1")
     if values.hold_back and values.seeds is not None:
         raise KdartsError(f"--hold_back={values.hold_back} with --seeds={values.seeds}: seeds are compared on the test")
+    options.check_seeds(values)
     genotype = load_architecture(values.genotype)
     options.check(values, genotype)
     sizes = dict(SMALL if values.dataset == "digits" else PAPER)
@@ -82,6 +84,7 @@ def run(values: flags.FlagValues) -> None:
     remembered = options.remembered(values, genotype=genotype)
     workdir.check(remembered, options.usual(values))
     start_tensorflow()
+    options.check_data_service(values)
     from kdarts.data import datasets
 
     process.check(values, "--batch_size", sizes["batch_size"])
@@ -89,6 +92,7 @@ def run(values: flags.FlagValues) -> None:
     workdir.check_data(**splits)
     data = datasets.hold_back(splits["train"], values.hold_back) if values.hold_back else tuple(splits.values())
     del splits
+    options.augmentation(values, data[0].image_shape)
     note_gaps(genotype)
     with process.run_on(values, workdir) as folder:
         _run(values, genotype, sizes, data, folder, remembered, began)

@@ -128,10 +128,10 @@ def define(values: flags.FlagValues) -> None:
     text = "keras-tuner's oracle: random, bayesian (needs scikit-learn) or hyperband"
     flags.DEFINE_string("tuner", "random", text, flag_values=values)
     text = "number of combinations; default: 20; hyperband's follows from --epochs, its longest search"
-    options.positive("trials", None, text, values)
-    options.positive("seeds", 2, "searches of each combination, with seed, seed + 1, ...", values)
+    options.positive("trials", None, text, values, 100_000)
+    options.positive("seeds", 2, "searches of each combination, with seed, seed + 1, ...", values, 1000)
     text = "number of random architectures for comparison, for each --method or space; default: --seeds"
-    flags.DEFINE_integer("random", None, text, lower_bound=0, flag_values=values)
+    flags.DEFINE_integer("random", None, text, 0, 1000, flag_values=values)
     flags.DEFINE_string("workdir", None, "folder of the tuning; default: runs/DATASET-METHOD-tune", flag_values=values)
 
 
@@ -139,6 +139,7 @@ def run(values: flags.FlagValues) -> None:
     """Tunes, or continues a tuning."""
     from kdarts.training.workdir import Workdir
 
+    options.check_seeds(values)
     method = options.chosen_method(values)
     choices = _choices(values, method)
     workdir = Workdir(values.workdir or options.default_workdir(values, f"{method.name}-tune"))

@@ -23,6 +23,9 @@ AREA = (0.08, 1.0)
 RATIO = (3 / 4, 4 / 3)
 """Least and greatest width by height, in pixels; the logarithm is uniform between them."""
 
+PAD_WITH = ("black", "mean")
+"""Colours of the border that a padded crop shifts into view."""
+
 _TRIES = 10
 
 
@@ -111,18 +114,19 @@ def color_jitter(images: tf.Tensor, seed: tf.Tensor, amount: float) -> tf.Tensor
     return images
 
 
-def pad_and_crop(images: tf.Tensor, seed: tf.Tensor, pad: int) -> tf.Tensor:
-    """Shifts each image by up to `pad` pixels each way; what comes into view is 0, black in raw pixels.
+def pad_and_crop(images: tf.Tensor, seed: tf.Tensor, pad: int, color=0) -> tf.Tensor:
+    """Shifts each image by up to `pad` pixels each way; what comes into view has one colour.
 
     Args:
         images: `[n, height, width, channels]`, raw pixels of any type.
         seed: integers `[2]`, as for `tf.random.stateless_uniform`.
         pad: 0 or more; every shift from `-pad` to `pad` is as likely, down and across.
+        color: of what comes into view: a number, or one per channel; 0 is black in raw pixels.
 
     Returns:
         The same shape and type.
     """
-    return _moved(images, pad, crop_seed=seed)
+    return _moved(images, pad, crop_seed=seed, color=color)
 
 
 def flip(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -139,20 +143,31 @@ def flip(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 
 def _moved(
-    images: tf.Tensor, pad: int = 0, crop_seed: tf.Tensor | None = None, flip_seed: tf.Tensor | None = None
+    images: tf.Tensor, pad: int = 0, crop_seed: tf.Tensor | None = None, flip_seed: tf.Tensor | None = None, color=0
 ) -> tf.Tensor:
     """Crop, then flip, each if it has a seed. Both choose columns: choosing once saves a fifth of a batch's time."""
     count, (height, width) = tf.shape(images)[0], images.shape[1:3]
     columns = tf.tile(tf.range(width)[tf.newaxis], [count, 1])
     if pad and crop_seed is not None:
         shifts = tf.random.stateless_uniform([count, 2], crop_seed, 0, 2 * pad + 1, tf.int32)
-        images = tf.pad(images, [[0, 0], [pad, pad], [pad, pad], [0, 0]])
+        images = _padded(images, pad, color)
         images = tf.gather(images, shifts[:, :1] + tf.range(height), axis=1, batch_dims=1)
         columns += shifts[:, 1:]
     if flip_seed is not None:
         mirrored = tf.random.stateless_uniform([count, 1], flip_seed) < 0.5
         columns = tf.where(mirrored, columns[:, ::-1], columns)
     return tf.gather(images, columns, axis=2, batch_dims=1)
+
+
+def _padded(images: tf.Tensor, pad: int, color) -> tf.Tensor:
+    """The images with a border of `pad` pixels on each side."""
+    if np.ndim(color) == 0:
+        return tf.pad(images, [[0, 0], [pad, pad], [pad, pad], [0, 0]], constant_values=tf.cast(color, images.dtype))
+    count, (height, width, channels) = tf.shape(images)[0], images.shape[1:]
+    color = tf.cast(color, images.dtype)
+    rows = tf.broadcast_to(color, [count, pad, width, channels])
+    columns = tf.broadcast_to(color, [count, height + 2 * pad, pad, channels])
+    return tf.concat([columns, tf.concat([rows, images, rows], 1), columns], 2)
 
 
 def normalize(images: tf.Tensor, mean: Sequence[float], std: Sequence[float]) -> tf.Tensor:
@@ -221,6 +236,8 @@ class Augmentation:
         flip: whether to mirror half of the images.
         cutout: side of the square that is cut out in pixels; 0 for none.
         cutout_holes: how many squares, 1 or more (sharpDARTS: 2 on ImageNet).
+        pad_with: colour of the border that the crop shifts into view: "black", as in the papers, or "mean", that of the
+            training images, which is 0 after normalisation.
         auto_augment: name of a policy of `kdarts.data.auto_augment`.
         random_resized_crop: whether to scale a random part of each image to the whole; `pad` must then be 0.
         color_jitter: how far colours are changed, 0 to 1 (`kdarts.data.augmentation`); 0 for not at all.
@@ -237,9 +254,11 @@ class Augmentation:
     random_resized_crop: bool = False
     color_jitter: float = 0.0
     cutout_holes: int = 1
+    pad_with: str = "black"
 
     def __post_init__(self):
         choice("policy of auto_augment", self.auto_augment, POLICIES)
+        choice("pad_with", self.pad_with, PAD_WITH)
         for name in ("pad", "cutout"):
             if getattr(self, name) < 0:
                 raise KdartsError(f"{name} {getattr(self, name)} of an augmentation; allowed: 0 or more pixels")
@@ -249,6 +268,18 @@ class Augmentation:
             raise KdartsError(f"color_jitter {self.color_jitter} of an augmentation; allowed: 0 to 1")
         if self.random_resized_crop and self.pad:
             raise KdartsError(f"pad {self.pad} with random_resized_crop; allowed: 0, there is one crop")
+
+    def check(self, image_shape) -> None:
+        """Raises `KdartsError` for a shift or a square that leaves nothing of an image.
+
+        Args:
+            image_shape: `(height, width, channels)`.
+        """
+        side = min(image_shape[:2])
+        if self.pad >= side:
+            raise KdartsError(f"pad {self.pad}: allowed is 0 to {side - 1}; more shifts a side of {side} pixels away")
+        if self.cutout > side:
+            raise KdartsError(f"cutout {self.cutout}: allowed is 0 to {side}, the smaller side of the images")
 
     def __call__(self, images: tf.Tensor, seed: tf.Tensor, mean: Sequence[float], std: Sequence[float]) -> tf.Tensor:
         """Augments a batch.
@@ -261,12 +292,17 @@ class Augmentation:
 
         Returns:
             float32 of the same shape, normalised.
+
+        Raises:
+            KdartsError: as of `check`.
         """
+        self.check(images.shape[1:])
         if self.random_resized_crop:
             images = random_resized_crop(tf.cast(images, tf.uint8), tf.random.fold_in(seed, 0))
         if self.pad or self.flip:
             mirror = tf.random.fold_in(seed, 1) if self.flip else None
-            images = _moved(images, self.pad, tf.random.fold_in(seed, 0), mirror)
+            color = np.rint(255 * np.asarray(mean)) if self.pad_with == "mean" else 0
+            images = _moved(images, self.pad, tf.random.fold_in(seed, 0), mirror, color)
         if self.color_jitter:
             images = color_jitter(tf.cast(images, tf.uint8), tf.random.fold_in(seed, 4), self.color_jitter)
         if self.auto_augment != "none":

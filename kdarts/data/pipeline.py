@@ -116,7 +116,7 @@ class ImageSearchData(SearchData):
     def __init__(self, train, valid, batch_size: int, seed: int, augmentation, mean, std, served=None):
         self.train, self.valid, self.batch_size, self.seed = train, valid, batch_size, seed
         self.augmentation, self.mean, self.std = augmentation, mean, std
-        self.steps = steps_per_epoch(train, batch_size)
+        self.steps, self.num_classes = steps_per_epoch(train, batch_size), train.num_classes
         steps_per_epoch(valid, batch_size)
         self._served = served or (lambda batches: batches)
 
@@ -341,7 +341,7 @@ def served(batches: tf.data.Dataset, address: str, patience: float = FIRST_BATCH
     Raises:
         KdartsError: if no dispatcher or no worker answers, or there is more than one worker.
     """
-    _knock(address)
+    knock(address)
     off = tf.data.experimental.service.ShardingPolicy.OFF
     try:
         distribute = tf.data.experimental.service.distribute(processing_mode=off, service=f"grpc://{address}")
@@ -371,7 +371,8 @@ def check_service(data: ImageData, address: str) -> None:
         )
 
 
-def _knock(address: str) -> None:
+def knock(address: str) -> None:
+    """Raises `KdartsError` where no dispatcher of a tf.data service answers."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise KdartsError(f"--data_service={address}: needs HOST:PORT, the address of a tf.data service's dispatcher")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.genotypes.files import fields_of, text_of, write_text
-from kdarts.genotypes.genotype import Genotype
+from kdarts.genotypes.genotype import Genotype, check_name
 
 LIMIT = 100_000
 """Most transitions of a cuboid."""
@@ -243,8 +243,7 @@ class HyperPath:
         """Reads what `to_json` wrote; raises `KdartsError` naming the fault and `where` it stands."""
         data = fields_of(text, where, "path", _FORMAT, {*_KINDS, "start", "steps"}, {"name", "space"})
         for key in ("name", "space"):
-            if not isinstance(data.get(key, ""), str):
-                raise KdartsError(f"{where}: {key} must be text, got {data[key]!r}")
+            check_name(data.get(key, ""), f"{where}: {key}" if key != "name" else where)
         try:
             for kind in _KINDS:
                 axes = data[kind]

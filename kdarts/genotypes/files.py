@@ -57,9 +57,15 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     write_with(path, lambda temporary: temporary.write_text(text, "utf-8"))
 
 
+MOST_TEXT = 16
+"""The most megabytes of a text that is read as one: a genotype of a thousand cells has one."""
+
+
 def text_of(path: str | os.PathLike) -> str:
-    """Returns the text of a file in UTF-8; raises `KdartsError` if there is none."""
+    """Returns the text of a file in UTF-8, at most 16 MB; raises `KdartsError` if there is none."""
     try:
+        if os.path.getsize(path) > MOST_TEXT * 1e6:
+            raise KdartsError(f"{path}: is larger than {MOST_TEXT} MB, the most of a text that is read as one")
         return pathlib.Path(path).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise KdartsError(f"{path}: cannot be read as text ({error})") from None

@@ -7,12 +7,33 @@ from dataclasses import dataclass, replace
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.files import fields_of, text_of, write_text
+from kdarts.genotypes.settings import MOST_CELLS
 from kdarts.genotypes.text import architecture_text, genotype_fields, genotype_names, read_text
 
 Edge = tuple[str, int, int]
 """`(operation, to, from)`; nodes 0 and 1 are a cell's inputs, 2 and on its intermediate nodes."""
 
 LAST_NODE = 1001  # the 1000th intermediate node
+
+MOST_EDGES, MOST_EDGES_IN_ALL = 400, 20_000
+"""The most edges of a cell, and of all cells of a network together; those of the papers have up to 160 in all."""
+
+MOST_STAGES = 12
+"""Each doubles the channels and halves the image."""
+
+
+def check_name(name, what: str = "genotype") -> str:
+    """`name`, if folders, models and terminals can show it; raises `KdartsError` otherwise."""
+    if not isinstance(name, str):
+        raise KdartsError(f"{what}: name must be text, got {name!r}")
+    if not name.isprintable() or "/" in name or "\\" in name or name in (".", "..") or len(name) > 100:
+        raise KdartsError(f"{what}: name {name[:100]!r}: allowed are 100 printable characters without / and \\")
+    return name
+
+
+def _at_most(count: int, most: int, what: str) -> None:
+    if count > most:
+        raise KdartsError(f"genotype: {count} {what}; allowed are at most {most}")
 
 
 def rows(value, what: str):
@@ -107,6 +128,11 @@ class Genotype:
     stages: int | None = None
 
     def __post_init__(self):
+        for field in ("cells", "concats", "sequence"):
+            if isinstance(getattr(self, field), list | tuple | range):
+                _at_most(len(getattr(self, field)), MOST_CELLS, f"entries of {field}")
+        for cell in rows(self.cells, "cells"):
+            _at_most(len(cell), MOST_EDGES, "edges in a cell")
         cells = tuple(
             tuple(edge_of(edge, f"cell {i}, edge {k}") for k, edge in enumerate(c))
             for i, c in enumerate(rows(self.cells, "cells"))
@@ -117,8 +143,7 @@ class Genotype:
         for field in ("reductions", "sequence"):
             if getattr(self, field) is not None:
                 object.__setattr__(self, field, integers(getattr(self, field), field))
-        if not isinstance(self.name, str):
-            raise KdartsError(f"genotype: name must be text, got {self.name!r}")
+        check_name(self.name)
         self._check()
 
     def _check(self):
@@ -140,14 +165,20 @@ class Genotype:
         for position, index in enumerate(self.sequence):
             if not 0 <= index < len(self.cells):
                 raise KdartsError(f"genotype: sequence[{position}] is {index}; allowed are 0 to {len(self.cells) - 1}")
+        self._check_edges(self.sequence)
         last = len(self.sequence) - 1
         for position in self.reductions or ():
             if not 0 <= position <= last:
                 raise KdartsError(f"genotype: reduction at {position}; allowed are positions 0 to {last}")
 
+    def _check_edges(self, sequence) -> None:
+        """Raises `KdartsError` for a network of more edges than anyone could build."""
+        counts = [len(cell) for cell in self.cells]
+        _at_most(sum(counts[index] for index in sequence), MOST_EDGES_IN_ALL, f"edges in {len(sequence)} cells")
+
     def _check_stages(self):
-        if type(self.stages) is not int or self.stages < 1:
-            raise KdartsError(f"genotype: stages must be a whole number from 1, got {self.stages!r}")
+        if type(self.stages) is not int or not 1 <= self.stages <= MOST_STAGES:
+            raise KdartsError(f"genotype: stages must be a whole number from 1 to {MOST_STAGES}, got {self.stages!r}")
         if self.reductions is not None:
             raise KdartsError("genotype: with stages residual blocks reduce, and no cell does")
         if any(source < 1 for cell in self.cells for _, _, source in cell):
@@ -281,16 +312,17 @@ class Genotype:
                 raise KdartsError(f"{has}, {cells} asked for; deepen it to change that")
         elif cells is None:
             raise KdartsError("this genotype fits any depth; say how many cells")
-        elif cells < 1:
-            raise KdartsError(f"cells {cells}: needs at least 1")
+        elif not 1 <= cells <= MOST_CELLS:
+            raise KdartsError(f"cells {cells}: allowed is 1 to {MOST_CELLS}")
         else:
             count = cells * (self.stages or 1)
         if self.stages:
-            return self.sequence or (0,) * count, ()
-        reductions = self.reductions if self.reductions is not None else thirds(count)
-        if self.sequence is not None:
-            return self.sequence, reductions
-        return tuple(int(i in reductions) for i in range(count)), reductions
+            sequence, reductions = self.sequence or (0,) * count, ()
+        else:
+            reductions = self.reductions if self.reductions is not None else thirds(count)
+            sequence = self.sequence or tuple(int(i in reductions) for i in range(count))
+        self._check_edges(sequence)
+        return sequence, reductions
 
     def named(self, name: str) -> "Genotype":
         """The same under another name."""

@@ -15,6 +15,28 @@ from typing import ClassVar, get_args
 
 from kdarts.genotypes.errors import KdartsError, choice
 
+MOST = 10**9
+"""The greatest number of anything that is counted and has no smaller limit: images, steps, iterations."""
+
+MOST_SEED = 2**32 - 1
+"""The greatest seed, that of NumPy's generators."""
+
+MOST_EPOCHS, MOST_BATCH, MOST_RATE = 100_000, 65_536, 1000.0
+"""Lengths, batches, and learning rates and penalties beyond any that train."""
+
+MOST_CELLS, MOST_CHANNELS, MOST_NODES, MOST_SIDE, MOST_CLASSES = 1000, 4096, 16, 16_384, 1_000_000
+"""Sizes beyond any network: cells, channels at its start, nodes of a searched cell, pixels of a side, classes."""
+
+
+def in_words(least: float | None, most: float | None, open: bool = False) -> str:
+    """A range in words, such as `from 0 to 0.9999` or `above 0`; "" where there is none."""
+    texts = [
+        str(int(n)) if n is not None and n == int(n) and abs(n) < 1e16 else f"{n:g}" if n is not None else ""
+        for n in (least, most)
+    ]
+    parts = [f"{'above' if open else 'from'} {texts[0]}" if texts[0] else "", f"to {texts[1]}" if texts[1] else ""]
+    return " ".join(part for part in parts if part)
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -24,6 +46,7 @@ class Setting:
         help: one phrase, without a full stop.
         least, most: the least and greatest number allowed; None: any.
         open: whether `least` itself is not allowed.
+        why: the reason of the range, for messages, where it does not go without saying.
         choices: the names that are allowed, a tuple or a function that returns one; (): any.
         source: paper and equation or section.
         parse: from a flag's text to the value, where that is more than a number or a word.
@@ -33,6 +56,7 @@ class Setting:
     least: float | None = None
     most: float | None = None
     open: bool = False
+    why: str = ""
     choices: tuple | Callable = ()
     source: str = ""
     parse: Callable | None = None
@@ -46,9 +70,7 @@ class Setting:
         """What is allowed, in words; "" where anything is."""
         if self.allowed:
             return ", ".join(map(str, self.allowed))
-        least = "" if self.least is None else f"{'above' if self.open else 'from'} {self.least:g}"
-        most = "" if self.most is None else f"to {self.most:g}"
-        return " ".join(part for part in (least, most) if part)
+        return in_words(self.least, self.most, self.open)
 
     def check(self, name: str, value) -> None:
         """Raises `KdartsError` for a value out of range."""
@@ -61,7 +83,12 @@ class Setting:
         low = self.least is not None and (value < self.least or (self.open and value == self.least))
         high = self.most is not None and value > self.most
         if low or high or math.isnan(value):
-            raise KdartsError(f"{name} {value}: allowed is {self.range() or 'a number'}")
+            raise KdartsError(f"{name} {value}: allowed is {self.range() or 'a number'}{because(self.why)}")
+
+
+def because(why: str) -> str:
+    """A reason behind a range; "" without one."""
+    return f"; {why}" if why else ""
 
 
 def setting(default, help: str, **about):

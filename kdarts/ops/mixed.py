@@ -209,6 +209,12 @@ class GroupedOperation(keras.layers.Layer):
         beta = self.add_weight(name=f"{name}_beta", shape=shape, initializer="zeros", autocast=False)
         return [mean, variance, gamma, beta]
 
+    @property
+    def running_statistics(self) -> list[tuple]:
+        """As of the function of that name."""
+        norms = [w for step, w in zip(self.layers_in_order, self.step_weights, strict=True) if isinstance(step, Norm)]
+        return [(w[place], float(place), 1 - kernels.DECAY) for w in norms for place in (0, 1)]
+
     def call(self, x, scale=None, training=False):
         groups = self.copies if self.reads[1] else 1
         steps = self.layers_in_order[1:] if self.reads[0] else self.layers_in_order

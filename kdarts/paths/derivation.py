@@ -13,7 +13,7 @@ from typing import ClassVar
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.genotypes.path_space import PathSpace
-from kdarts.genotypes.settings import setting
+from kdarts.genotypes.settings import MOST_CELLS, MOST_CHANNELS, setting
 from kdarts.paths.prune import (
     Evolution,
     best_places,
@@ -136,17 +136,25 @@ class Family(TrainedPaths):
     """The best network of each size, by evolution (DARTS-PD section 3.2, stage 3)."""
 
     name: ClassVar[str] = "family"
-    population: int = setting(50, "candidates in a generation of the evolution", least=1, source="SPOS, 3.4")
-    generations: int = setting(20, "generations of the evolution, the first of which is random", least=1)
+    population: int = setting(
+        50, "candidates in a generation of the evolution", least=1, most=100_000, source="SPOS, 3.4"
+    )
+    generations: int = setting(20, "generations of the evolution, the first of which is random", least=1, most=100_000)
     size_limit: float | None = setting(
-        None, "greatest size of a candidate, in millions of weights; unset: any", least=0
+        None, "greatest size of a candidate, in millions of weights; unset: any", least=0, most=1e6
     )
     size_bin: float = setting(
-        0.2, "width of the size bins whose best candidates are the family, in millions of weights", least=0, open=True
+        0.2,
+        "width of the size bins whose best candidates are the family, in millions of weights",
+        least=0,
+        most=1e6,
+        open=True,
     )
-    per_bin: int = setting(3, "networks of the family in each bin", least=1)
-    family_channels: int = setting(36, "channels of the stand-alone networks that candidates are sized as", least=1)
-    family_cells: int = setting(20, "their number of cells", least=1)
+    per_bin: int = setting(3, "networks of the family in each bin", least=1, most=1000)
+    family_channels: int = setting(
+        36, "channels of the stand-alone networks that candidates are sized as", least=1, most=MOST_CHANNELS
+    )
+    family_cells: int = setting(20, "their number of cells", least=1, most=MOST_CELLS)
 
     def prune(self, selection_weights, net, reductions):
         return soft_prune(selection_weights, net.space, self.paths, reductions=reductions, multiplier=net.multiplier)

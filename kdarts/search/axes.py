@@ -8,7 +8,17 @@ them.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from kdarts.genotypes.settings import Axis, Registry, setting
+from kdarts.genotypes.settings import (
+    MOST_BATCH,
+    MOST_CELLS,
+    MOST_CHANNELS,
+    MOST_EPOCHS,
+    MOST_RATE,
+    MOST_SIDE,
+    Axis,
+    Registry,
+    setting,
+)
 from kdarts.search.stages import Stage, parse_stages
 
 SCHEDULES = ("cosine", "cosine_power")
@@ -35,6 +45,7 @@ class ArchitectureParameters(Axis):
         1,
         "K: one of K channels goes through the candidates, and β weighs the edges; 1: all channels, and no β",
         least=1,
+        most=MOST_CHANNELS,
         source="PC-DARTS, sections 3.2 and 3.3",
     )
     auxiliary_skip: bool = setting(
@@ -51,22 +62,30 @@ class ArchitectureParameters(Axis):
     )
 
 
+_RATE = {"least": 0, "most": MOST_RATE}
+
+
 @dataclass(frozen=True)
 class WeightTraining(Axis):
     """How the weights of the operations are trained: stochastic gradient descent, as in PyTorch."""
 
-    learning_rate: float = setting(0.025, "learning rate of the weights at the start", least=0, open=True)
-    final_learning_rate: float = setting(0.001, "learning rate of the weights at the end", least=0)
+    learning_rate: float = setting(0.025, "learning rate of the weights at the start", **_RATE, open=True)
+    final_learning_rate: float = setting(0.001, "learning rate of the weights at the end", **_RATE)
     schedule: str = setting(
         "cosine", "how the learning rate of the weights falls", choices=SCHEDULES, source="sharpDARTS, Eq. 2"
     )
-    power: float = setting(2.0, "p of the cosine power; 1 is the plain cosine", least=1)
+    power: float = setting(2.0, "p of the cosine power; 1 is the plain cosine", least=1, most=100)
     learning_rate_warmup: int = setting(
-        0, "epochs in which the learning rate climbs to its first value, in proportion to the epochs; 0: none", least=0
+        0,
+        "epochs in which the learning rate climbs to its first value, in proportion to the epochs; 0: none",
+        least=0,
+        most=MOST_EPOCHS,
     )
-    momentum: float = setting(0.9, "momentum of the weights' SGD", least=0, most=0.9999)
-    l2: float = setting(3e-4, "L2 penalty on the weights", least=0)
-    clip: float = setting(5.0, "greatest norm of the gradient of the weights; 0: any", least=0)
+    momentum: float = setting(
+        0.9, "momentum of the weights' SGD", least=0, most=0.9999, why="at 1 the steps add up without end"
+    )
+    l2: float = setting(3e-4, "L2 penalty on the weights", **_RATE)
+    clip: float = setting(5.0, "greatest norm of the gradient of the weights; 0: any", least=0, most=1e6)
 
     def optimizer(self):
         """The optimizer of the weights."""
@@ -86,10 +105,10 @@ class WeightTraining(Axis):
 class Size(Axis):
     """The sizes of a search."""
 
-    epochs: int = setting(50, "length of the search", least=1)
-    batch_size: int = setting(64, "examples in each of a step's two batches", least=1)
-    channels: int = setting(16, "channels of a node before any reduction", least=1)
-    cells: int = setting(8, "number of cells", least=1)
+    epochs: int = setting(50, "length of the search", least=1, most=MOST_EPOCHS)
+    batch_size: int = setting(64, "examples in each of a step's two batches", least=1, most=MOST_BATCH)
+    channels: int = setting(16, "channels of a node before any reduction", least=1, most=MOST_CHANNELS)
+    cells: int = setting(8, "number of cells", least=1, most=MOST_CELLS)
 
 
 @dataclass(frozen=True)
@@ -151,18 +170,30 @@ class SharedPaths(Axis):
     """What follows the search: a training of shared paths, and a choice among them. A kind of it defines `follow`."""
 
     paths: int = setting(
-        0, "operations kept on each edge for shared paths after the search; 0: none", least=0, source="DARTS-PD, 3.2"
+        0,
+        "operations kept on each edge for shared paths after the search; 0: none",
+        least=0,
+        most=100,
+        source="DARTS-PD, 3.2",
     )
-    path_epochs: int = setting(600, "length of the training of the shared paths", least=1, source="DARTS-PD, 4.1")
+    path_epochs: int = setting(
+        600, "length of the training of the shared paths", least=1, most=MOST_EPOCHS, source="DARTS-PD, 4.1"
+    )
     path_cycles: int | None = setting(
-        None, "the same in cycles, after each of which all paths were trained equally often", least=1
+        None, "the same in cycles, after each of which all paths were trained equally often", least=1, most=1_000_000
     )
-    path_batch_size: int = setting(256, "examples in each step of that training", least=1)
-    path_learning_rate: float = setting(0.0025, "learning rate of the shared paths at the start", least=0, open=True)
+    path_batch_size: int = setting(256, "examples in each step of that training", least=1, most=MOST_BATCH)
+    path_learning_rate: float = setting(0.0025, "learning rate of the shared paths at the start", **_RATE, open=True)
     path_drop_path: float = setting(0.3, "drop-path rate at the end of their training", least=0, most=0.999)
-    path_cutout: int = setting(16, "side of the square cut out of each image of their training, in pixels", least=0)
+    path_cutout: int = setting(
+        16, "side of the square cut out of each image of their training, in pixels", least=0, most=MOST_SIDE
+    )
     calibration_batches: int = setting(
-        40, "training batches that each candidate's running statistics are taken from", least=1, source="SPOS, 3.4"
+        40,
+        "training batches that each candidate's running statistics are taken from",
+        least=1,
+        most=1_000_000,
+        source="SPOS, 3.4",
     )
 
     def check(self, method, space, macro) -> None:

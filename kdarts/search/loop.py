@@ -3,14 +3,17 @@
 It works as Keras' loop does, but it can begin inside an epoch, and it checks each step for values that are not finite.
 """
 
+import re
 import time
 from collections.abc import Callable
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from kdarts.genotypes.distance import distance
 from kdarts.genotypes.errors import KdartsError, handed_on
+from kdarts.search.examples import Expected
 from kdarts.search.objective import Curvature
 from kdarts.search.random_search import take_best
 from kdarts.search.replicas import draw_apart, evaluate, is_spread, spread
@@ -105,6 +108,10 @@ def _epochs(model, dataset, step, hooks, session, steps, epochs, first_step, val
             break
 
 
+_CHECKED = re.compile(r"assertion failed: \[(.+?)\]")
+"""What a check of `Expected` says of a batch."""
+
+
 def _next(iterator):
     try:
         return next(iterator)
@@ -113,8 +120,9 @@ def _next(iterator):
             "the data ended before the epoch did: give fit as many steps_per_epoch as there are"
         ) from None
     except tf.errors.OpError as error:
-        line = handed_on(error) or f"the next batch cannot be had: {str(error.message).splitlines()[0]}"
-        raise KdartsError(line) from None
+        checked, first = _CHECKED.search(str(error.message)), str(error.message).splitlines()[0]
+        line = checked[1] if checked else handed_on(error)
+        raise KdartsError(line or f"the next batch cannot be had: {first}") from None
 
 
 class SearchEpochs(keras.callbacks.Callback):
@@ -184,7 +192,13 @@ class SearchData:
     Args:
         dataset: of `((x, y), (x_valid, y_valid))`: batches for the weights and for α.
         steps: of an epoch; None: one pass, if the dataset knows its length.
+
+    Attributes:
+        steps: of an epoch.
+        num_classes: of the labels, where it is known.
     """
+
+    num_classes: int | None = None
 
     def __init__(self, dataset, steps: int | None = None):
         self.dataset = dataset
@@ -227,19 +241,59 @@ class SearchData:
         return self.held_back()
 
 
-def search_data(given, steps: int | None = None) -> SearchData:
-    """The data that `fit` was given, as `SearchData`; raises `KdartsError` for anything else than the following.
+def search_data(given, labels, expected: Expected, batch_size: int, seed: int, steps: int | None = None) -> SearchData:
+    """The data that `fit` was given, as `SearchData`.
 
-    That is a `SearchData`, a dataset of pairs, whose epoch has so many `steps`, or a dataset of
-    `kdarts.search_dataset`, which carries its own.
+    Args:
+        given: a `SearchData`, a dataset of pairs, one of `kdarts.search_dataset`, which carries its own, or with
+            `labels` an array of images, or a tuple of both arrays; of these, half are for the weights.
+        labels: integers, or None.
+        expected: what the supernet takes.
+        batch_size, seed: of arrays.
+        steps: of an epoch, for a plain dataset.
+
+    Raises:
+        KdartsError: for anything else, and for examples that are not as expected.
     """
     own = getattr(given, "search_data", given)
     if isinstance(own, SearchData):
+        if expected.num_classes and own.num_classes and own.num_classes > expected.num_classes:
+            raise KdartsError(f"num_classes {expected.num_classes}: the data have {own.num_classes} classes")
+        if own is not given:
+            expected.spec(given, *_PAIRS)
         return own
-    spec = getattr(given, "element_spec", None)
-    if not isinstance(spec, tuple) or len(spec) != 2 or not all(isinstance(p, tuple) and len(p) == 2 for p in spec):
-        raise KdartsError(
-            "a search needs a tf.data.Dataset of ((x, y), (x_valid, y_valid)), a batch for the weights and one for α; "
-            "kdarts.search_dataset makes one"
-        )
-    return SearchData(given, steps)
+    if isinstance(given, tuple) and len(given) == 2 and labels is None:
+        given, labels = given
+    if isinstance(given, tf.data.Dataset):
+        spec = given.element_spec
+        if not isinstance(spec, tuple) or len(spec) != 2 or not all(isinstance(p, tuple) and len(p) == 2 for p in spec):
+            raise KdartsError(
+                "a search needs a tf.data.Dataset of ((x, y), (x_valid, y_valid)), a batch for the weights and one for "
+                "α: tf.data.Dataset.zip(train, valid) makes one of two datasets of (x, y), kdarts.search_dataset one "
+                "of a data set; arrays are divided: fit(x, y)"
+            )
+        if labels is not None:
+            raise KdartsError("y: a dataset has its own labels; epochs are named: fit(data, epochs=5)")
+        return SearchData(expected.dataset(given, *_PAIRS), steps)
+    if labels is None:
+        raise KdartsError(f"fit({type(given).__name__}): needs images and labels, fit(x, y), or a tf.data.Dataset")
+    return SearchData(_halves(*expected.arrays(given, labels), batch_size, seed), steps)
+
+
+_PAIRS = ("x", "y"), ("x_valid", "y_valid")
+
+
+def _halves(x, y, batch_size: int, seed: int) -> tf.data.Dataset:
+    """Pairs of batches from the two halves of arrays, each shuffled anew in every epoch."""
+    half = len(x) // 2
+    if batch_size > half:
+        raise KdartsError(f"batch_size {batch_size}: allowed is 1 to {half}, half of the {len(x)} examples")
+    order = np.random.default_rng(seed).permutation(len(x))
+    with tf.device("CPU:0"):
+        x, y = tf.convert_to_tensor(x), tf.convert_to_tensor(y)
+
+    def part(indices, number):
+        drawn = tf.data.Dataset.from_tensor_slices(np.sort(indices)).shuffle(half, 2 * seed + number)
+        return drawn.batch(batch_size, drop_remainder=True).map(lambda i: (tf.gather(x, i), tf.gather(y, i)))
+
+    return tf.data.Dataset.zip(part(order[:half], 0), part(order[half : 2 * half], 1)).prefetch(2)

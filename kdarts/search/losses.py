@@ -54,6 +54,10 @@ def register_loss(kind: type[LossTerm]) -> type[LossTerm]:
     return LOSSES.add(kind)
 
 
+_WEIGHT = {"least": 0, "most": 1e6}
+_MOST_COST = 1e15
+
+
 @register_loss
 @dataclass(frozen=True)
 class ZeroOne(LossTerm):
@@ -61,7 +65,7 @@ class ZeroOne(LossTerm):
 
     name: ClassVar[str] = "zero_one"
     zero_one_weight: float = setting(
-        0.0, "weight of the zero-one loss, which drives each mixing weight to 0 or 1; 0: none", least=0
+        0.0, "weight of the zero-one loss, which drives each mixing weight to 0 or 1; 0: none", **_WEIGHT
     )
     zero_one: str = setting("l2", "form of the zero-one loss", choices=ZERO_ONE, source="FairDARTS, Eq. 4 and 5")
 
@@ -77,7 +81,7 @@ class BetaDecay(LossTerm):
 
     name: ClassVar[str] = "beta_decay"
     beta_weight: float = setting(
-        0.0, "weight of the beta-decay loss at the end of the search, towards which it grows from 0", least=0
+        0.0, "weight of the beta-decay loss at the end of the search, towards which it grows from 0", **_WEIGHT
     )
 
     def value(self, supernet):
@@ -95,7 +99,7 @@ class Ablation(LossTerm):
 
     name: ClassVar[str] = "ablation"
     ablation_weight: float = setting(
-        0.0, "weight of the ablation loss, which rewards a cell by what its absence costs; 0: none", least=0
+        0.0, "weight of the ablation loss, which rewards a cell by what its absence costs; 0: none", **_WEIGHT
     )
     ablation: str = setting(
         "own",
@@ -109,8 +113,10 @@ class Ablation(LossTerm):
         "what a cell gets that contributes more than its share: reward, or paper (the printed sign)",
         choices=SIGNS,
     )
-    ablation_margin: float = setting(0.02, "the ablation loss counts while the mean contribution is below minus this")
-    ablation_clip: float = setting(5.0, "greatest size of a factor in the ablation loss's gradient", least=0)
+    ablation_margin: float = setting(
+        0.02, "the ablation loss counts while the mean contribution is below minus this", least=-1e9, most=1e9
+    )
+    ablation_clip: float = setting(5.0, "greatest size of a factor in the ablation loss's gradient", least=0, most=1e9)
 
     def attach(self, search):
         from kdarts.search.ablation import AblationLoss
@@ -134,14 +140,15 @@ class CostTarget(LossTerm):
         None,
         "MACs that the derived network is to have at the search's size, such as 2.5M or 800k; unset: any",
         least=0,
+        most=_MOST_COST,
         open=True,
         parse=_count,
     )
     target_params: float | None = setting(
-        None, "weights that it is to have there, likewise", least=0, open=True, parse=_count
+        None, "weights that it is to have there, likewise", least=0, most=_MOST_COST, open=True, parse=_count
     )
     target_latency_ms: float | None = setting(
-        None, "milliseconds that it is to take there, by --latency_table", least=0, open=True
+        None, "milliseconds that it is to take there, by --latency_table", least=0, most=_MOST_COST, open=True
     )
     latency_table: str = setting("", "file of measured latencies, which tools/latency_table.py writes")
 

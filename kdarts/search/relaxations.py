@@ -30,8 +30,10 @@ class Gumbel(Sampling):
     """
 
     name: ClassVar[str] = "gumbel"
-    temperature: float = setting(10.0, "τ at the start of the search", least=0, open=True, source="GDAS' program")
-    final_temperature: float = setting(0.1, "τ at its end; it falls in a straight line", least=0, open=True)
+    temperature: float = setting(
+        10.0, "τ at the start of the search", least=0, most=1e4, open=True, source="GDAS' program"
+    )
+    final_temperature: float = setting(0.1, "τ at its end; it falls in a straight line", least=0, most=1e4, open=True)
 
     def draw(self, weights, logs, none, progress, seed, inputs=None):
         import tensorflow as tf
@@ -55,8 +57,10 @@ class Concrete(Sampling):
     """
 
     name: ClassVar[str] = "concrete"
-    temperature: float = setting(1.0, "τ at the start of the search", least=0, open=True, source="SNAS' program")
-    final_temperature: float = setting(0.03, "τ at its end; it falls in a straight line", least=0, open=True)
+    temperature: float = setting(
+        1.0, "τ at the start of the search", least=0, most=1e4, open=True, source="SNAS' program"
+    )
+    final_temperature: float = setting(0.03, "τ at its end; it falls in a straight line", least=0, most=1e4, open=True)
 
     def draw(self, weights, logs, none, progress, seed, inputs=None):
         import tensorflow as tf

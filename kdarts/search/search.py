@@ -8,8 +8,10 @@ from keras.optimizers import LossScaleOptimizer
 from kdarts.genotypes.cuboid import Architecture, architecture_from_json
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
+from kdarts.ops.layers import unbiased_statistics
 from kdarts.ops.replicas import if_true, loss_metric, mean_over_replicas, synchronize, whole_loss
 from kdarts.search.building import at_start_depth, build_supernet, check_supernet, start_from, start_of
+from kdarts.search.examples import Expected
 from kdarts.search.loop import SearchEpochs, run_epochs, search_data
 from kdarts.search.method import Method, get_method
 from kdarts.search.objective import Objective, apply_gradients, cross_entropy, loss_scale, without_graph_rewriting
@@ -85,7 +87,7 @@ class Search(keras.Model):
                 raise KdartsError(f"{next(iter(options))}: the supernet is given, and has its own")
             supernet = given
             check_supernet(supernet, method)
-        super().__init__(name="search", dtype=supernet.dtype_policy)
+        super().__init__(name="search", dtype=supernet.dtype_policy, autocast=False)
         self._supernets = [supernet]  # In a list Keras forgets what is taken out of it.
         self.method, self.seed, self.start = method, seed, start
         self._as_built = method  # In proportion to its epochs are the warm-ups of another length.
@@ -244,11 +246,18 @@ class Search(keras.Model):
         return search
 
     def call(self, x, training=False):
-        return self.supernet(x, training=training)
+        """As of the supernet, but measured with running statistics that are unbiased from the first epoch."""
+        net = self.supernet
+        if training:
+            return net(x, training=True)
+        values = [(variable, tf.convert_to_tensor(variable)) for variable in net.variables]
+        with keras.StatelessScope([*values, *unbiased_statistics(net, net.updates)]):
+            return net(x)
 
     def fit(
         self,
         x,
+        y=None,
         epochs: int | None = None,
         callbacks=None,
         validation_data=None,
@@ -260,7 +269,10 @@ class Search(keras.Model):
         """Runs the search, with all that the method consists of.
 
         Args:
-            x: a dataset of `((x, y), (x_valid, y_valid))`, which shuffles by itself.
+            x: a dataset of `((x, y), (x_valid, y_valid))`, which shuffles by itself; or an array of images
+                `[n, height, width, channels]`, of which half train the weights and half α, in batches of the method's
+                size.
+            y: labels of the array, integers `[n]`; None for a dataset.
             epochs: length of the search, with warm-ups in proportion, as `--epochs`; epochs of a pretraining come
                 before them. None: the method's. A search in stages takes as many for each.
             callbacks, validation_freq, verbose: as of `keras.Model.fit`.
@@ -270,15 +282,25 @@ class Search(keras.Model):
 
         Returns:
             The history of the epochs, of the last stage if there are several.
+
+        Raises:
+            KdartsError: before the first step for data that the search cannot learn from, such as images of another
+                size, NaN, one-hot labels or labels out of range; and where the search diverges.
         """
         if epochs is not None and epochs != self.method.epochs:
             self.method = self._as_built.lasting(epochs)
         session = session or Session()
         if session.progress_bar:
             session.verbose = verbose
-        data, callbacks = search_data(x, steps_per_epoch), [*_listed(callbacks)]
+        if self._gradients_of is None:
+            self.compile()
+        expected, callbacks = self._expected(), [*_listed(callbacks)]
+        data = search_data(x, y, expected, self.method.batch_size, self.seed, steps_per_epoch)
         if isinstance(validation_data, tuple | list):
-            validation_data = tf.data.Dataset.from_tensor_slices(tuple(validation_data)).batch(self.method.batch_size)
+            arrays = expected.arrays(*validation_data)
+            validation_data = tf.data.Dataset.from_tensor_slices(arrays).batch(self.method.batch_size)
+        elif validation_data is not None:
+            expected.spec(validation_data, ("x", "y"))
         self._derived = None
         how = {"validation_data": validation_data, "validation_freq": validation_freq}
         with without_graph_rewriting():
@@ -288,6 +310,11 @@ class Search(keras.Model):
         if self.method.paths:
             self._derived = self.method.axes["path_choice"].follow(self, data, session)
         return history
+
+    def _expected(self) -> Expected:
+        """The examples that `fit` takes; labels for a loss of a program's own may be anything."""
+        own = self.loss is None or isinstance(self.loss, keras.losses.SparseCategoricalCrossentropy)
+        return Expected(tuple(self.supernet.image_shape), self.supernet.num_classes if own else None)
 
     def train(self, data, callbacks, session: Session, seed: int = 0, **how) -> keras.callbacks.History:
         """Trains the supernet and α on a `SearchData`; a part of `fit`, whose other arguments are `how`.

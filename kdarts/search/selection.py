@@ -40,6 +40,7 @@ class Selection(Axis):
         0,
         "random genotypes that are compared at the end, of which the best is kept; 0: α decides",
         least=0,
+        most=1_000_000,
         source="Li and Talwalkar 2019, Algorithm 1",
     )
 
@@ -121,7 +122,7 @@ def register_selection(kind: type[Selection]) -> type[Selection]:
 
 
 _THRESHOLD = {"least": 0, "most": 1, "source": "FairDARTS and D-DARTS, section 4.3"}
-_MAX_SKIPS = {"least": 0, "source": "P-DARTS, section 3.3"}
+_MAX_SKIPS = {"least": 0, "most": 1000, "source": "P-DARTS, section 3.3"}
 
 
 @register_selection

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from kdarts.genotypes.genotype import SKIPS, Genotype
-from kdarts.genotypes.settings import Axis, Registry, setting
+from kdarts.genotypes.settings import MOST_EPOCHS, Axis, Registry, setting
 from kdarts.ops.operations import get_operation
 
 STOPS = Registry("stop")
@@ -54,6 +54,7 @@ class Stopping(Axis):
         0,
         "epochs between measurements of the dominant eigenvalue of α's Hessian; 0: none",
         least=0,
+        most=MOST_EPOCHS,
         source="Zela et al. 2020, section 4",
     )
 
@@ -76,7 +77,10 @@ class Counting(Stopping):
     """A stop rule for which the first epochs do not count."""
 
     stop_from: int = setting(
-        10, "first epoch that counts for the stop rule, from 0; those of the pretraining are not counted", least=0
+        10,
+        "first epoch that counts for the stop rule, from 0; those of the pretraining are not counted",
+        least=0,
+        most=MOST_EPOCHS,
     )
 
     def counting(self, so_far: SoFar) -> int:
@@ -111,8 +115,8 @@ class StableDistance(Counting):
 
     name: ClassVar[str] = "distance"
     needs_start: ClassVar[bool] = True
-    stop_window: int = setting(5, "epochs that must agree", least=1)
-    stop_tolerance: float = setting(1e-3, "how far apart they may be", least=0)
+    stop_window: int = setting(5, "epochs that must agree", least=1, most=MOST_EPOCHS)
+    stop_tolerance: float = setting(1e-3, "how far apart they may be", least=0, most=1000)
 
     def should_stop(self, so_far):
         if self.counting(so_far) < self.stop_window:
@@ -127,9 +131,9 @@ class SkipConnections(Counting):
     """Once a cell has `stop_skips` skip connections or more (DARTS+, Liang et al. 2019, criterion 1)."""
 
     name: ClassVar[str] = "skips"
-    stop_skips: int = setting(2, "skip connections of a cell that end the search", least=1)
+    stop_skips: int = setting(2, "skip connections of a cell that end the search", least=1, most=1000)
     # Not used by this rule; it is there so that DARTS+ may state both of its criteria.
-    stop_window: int = setting(5, "epochs that must agree", least=1)
+    stop_window: int = setting(5, "epochs that must agree", least=1, most=MOST_EPOCHS)
 
     def should_stop(self, so_far):
         most = max(sum(operation in SKIPS for operation, _, _ in cell) for cell in so_far.genotype.cells)
@@ -142,7 +146,7 @@ class StableRanking(Counting):
     """Once α has ranked every edge's operations with weights alike for `stop_window` epochs (DARTS+, criterion 2)."""
 
     name: ClassVar[str] = "ranking"
-    stop_window: int = setting(5, "epochs that must agree", least=1)
+    stop_window: int = setting(5, "epochs that must agree", least=1, most=MOST_EPOCHS)
 
     def should_stop(self, so_far):
         if self.counting(so_far) < self.stop_window:
@@ -165,9 +169,9 @@ class Eigenvalue(Counting):
 
     name: ClassVar[str] = "eigenvalue"
     grids: ClassVar[bool] = True
-    stop_window: int = setting(5, "epochs that must agree", least=1)
+    stop_window: int = setting(5, "epochs that must agree", least=1, most=MOST_EPOCHS)
     stop_ratio: float = setting(
-        0.75, "the eigenvalue before, as a share of what it is now, below which it grows too fast", least=0
+        0.75, "the eigenvalue before, as a share of what it is now, below which it grows too fast", least=0, most=1
     )
 
     @property

@@ -6,7 +6,7 @@ Keras and TensorFlow are imported where they are used: commands that only read s
 from dataclasses import dataclass
 from typing import ClassVar
 
-from kdarts.genotypes.settings import Axis, Registry, setting
+from kdarts.genotypes.settings import MOST_EPOCHS, MOST_RATE, Axis, Registry, setting
 
 UPDATES = Registry("update")
 
@@ -18,6 +18,9 @@ def _attention(text: str):
     from kdarts.supernet.parameters import parse_attention
 
     return parse_attention(text)
+
+
+_DECAY = "at 1 a running mean never moves"
 
 
 @dataclass(frozen=True)
@@ -32,19 +35,25 @@ class Update(Axis):
     each_step: ClassVar[bool] = False
     each_epoch: ClassVar[bool] = False
 
-    arch_learning_rate: float = setting(3e-4, "learning rate of α at the start", least=0, open=True)
+    arch_learning_rate: float = setting(3e-4, "learning rate of α at the start", least=0, most=MOST_RATE, open=True)
     arch_final_learning_rate: float | None = setting(
-        None, "learning rate of α at the end of half a cosine; unset: it stays", least=0
+        None, "learning rate of α at the end of half a cosine; unset: it stays", least=0, most=MOST_RATE
     )
-    arch_beta_1: float = setting(0.5, "first decay of α's Adam", least=0, most=0.9999)
-    arch_beta_2: float = setting(0.999, "second decay of α's Adam", least=0, most=0.999999)
-    arch_l2: float = setting(1e-3, "L2 penalty on α", least=0)
-    arch_clip: float = setting(0.0, "greatest norm of the gradient of α and β together; 0: any", least=0)
+    arch_beta_1: float = setting(0.5, "first decay of α's Adam", least=0, most=0.9999, why=_DECAY)
+    arch_beta_2: float = setting(0.999, "second decay of α's Adam", least=0, most=0.999999, why=_DECAY)
+    arch_l2: float = setting(1e-3, "L2 penalty on α", least=0, most=MOST_RATE)
+    arch_clip: float = setting(0.0, "greatest norm of the gradient of α and β together; 0: any", least=0, most=1e6)
     pretrain_epochs: int = setting(
-        0, "epochs before those of the search, in which the weights alone are trained at the first rate", least=0
+        0,
+        "epochs before those of the search, in which the weights alone are trained at the first rate",
+        least=0,
+        most=MOST_EPOCHS,
     )
     warmup_epochs: int = setting(
-        0, "first of the epochs, in which the weights alone are trained; in proportion to the epochs", least=0
+        0,
+        "first of the epochs, in which the weights alone are trained; in proportion to the epochs",
+        least=0,
+        most=MOST_EPOCHS,
     )
     attention: tuple = setting(
         (),

@@ -114,6 +114,7 @@ class HyperCuboid(MixedModel):
         cuboid: the axes.
         alphas: one variable `[stages, transitions]`; a row in the order of `cuboid.steps`, the last axis fastest.
         allowed: boolean `[stages, states, states, choices]`: what some whole path goes through.
+        updates: variable, how often the running statistics were updated.
 
     Call arguments:
         x: a batch of examples.
@@ -163,6 +164,8 @@ class HyperCuboid(MixedModel):
         if not self.allowed.any((1, 2, 3)).all():
             raise KdartsError("no path leads through: build, stem or head forbid every one")
         self.mixture = StageMixture(self.allowed, mixing, name="mixture", dtype=self._float)
+        count = {"dtype": "int64", "initializer": "zeros", "trainable": False, "autocast": False}
+        self.updates = self.add_weight(name="updates", shape=(), **count)
         self._weave(made, first, last)
         self._hold()
         self.built = True
@@ -296,6 +299,8 @@ class HyperCuboid(MixedModel):
 
     def states(self, x, training=False) -> list:
         """The states before the first stage and after each: for each a dict of a tensor by its index as text."""
+        if training:
+            self.updates.assign_add(1)
         x = tf.cast(x, self.compute_dtype)
         state = {index: chain(x, None, training) for index, chain in self._stems.items()}
         states = [state]

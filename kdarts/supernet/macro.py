@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.genotypes.genotype import Genotype, thirds
+from kdarts.genotypes.settings import MOST_CELLS, MOST_CHANNELS, MOST_SIDE, in_words
 from kdarts.ops.operations import Conv, Norm, Operation, Relu
 
 
@@ -43,6 +44,12 @@ alone; `imagenet`: to an eighth of the size; `imagenet_wide`: with three times t
 `imagenet_quarter`: to a quarter, with the same weights, for DARTOpti's networks, whose three reductions leave 7 pixels
 of 224 (its code)."""
 
+MOST_WIDTH = 65_536
+"""The greatest width of a hidden layer of a classifier."""
+
+MOST_DOUBLINGS = 12
+"""The most reductions of a network: 4096 pixels of a side have become one."""
+
 WIDENINGS = ("at", "after")
 """Where the width doubles: at a reduction, or in the cell after it."""
 
@@ -68,8 +75,10 @@ class MacroConfig:
     def __post_init__(self):
         object.__setattr__(self, "head", tuple(self.head))
         choice("widen", self.widen, WIDENINGS)
-        if any(type(width) is not int or width < 1 for width in self.head):
-            raise KdartsError(f"head {self.head}: needs whole numbers from 1, the widths of hidden layers, or none")
+        if len(self.head) > 10 or any(type(width) is not int or not 1 <= width <= MOST_WIDTH for width in self.head):
+            raise KdartsError(
+                f"head {self.head}: needs none or up to 10 widths of hidden layers, each from 1 to {MOST_WIDTH}"
+            )
         if not 0 < self.epsilon < 1:
             raise KdartsError(f"epsilon {self.epsilon}: needs 0 < epsilon < 1")
 
@@ -103,10 +112,11 @@ def final_size(size, stem: Stem, plan) -> tuple[int, int]:
 
 
 def check_input_shape(input_shape) -> tuple[int, int, int]:
-    """`(height, width, channels)` as integers; raises `KdartsError` for anything smaller than 8x8."""
+    """`(height, width, channels)` as integers; raises `KdartsError` for anything smaller than 8x8, or far too large."""
     shape = tuple(int(n) for n in input_shape)
-    if len(shape) != 3 or min(shape[:2]) < 8 or shape[2] < 1:
-        raise KdartsError(f"input shape {tuple(input_shape)}: needs (height, width, channels) of at least (8, 8, 1)")
+    most = MOST_SIDE, MOST_SIDE, MOST_CHANNELS
+    if len(shape) != 3 or min(shape[:2]) < 8 or shape[2] < 1 or any(a > b for a, b in zip(shape, most, strict=True)):
+        raise KdartsError(f"input shape {shape}: needs (height, width, channels) of at least (8, 8, 1), at most {most}")
     return shape
 
 
@@ -163,10 +173,13 @@ def plan_cells(
     `Stem`. With stages, as of `Genotype`, there are no reductions: each stage has so many cells, and the width doubles
     between them.
     """
-    if cells < 1:
-        raise KdartsError(f"cells {cells}: needs at least 1")
-    if channels < 2 or channels % 2:
-        raise KdartsError(f"channels {channels}: needs an even number, at least 2")
+    if not 1 <= cells <= MOST_CELLS:
+        raise KdartsError(f"cells {cells}: allowed is {in_words(1, MOST_CELLS)}")
+    if not 2 <= channels <= MOST_CHANNELS or channels % 2:
+        raise KdartsError(f"channels {channels}: needs an even number, at least 2 and at most {MOST_CHANNELS}")
+    doublings = stages - 1 if stages else len(reductions)
+    if doublings > MOST_DOUBLINGS:
+        raise KdartsError(f"{doublings} reductions: each doubles the channels; at most {MOST_DOUBLINGS} are allowed")
     if stages:
         entries = [["residual" if stage else "plain", *["plain"] * (cells - 1)] for stage in range(stages)]
         return [CellPlan(channels << s, False, False, entry) for s, stage in enumerate(entries) for entry in stage]

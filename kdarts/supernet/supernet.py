@@ -83,6 +83,7 @@ class Supernet(MixedModel):
         betas: variables `[edges]` in the same order; empty at K = 1.
         edges: `(to, from)` of each row of α.
         mixture: what holds them and says what a pass weighs by.
+        updates: variable, how often the running statistics were updated.
 
     It and a `HyperCuboid` answer to the same names: `alphas`, `betas`, `architecture`, `network_variables`, `mixture`,
     `states`, `classify`, `read_out`, `cost`, `cost_of`, `costs`, `choices`, `sizes` and `setting`.
@@ -181,6 +182,8 @@ class Supernet(MixedModel):
             start = keras.initializers.Constant(skip_dropout)
             state = {"shape": (), "dtype": "float32", "trainable": False, "autocast": False}
             self.skip_dropout_rate = self.add_weight(name="skip_dropout_rate", initializer=start, **state)
+        count = {"dtype": "int64", "initializer": "zeros", "trainable": False, "autocast": False}
+        self.updates = self.add_weight(name="updates", shape=(), **count)
         self.build()
 
     def build(self):
@@ -290,6 +293,8 @@ class Supernet(MixedModel):
 
         The `mixtures` take the place of `Mixture.drawn`: for each α what its cells weigh by.
         """
+        if training:
+            self.updates.assign_add(1)
         states = run_stems(self.stems, tf.cast(x, self.compute_dtype), training)
         mixtures = self.mixture.drawn(training) if mixtures is None else mixtures
         for index in range(len(self.cells)):

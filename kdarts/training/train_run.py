@@ -8,6 +8,7 @@ from kdarts.data import pipeline
 from kdarts.data.pipeline import served
 from kdarts.networks.models import save_model, training_loss, write_about
 from kdarts.networks.trunk import DropPathSchedule
+from kdarts.ops.layers import unbiased_statistics
 from kdarts.search.loop import run_epochs
 from kdarts.search.replicas import evaluate, is_spread, spread
 from kdarts.training.forecast import measure
@@ -80,6 +81,9 @@ def run_training(
     known = {}
     if session.clock.median_ms is None and (before := read_summary(workdir)) is not None:
         known = {name: before[name] for name in _MEASURED if name in before}
+    # What a short training measures and saves would else be mostly the values that the running statistics start from.
+    for variable, value in unbiased_statistics(network, network.optimizer.iterations):
+        variable.assign(value)
     model_about = {
         **about,
         "class_names": list(train.class_names),
@@ -90,7 +94,8 @@ def run_training(
     }
     save_model(network, workdir / "model.keras", model_about)
     # The measurement has no smoothed labels, and starts with new metrics.
-    network.compile(loss=training_loss(), metrics=["accuracy"])
+    with network.distribute_strategy.scope():
+        network.compile(loss=training_loss(), metrics=["accuracy"])
     result = evaluate(network, pipeline.eval_dataset(test, batch_size, mean, std), verbose=0)
     measured = {f"{measured_on}_accuracy": float(result["accuracy"]), f"{measured_on}_loss": float(result["loss"])}
     finite = {name: value for name, value in measured.items() if math.isfinite(value)}

@@ -134,8 +134,15 @@ class Workdir:
             KdartsError: If the folder belongs to a run with other flags (the message names the first of them), is a
                 file, or has other files and no record of flags.
         """
-        if not self.path.exists():
+        try:
+            os.fsencode(self.path).decode("utf-8")
+            self.path.stat()
+        except UnicodeError:
+            raise KdartsError(f"workdir {str(self.path)!r}: needs a name in UTF-8") from None
+        except (FileNotFoundError, NotADirectoryError):
             return
+        except OSError as error:
+            raise KdartsError(f"workdir {str(self.path)[:200]!r}: cannot be used ({error.strerror})") from None
         if not self.path.is_dir():
             raise KdartsError(f"workdir {str(self.path)!r} is a file; it needs to be a folder or new")
         lock(self.path, keep=False)

@@ -1,0 +1,197 @@
+"""Input that nobody means: one line, exit code 2, at once, and nothing left behind."""
+
+import json
+import math
+import os
+
+import pytest
+from absl import flags
+
+from kdarts.cli.main import VERBS, command_of, main
+from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.genotype import Genotype
+from kdarts.genotypes.settings import Setting, in_words
+from kdarts.search.method import get_method
+
+CELL = [["sep_conv_3x3", 2, 0], ["skip_connect", 2, 1]]
+
+
+@pytest.fixture
+def refused(capfd, tmp_path, monkeypatch):
+    """Runs a command that must fail with one line and without a trace in the folder; returns the line."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments) -> str:
+        before = sorted(tmp_path.rglob("*"))
+        capfd.readouterr()
+        assert main([str(word) for word in arguments]) == 2
+        out, err = capfd.readouterr()
+        assert err.startswith("kdarts: ") and err.count("\n") == 1 and err[:-1].isprintable() and len(err) < 2100
+        assert "Traceback" not in out + err
+        assert sorted(tmp_path.rglob("*")) == before
+        return err
+
+    return run
+
+
+def _numbers(verb):
+    values = command_of(verb).values()
+    kinds = flags.IntegerParser | flags.FloatParser
+    return [values[name] for name in values if isinstance(values[name].parser, kinds)]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_number_has_a_range_which_the_help_tells(verb, capsys):
+    assert main([verb, "--help"]) == 0
+    told = {}
+    for line in capsys.readouterr().out.splitlines():
+        if line.startswith("  --"):
+            told[name := line.strip().removeprefix("--")] = ""
+        elif told:
+            told[name] += f" {line.strip()}"
+    for flag in _numbers(verb):
+        least, most = flag.parser.lower_bound, flag.parser.upper_bound
+        assert least is not None and most is not None and math.isfinite(most), flag.name
+        assert in_words(least, most, getattr(flag, "open", False)) in told[flag.name], flag.name
+        assert flag.default is None or least <= flag.default <= most, flag.name
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_no_number_is_taken_beyond_its_range(verb, refused):
+    command, numbers = command_of(verb), _numbers(verb)
+    words = [verb, *["x"] * command.count]
+    for flag in numbers:
+        least, most = flag.parser.lower_bound, flag.parser.upper_bound
+        for given in (10 * most, least - 1, "nan", "inf", "x"):
+            with pytest.raises(KdartsError, match=f"^--{flag.name}=.*: allowed is a"):
+                command.parse([*words, f"--{flag.name}={given}"])
+    if numbers:
+        assert f"--{numbers[0].name}=99999" in refused(*words, f"--{numbers[0].name}={'9' * 5000}")
+
+
+def test_the_settings_of_a_method_are_bounded_in_the_library():
+    """The flags have their ranges from the axes: an argument of `Search` is refused as a flag is."""
+    for name, value, message in (
+        ("momentum", 1.0, "allowed is from 0 to 0.9999; at 1 the steps add up without end"),
+        ("arch_beta_1", 2.0, "allowed is from 0 to 0.9999; at 1 a running mean never moves"),
+        ("power", 0.0, "allowed is from 1 to 100"),
+        ("cells", 10**8, "allowed is from 1 to 1000"),
+        ("channels", 10**9, "allowed is from 1 to 4096"),
+        ("learning_rate", math.inf, "allowed is above 0 to 1000"),
+        ("l2", math.nan, "allowed is from 0 to 1000"),
+        ("target_macs", math.inf, "allowed is above 0 to 1000000000000000"),
+    ):
+        with pytest.raises(KdartsError, match=f"^{name} .*: {message}"):
+            get_method("darts").override(**{name: value})
+    with pytest.raises(KdartsError, match="x 5: allowed is to 4"):
+        Setting("", most=4).check("x", 5)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["search", "--seed=4294967296"], "from 0 to 4294967295; random generators take 32 bits"),
+        (["train", "--seed=99999999999999999999"], "--seed=99999999999999999999: allowed is a whole number from 0"),
+        (["search", "--seed=4294967295", "--seeds=2"], "--seed=4294967295 with --seeds=2: the last seed is at most"),
+        (["train", "--genotype=DARTS_V2", "--seed=4294967295", "--seeds=2"], "the last seed"),
+        (["search", "--nodes=100"], "from 1 to 16; the edges of a cell grow with the square of its nodes"),
+        (["info", "DARTS_V2", "--num_classes=1"], "from 2 to 1000000"),
+        (["search", "--pad=1000"], "--pad=1000: allowed is 0 to 7; more shifts"),
+        (["search", "--cutout=9"], "--cutout=9: allowed is 0 to 8, the smaller side"),
+        (["train", "--genotype=DARTS_V2", "--pad=8"], "--pad=8: allowed is 0 to 7"),
+        (["search", "--target_macs=nan"], "--target_macs=nan: allowed is above 0"),
+        (["search", "--memory_limit=" + "9" * 400 + "GB"], "needs a number and MB or GB"),
+        (["search", "--data_service=x"], "needs HOST:PORT"),
+        (["toy", "--xi=nan"], "--xi=nan: needs numbers of at most 1000"),
+        (["toy", "--start=1e300,1"], "needs numbers of at most 1000"),
+        (["bench", "--input_shape=32,32"], "needs height,width,channels"),
+        (["info", "DARTS_V2", "--input_shape=9999999,32,3"], "at most (16384, 16384, 4096)"),
+        (["info", "DARTS_V2", "--head=99999999999"], "widths of hidden layers, each from 1 to 65536"),
+        (["search", "--workdir=a\udcff"], "needs UTF-8"),
+        (["search", "--workdir=a\0b"], "has no null characters"),
+        (["search", "--workdir=" + "x" * 300], "cannot be used (File name too long)"),
+        (["search", "--workdir=" + "a/" * 3000], "cannot be used (File name too long)"),
+        (["train", "--genotype=DARTS_V2", "--workdir=" + "x" * 300], "cannot be used (File name too long)"),
+        (["tune", "--workdir=" + "x" * 300], "cannot be used (File name too long)"),
+        (["search", "--dataset=folder:" + "x" * 300], "File name too long"),
+        (["info", "x" * 300 + ".json"], "no genotype file"),
+        (["deepen", "--genotype=DD-4", "--cells=14", "--to=" + "x" * 300], "cannot be written"),
+        (["search", "--\x1b[31mred=1"], "\\x1b[31mred"),
+    ],
+)
+def test_what_nobody_means_is_refused(words, message, refused):
+    assert message in refused(*words)
+
+
+@pytest.mark.parametrize("content", ["--epochs=1\n".encode("utf-16"), bytes(range(256)), "é".encode("latin-1")])
+def test_a_flagfile_that_is_no_text_is_refused(content, refused, tmp_path):
+    (tmp_path / "odd.flags").write_bytes(content)
+    assert "--flagfile: needs a text file in UTF-8" in refused("search", f"--flagfile={tmp_path}/odd.flags")
+
+
+def test_a_flagfile_without_a_mark_or_that_cannot_be_read_is_refused(refused, tmp_path):
+    (tmp_path / "odd.flags").write_bytes("--epochs=1\n".encode("utf-16-le"))
+    assert "in UTF-8?" in refused("search", f"--flagfile={tmp_path}/odd.flags")
+    assert "Unable to open flagfile" in refused("search", f"--flagfile={tmp_path}")
+
+
+GENOTYPES = {
+    "stages": ({"cells": [CELL[1:]], "concats": [[2]], "stages": 10**6}, "stages must be a whole number from 1 to 12"),
+    "sequence": ({"cells": [CELL], "concats": [[2]], "sequence": [0] * 10**6}, "1000000 entries of sequence"),
+    "cells": ({"cells": [CELL] * 2000, "concats": [[2]] * 2000}, "2000 entries of cells"),
+    "edges": ({"cells": [CELL * 201] * 2, "concats": [[2], [2]]}, "402 edges in a cell; allowed are at most 400"),
+    "all edges": (
+        {"cells": [CELL * 200], "concats": [[2]], "sequence": [0] * 1000},
+        "400000 edges in 1000 cells; allowed are at most 20000",
+    ),
+    "reductions": (
+        {"cells": [CELL], "concats": [[2]], "sequence": [0] * 20, "reductions": list(range(20))},
+        "20 reductions: each doubles the channels; at most 12",
+    ),
+    "control": ({"cells": [CELL] * 2, "concats": [[2]] * 2, "name": "a\x1b[31mb"}, r"name 'a\x1b[31mb'"),
+    "slash": ({"cells": [CELL] * 2, "concats": [[2]] * 2, "name": "../../up"}, "name '../../up'"),
+    "surrogate": ({"cells": [CELL] * 2, "concats": [[2]] * 2, "name": "\ud800"}, r"name '\ud800'"),
+    "long": ({"cells": [CELL] * 2, "concats": [[2]] * 2, "name": "x" * 101}, "100 printable characters"),
+    "null": ({"cells": [CELL] * 2, "concats": [[2]] * 2, "name": "a\0"}, "printable"),
+}
+
+
+@pytest.mark.parametrize("kind", GENOTYPES)
+def test_genotypes_beyond_any_network(kind, refused, tmp_path):
+    fields, message = GENOTYPES[kind]
+    path = tmp_path / "odd.json"
+    path.write_text(json.dumps({"format": "kdarts-genotype-1", **fields}))
+    assert message in refused("info", path)
+    if kind != "reductions":
+        assert message in refused("train", f"--genotype={path}")
+
+
+def test_a_genotype_has_its_limits_at_any_depth_and_as_a_file(tmp_path):
+    many = Genotype((tuple(map(tuple, CELL * 100)),) * 2, ((2,), (2,)))
+    with pytest.raises(KdartsError, match="200000 edges in 1000 cells"):
+        many.at_depth(1000)
+    with pytest.raises(KdartsError, match="cells 1001: allowed is 1 to 1000"):
+        many.at_depth(1001)
+    path = tmp_path / "long.json"
+    with path.open("wb") as file:
+        os.truncate(file.fileno(), 17_000_000)
+    with pytest.raises(KdartsError, match="is larger than 16 MB"):
+        Genotype.load(path)
+
+
+@pytest.mark.parametrize("words", [["search"], ["train", "--genotype=DARTS_V2"], ["bench"], ["toy"], ["tune"]])
+def test_another_backend_is_refused_where_tensorflow_computes(words, refused, monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    assert "KERAS_BACKEND=jax: the commands compute with TensorFlow" in refused(*words)
+    monkeypatch.delenv("KERAS_BACKEND")
+    (tmp_path / "keras.json").write_text('{"backend": "torch"}')
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    assert "backend torch: the commands" in refused(*words)
+
+
+@pytest.mark.slow
+def test_a_training_on_the_only_device_of_a_strategy_is_measured(tmp_path):
+    """What follows `search --seeds --strategy=mirrored`: the metrics of the end belong to the strategy, too."""
+    size = ["--cells=1", "--channels=2", "--epochs=1", "--train_examples=64", "--batch_size=32"]
+    assert main(["train", "--genotype=DARTS_V2", "--strategy=mirrored", f"--workdir={tmp_path}/run", *size]) == 0
+    assert "test_accuracy" in json.loads((tmp_path / "run" / "summary.json").read_text())
