@@ -7,6 +7,7 @@ import os
 import pytest
 from absl import flags
 
+from kdarts import Search
 from kdarts.cli.main import VERBS, command_of, main
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
@@ -83,6 +84,12 @@ def test_the_settings_of_a_method_are_bounded_in_the_library():
     ):
         with pytest.raises(KdartsError, match=f"^{name} .*: {message}"):
             get_method("darts").override(**{name: value})
+    for choice, message in (
+        ({"seed": 2**32}, "^seed 4294967296: allowed"),
+        ({"nodes": 100}, "^nodes 100: allowed is 1 to"),
+    ):
+        with pytest.raises(KdartsError, match=message):
+            Search("darts", (8, 8, 1), 3, **choice)
     with pytest.raises(KdartsError, match="x 5: allowed is at most 4"):
         Setting("", most=4).check("x", 5)
 
