@@ -276,9 +276,9 @@ def test_mistakes_in_flags(refused):
 def test_mistakes_name_flags(refused):
     said = refused("search", "--stop_ratio=0.5", "--stop=skips")
     assert said.startswith("kdarts: --stop_ratio=0.5: has no effect with --stop=skips; it is for stop ")
-    assert refused("search", "--threshold=2").startswith("kdarts: flag --threshold=2")
+    assert refused("search", "--threshold=2").startswith("kdarts: --threshold=2: allowed is a number from 0 to 1")
     said = refused("search", "--size_bin=0", "--paths=2")
-    assert said == "kdarts: --size_bin=0.0: allowed is above 0\n"
+    assert said == "kdarts: --size_bin=0.0: allowed is above 0, at most 1000000\n"
     assert "--start: each of the method's stages" in refused("search", "--method=pdarts", "--start=resnet18")
     assert "--sharing=start and --stop=distance: needs --start=NAME, a path" in refused("search", "--method=dartopti")
     said = refused("search", "--sampling=random", "--stop=eigenvalue", "--channels=2", "--cells=2")

@@ -153,10 +153,10 @@ def test_a_loss_scale_that_collapses_is_a_divergence():
 
 def test_the_command_says_so_in_one_line(tmp_path, capsys):
     arguments = ["search", "--operations=none,skip_connect,max_pool_3x3", "--cells=2", "--channels=2", "--nodes=1"]
-    arguments += ["--learning_rate=1e30", "--clip=1e30", "--epochs=1", f"--workdir={tmp_path / 'run'}"]
+    arguments += ["--learning_rate=1000", "--l2=1000", "--epochs=1", f"--workdir={tmp_path / 'run'}"]
     assert main(arguments) == 2
     said = capsys.readouterr().err.strip()
     assert "\n" not in said
-    assert said.startswith("kdarts: epoch 1, step 2: ")
+    assert said.startswith("kdarts: epoch 1, step ")
     assert "Try a lower --learning_rate" in said
     assert not (tmp_path / "run" / "summary.json").exists()

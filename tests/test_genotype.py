@@ -189,7 +189,7 @@ def test_json_keeps_every_published_genotype(name):
     assert again == genotype and again.name == name
 
 
-@pytest.mark.parametrize("genotype", [DEEP, TWO, Genotype(((), CELL), ((1,), (3,)), name='α "β"\n')])
+@pytest.mark.parametrize("genotype", [DEEP, TWO, Genotype(((), CELL), ((1,), (3,)), name='α "β" &')])
 def test_json_keeps_everything_and_is_plain(genotype):
     text = genotype.to_json()
     data = json.loads(text)

@@ -7,6 +7,7 @@ import os
 import pytest
 from absl import flags
 
+from kdarts import Search
 from kdarts.cli.main import VERBS, command_of, main
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
@@ -77,13 +78,19 @@ def test_the_settings_of_a_method_are_bounded_in_the_library():
         ("power", 0.0, "allowed is from 1 to 100"),
         ("cells", 10**8, "allowed is from 1 to 1000"),
         ("channels", 10**9, "allowed is from 1 to 4096"),
-        ("learning_rate", math.inf, "allowed is above 0 to 1000"),
+        ("learning_rate", math.inf, "allowed is above 0, at most 1000"),
         ("l2", math.nan, "allowed is from 0 to 1000"),
-        ("target_macs", math.inf, "allowed is above 0 to 1000000000000000"),
+        ("target_macs", math.inf, "allowed is above 0, at most 1000000000000000"),
     ):
         with pytest.raises(KdartsError, match=f"^{name} .*: {message}"):
             get_method("darts").override(**{name: value})
-    with pytest.raises(KdartsError, match="x 5: allowed is to 4"):
+    for choice, message in (
+        ({"seed": 2**32}, "^seed 4294967296: allowed"),
+        ({"nodes": 100}, "^nodes 100: allowed is 1 to"),
+    ):
+        with pytest.raises(KdartsError, match=message):
+            Search("darts", (8, 8, 1), 3, **choice)
+    with pytest.raises(KdartsError, match="x 5: allowed is at most 4"):
         Setting("", most=4).check("x", 5)
 
 
@@ -139,7 +146,7 @@ GENOTYPES = {
     "stages": ({"cells": [CELL[1:]], "concats": [[2]], "stages": 10**6}, "stages must be a whole number from 1 to 12"),
     "sequence": ({"cells": [CELL], "concats": [[2]], "sequence": [0] * 10**6}, "1000000 entries of sequence"),
     "cells": ({"cells": [CELL] * 2000, "concats": [[2]] * 2000}, "2000 entries of cells"),
-    "edges": ({"cells": [CELL * 201] * 2, "concats": [[2], [2]]}, "402 edges in a cell; allowed are at most 400"),
+    "edges": ({"cells": [CELL * 501] * 2, "concats": [[2], [2]]}, "1002 edges in a cell; allowed are at most 1000"),
     "all edges": (
         {"cells": [CELL * 200], "concats": [[2]], "sequence": [0] * 1000},
         "400000 edges in 1000 cells; allowed are at most 20000",
@@ -170,7 +177,7 @@ def test_a_genotype_has_its_limits_at_any_depth_and_as_a_file(tmp_path):
     many = Genotype((tuple(map(tuple, CELL * 100)),) * 2, ((2,), (2,)))
     with pytest.raises(KdartsError, match="200000 edges in 1000 cells"):
         many.at_depth(1000)
-    with pytest.raises(KdartsError, match="cells 1001: allowed is 1 to 1000"):
+    with pytest.raises(KdartsError, match="cells 1001: needs at least 1 and at most 1000"):
         many.at_depth(1001)
     path = tmp_path / "long.json"
     with path.open("wb") as file:

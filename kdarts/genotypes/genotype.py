@@ -15,7 +15,7 @@ Edge = tuple[str, int, int]
 
 LAST_NODE = 1001  # the 1000th intermediate node
 
-MOST_EDGES, MOST_EDGES_IN_ALL = 400, 20_000
+MOST_EDGES, MOST_EDGES_IN_ALL = 1000, 20_000
 """The most edges of a cell, and of all cells of a network together; those of the papers have up to 160 in all."""
 
 MOST_STAGES = 12
@@ -313,7 +313,7 @@ class Genotype:
         elif cells is None:
             raise KdartsError("this genotype fits any depth; say how many cells")
         elif not 1 <= cells <= MOST_CELLS:
-            raise KdartsError(f"cells {cells}: allowed is 1 to {MOST_CELLS}")
+            raise KdartsError(f"cells {cells}: needs at least 1 and at most {MOST_CELLS}")
         else:
             count = cells * (self.stages or 1)
         if self.stages:

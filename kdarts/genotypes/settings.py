@@ -29,13 +29,14 @@ MOST_CELLS, MOST_CHANNELS, MOST_NODES, MOST_SIDE, MOST_CLASSES = 1000, 4096, 16,
 
 
 def in_words(least: float | None, most: float | None, open: bool = False) -> str:
-    """A range in words, such as `from 0 to 0.9999` or `above 0`; "" where there is none."""
-    texts = [
-        str(int(n)) if n is not None and n == int(n) and abs(n) < 1e16 else f"{n:g}" if n is not None else ""
-        for n in (least, most)
-    ]
-    parts = [f"{'above' if open else 'from'} {texts[0]}" if texts[0] else "", f"to {texts[1]}" if texts[1] else ""]
-    return " ".join(part for part in parts if part)
+    """A range in words, such as `from 0 to 0.9999` or `above 0, at most 10`; "" where there is none."""
+
+    def text(number) -> str:
+        return str(int(number)) if abs(number) < 1e16 and number == int(number) else f"{number:g}"
+
+    low = "" if least is None else f"{'above' if open else 'from'} {text(least)}"
+    high = "" if most is None else f"at most {text(most)}" if open or not low else f"to {text(most)}"
+    return (", " if open else " ").join(part for part in (low, high) if part)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from keras.optimizers import LossScaleOptimizer
 from kdarts.genotypes.cuboid import Architecture, architecture_from_json
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
+from kdarts.genotypes.settings import MOST_SEED
 from kdarts.networks.examples import Expected
 from kdarts.ops.layers import unbiased_statistics
 from kdarts.ops.replicas import if_true, loss_metric, mean_over_replicas, synchronize, whole_loss
@@ -44,7 +45,7 @@ class Search(keras.Model):
         num_classes: number of classes, at least 2.
         start: a genotype, or its name or path, that α starts from; None: as the relaxation has it.
         sync_batch_norm: whether replicas take the moments of a normalisation from all their batches; else each its own.
-        seed: of the weights, of α and of all that the method draws.
+        seed: of the weights, of α and of all that the method draws, 0 to 2**32 - 1.
         **choices: other choices on the method's axes, by their names (`order="second"`, `channels=8`, ...), and options
             of the supernet that is built: `nodes`, `multiplier`, `reductions`, `stem`, `frame`, `recompute`,
             `candidates`, `dtype`.
@@ -70,6 +71,8 @@ class Search(keras.Model):
         seed: int = 0,
         **choices,
     ):
+        if not isinstance(seed, int) or not 0 <= seed <= MOST_SEED:
+            raise KdartsError(f"seed {seed!r}: allowed is a whole number from 0 to {MOST_SEED}")
         given, method = _supernet_and_method(method, input_shape, choices.pop("method", None))
         options = {name: choices.pop(name) for name in _OPTIONS if name in choices}
         method = _chosen(method, given, choices)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.genotypes.genotype import Genotype, thirds
-from kdarts.genotypes.settings import MOST_CELLS, MOST_CHANNELS, MOST_SIDE, in_words
+from kdarts.genotypes.settings import MOST_CELLS, MOST_CHANNELS, MOST_SIDE
 from kdarts.ops.operations import Conv, Norm, Operation, Relu
 
 
@@ -174,7 +174,7 @@ def plan_cells(
     between them.
     """
     if not 1 <= cells <= MOST_CELLS:
-        raise KdartsError(f"cells {cells}: allowed is {in_words(1, MOST_CELLS)}")
+        raise KdartsError(f"cells {cells}: needs at least 1 and at most {MOST_CELLS}")
     if not 2 <= channels <= MOST_CHANNELS or channels % 2:
         raise KdartsError(f"channels {channels}: needs an even number, at least 2 and at most {MOST_CHANNELS}")
     doublings = stages - 1 if stages else len(reductions)

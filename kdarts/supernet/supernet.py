@@ -10,6 +10,7 @@ import tensorflow as tf
 from kdarts.genotypes.edges import check_topology, parse_topology
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype, thirds
+from kdarts.genotypes.settings import MOST_NODES
 from kdarts.ops.cost import Cost
 from kdarts.ops.layers import make_head, run_head
 from kdarts.ops.operations import FACTORIZED_REDUCE, Operation
@@ -130,6 +131,8 @@ class Supernet(MixedModel):
             raise KdartsError(f"num_classes {num_classes}: needs at least 2")
         self.num_classes, self.channels, self.recompute = num_classes, channels, recompute
         self.nodes = nodes or self.space.nodes
+        if not 1 <= self.nodes <= MOST_NODES:
+            raise KdartsError(f"nodes {nodes}: allowed is 1 to {MOST_NODES}; edges grow with the square of the nodes")
         self.multiplier = multiplier or min(self.space.multiplier, self.nodes)
         if not 1 <= self.multiplier <= self.nodes:
             raise KdartsError(f"multiplier {self.multiplier}: allowed is 1 to the {self.nodes} nodes of a cell")
