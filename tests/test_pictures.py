@@ -398,10 +398,14 @@ def test_truncated_pictures_are_refused(data):
     assert re.search("truncated|damaged", refused(decode, data, 3))
 
 
-def test_refusals_say_why(tmp_path):
+def test_refusals_say_why(tmp_path, monkeypatch):
     assert "a picture: the file is empty" in refused(decode, b"", 3)
     large = chunks((b"IHDR", struct.pack(">IIBBBBB", 20000, 20000, 1, 0, 0, 0, 0)), (b"IDAT", b""))
     assert "more than 178956970 pixels" in refused(header, large)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # as other libraries do
+    assert "20000x20000 pixels" in refused(header, large)
+    deep = png([bytes(60)] * 40, 10, 16, 2)
+    assert "truncated" in refused(decode, deep[: len(deep) - 20], 3), "by Pillow, before TensorFlow sees it"
     assert "No such file" in refused(header, tmp_path / "nowhere.png")
     assert "directory" in refused(decode, tmp_path, 3)
     odd = tmp_path / "new\nline.png"
