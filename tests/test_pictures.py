@@ -541,6 +541,8 @@ def test_a_data_set_is_read_alike():
     several = survey([square, tall, Header(101, 150, 3)])
     assert (several.channels, several.image_size) == (3, 104)
     assert several.lines[0].startswith("pictures of 3 sizes, 20x20 to 300x400") and "104x104" in several.lines[0]
+    assert survey([Header(100, 100, 3)] * 5 + [tall]).image_size == 100
+    assert survey([Header(100, 101, 3)] * 5 + [tall]).image_size == 96
     assert survey([Header(1, 2, 1), Header(2, 1, 1)]).image_size == 8
     assert survey([Header(4000, 3000, 3), Header(3000, 4000, 3)]).image_size == 224
     for largest, peak in ((200, 255), (256, 1023), (3000, 4095), (16383, 16383), (20000, 65535)):
