@@ -408,12 +408,18 @@ def test_label_files_are_found(tmp_path, monkeypatch):
 
 
 def test_rows_name_pictures_in_sub_folders_and_elsewhere(tmp_path):
-    root = _files(tmp_path / "pictures", *(f"part_{i % 2}/{name}" for i, name in enumerate(FLAT)), "page.tif9")
+    root = _files(
+        tmp_path / "pictures", *(f"part_{i % 2}/{name}" for i, name in enumerate(FLAT)), "page.tif9", "a.tif9"
+    )
     _files(tmp_path, "far.png")
-    rows = [f"{name[:2]},{label}" for name, label in ROWS] + [f"{tmp_path}/far.png,cow", f"{root}/page.tif9,cow"]
+    rows = [f"{name[:2]},{label}" for name, label in ROWS] + [
+        f"{tmp_path}/far.png,cow",
+        f"{root}/page.tif9,cow",
+        "a.tif9,cow",
+    ]
     found = _labelled(root, labels=_table(tmp_path / "pictures", "\n".join(["image,class", *rows])))
     assert found["part_1/01.png"][0] == "ape" and found[f"{tmp_path}/far.png"][0] == found["page.tif9"][0] == "cow"
-    assert len(found) == 22
+    assert len(found) == 23 and found["a.tif9"][0] == "cow"
 
 
 def test_label_files_may_say_the_part(tmp_path, told):

@@ -166,7 +166,7 @@ def main(arguments: list[str] | None = None) -> int:
     if set(names) & tiny_runs.STREAMED.keys():
         from kdarts.data import sources
 
-        sources.IN_MEMORY = 0  # Pictures are read from disk for each batch, few as they are.
+        sources.IN_MEMORY = 0  # Pictures are read for each batch, few as they are.
         if not (chosen.workdir / "pictures").exists():
             tiny_runs.write_pictures(chosen.workdir / "pictures")
     for number in range(chosen.kills):

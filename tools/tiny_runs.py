@@ -57,11 +57,8 @@ TRAININGS = {
 }
 """Trainings likewise."""
 
-STREAMED = {
-    "streamed": [*SEARCHES["darts"], "--dataset=folder:PICTURES", "--image_size=8"],
-    "streamed_train": [*TRAININGS["train"], "--dataset=folder:PICTURES", "--image_size=8"],
-}
-"""Runs on pictures in a folder, which `write_pictures` makes, and which `kill_runs.py` lets them read as they go."""
+STREAMED = {"streamed": [*SEARCHES["darts"], "--dataset=folder:PICTURES", "--image_size=8"]}
+"""A search on the pictures of `write_pictures`, which `kill_runs.py` lets it read from disk for each batch."""
 
 _MEASURED = {"step_ms", "wall_seconds", "peak_memory_mb", "path_seconds", "seconds", "data_wait_share"}
 """What is a matter of the clock and of the machine."""

@@ -237,14 +237,17 @@ def survey(headers: Iterable[Header], image_size: int | None = None) -> Survey:
 
     Returns:
         Grey if all pictures are. Without `image_size` pictures of one size keep it; those of several sizes become
-        squares of their median shorter side, rounded to a multiple of 8 between 8 and 224.
+        squares of their median shorter side, between 8 and 224, rounded to a multiple of 8 unless most pictures are
+        squares of that side.
     """
     headers = tuple(headers)
     lines = []
     sizes = sorted({(head.width, head.height) for head in headers})
     if image_size is None and len(sizes) > 1:
         median = statistics.median(min(head.width, head.height) for head in headers)
-        image_size = min(max(STEP * round(median / STEP), SMALLEST), LARGEST_CHOSEN)
+        # Pictures of which most are squares of one size are not all scaled for the sake of a few.
+        common = 2 * sum(head.width == head.height == median for head in headers) > len(headers)
+        image_size = min(max(int(median) if common else STEP * round(median / STEP), SMALLEST), LARGEST_CHOSEN)
         small, large = (f"{width}x{height}" for width, height in (sizes[0], sizes[-1]))
         lines.append(
             f"pictures of {len(sizes)} sizes, {small} to {large}, with a median shorter side of {median:g}: "
