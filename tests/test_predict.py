@@ -160,6 +160,8 @@ def test_what_predict_cannot_use_is_one_line(model, pictures, capsys, tmp_path):
     (tmp_path / "folder").mkdir()
     save_model(colour_network(float("nan")), tmp_path / "nan.keras", ABOUT)
     colour_network().save(tmp_path / "bare.keras")
+    image = keras.Input((8, 8, 3))
+    save_model(keras.Model(image, keras.layers.Dense(1)(keras.layers.Flatten()(image))), tmp_path / "one.keras", {})
     one = pictures / "ant" / "1.png"
     for words in (
         [f"--model={model}", tmp_path / "gone.png"],
@@ -169,7 +171,7 @@ def test_what_predict_cannot_use_is_one_line(model, pictures, capsys, tmp_path):
         [f"--model={model}"],
         [one],
         *([f"--model={tmp_path / name}", one] for name in ("m.onnx", "m.tflite", "folder", "no.keras", "list.csv")),
-        *([f"--model={tmp_path / name}", one] for name in ("nan.keras", "bare.keras")),
+        *([f"--model={tmp_path / name}", one] for name in ("nan.keras", "bare.keras", "one.keras")),
     ):
         assert main(["predict", *map(str, words)]) == 2, words
         lines = capsys.readouterr().err.splitlines()
@@ -318,6 +320,19 @@ def test_data_that_came_without_a_record_are_known_by_the_summary(folder, tmp_pa
     write_json(workdir / "summary.json", {"class_names": ["bee", "dog"]})
     with pytest.raises(KdartsError, match="class 'dog' is now 'cat'"):
         workdir.check_data(**splits_of(folder))
+
+
+@pytest.mark.parametrize("words", [["search", "--seeds=2"], ["tune", "--choose=learning_rate=0.1,0.2"]], ids=" ".join)
+def test_several_searches_have_the_same_data(words, folder, tmp_path, capsys, monkeypatch):
+    """They are commands of their own; the first of them may be over when the data change."""
+    monkeypatch.setattr("kdarts.cli.tune._Tuning._check", lambda tuning: None)
+    monkeypatch.setattr("kdarts.training.repeats.measured", lambda *args: 1 / 0)
+    words = [*words, f"--dataset=folder:{folder}", f"--workdir={tmp_path}/run"]
+    with pytest.raises(Exception, match=r"zero"):
+        main(words)
+    (folder / "train" / "bee" / "0.png").unlink()
+    assert main(words) == 2
+    assert "images of the train split: 1 removed" in capsys.readouterr().err
 
 
 def test_a_label_that_changes_is_told():

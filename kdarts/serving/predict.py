@@ -109,14 +109,15 @@ def open_classifier(path: os.PathLike | str) -> Classifier:
 
     Args:
         path: A `.keras` file, or a `.tflite` or `.onnx` file or the folder of a SavedModel that `kdarts export` wrote.
-            For a `.keras` file without class names and preprocessing, `summary.json` beside it is read.
+            Also the folder of a training or an export with a SavedModel. For a `.keras` file without class names and
+            preprocessing, `summary.json` beside it is read.
 
     Raises:
         KdartsError: If it does not exist, is damaged, or is none of these.
     """
     path = pathlib.Path(path)
-    if (path / "saved_model").is_dir():
-        path = path / "saved_model"
+    # The folder of a training or of an export stands for what is in it.
+    path = next((path / name for name in ("model.keras", "saved_model") if (path / name).exists()), path)
     if not path.exists():
         raise KdartsError(f"no model file {str(path)!r}")
     if path.suffix == ".keras":
