@@ -323,7 +323,7 @@ def test_mistakes_in_data(refused, tmp_path):
     assert "did you mean" in refused("search", "--dataset=cifar11", f"--data_dir={tmp_path}")
     _folder(tmp_path / "one", classes=("cats",))
     assert "class" in refused("search", f"--dataset=folder:{tmp_path}/one")
-    broken = _folder(tmp_path / "two")
+    broken = _folder(tmp_path / "two", count=20)
     (broken / "dogs" / "3.png").write_bytes(b"not a picture")
     assert "3.png" in refused("search", f"--dataset=folder:{broken}")
 

@@ -249,11 +249,12 @@ def test_what_is_no_class(tmp_path, told):
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "up").symlink_to("..")
     (tmp_path / "self").symlink_to(tmp_path)
+    (tmp_path / "train").symlink_to(tmp_path)
     (tmp_path / "ape" / "again").symlink_to("../bee")
     assert _both(root) == TWENTY
     lines = told()
     assert len(lines) == 3 and lines[0] == f"note: {root}: 1 pictures lie beside the class folders, left out"
-    names = sorted([*skipped, "empty", "texts", "runs", "runs/search", "up", "self", "ape/again"])
+    names = sorted([*skipped, "empty", "texts", "runs", "runs/search", "up", "self", "train", "ape/again"])
     assert lines[1].endswith(f"links back: {', '.join(names[:5])} and {len(names) - 5} more")
     assert lines[2].startswith(f"note: {root}: 2 files ignored")
     listings(root)
@@ -334,6 +335,7 @@ def test_names_that_are_not_one_line_of_text(tmp_path, told):
     assert line.isprintable()
     _files(tmp_path, os.fsdecode(b"caf\xe9/1.png"))
     assert "names of classes 'caf\\udce9'" in _refused(root)
+    assert "a path of one line" in _refused(_files(tmp_path / "new\nline", *TWENTY))
 
 
 def test_folders_that_cannot_be_read_are_named(tmp_path, monkeypatch):
@@ -406,12 +408,18 @@ def test_label_files_are_found(tmp_path, monkeypatch):
 
 
 def test_rows_name_pictures_in_sub_folders_and_elsewhere(tmp_path):
-    root = _files(tmp_path / "pictures", *(f"part_{i % 2}/{name}" for i, name in enumerate(FLAT)), "page.tif9")
+    root = _files(
+        tmp_path / "pictures", *(f"part_{i % 2}/{name}" for i, name in enumerate(FLAT)), "page.tif9", "a.tif9"
+    )
     _files(tmp_path, "far.png")
-    rows = [f"{name[:2]},{label}" for name, label in ROWS] + [f"{tmp_path}/far.png,cow", f"{root}/page.tif9,cow"]
+    rows = [f"{name[:2]},{label}" for name, label in ROWS] + [
+        f"{tmp_path}/far.png,cow",
+        f"{root}/page.tif9,cow",
+        "a.tif9,cow",
+    ]
     found = _labelled(root, labels=_table(tmp_path / "pictures", "\n".join(["image,class", *rows])))
     assert found["part_1/01.png"][0] == "ape" and found[f"{tmp_path}/far.png"][0] == found["page.tif9"][0] == "cow"
-    assert len(found) == 22
+    assert len(found) == 23 and found["a.tif9"][0] == "cow"
 
 
 def test_label_files_may_say_the_part(tmp_path, told):
@@ -466,6 +474,7 @@ def test_rows_that_are_left_out_are_counted(tmp_path, told):
         ("file,label\n00.png,ape\n", "ape; allowed: two or more"),
         ('file,label\n00.png,"a\nb"\n01.png,bee\n', "1 of 2 rows have labels 'a\\nb'; allowed: one line"),
         ("file,label\n00.png," + "a" * 200000, "field larger than field limit"),
+        ('file,label\n00.png,ape\n"01.png,bee\n02.png,bee\n', "line 4: unexpected end of data"),
     ],
 )
 def test_label_files_that_are_refused(tmp_path, text, what):

@@ -24,6 +24,15 @@ def test_killed_runs_of_every_method_come_to_the_same(tmp_path):
     assert done.stdout.count("| 2 |") >= 5
 
 
+@pytest.mark.slow
+def test_killed_runs_that_read_pictures_as_they_go_come_to_the_same(tmp_path):
+    command = [sys.executable, str(PROGRAM), f"--workdir={tmp_path}", "--kills=10", "--runs=streamed"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "| streamed | 10 |" in done.stdout
+    assert "read as they are needed" in (tmp_path / "streamed.out").read_text()
+
+
 def _save(folder, weight, noted=0.1, epoch=0):
     """Saves a checkpoint of a model of one weight."""
     inputs = keras.Input((1,))

@@ -373,6 +373,6 @@ def test_images_too_small_for_the_auxiliary_classifier_are_refused():
         lambda: build_network(*size, auxiliary=True, stem="imagenet"),
         lambda: auxiliary_cost(*size, "imagenet"),
     ):
-        with pytest.raises(KdartsError, match=r"--auxiliary .* 24x24; allowed: --image_size=33 or more"):
+        with pytest.raises(KdartsError, match=r"auxiliary=True: .* 24x24; allowed: image_size=33 or more"):
             call()
     assert len(build_network(TINY, (33, 33, 3), *size[2:], auxiliary=True, stem="imagenet").outputs) == 2

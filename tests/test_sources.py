@@ -1,6 +1,13 @@
 """Images that stay on disk stand for the same array as images in memory."""
 
+import io
 import itertools
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -125,6 +132,11 @@ def test_an_index_of_several_files_reads_only_those_that_are_needed(tmp_path):
     assert found.labels.tolist() == [0, 1] * 10
     images = [tf.io.decode_png(found[i]).numpy()[0, 0, 0] for i in (13, 0, 19)]
     assert images == [13, 0, 19]
+    pictures = sources.Pictures((9, 9, 3), np.arange(20), found, None, (0, 0, 0), 255)
+    assert pictures[[13, 0]][:, 0, 0, 0].tolist() == [13, 0]
+    found.length[13] -= 40  # A truncated picture in a sound record.
+    with pytest.raises(KdartsError, match=rf"cannot read the picture at {found.offset[13]} in {files[1]}: "):
+        pictures[[13, 0]]
     files[0].unlink()
     assert records.index(files, *how, np.array([8, 15]), "tiny")[15] == found[15]
     with pytest.raises(KdartsError, match="has 6 examples of the 7"):
@@ -240,3 +252,112 @@ def test_the_flags_of_pictures_reach_the_data(tmp_path):
     parts = [options.load(values, split) for split in ("train", "test")]
     assert {name.split("_")[1] for name in parts[0].names}.isdisjoint(name.split("_")[1] for name in parts[1].names)
     assert (parts[0].images == np.array([10, 20, 30])).all() and parts[0].class_names == ("a", "b")
+
+
+def _photograph(rng, size) -> bytes:
+    """A JPEG of about 90 kB: smooth shapes under noise."""
+    small = rng.integers(0, 256, (size[1] // 6, size[0] // 6, 3), dtype=np.uint8)
+    smooth = np.asarray(Image.fromarray(small).resize(size, Image.Resampling.BICUBIC))
+    pixels = np.clip(smooth + rng.normal(0, 6, smooth.shape), 0, 255).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+def _imagenet(root, splits, files=8):
+    """ImageNet as TFDS prepares it, of 200 pictures that are repeated."""
+    import tensorflow_datasets as tfds
+
+    folder = root / "imagenet2012" / "5.1.0"
+    folder.mkdir(parents=True)
+    features = tfds.features.FeaturesDict(
+        {
+            "file_name": tfds.features.Text(),
+            "image": tfds.features.Image(encoding_format="jpeg"),
+            "label": tfds.features.ClassLabel(num_classes=1000),
+        }
+    )
+    rng, examples = np.random.default_rng(0), []
+    for i in range(200):
+        jpeg = io.BytesIO(_photograph(rng, (500, 375) if i % 3 else (375, 500)))
+        example = features.encode_example({"file_name": f"{i}.JPEG", "image": jpeg, "label": 5 * i})
+        examples.append(features.serialize_example(example))
+    infos = []
+    for split, count in splits.items():
+        about = {"data_dir": folder, "dataset_name": "imagenet2012", "filetype_suffix": "tfrecord", "split": split}
+        template = tfds.core.ShardedFileTemplate(**about)
+        lengths = [count // files] * files
+        for number in range(files):
+            with tf.io.TFRecordWriter(str(template.sharded_filepath(shard_index=number, num_shards=files))) as writer:
+                for i in range(lengths[number]):
+                    writer.write(examples[(number * lengths[number] + i) % 200])
+        infos.append(tfds.core.SplitInfo(name=split, shard_lengths=lengths, num_bytes=0, filename_template=template))
+    how = {"features": features, "split_infos": infos, "supervised_keys": ("image", "label"), "check_data": False}
+    tfds.folder_dataset.write_metadata(data_dir=str(folder), **how)
+
+
+_BATCHES = """
+import itertools, json, pathlib, resource, sys, time
+from kdarts.cli import options, search, train
+from kdarts.data import datasets, pipeline
+from kdarts.training.distribution import configure_threads
+import tensorflow_datasets
+
+def memory():
+    return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
+
+verb, *words = sys.argv[1:]
+values = {"search": search.SEARCH, "train": train.TRAIN}[verb].parse([verb, *words])
+if verb == "search":
+    configure_threads()
+before = memory()
+if verb == "search":
+    halves = search.halves(values)
+    augmentation = options.augmentation(values, halves[0].image_shape)
+    data = pipeline.ImageSearchData(*halves[:2], values.batch_size, 0, augmentation, *halves[2:])
+    batches, size = data.pairs(0), 2 * values.batch_size
+else:
+    data = options.load(values, "train")
+    about = datasets.statistics(data.images)
+    augmentation = options.augmentation(values, data.image_shape)
+    batches, size = pipeline.train_dataset(data, values.batch_size, 0, augmentation, *about, 0), values.batch_size
+began, shapes = time.monotonic(), set()
+for batch in itertools.islice(batches, 5):
+    shapes.add(tuple(batch[0][0].shape if verb == "search" else batch[0].shape))
+rate = 5 * size / (time.monotonic() - began)
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+print(json.dumps({"shapes": list(shapes), "megabytes": peak - before, "pictures_per_second": rate}))
+"""
+
+
+@pytest.mark.slow
+def test_recipes_for_imagenet_run_at_their_full_size(tmp_path):
+    """On 20,000 pictures of real size, which take 2.8 GiB decoded; figures are printed."""
+    _imagenet(tmp_path, {"train": 20_000, "validation": 200})
+    root = pathlib.Path(__file__).parent.parent
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+
+    def run(*words) -> subprocess.CompletedProcess:
+        done = subprocess.run([sys.executable, *words], capture_output=True, text=True, env=environment, check=False)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    recipes = {
+        "ddarts_imagenet": ("search", 96, []),
+        "train_do2_imagenet": ("train", 128, ["--genotype=DO-2-ResNet18"]),
+        "train_sharp_imagenet": ("train", 256, ["--genotype=SHARPSEPCONV_DARTS"]),
+    }
+    where = f"--data_dir={tmp_path}"
+    for name, (verb, size, more) in recipes.items():
+        done = run("-c", _BATCHES, verb, f"--flagfile={root / 'flags' / name}.flags", where, *more)
+        assert "20000 pictures of 224x224x3 take 2.8 GiB decoded" in done.stderr
+        found = json.loads(done.stdout.splitlines()[-1])
+        print(name, found)
+        assert found["shapes"] == [[size, 224, 224, 3]] and found["megabytes"] < 2000
+    small = ["--genotype=SHARPSEPCONV_DARTS", "--cells=3", "--channels=8", "--batch_size=16", "--epochs=1"]
+    small += ["--train_examples=96", f"--workdir={tmp_path / 'run'}", where]
+    run("-m", "kdarts", "train", f"--flagfile={root / 'flags' / 'train_sharp_imagenet.flags'}", *small)
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    print({name: summary[name] for name in ("step_ms", "data_wait_share", "peak_memory_mb")})
+    assert summary["test_examples"] == 200 and summary["peak_memory_mb"] < 3000
+    shutil.rmtree(tmp_path / "imagenet2012")

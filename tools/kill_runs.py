@@ -163,6 +163,12 @@ def main(arguments: list[str] | None = None) -> int:
 
     chosen.workdir.mkdir(parents=True, exist_ok=True)
     tiny_runs.START.save(chosen.workdir / "start.json")
+    if set(names) & tiny_runs.STREAMED.keys():
+        from kdarts.data import sources
+
+        sources.IN_MEMORY = 0  # Pictures are read for each batch, few as they are.
+        if not (chosen.workdir / "pictures").exists():
+            tiny_runs.write_pictures(chosen.workdir / "pictures")
     for number in range(chosen.kills):
         name = names[number % len(names)]
         if name not in lengths:

@@ -57,6 +57,9 @@ TRAININGS = {
 }
 """Trainings likewise."""
 
+STREAMED = {"streamed": [*SEARCHES["darts"], "--dataset=folder:PICTURES", "--image_size=8"]}
+"""A search on the pictures of `write_pictures`, which `kill_runs.py` lets it read from disk for each batch."""
+
 _MEASURED = {"step_ms", "wall_seconds", "peak_memory_mb", "path_seconds", "seconds", "data_wait_share"}
 """What is a matter of the clock and of the machine."""
 
@@ -71,8 +74,23 @@ def reading(words: list[str]) -> list[str]:
 
 def words_of(name: str, start: pathlib.Path, workdir: pathlib.Path) -> list[str]:
     """The command of a run, after `kdarts`."""
-    words = (SEARCHES | TRAININGS)[name]
-    return [word.replace("START", str(start)) for word in words] + [f"--workdir={workdir}"]
+    words = (SEARCHES | TRAININGS | STREAMED)[name]
+    files = {"START": str(start), "PICTURES": str(start.with_name("pictures"))}
+    for mark, file in files.items():
+        words = [word.replace(mark, file) for word in words]
+    return [*words, f"--workdir={workdir}"]
+
+
+def write_pictures(root: pathlib.Path) -> None:
+    """Writes pictures of noise of two classes, for training and for the test."""
+    from PIL import Image
+
+    draw = np.random.default_rng(0)
+    for part, count in (("train", 100), ("test", 10)):
+        for number in range(2 * count):
+            file = root / part / "ab"[number % 2] / f"{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(draw.integers(0, 256, (10, 12, 3), dtype=np.uint8)).save(file)
 
 
 def difference(one: pathlib.Path, other: pathlib.Path) -> str | None:

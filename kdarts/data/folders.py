@@ -1,7 +1,4 @@
-"""Pictures in folders: which files there are, of which class, and for which part.
-
-What every source of pictures shares is here too: one size for all, a limit on memory, and progress while reading.
-"""
+"""Pictures in folders: which files there are, of which class, and for which part."""
 
 import dataclasses
 import hashlib
@@ -16,16 +13,12 @@ import numpy as np
 from kdarts.data import label_files, splits
 from kdarts.data.pictures import SUFFIXES
 from kdarts.data.sources import Progress
-from kdarts.data.splits import ROLES, Picture, listed
+from kdarts.data.splits import ODD, ROLES, Picture, listed
 from kdarts.genotypes.errors import KdartsError
 
 _SKIPPED = ("__macosx", "@eadir", "lost+found", "$recycle.bin", "system volume information", "__pycache__")
 _JUNK = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
 _OF_RUNS = ("flags.flags", "setting.json")  # a workdir has one of them
-_ODD = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # not one line of UTF-8
-
-_NAMED = 5  # broken files listed by name in one error
-_THREADS = 4
 
 _told: set[str] = set()
 """Notes of this process: each is printed once, however often a folder is read."""
@@ -116,6 +109,8 @@ def listings(path: str, labels: str | None = None, group: str | None = None) -> 
     root = os.path.expanduser(path)
     if not path or not os.path.isdir(root):
         raise KdartsError(f"no folder {path!r}; allowed: a folder with one sub-folder of pictures per class")
+    if ODD.search(root):
+        raise KdartsError(f"folder {path!r}; allowed: a path of one line in UTF-8")
     pattern = splits.compiled(group)
     pictures = _from_folders(root) if labels is None else _from_table(root, labels)
     class_names = _class_names(pictures, numbers=labels is not None)
@@ -123,7 +118,7 @@ def listings(path: str, labels: str | None = None, group: str | None = None) -> 
         raise KdartsError(f"classes in {path!r}: {listed(class_names)}; allowed: two or more")
     pictures = _joined(root, pictures)
     divide = not pictures[0].part
-    progress = Progress(f"folder {path!r}", len(pictures))
+    progress = Progress(f"folder:{path}", len(pictures), "listing")
     digests = None
     if divide:
         digests = splits.fingerprints(root, [picture.name for picture in pictures], progress.update)
@@ -225,7 +220,7 @@ def _from_folders(root: str) -> list[Picture]:
         pictures = [Picture(name, name.split("/")[0], "") for name in found.pictures if "/" in name]
         _check_layout(root, pictures, found)
         _tell_skipped(root, found, {picture.label for picture in pictures})
-    odd = sorted({picture.label for picture in pictures if _ODD.search(picture.label)})
+    odd = sorted({picture.label for picture in pictures if ODD.search(picture.label)})
     if odd:
         raise KdartsError(f"{root}: names of classes {listed(odd)}; allowed: one line of UTF-8")
     regular = set(_regular(root, [picture.name for picture in pictures]))
@@ -234,9 +229,9 @@ def _from_folders(root: str) -> list[Picture]:
 
 def _regular(root: str, names: list[str]) -> list[str]:
     """The names that are one line of UTF-8; the others are told."""
-    if odd := [name for name in names if _ODD.search(name)]:
+    if odd := [name for name in names if ODD.search(name)]:
         _tell(f"{root}: {len(odd)} names are not one line of UTF-8, left out: {listed(odd)}")
-    return [name for name in names if not _ODD.search(name)]
+    return [name for name in names if not ODD.search(name)]
 
 
 def _top(root: str) -> tuple[dict[str, str], list[str]]:
@@ -244,6 +239,8 @@ def _top(root: str) -> tuple[dict[str, str], list[str]]:
     roles, others = {}, []
     for name in sorted(entry.name for entry in _entries(root) if _is_folder(entry)):
         role = ROLES.get(name.lower())
+        if role and _holds(os.path.join(root, name), root):
+            continue  # a link back
         if role in roles:
             raise KdartsError(f"{root} has {roles[role]} and {name}; allowed: one folder for {role}")
         if role:
@@ -269,7 +266,9 @@ def _check_layout(root: str, pictures: list[Picture], found: "_Walk") -> None:
     if len(names) < 2:
         also = [f"no pictures in {listed(empty)}"] if (empty := found.without(set(names))) else []
         also += [f"{flat} pictures in the folder itself"] if flat else []
-        also += [f"perhaps folder:{os.path.join(root, names[0])}"] if names and len(inner[names[0]]) > 1 else []
+        also += (
+            [f"perhaps folder:{listed([os.path.join(root, names[0])])}"] if names and len(inner[names[0]]) > 1 else []
+        )
         raise KdartsError(
             f"classes in {root!r}: {listed(names) or 'none'}; allowed: two or more sub-folders with pictures, one per "
             f"class, or {_tables(root, names)}{''.join(f'; {one}' for one in also)}"
@@ -291,7 +290,7 @@ def _tables(root: str, names: list[str]) -> str:
         for name in sorted(os.listdir(os.path.join(root, top))):
             if name.lower().endswith((".csv", ".tsv")):
                 table = os.path.join(top, name)
-                return f"--labels={table} (labels={table!r})"
+                return f"--labels={listed([table])} (labels={table!r})"
     return "a CSV file of files and labels (--labels, labels)"
 
 
@@ -341,7 +340,7 @@ def _entries(folder: str) -> list[os.DirEntry]:
 def _walk(root: str, tops: list[str]) -> _Walk:
     """Goes through the folders `tops` below `root` and all in them."""
     walk, unreadable = _Walk(), []
-    bases = [os.path.realpath(os.path.join(root, top)) for top in tops]
+    bases = [os.path.join(root, top) for top in tops]
     linked: set[str] = set()
     left = list(tops)
     while left:
@@ -378,7 +377,12 @@ def _walk(root: str, tops: list[str]) -> _Walk:
 def _leads_back(link: str, bases: list[str], linked: set[str]) -> bool:
     """Whether a link leads to a folder that is read without it, or that a link before led to, or above either."""
     target = os.path.realpath(link)
-    here = os.path.realpath(os.path.dirname(link))
-    back = target in linked or any(f"{base}/".startswith(f"{target}/") for base in [here, *bases])
+    here = os.path.dirname(link)
+    back = target in linked or any(_holds(target, base) or _holds(base, target) for base in bases)
     linked.add(target)
-    return back or any(target.startswith(f"{base}/") for base in bases)
+    return back or _holds(target, here)
+
+
+def _holds(folder: str, other: str) -> bool:
+    """Whether `other` is `folder` or in it, where links lead."""
+    return f"{os.path.realpath(other)}/".startswith(f"{os.path.realpath(folder)}/".replace("//", "/"))

@@ -1,13 +1,14 @@
 """A CSV file of pictures and their labels, as it comes with many data sets: columns are found by name."""
 
 import csv
+import functools
 import io
 import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
-from kdarts.data.splits import ROLES, Picture, listed
+from kdarts.data.splits import ODD, ROLES, Picture, listed
 from kdarts.genotypes.errors import KdartsError
 
 FILES = ("file", "filename", "filepath", "path", "image", "imagefile", "imagename", "imagepath", "imageid", "img")
@@ -59,7 +60,7 @@ def read(file: str, root: str, names: Sequence[str], tell: Callable[[str], None]
         if len(matches) != 1:
             faults["several" if matches else "missing"].append(cell)
             continue
-        if not label.isprintable():
+        if ODD.search(label):
             faults["unprintable"].append(label)
             continue
         picture = Picture(matches[0], label, part)
@@ -116,16 +117,20 @@ def _rows(file: str) -> tuple[list[list[str]], list[int | None]]:
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise KdartsError(f"labels {file!r}: not UTF-8 in line {line}; allowed: a CSV file in UTF-8") from None
-    heads = []
+    heads, fault = [], ""
     for delimiter in ",;\t|":
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         try:
-            rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+            rows = list(reader)
         except csv.Error as error:
-            raise KdartsError(f"labels {file!r}: {error}; allowed: a CSV file") from None
+            fault = fault or f"line {reader.line_num}: {error}"
+            continue
         heads.append(head := rows[0] if rows else [])
         columns = [_column(head, names) for names in (FILES, LABELS, SPLITS)]
         if None not in columns[:2]:
             return rows[1:], columns
+    if fault:
+        raise KdartsError(f"labels {file!r}, {fault}; allowed: a CSV file")
     head = max(heads, key=len)
     lacking = [
         f"of {what} ({', '.join(names)})"
@@ -145,12 +150,17 @@ def _column(head: list[str], names: Sequence[str]) -> int | None:
 
 def _finder(root: str, beside: str, names: Sequence[str]) -> Callable[[str, str], list[str]]:
     """A function of a cell and a part, to the names that the cell can mean."""
-    exact, known = set(names), defaultdict(list)
-    for name in names:
-        # A set: of a picture in the root itself, the path is the file name.
-        for key in {name.rpartition(".")[0], os.path.basename(name), os.path.basename(name).rpartition(".")[0]}:
-            known[key].append(name)
-    below = os.path.relpath(beside, root)
+    exact, below = set(names), os.path.relpath(beside, root)
+
+    @functools.cache
+    def known() -> dict[str, list[str]]:
+        """The names by what is shorter, which few files of labels need."""
+        found = defaultdict(list)
+        for name in names:
+            # A set: of a picture in the root itself, the path is the file name.
+            for key in {name.rpartition(".")[0], os.path.basename(name), os.path.basename(name).rpartition(".")[0]}:
+                found[key].append(name)
+        return found
 
     def find(cell: str, part: str) -> list[str]:
         for path in (cell, cell.replace("\\", "/")):
@@ -160,7 +170,7 @@ def _finder(root: str, beside: str, names: Sequence[str]) -> Callable[[str, str]
                     return [name if inside.startswith("..") else inside]
                 if name in exact:
                     return [name]
-                if found := known.get(name):
+                if found := known().get(name):
                     return [one for one in found if part and ROLES.get(one.split("/")[0].lower()) == part] or found
                 if os.path.isfile(os.path.join(root, name)):  # of another suffix
                     return [name]

@@ -39,7 +39,7 @@ SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 """File names of pictures, in either case."""
 
 MODES = {
-    **dict.fromkeys(("1", "L", "LA", "La"), "grey"),
+    **dict.fromkeys(("1", "L", "LA"), "grey"),
     **dict.fromkeys(("P", "PA"), "palette"),
     **dict.fromkeys(("RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"), "colour"),
     **dict.fromkeys(("I;16", "I;16B", "I;16L", "I;16N", "I"), "deep"),
@@ -224,7 +224,7 @@ def fitted(images: np.ndarray, size: int | None) -> np.ndarray:
     squares = np.empty((len(flat), size, size, channels), np.uint8)
     for picture, square in zip(flat, squares, strict=True):
         image = Image.fromarray(picture[..., 0] if channels == 1 else picture)
-        square[:] = np.asarray(_fitted(image, size, image.size)).reshape(square.shape)
+        square[:] = np.asarray(_fitted(image.crop(_middle(image.size, size)), size, image.size)).reshape(square.shape)
     return squares.reshape(*batch, size, size, channels)
 
 
@@ -237,18 +237,21 @@ def survey(headers: Iterable[Header], image_size: int | None = None) -> Survey:
 
     Returns:
         Grey if all pictures are. Without `image_size` pictures of one size keep it; those of several sizes become
-        squares of their median shorter side, rounded to a multiple of 8 between 8 and 224.
+        squares of their median shorter side, between 8 and 224, rounded to a multiple of 8 unless most pictures are
+        squares of that side.
     """
     headers = tuple(headers)
     lines = []
     sizes = sorted({(head.width, head.height) for head in headers})
     if image_size is None and len(sizes) > 1:
         median = statistics.median(min(head.width, head.height) for head in headers)
-        image_size = min(max(STEP * round(median / STEP), SMALLEST), LARGEST_CHOSEN)
+        # Pictures of which most are squares of one size are not all scaled for the sake of a few.
+        common = 2 * sum(head.width == head.height == median for head in headers) > len(headers)
+        image_size = min(max(int(median) if common else STEP * round(median / STEP), SMALLEST), LARGEST_CHOSEN)
         small, large = (f"{width}x{height}" for width, height in (sizes[0], sizes[-1]))
         lines.append(
             f"pictures of {len(sizes)} sizes, {small} to {large}, with a median shorter side of {median:g}: "
-            f"scaled and cut to {image_size}x{image_size}; image_size chooses another"
+            f"scaled and cut to {image_size}x{image_size}, as image_size={image_size} would"
         )
     elif image_size is None and sizes and sizes[0][0] == sizes[0][1]:
         image_size = sizes[0][0]
@@ -293,7 +296,7 @@ def _reason(error: Exception) -> str:
         return error.strerror
     if isinstance(error, MemoryError):
         return "does not fit in memory"
-    return "truncated or damaged"
+    return "truncated" if "truncated" in str(error).lower() else "damaged, or of a kind that is not read"
 
 
 class _Refused(Exception):
@@ -399,26 +402,17 @@ def _converted(image: Image.Image, channels: int, background: tuple[int, int, in
 def _middle(whole: tuple[int, int], size: int) -> tuple[int, int, int, int]:
     """The box around the middle of a picture that holds all that `_fitted` reads, as far from one end as the other."""
     short = min(whole)
-    margin = math.ceil(3 * max(1, short / size)) + 2
+    margin = math.ceil(2 * max(1, short / size)) + 2
     cut_x, cut_y = (max(0, (side - short) // 2 - margin) for side in whole)
     return cut_x, cut_y, whole[0] - cut_x, whole[1] - cut_y
 
 
 def _fitted(image: Image.Image, size: int, whole: tuple[int, int]) -> Image.Image:
-    """As `fitted`, from the middle of a picture of `whole` pixels.
-
-    Only the outputs that are kept are computed, and as many around them as one pixel of the picture reaches.
-    """
-    short, box, shape, keep = min(whole), [], [], []
+    """As `fitted`, from the middle of a picture of `whole` pixels."""
+    box = []
     for side, there in zip(whole, image.size, strict=True):
-        scaled = round(side * size / short)
-        reach = math.ceil(max(1, scaled / side)) + 1
-        first = (scaled - size) // 2
-        start, stop = max(0, first - reach), min(scaled, first + size + reach)
-        cut = (side - there) // 2
-        box.append((start * side / scaled - cut, stop * side / scaled - cut))
-        shape.append(stop - start)
-        keep.append(first - start)
-    (left, right), (top, bottom) = box
-    image = image.resize(shape, Image.Resampling.BILINEAR, (left, top, right, bottom))
-    return image.crop((*keep, keep[0] + size, keep[1] + size))
+        scaled = round(side * size / min(whole))
+        first, cut = (scaled - size) // 2, (side - there) // 2
+        box.append([edge * side / scaled - cut for edge in (first, first + size)])
+    # Pillow reads beyond the box where the filter does, so that no edge shows.
+    return image.resize((size, size), Image.Resampling.BILINEAR, (box[0][0], box[1][0], box[0][1], box[1][1]))

@@ -99,7 +99,7 @@ def search_dataset_from(
 
 
 class ImageSearchData(SearchData):
-    """The data of a search from images in memory. It begins at any step, and its epochs are functions of the seed.
+    """The data of a search from images. It begins at any step, and its epochs are functions of the seed.
 
     Args:
         train, valid: examples for the weights and for the architecture parameters.

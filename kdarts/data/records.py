@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from kdarts.data import pictures, sources
+from kdarts.data import pictures
 from kdarts.data.sources import Pictures, Progress, measured, opened, stats
 from kdarts.genotypes.errors import KdartsError
 
@@ -78,8 +78,6 @@ def read(
         shape = (image_size, image_size, channels) if image_size else (height, width, channels)
         encoded = _encoded(tfds, builder, name, source, chosen)
         images = Pictures(shape, chosen, encoded, image_size, background, peak)
-        if isinstance(encoded, Records) and (images.nbytes <= sources.IN_MEMORY or cache_dir):
-            encoded.verify()
         labels = encoded.labels[chosen]
         if labels.min() < 0:
             raise KdartsError(f"split {source!r} of {name!r} has no labels; allowed: labelled splits")
@@ -125,6 +123,13 @@ class Examples:
     def __getitem__(self, place: int) -> bytes:
         return self._source[int(place)][self._image]
 
+    def name(self, place: int) -> str:
+        """By its number."""
+        return f"example {place} of {self._files[0].parent}"
+
+    def verify(self) -> None:
+        """The reader compares checksums itself."""
+
     @property
     def size(self) -> float:
         """Bytes of a picture, on average."""
@@ -160,6 +165,10 @@ class Records:
         with self.files[self.file[place]].open("rb", buffering=0) as file:
             return os.pread(file.fileno(), int(self.length[place]), int(self.offset[place]))
 
+    def name(self, place: int) -> str:
+        """By the place of its first byte."""
+        return f"the picture at {self.offset[place]} in {self.files[self.file[place]]}"
+
     @property
     def size(self) -> float:
         """Bytes of a picture, on average."""
@@ -170,7 +179,7 @@ class Records:
         return _stamp(self.files)
 
     def verify(self) -> None:
-        """Compares the files that are in use with their checksums."""
+        """Compares the files that are in use with their checksums; raises an error of TensorFlow's if they differ."""
         used = [str(self.files[number]) for number in np.unique(self.file[self.length > 0])]
         for _ in tf.data.TFRecordDataset(used).batch(_CHECKED):
             pass

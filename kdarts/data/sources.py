@@ -93,6 +93,12 @@ class Encoded(Protocol):
     def stamp(self) -> bytes:
         """Bytes that are others when a picture has changed."""
 
+    def name(self, place: int) -> Path | str:
+        """What a message calls the picture at a place."""
+
+    def verify(self) -> None:
+        """Raises an error if the files have checksums and are not as these tell."""
+
     def __len__(self) -> int: ...
 
     def __getitem__(self, place: int) -> Path | bytes: ...
@@ -118,7 +124,7 @@ class Pictures(Source):
 
         def read(slot: int) -> None:
             try:
-                images[slot] = self._decoded(self.encoded[places[slot]])
+                images[slot] = content(self.encoded, places[slot], self._decoded)
             except PictureError as error:
                 errors.append(error)
 
@@ -127,8 +133,7 @@ class Pictures(Source):
         return images, errors
 
     def _decoded(self, source: Path | bytes) -> np.ndarray:
-        how = self.image_shape[-1], self.image_size, self.background, self.peak
-        image = content(source, lambda found: pictures.decode(found, *how))
+        image = pictures.decode(source, self.image_shape[-1], self.image_size, self.background, self.peak)
         if image.shape != self.image_shape:
             (height, width), (others, wide) = image.shape[:2], self.image_shape[:2]
             raise PictureError(source, f"{width}x{height} pixels where others have {wide}x{others}; pass image_size")
@@ -146,6 +151,8 @@ class Pictures(Source):
         Raises:
             KdartsError: at the end, for all pictures that could not be read; none is yielded after the first of them.
         """
+        if len(self) > len(self.encoded) / 2:  # Few pictures are not worth the reading of whole files.
+            self.encoded.verify()
         errors, progress = [], Progress(name, len(self))
         for start in range(first, len(self), _CHUNK):
             images, failed = self.decode(self.places[start : start + _CHUNK])
@@ -181,6 +188,13 @@ class Files:
     def size(self) -> float:
         """Bytes of a file, on average."""
         return sum(size for _, size, _ in self._stats) / max(1, len(self))
+
+    def name(self, place: int) -> Path:
+        """Its path."""
+        return self.files[place]
+
+    def verify(self) -> None:
+        """They have no checksums."""
 
     def stamp(self) -> bytes:
         """Changes when a file is added, removed, renamed or written."""
@@ -220,7 +234,7 @@ def measured(encoded: Encoded, name: str, image_size: int | None) -> tuple[Surve
 
         def read(place: int) -> Header | PictureError:
             try:
-                return content(encoded[place], pictures.header)
+                return content(encoded, place, pictures.header)
             except PictureError as error:
                 return error
 
@@ -352,24 +366,32 @@ def _write(source: Pictures, name: str, file, row: int) -> None:
     os.fsync(file.fileno())
 
 
-def content(source: Path | bytes, function: Callable[[Path | bytes], Any]):
-    """`function` of an encoded picture; of a small file, of its bytes, for these are read faster at once."""
-    if isinstance(source, bytes):
-        return function(source)
+def content(encoded: Encoded, place: int, function: Callable[[Path | bytes], Any]):
+    """`function` of the picture at a place; of a small file, of its bytes, for these are read faster at once.
+
+    Raises:
+        PictureError: as `function` does, by the picture's name.
+    """
+    source = encoded[place]
     try:
-        descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+        if not isinstance(source, bytes) and (found := _beginning(source)) is not None:
+            source = found
+        return function(source)
+    except PictureError as error:
+        raise PictureError(encoded.name(place), error.reason) from None
+
+
+def _beginning(path: Path) -> bytes | None:
+    """What a file holds, if that is less than `_SMALL` bytes."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             found = os.read(descriptor, _SMALL)
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise PictureError(source, error.strerror) from None
-    if len(found) == _SMALL:
-        return function(source)
-    try:
-        return function(found)
-    except PictureError as error:
-        raise PictureError(source, error.reason) from None
+        raise PictureError(path, error.strerror) from None
+    return found if len(found) < _SMALL else None
 
 
 def combined(errors: Sequence[PictureError]) -> KdartsError:

@@ -27,6 +27,10 @@ SHARE = 5
 BLOCK = 16 * 2**10
 """Bytes in the middle of a file that, with its size, stand for its content."""
 
+ODD = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""What a name of one line in UTF-8 does not have."""
+
+_LONGEST = 200  # characters of a name in a message
 _THREADS = 4
 _CHUNK = 256
 
@@ -41,7 +45,8 @@ class Picture(NamedTuple):
 
 def listed(names: Sequence[str], most: int = 5) -> str:
     """Up to `most` names, printable, and how many more there are."""
-    shown = ", ".join(name if name.isprintable() else ascii(name) for name in names[:most])
+    short = [name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..." for name in names[:most]]
+    shown = ", ".join(name if name.isprintable() else ascii(name) for name in short)
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 

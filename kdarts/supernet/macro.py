@@ -154,8 +154,8 @@ def auxiliary_position(size, stem: Stem, plan) -> int:
     if min(final_size(size, stem, before)) < 2:
         least = next(side for side in itertools.count(min(size)) if final_size((side, side), stem, before)[0] > 1)
         raise KdartsError(
-            f"--auxiliary (auxiliary=True): needs images of {least}x{least} or more in this network, got "
-            f"{size[0]}x{size[1]}; allowed: --image_size={least} or more, or no auxiliary classifier"
+            f"auxiliary=True: needs images of {least}x{least} or more in this network, got {size[0]}x{size[1]}; "
+            f"allowed: image_size={least} or more, or auxiliary=False"
         )
     return position
 
