@@ -114,6 +114,10 @@ def test_a_file_without_it_has_summary_json_beside_it(tmp_path):
     write_json(tmp_path / "summary.json", ABOUT | {"std": [0, 0, 0]})
     with pytest.raises(KdartsError, match="std"):
         open_classifier(tmp_path / "old.keras")
+    for wrong in ({"mean": [0.0], "std": [1.0]}, {"input_shape": [9, 9, 3]}):
+        write_json(tmp_path / "summary.json", wrong)
+        with pytest.raises(KdartsError, match=next(iter(wrong))):
+            open_classifier(tmp_path / "old.keras")
 
 
 def test_json_has_no_nan(tmp_path):

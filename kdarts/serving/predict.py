@@ -152,8 +152,8 @@ def about_model(path: os.PathLike | str, classes: int | None = None) -> dict:
 
 def _keras(path: pathlib.Path) -> Classifier:
     model = load_model(path)
-    if len(model.inputs) != 1:
-        raise KdartsError(f"model {str(path)!r} takes {len(model.inputs)} inputs; needs one, the images")
+    if len(getattr(model, "inputs", None) or ()) != 1:
+        raise KdartsError(f"model {str(path)!r} is not a network of one input; needs one that takes images")
     model = keras.Model(model.inputs[0], model.outputs[0])  # An auxiliary classifier has no part in an answer.
     about = about_model(path, model.output_shape[-1])
     shape = tuple(model.input_shape[1:])
@@ -161,6 +161,9 @@ def _keras(path: pathlib.Path) -> Classifier:
         shape = tuple(about.get("input_shape", shape))
     if len(shape) != 3 or None in shape:
         raise KdartsError(f"model {str(path)!r} takes inputs of {shape}; needs images of one size")
+    if list(about.get("input_shape", shape)) != list(shape):
+        raise KdartsError(f"{path}: input_shape {about['input_shape']}, but the model takes {shape}")
+    check_about(about | {"input_shape": list(shape)}, path)
     return Classifier(path, about, shape, model.predict_on_batch, False, probe(model.predict_on_batch, shape)[1])
 
 
