@@ -451,6 +451,23 @@ def test_a_training_that_is_finished_keeps_what_was_measured(runs):
     assert json.loads(summary.read_text()) == before
 
 
+def test_a_finished_run_is_refused_with_other_data(runs, capsys):
+    root, data = runs
+    before = {path: path.read_bytes() for name in ("search", "train") for path in (root / name).rglob("*.*")}
+    sizes = ["--cells=2", "--channels=4", "--epochs=2", "--batch_size=8"]
+    sizes += ["--auxiliary", "--drop_path=0.1", "--cutout=2", "--momentum=0.8", "--l2=0.002", "--clip=3"]
+    (root / "pictures" / "dogs").rename(root / "pictures" / "hounds")
+    for words in (
+        ["search", data, f"--workdir={root}/search", "--batch_size=4", *SMALL],
+        ["train", f"--genotype={root}/search/genotype.json", data, f"--workdir={root}/train", *sizes],
+    ):
+        capsys.readouterr()
+        assert main(words) == 2
+        assert "was started with other data: class 'dogs' is now 'hounds'" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in before} == before
+    (root / "pictures" / "hounds").rename(root / "pictures" / "dogs")
+
+
 def test_a_workdir_of_another_run_is_refused(runs, capfd):
     root, data = runs
     before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}

@@ -227,8 +227,8 @@ def probe(answer: Callable[[np.ndarray], np.ndarray], shape) -> tuple[int, str]:
     """
     noise = np.random.default_rng(0).normal(size=(4, *shape)).astype("float32")
     outputs = np.asarray(answer(noise), "float64")
-    if outputs.ndim != 2:
-        raise KdartsError(f"the model gives outputs of shape {outputs.shape[1:]}; needs a number for each class")
+    if outputs.ndim != 2 or outputs.shape[1] < 2:
+        raise KdartsError(f"the model gives outputs of shape {outputs.shape[1:]}; needs a number for each of 2 classes")
     final = (outputs >= 0).all() and np.allclose(outputs.sum(-1), 1, atol=1e-2)
     return outputs.shape[1], "probabilities" if final else "logits"
 

@@ -109,14 +109,15 @@ def open_classifier(path: os.PathLike | str) -> Classifier:
 
     Args:
         path: A `.keras` file, or a `.tflite` or `.onnx` file or the folder of a SavedModel that `kdarts export` wrote.
-            For a `.keras` file without class names and preprocessing, `summary.json` beside it is read.
+            Also the folder of a training or an export with a SavedModel. For a `.keras` file without class names and
+            preprocessing, `summary.json` beside it is read.
 
     Raises:
         KdartsError: If it does not exist, is damaged, or is none of these.
     """
     path = pathlib.Path(path)
-    if (path / "saved_model").is_dir():
-        path = path / "saved_model"
+    # The folder of a training or of an export stands for what is in it.
+    path = next((path / name for name in ("model.keras", "saved_model") if (path / name).exists()), path)
     if not path.exists():
         raise KdartsError(f"no model file {str(path)!r}")
     if path.suffix == ".keras":
@@ -151,8 +152,8 @@ def about_model(path: os.PathLike | str, classes: int | None = None) -> dict:
 
 def _keras(path: pathlib.Path) -> Classifier:
     model = load_model(path)
-    if len(model.inputs) != 1:
-        raise KdartsError(f"model {str(path)!r} takes {len(model.inputs)} inputs; needs one, the images")
+    if len(getattr(model, "inputs", None) or ()) != 1:
+        raise KdartsError(f"model {str(path)!r} is not a network of one input; needs one that takes images")
     model = keras.Model(model.inputs[0], model.outputs[0])  # An auxiliary classifier has no part in an answer.
     about = about_model(path, model.output_shape[-1])
     shape = tuple(model.input_shape[1:])
@@ -160,6 +161,9 @@ def _keras(path: pathlib.Path) -> Classifier:
         shape = tuple(about.get("input_shape", shape))
     if len(shape) != 3 or None in shape:
         raise KdartsError(f"model {str(path)!r} takes inputs of {shape}; needs images of one size")
+    if list(about.get("input_shape", shape)) != list(shape):
+        raise KdartsError(f"{path}: input_shape {about['input_shape']}, but the model takes {shape}")
+    check_about(about | {"input_shape": list(shape)}, path)
     return Classifier(path, about, shape, model.predict_on_batch, False, probe(model.predict_on_batch, shape)[1])
 
 
