@@ -8,7 +8,7 @@ import tensorflow as tf
 
 import kdarts
 from kdarts import KdartsError, Search
-from kdarts.search.examples import Expected
+from kdarts.networks.examples import Expected
 from kdarts.search.loop import SearchData, search_data
 
 X = np.random.default_rng(0).normal(size=(24, 8, 8, 3)).astype(np.float32)

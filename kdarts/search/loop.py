@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from kdarts.genotypes.distance import distance
 from kdarts.genotypes.errors import KdartsError
-from kdarts.search.examples import Expected
+from kdarts.networks.examples import Expected
 from kdarts.search.objective import Curvature
 from kdarts.search.random_search import take_best
 from kdarts.search.replicas import draw_apart, evaluate, is_spread, spread

@@ -9,10 +9,10 @@ from kdarts.genotypes.cuboid import Architecture, architecture_from_json
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.genotypes.settings import MOST_SEED
+from kdarts.networks.examples import Expected
 from kdarts.ops.layers import unbiased_statistics
 from kdarts.ops.replicas import if_true, loss_metric, mean_over_replicas, synchronize, whole_loss
 from kdarts.search.building import at_start_depth, build_supernet, check_supernet, start_from, start_of
-from kdarts.search.examples import Expected
 from kdarts.search.loop import SearchEpochs, run_epochs, search_data
 from kdarts.search.method import Method, get_method
 from kdarts.search.objective import Objective, apply_gradients, cross_entropy, loss_scale, without_graph_rewriting
