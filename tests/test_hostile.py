@@ -105,6 +105,7 @@ def test_the_settings_of_a_method_are_bounded_in_the_library():
         (["info", "DARTS_V2", "--num_classes=1"], "from 2 to 1000000"),
         (["search", "--pad=1000"], "--pad=1000: allowed is 0 to 7; more shifts"),
         (["search", "--cutout=9"], "--cutout=9: allowed is 0 to 8, the smaller side"),
+        (["search", "--method=dartspd", "--path_cutout=9"], "--path_cutout=9: allowed is 0 to 8, the smaller side"),
         (["train", "--genotype=DARTS_V2", "--pad=8"], "--pad=8: allowed is 0 to 7"),
         (["search", "--target_macs=nan"], "--target_macs=nan: allowed is above 0"),
         (["search", "--memory_limit=" + "9" * 400 + "GB"], "needs a number and MB or GB"),

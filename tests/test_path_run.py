@@ -279,7 +279,7 @@ def test_the_family_is_the_best_of_every_bin():
     [
         (["--paths=9"], "--paths=9: --space=darts allows 1 to 7 operations"),
         (["--paths=2", "--sharing=individual"], "--paths=2: needs --sharing=shared, got 'individual'"),
-        (["--paths=2", "--path_drop_path=1"], "[0, 0.999]"),
+        (["--paths=2", "--path_drop_path=1"], "allowed is a number from 0 to 0.999"),
         (["--paths=2", "--size_bin=0"], "--size_bin=0.0: allowed is above 0"),
     ],
 )

@@ -252,8 +252,8 @@ def test_alphas_are_trainable_variables_apart_from_the_weights():
     assert [alpha.path.rsplit("/", 1)[1] for alpha in net.alphas] == ["alpha_0", "alpha_1"]
     count = sum(np.prod(weight.shape) for weight in net.network_variables)
     assert net.cost().params == count
-    statistics = {v.path.rsplit("_", 1)[-1] for v in net.non_trainable_variables}
-    assert statistics == {"mean", "var", "mixture/progress", "mixture/draws", "supernet/updates"}
+    statistics = {v.path.rsplit("_", 1)[-1] for v in net.non_trainable_variables if v is not net.updates}
+    assert statistics == {"mean", "var", "mixture/progress", "mixture/draws"}
 
 
 def test_weights_start_as_in_the_papers_framework():

@@ -240,6 +240,9 @@ def search_in(workdir, values: flags.FlagValues, method: Method, data, start: Ge
         if size > count:
             raise KdartsError(f"--{name}={size}: allowed is 1 to {count}, the images of a half")
         process.check(values, f"--{name}", size)
+    side = min(train.image_shape[:2])
+    if method.paths and method.path_cutout > side:
+        raise KdartsError(f"--path_cutout={method.path_cutout}: allowed is 0 to {side}, the smaller side of the images")
     service = values.data_service
     images = train, valid, method.batch_size, values.seed, options.augmentation(values, train.image_shape), mean, std
     if service:
