@@ -166,7 +166,7 @@ def _joined(root: str, pictures: list[Picture]) -> list[Picture]:
             f"{root}: the {counts['val']} pictures for validation join the {counts['train']} for training; "
             f"{counts['test']} are for the test"
         )
-    return [picture._replace(part=role) if picture.part == "val" else picture for picture in pictures]
+    return [Picture(picture.name, picture.label, role) if picture.part == "val" else picture for picture in pictures]
 
 
 def _check_classes(root: str, pictures: list[Picture]) -> None:
@@ -196,7 +196,7 @@ def _from_table(root: str, labels: str) -> list[Picture]:
     if not pictures[0].part:
         roles = [ROLES.get(one.name.split("/")[0].lower(), "") for one in pictures]
         if all(roles) and "train" in roles and len(set(roles)) > 1:
-            pictures = [one._replace(part=role) for one, role in zip(pictures, roles, strict=True)]
+            pictures = [Picture(one.name, one.label, role) for one, role in zip(pictures, roles, strict=True)]
     return pictures
 
 

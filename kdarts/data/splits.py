@@ -154,7 +154,7 @@ def divided(pictures: list[Picture], digests: list[bytes], group: re.Pattern | N
             for name, digest in zip(names, digests, strict=True)
         ]
     parts = ["test" if is_test(digest) else "train" for digest in digests]
-    pictures = [picture._replace(part=part) for picture, part in zip(pictures, parts, strict=True)]
+    pictures = [Picture(picture.name, picture.label, part) for picture, part in zip(pictures, parts, strict=True)]
     held = {part: {picture.label for picture in pictures if picture.part == part} for part in ("train", "test")}
     for part, other in (("test", "train"), ("train", "test")):
         if held[part] and (without := sorted(held[other] - held[part])):
