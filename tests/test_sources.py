@@ -345,7 +345,6 @@ def test_recipes_for_imagenet_run_at_their_full_size(tmp_path):
     recipes = {
         "ddarts_imagenet": ("search", 96, []),
         "train_do2_imagenet": ("train", 128, ["--genotype=DO-2-ResNet18"]),
-        "train_sharp_imagenet": ("train", 256, ["--genotype=SHARPSEPCONV_DARTS"]),
     }
     where = f"--data_dir={tmp_path}"
     for name, (verb, size, more) in recipes.items():
