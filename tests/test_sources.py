@@ -113,6 +113,9 @@ def test_records_are_read_at_any_place(tmp_path, streamed, form):
         assert data.streamed and data.image_shape == ((9, 9, 3) if "image_size" in more else (8, 8, 3))
         np.testing.assert_array_equal(np.asarray(data.images), whole.images)
         np.testing.assert_array_equal(data.labels, whole.labels)
+    for split in ("train", "test"):  # Both are of one file.
+        kept = streamed("tiny", str(tmp_path), split=split, cache_dir=tmp_path / "cache")
+        np.testing.assert_array_equal(np.asarray(kept.images), datasets.load("tiny", str(tmp_path), split=split).images)
     data = streamed("tiny", str(tmp_path), split="test")
     assert len(data) == 4 and data.images[2].shape == (8, 8, 3)
     np.testing.assert_array_equal(data.images[[3, 0]][:, 0, 0, 0] % 2, data.labels[[3, 0]])
