@@ -299,7 +299,7 @@ def test_a_saved_network_answers_the_same(tmp_path, name, shape):
         ({"drop_path": 1.0}, "drop_path 1.0"),
         ({"drop_path": -0.1}, "drop_path"),
         ({"stem": "cifar10"}, "unknown stem 'cifar10'"),
-        ({"input_shape": (8, 8, 3), "auxiliary": True, "stem": "imagenet"}, "at least 2x2"),
+        ({"input_shape": (8, 8, 3), "auxiliary": True, "stem": "imagenet"}, "33x33 or more"),
     ],
 )
 def test_what_does_not_fit_is_refused(choices, message):

@@ -225,9 +225,7 @@ def help_text(verb: str, command: Command) -> str:
     for title in sorted(groups, key=lambda title: ": " in title):  # The title of an axis has a description.
         lines += ["", title]
         for flag in groups[title]:
-            default = "" if flag.default in (None, "") else f" (default: {flag.default_as_str.strip(chr(39))})"
-            text = textwrap.wrap(f"{flag.help}{default}", 92, initial_indent=" " * 8, subsequent_indent=" " * 8)
-            lines += [f"  --{flag.name}", *text]
+            lines += _flag_lines(flag)
     return "\n".join(lines)
 
 
