@@ -93,7 +93,7 @@ def test_a_mixed_operation_equals_the_reference(golden, stride):
     state = _State(weights)
     for variable, value in _mixed_values(mixed, [{k: f"_ops.{k}" for k in range(8)}], state):
         variable.assign(value)
-    state.finish()
+    assert not state.left()
     x = _channels_last(arrays[prefix + "x"])
     (mixed,) = mixed(x[..., :2], mixing=tf.constant(arrays[prefix + "w"][None], tf.float64), training=True)
     (passed,) = partial.bypass(x, tf.ones(1), 4, stride)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections import Counter
 
 from absl import flags
@@ -126,8 +127,8 @@ def distance_run(values: flags.FlagValues) -> None:
     """Prints one JSON line for two genotypes, a table for more."""
     from kdarts.genotypes.distance import distance
 
-    genotypes = [Genotype.load(word) for word in values.arguments]
-    names = [genotype.name or word for genotype, word in zip(genotypes, values.arguments, strict=True)]
+    genotypes = [_load_named(word) for word in values.arguments]
+    names = [genotype.name for genotype in genotypes]
     how = {"normalize": values.normalize, "aligned": values.aligned}
     table = [[distance(a, b, values.weights, **how) for b in genotypes] for a in genotypes]
     if values.to:
@@ -141,6 +142,12 @@ def distance_run(values: flags.FlagValues) -> None:
         print(_as_text(names, table))
     if values.to:
         print(values.to)
+
+
+def _load_named(word: str) -> Genotype:
+    """Loads a genotype, which has the name of its file if it has none of its own."""
+    genotype = Genotype.load(word)
+    return genotype if genotype.name else genotype.named(os.path.basename(word)[:100])
 
 
 def _as_text(names, table) -> str:

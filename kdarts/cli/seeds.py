@@ -216,10 +216,10 @@ def run(values: flags.FlagValues, method: Method, workdir: Workdir, remembered: 
     commands = Commands(search_words(values), train_words(values, method))
     seeds, rows = range(values.seed, values.seed + values.seeds), []
     parts = [workdir / "seeds" / str(number) for number in range(values.seeds)]
-    for number, (seed, part) in enumerate(zip(seeds, parts, strict=True), 1):
-        done = (part / "train" / "summary.json").exists()
+    for number, (seed, folder) in enumerate(zip(seeds, parts, strict=True), 1):
+        done = (folder / "train" / "summary.json").exists()
         print(f"seed {seed}, {number} of {values.seeds}" + (": finished before" if done else ""), flush=True)
-        rows.append(repeats.measured(commands.search, commands.train, part, seed))
+        rows.append(repeats.measured(commands.search, commands.train, folder, seed))
     write_table(workdir / "seeds.csv", rows)
     best = max(range(len(rows)), key=lambda number: ("params" in rows[number], rows[number]["accuracy"]))
     if "diverged" in rows[best]:
