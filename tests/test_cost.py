@@ -259,7 +259,12 @@ def test_the_networks_of_dartopti_have_the_mult_adds_of_table_5(name, millions, 
 
 
 @pytest.mark.parametrize(
-    "name, cells, params", [("DD-4", 8, 3_880_342), ("DD-4", 14, 6_276_862), ("DD-2", 8, 3_278_602)]
+    "name, cells, params",
+    [
+        ("DD-4", 8, 3_880_342),
+        pytest.param("DD-4", 14, 6_276_862, marks=pytest.mark.slow),
+        pytest.param("DD-2", 8, 3_278_602, marks=pytest.mark.slow),
+    ],
 )
 def test_the_networks_of_ddarts_are_built_with_the_parameters_of_its_code(name, cells, params):
     genotype = deepen(get_genotype(name), cells)

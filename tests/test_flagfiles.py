@@ -12,7 +12,7 @@ from kdarts.cli.main import main
 from kdarts.genotypes.genotype import Genotype
 
 FLAGFILES = sorted((pathlib.Path(__file__).parent.parent / "flags").glob("*.flags"))
-QUICK = {"quickstart", "darts_v2_cifar10", "ddarts_cifar10", "pcdarts_cifar10", "train_cifar10"}
+QUICK = {"quickstart", "ddarts_cifar10", "pcdarts_cifar10", "train_cifar10"}
 TRACED = {"quickstart", "train_cifar10"}
 SMALL = {"search": ["--channels=4", "--cells=2", "--nodes=2"], "train": ["--channels=4"]}
 SMALL_PATHS = ["--path_batch_size=32", "--path_epochs=1", "--calibration_batches=1"]

@@ -72,7 +72,7 @@ def by_command(name: str, choices: dict, workdir, seed: int = 0) -> None:
     assert main(["search", f"--method={name}", f"--workdir={workdir}", "--validate_every=0", *start, *words]) == 0
 
 
-QUICK = ("gdas", "kdarts", "pdarts", "snas")
+QUICK = ("gdas", "kdarts", "snas")
 """One of each kind (schedules, paths, stages, one level) is run by default, the rest in the long run."""
 
 

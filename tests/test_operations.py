@@ -322,7 +322,7 @@ DEPTHWISE_FIRST = Operation("depthwise_first", (Conv((3, 3), (True, True), depth
 FULL = Operation("full", (Conv((3, 3), (True, True)), Norm(), Relu(), Conv((1, 3))))
 
 
-@pytest.mark.parametrize("stride, size", [(1, (7, 5)), (2, (8, 8)), (2, (7, 5))])
+@pytest.mark.parametrize("stride, size", [(1, (7, 5)), pytest.param(2, (8, 8), marks=pytest.mark.slow), (2, (7, 5))])
 @pytest.mark.parametrize("names", [DARTS, ["max_pool_3x3", "dil_conv_3x3", DEPTHWISE_FIRST, FULL]])
 def test_a_fan_out_is_the_weighted_sum_of_single_operations_on_each_edge(names, stride, size):
     operations = tuple(get_operation(n) if isinstance(n, str) else n for n in names)
