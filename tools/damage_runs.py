@@ -98,7 +98,7 @@ class Runs:
         for workdir in (whole, half):
             shutil.rmtree(workdir, ignore_errors=True)
         found = [call(self.words(name, whole))]
-        with interrupted(draw.randint(3, 5)):
+        with interrupted(draw.randint(3, 4)):  # Each kind of run saves 4 times or more.
             found.append(call(self.words(name, half)))
         if [code for code, _, _ in found] != [0, 130]:
             raise RuntimeError(f"{name}: {found}")
