@@ -113,8 +113,8 @@ def search_and_compare(values: flags.FlagValues, workdir: Workdir) -> list[dict]
         Rows as of `compared`, with `epoch` (how many are done) and `cell`.
     """
     workdir.check(options.remembered(values))
-    method, (train, valid, mean, std) = chosen_method(values), halves(values)
+    method, data = chosen_method(values), halves(values)
+    _, valid, mean, std, _ = data
     batch = next(iter(eval_dataset(valid, method.batch_size, mean, std)))
-    data = train, valid, mean, std
     search, _ = search_in(workdir, values, method, data, extra=lambda folder: [GradientRecord(batch)])
     return search.record.notes["modes"]
