@@ -15,7 +15,7 @@ from kdarts.search.objective import loss_scale, without_graph_rewriting
 from kdarts.search.search import Search
 from kdarts.training.workdir import Workdir
 
-_UNBOUNDED = 1e30
+_UNBOUNDED = 1e9
 
 
 def compiled_gradients(search: Search):
