@@ -127,8 +127,10 @@ def distance_run(values: flags.FlagValues) -> None:
     """Prints one JSON line for two genotypes, a table for more."""
     from kdarts.genotypes.distance import distance
 
-    genotypes = [_load_named(word) for word in values.arguments]
-    names = [genotype.name for genotype in genotypes]
+    loaded = [(word, Genotype.load(word)) for word in values.arguments]
+    names = [genotype.name or word for word, genotype in loaded]
+    # Messages call a genotype without a name by that of its file.
+    genotypes = [g if g.name else g.named(os.path.basename(word)[:100]) for word, g in loaded]
     how = {"normalize": values.normalize, "aligned": values.aligned}
     table = [[distance(a, b, values.weights, **how) for b in genotypes] for a in genotypes]
     if values.to:
@@ -142,12 +144,6 @@ def distance_run(values: flags.FlagValues) -> None:
         print(_as_text(names, table))
     if values.to:
         print(values.to)
-
-
-def _load_named(word: str) -> Genotype:
-    """Loads a genotype, which has the name of its file if it has none of its own."""
-    genotype = Genotype.load(word)
-    return genotype if genotype.name else genotype.named(os.path.basename(word)[:100])
 
 
 def _as_text(names, table) -> str:
