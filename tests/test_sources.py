@@ -304,6 +304,7 @@ import itertools, json, pathlib, resource, sys, time
 from kdarts.cli import options, search, train
 from kdarts.data import datasets, pipeline
 from kdarts.training.distribution import configure_threads
+from kdarts.training.session import peak_memory_mb
 import tensorflow_datasets
 
 def memory():
@@ -317,7 +318,7 @@ before = memory()
 if verb == "search":
     halves = search.halves(values)
     augmentation = options.augmentation(values, halves[0].image_shape)
-    data = pipeline.ImageSearchData(*halves[:2], values.batch_size, 0, augmentation, *halves[2:])
+    data = pipeline.ImageSearchData(*halves[:2], values.batch_size, 0, augmentation, *halves[2:4])
     batches, size = data.pairs(0), 2 * values.batch_size
 else:
     data = options.load(values, "train")
@@ -328,7 +329,7 @@ began, shapes = time.monotonic(), set()
 for batch in itertools.islice(batches, 5):
     shapes.add(tuple(batch[0][0].shape if verb == "search" else batch[0].shape))
 rate = 5 * size / (time.monotonic() - began)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+peak = peak_memory_mb()
 print(json.dumps({"shapes": list(shapes), "megabytes": peak - before, "pictures_per_second": rate}))
 """
 
