@@ -165,7 +165,7 @@ RESIDUAL = (simple("conv_a", 3), simple("conv_b", 3), Operation("downsample", ()
 beside them a mean and a bare convolution."""
 
 CLOSING = Operation("lastact", (Norm(), Relu()), prefix="")
-"""What stands behind the last cell where none adapts its inputs (NAS-Bench-201)."""
+"""The operation after the last cell if no cell adapts its inputs (NAS-Bench-201)."""
 
 _OPERATIONS = Registry("operation")
 

@@ -1,7 +1,7 @@
 """A step on several replicas of a model (`tf.distribute`): what is computed on one of them is made the mean of all.
 
 Keras leaves this to its optimizers, which sum over the replicas what each has clipped, and tested for infinities, on
-its own. A bilevel step needs the mean earlier: for the step that it takes in thought, and for what it moves α by.
+its own. A bilevel step needs the mean earlier: for the virtual step, and for the step of α.
 """
 
 import contextlib

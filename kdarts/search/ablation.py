@@ -1,4 +1,4 @@
-"""What stands in for a cell that is removed: the weights of its edges (D-DARTS section 3.3 leaves it open).
+"""The replacement of a removed cell: the weights of its edges (D-DARTS section 3.3 leaves it open).
 
 The ablation loss: each cell is judged by what its absence costs (D-DARTS section 3.3).
 
@@ -101,7 +101,7 @@ class AblationLoss:
         return getattr(self._owner, "objective", self._owner)
 
     def removed(self, seed) -> list[Removed]:
-        """What stands in for each owner, by the method's removal."""
+        """Returns the replacement of each owner, by the method's removal."""
         net = self._owner.supernet
         edges = net.alphas[0].shape[0]
         return [self._remove(net.space.operations, edges, (seed, index)) for index in self.owners]
@@ -109,7 +109,7 @@ class AblationLoss:
     def contributions(self, at: Validation, valid, removed: list[Removed]):
         """M (Eq. 7), `[n]`, from forward passes alone on the batch `valid`, one after the other to save memory.
 
-        `at` is the validation loss, and `removed` what stands in for each owner.
+        `at` is the validation loss, and `removed` the replacement of each owner.
         """
         _, alphas, statistics = self.objective.values()
         after, losses = at.gradients, []

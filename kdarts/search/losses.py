@@ -107,7 +107,7 @@ class Ablation(LossTerm):
         choices=ABLATIONS,
         source="D-DARTS, Eq. 8",
     )
-    removal: str = setting("skip", "what stands in for a removed cell", choices=REMOVALS)
+    removal: str = setting("skip", "replacement of a removed cell", choices=REMOVALS)
     ablation_sign: str = setting(
         "reward",
         "what a cell gets that contributes more than its share: reward, or paper (the printed sign)",

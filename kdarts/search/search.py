@@ -40,7 +40,7 @@ class Search(keras.Model):
 
     Args:
         method: a `Method` or the name of one, by default "darts"; or a `Supernet` or `HyperCuboid`, and the method
-        comes second. It may be named, as in `Search(supernet, method="gdas")`.
+            comes second. It may be named, as in `Search(supernet, method="gdas")`.
         input_shape: `(height, width, channels)` of an image, at least `(8, 8, 1)`.
         num_classes: number of classes, at least 2.
         start: a genotype, or its name or path, that α starts from; None: as the relaxation has it.

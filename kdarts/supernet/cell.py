@@ -279,7 +279,7 @@ def run_stems(stems: list[GroupedOperation], x, training) -> list:
 
 
 def make_closing(cells, dtype) -> GroupedOperation | None:
-    """What stands between the last cell and the head, where no cell adapts its inputs; else None."""
+    """Returns the operation between the last cell and the head if no cell adapts its inputs, else None."""
     if cells[-1].entry == "adapted":
         return None
     return GroupedOperation(CLOSING, 1, cells[-1].outputs, affine=True, name=CLOSING.name, dtype=dtype)
