@@ -114,7 +114,6 @@ def search_and_compare(values: flags.FlagValues, workdir: Workdir) -> list[dict]
     """
     workdir.check(options.remembered(values))
     method, data = chosen_method(values), halves(values)
-    _, valid, mean, std, _ = data
-    batch = next(iter(eval_dataset(valid, method.batch_size, mean, std)))
+    batch = next(iter(eval_dataset(data.valid, method.batch_size, data.mean, data.std)))
     search, _ = search_in(workdir, values, method, data, extra=lambda folder: [GradientRecord(batch)])
     return search.record.notes["modes"]

@@ -14,7 +14,7 @@ from kdarts.cli.process import start_tensorflow
 from kdarts.cli.train import PAPER
 from kdarts.genotypes.cuboid import HyperPath, describe_path, load_architecture, path_names
 from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.genotype import Genotype
+from kdarts.genotypes.genotype import LONGEST_NAME, Genotype
 from kdarts.genotypes.settings import MOST_CELLS, MOST_RATE
 from kdarts.genotypes.text import describe, genotype_names
 
@@ -130,7 +130,7 @@ def distance_run(values: flags.FlagValues) -> None:
     loaded = [(word, Genotype.load(word)) for word in values.arguments]
     names = [genotype.name or word for word, genotype in loaded]
     # Messages call a genotype without a name by that of its file.
-    genotypes = [g if g.name else g.named(os.path.basename(word)[:100]) for word, g in loaded]
+    genotypes = [g if g.name else g.named(os.path.basename(word)[:LONGEST_NAME]) for word, g in loaded]
     how = {"normalize": values.normalize, "aligned": values.aligned}
     table = [[distance(a, b, values.weights, **how) for b in genotypes] for a in genotypes]
     if values.to:

@@ -1,6 +1,7 @@
 """`kdarts search`: from images to a genotype."""
 
 import time
+from typing import Any, NamedTuple
 
 from absl import flags
 
@@ -183,7 +184,7 @@ def _run(values: flags.FlagValues, method: Method, workdir, data, start: Genotyp
             f"Found a network of {summary['params'] / 1e6:.2f} M weights ({summary['macs'] / 1e6:.1f} M MACs), "
             f"search accuracy {summary['valid_accuracy']:.3f}: {best}"
         )
-    print(seeds.train_command(values, method, best, data[-1], **size))
+    print(seeds.train_command(values, method, best, data.examples, **size))
 
 
 def _tell_of_paths(search, workdir, best) -> dict:
@@ -204,11 +205,24 @@ def _tell_of_paths(search, workdir, best) -> dict:
     return {"channels": method.family_channels, "cells": method.family_cells}
 
 
-def halves(values: flags.FlagValues, workdir=None) -> tuple:
-    """Loads the images for the weights and for α; returns both, mean, standard deviation and the number of images.
+class Halves(NamedTuple):
+    """The images of a search.
 
-    With a `Workdir`, they need to be those that its run was started with.
+    Attributes:
+        train, valid: `ImageData` for the weights and for α.
+        mean, std: of each channel, for the scale 0 to 1.
+        examples: number of images in the train split.
     """
+
+    train: Any
+    valid: Any
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    examples: int
+
+
+def halves(values: flags.FlagValues, workdir=None) -> Halves:
+    """Loads the images for the weights and for α. With a `Workdir`, they need to be those that its run started with."""
     from kdarts.data import datasets
     from kdarts.training.distribution import configure_threads
 
@@ -221,7 +235,7 @@ def halves(values: flags.FlagValues, workdir=None) -> tuple:
     data = datasets.hold_back(data, values.hold_back)[0] if values.hold_back else data
     sizes = values.train_examples, values.valid_examples
     train, valid = datasets.halves(data, *sizes, values.seed, values.stratified)
-    return train, valid, *datasets.statistics(data.images), count
+    return Halves(train, valid, *datasets.statistics(data.images), count)
 
 
 def search_in(workdir, values: flags.FlagValues, method: Method, data, start: Genotype | None = None, **choices):

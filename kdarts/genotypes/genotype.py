@@ -15,6 +15,9 @@ Edge = tuple[str, int, int]
 
 LAST_NODE = 1001  # the 1000th intermediate node
 
+LONGEST_NAME = 100
+"""The most characters of a genotype's name."""
+
 MOST_EDGES, MOST_EDGES_IN_ALL = 1000, 20_000
 """The most edges of a cell, and of all cells of a network together; those of the papers have up to 160 in all."""
 
@@ -26,8 +29,9 @@ def check_name(name, what: str = "genotype") -> str:
     """`name`, if folders, models and terminals can show it; raises `KdartsError` otherwise."""
     if not isinstance(name, str):
         raise KdartsError(f"{what}: name must be text, got {name!r}")
-    if not name.isprintable() or "/" in name or "\\" in name or name in (".", "..") or len(name) > 100:
-        raise KdartsError(f"{what}: name {name[:100]!r}: allowed are 100 printable characters without / and \\")
+    if not name.isprintable() or "/" in name or "\\" in name or name in (".", "..") or len(name) > LONGEST_NAME:
+        allowed = f"allowed are {LONGEST_NAME} printable characters without / and \\"
+        raise KdartsError(f"{what}: name {name[:LONGEST_NAME]!r}: {allowed}")
     return name
 
 
