@@ -128,10 +128,12 @@ def _rows(file: str) -> tuple[list[list[str]], list[int | None]]:
         heads.append(head := rows[0] if rows else [])
         columns = [_column(head, names) for names in (FILES, LABELS, SPLITS)]
         if None not in columns[:2]:
+            for twice in (head[column] for column in columns if column is not None and head.count(head[column]) > 1):
+                raise KdartsError(f"labels {file!r} has two columns {listed([twice])}; allowed: one of each name")
             return rows[1:], columns
     if fault:
         raise KdartsError(f"labels {file!r}, {fault}; allowed: a CSV file")
-    head = max(heads, key=len)
+    head = [name[:80] for name in max(heads, key=len)]
     lacking = [
         f"of {what} ({', '.join(names)})"
         for what, names in (("files", FILES), ("labels", LABELS))

@@ -14,6 +14,7 @@ from kdarts.search.replicas import evaluate
 from kdarts.search.search import Search
 from kdarts.search.session import BETA, genotype_lines
 from kdarts.training.checkpoint import last_is_whole, notes
+from kdarts.training.entries import SEARCHED
 from kdarts.training.forecast import TooLarge, forecast, lower_memory_options
 from kdarts.training.session import RunSession, peak_memory_mb, skipped_steps
 from kdarts.training.workdir import Workdir, read_arrays, read_json, read_summary, write_arrays, write_json, write_table
@@ -53,7 +54,7 @@ class SearchSession(RunSession):
         kept, setting = part / "candidates.npz", part / "setting.json"
         if not (kept.exists() and setting.exists()):
             return None
-        if read_summary(part) is None or not last_is_whole(part / "backup"):
+        if read_summary(part, (*SEARCHED, "cells", "step_ms")) is None or not last_is_whole(part / "backup"):
             return None
         try:
             read_json(setting)
@@ -90,7 +91,7 @@ class SearchSession(RunSession):
         super().finish(model)
         write_json(self.workdir / "setting.json", setting_of(model))
         done = self.first_step >= self.epochs * self.steps or "stopped_by" in self.checkpoint.records
-        known = read_summary(self.workdir) if self.clock.median_ms is None and done else None
+        known = read_summary(self.workdir, SEARCHED) if self.clock.median_ms is None and done else None
         if known is not None:
             self.say(f"finished before, after {len(self.history)} epochs")
         self.summary = known or self._summarize(model)
@@ -290,7 +291,8 @@ def write_result(search, session) -> dict:
     cost = search.supernet.cost_of(result.genotype)
     before = read_json(workdir / "summary.json")
     # A command on a finished training does not change its time.
-    seconds = before["path_seconds"] if "path_accuracy" in before else session.paths.path_seconds()
+    known = {"path_accuracy", "path_seconds"} <= before.keys()
+    seconds = before["path_seconds"] if known else session.paths.path_seconds()
     summary = before | {
         "params": cost.params,
         "macs": cost.macs,
