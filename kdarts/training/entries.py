@@ -86,7 +86,7 @@ SUMMARY = {
 SEARCHED = ("epochs", "valid_accuracy", "params", "macs", "wall_seconds", "peak_memory_mb", "stopped_by")
 """What the summary of every finished search has."""
 
-TRAINED = ("params", "test_accuracy", "test_loss", "seed", "wall_seconds", "peak_memory_mb")
+TRAINED = ("test_accuracy", "test_loss", "seed", "wall_seconds", "peak_memory_mb")
 """What the summary of every finished training has that was measured on the test images."""
 
 SETTING = {

@@ -10,7 +10,7 @@ from kdarts.genotypes.cuboid import load_architecture
 from kdarts.genotypes.errors import DamageError, KdartsError
 from kdarts.genotypes.files import check_archive, write_with
 from kdarts.training.checkpoint import last_is_whole, notes
-from kdarts.training.entries import SEARCHED, TRAINED
+from kdarts.training.entries import TRAINED
 from kdarts.training.workdir import STOPPED, Workdir, read_json, read_summary, write_json, write_table
 
 ACCURACY = "held_back_accuracy"
@@ -51,7 +51,7 @@ def measured(
 
 def search_is_whole(search: pathlib.Path) -> bool:
     """Returns whether a search and its paths are finished and its files are not damaged; a damaged one is reported."""
-    summary = read_summary(search, SEARCHED)
+    summary = read_summary(search)
     if summary is None or ("paths" in summary and "path_accuracy" not in summary):
         return False
     try:
