@@ -379,7 +379,7 @@ def test_a_history_that_is_not_that_of_the_checkpoint_is_refused(tmp_path):
     for change, said in (
         (
             whole.replace("0.5", "0.95"),
-            "history.csv: its accuracy of epoch 1 is 0.95, that of the run's checkpoint 0.5",
+            "history.csv: its accuracy of epoch 1 is 0.95, in the run's checkpoint it is 0.5",
         ),
         (whole.replace("accuracy", "accurate"), "history.csv: its accuracy of epoch 0 is None"),
         (whole + "3,0.99\n", "history.csv: has 4 epochs, and the checkpoint of the run 3; the run's own command"),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from absl import flags
 
-from kdarts.genotypes.errors import LONGEST_QUOTE, KdartsError, handed_on
+from kdarts.genotypes.errors import LONGEST_QUOTE, KdartsError, handed_on, quoted
 from kdarts.genotypes.settings import because, in_words
 from kdarts.training.workdir import InUse
 
@@ -181,12 +181,15 @@ def _with_flagfiles(values: flags.FlagValues, words: list[str]) -> list[str]:
     except UnicodeDecodeError:
         raise KdartsError("--flagfile: needs a text file in UTF-8, one flag a line") from None
     for word in words:
+        name = word.partition("=")[0]
+        if name.startswith("-") and len(name) > LONGEST_QUOTE:  # absl compares it with all flags, letter by letter.
+            raise KdartsError(f"unknown flag {quoted(name)}; see --help")
         if "\0" in word:
-            raise KdartsError(f"{word[:80]!r}: a flag or name has no null characters; is --flagfile a text in UTF-8?")
+            raise KdartsError(f"{quoted(word)}: a flag or name has no null characters; is --flagfile a text in UTF-8?")
         try:
             word.encode()
         except UnicodeEncodeError:
-            raise KdartsError(f"{word[:80]!r}: needs UTF-8") from None
+            raise KdartsError(f"{quoted(word)}: needs UTF-8") from None
     return words
 
 

@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-from kdarts.genotypes.cuboid import architecture_from_json
+from kdarts.genotypes.cuboid import Architecture, architecture_from_json
 from kdarts.genotypes.errors import DamageError
 from kdarts.genotypes.files import write_text
 from kdarts.search.replicas import evaluate
@@ -192,9 +192,8 @@ def write_record(workdir: Workdir, records: dict, arrays: dict, with_genotype: b
     """
     noted = {name: np.stack(rows) for name, rows in arrays.items()}
     names = [name for name in noted if not name.startswith(BETA)]
-    found = [architecture_from_json(text) for text in records["genotypes"]]
-    skips = [{f"skips_{n}": k for n, k in zip(names, each.skips_by_cell(), strict=False)} for each in found]
-    write_table(workdir / "history.csv", [{**r, **counts} for r, counts in zip(records["history"], skips, strict=True)])
+    rows, found = epochs_of(records, arrays)
+    write_table(workdir / "history.csv", rows)
     write_arrays(workdir / "alphas.npz", {name: noted[name] for name in names})
     betas = {name.removeprefix(BETA): rows for name, rows in noted.items() if name.startswith(BETA)}
     if betas:
@@ -203,6 +202,19 @@ def write_record(workdir: Workdir, records: dict, arrays: dict, with_genotype: b
     if with_genotype:
         found[-1].save(workdir / "genotype.json")
     return found[-1]
+
+
+def epochs_of(records: dict, arrays: dict) -> tuple[list[dict], list[Architecture]]:
+    """Returns the rows of `history.csv` and the architectures of the epochs of a record (see `Checkpoint`).
+
+    A row has the figures of an epoch and the skip connections of each cell. A training has no architectures.
+    """
+    if "genotypes" not in records:
+        return records["history"], []
+    names = [name for name in arrays if not name.startswith(BETA)]
+    found = [architecture_from_json(text) for text in records["genotypes"]]
+    skips = [{f"skips_{n}": k for n, k in zip(names, each.skips_by_cell(), strict=False)} for each in found]
+    return [{**row, **counts} for row, counts in zip(records["history"], skips, strict=True)], found
 
 
 def collect_stages(workdir: Workdir, count: int) -> None:

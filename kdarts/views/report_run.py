@@ -11,7 +11,7 @@ from itertools import groupby
 import numpy as np
 
 from kdarts.genotypes.cuboid import Architecture, HyperPath, label, load_architecture
-from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.errors import KdartsError, shortened
 from kdarts.genotypes.genotype import Genotype
 from kdarts.ops.cost import Cost
 from kdarts.supernet.cost import network_cost
@@ -115,7 +115,8 @@ def _part(folder: pathlib.Path, label: str = "") -> Part:
     rows = _there(folder / "history.csv", read_history, [])
     architectures = _there(folder / "genotypes.jsonl", read_genotypes, [])
     arrays = [_arrays(folder / f"{name}.npz", axes) for name, axes in (("alphas", 3), ("betas", 2))]
-    _check_history(folder, rows, [*map(len, (each for group in arrays for each in group.values())), len(architectures)])
+    lengths = [len(each) for group in arrays for each in group.values()] + [len(architectures)]
+    _check_epochs(folder, rows, architectures, max(lengths))
     architectures = architectures[: len(rows)]
     if not architectures and (folder / "genotype.json").exists():
         architectures = [load_architecture(folder / "genotype.json")]
@@ -123,30 +124,35 @@ def _part(folder: pathlib.Path, label: str = "") -> Part:
     return Part(folder, label, rows, architectures, *arrays, setting, summary)
 
 
-def _check_history(folder: pathlib.Path, rows: list[Row], epochs: list[int]) -> None:
-    """Raises `KdartsError` if `history.csv` differs from the record in the checkpoint of the run, if there is one.
+def _check_epochs(folder: pathlib.Path, rows: list[Row], architectures: list[Architecture], most: int) -> None:
+    """Raises `KdartsError` if what files say of epochs differs from the run's checkpoint, if there is one.
 
-    `epochs` are the lengths of the run's other files. These and the checkpoint may be one epoch ahead or behind, as a
-    run that goes on writes them one after another.
+    `most` is the number of epochs in any other file. As a run that goes on writes its files one after another, they and
+    the checkpoint may be one epoch ahead or behind.
     """
     path, again = folder / "history.csv", "the run's own command writes it again"
-    if max(epochs, default=0) > len(rows) + 1:
-        raise KdartsError(f"{path}: has {len(rows)} epochs, and other files of the run {max(epochs)}; {again}")
+    if most > len(rows) + 1:
+        raise KdartsError(f"{path}: has {len(rows)} epochs, and other files of the run {most}; {again}")
     if not (folder / "backup").is_dir():
         return
     from kdarts.training.checkpoint import notes
+    from kdarts.training.search_run import epochs_of
 
     try:
-        history = notes(folder / "backup")[0]["history"]
+        history, found = epochs_of(*notes(folder / "backup"))
     except KdartsError:  # Its command reports a damaged checkpoint.
         return
     if not len(history) - 1 <= len(rows) <= len(history):
         raise KdartsError(f"{path}: has {len(rows)} epochs, and the checkpoint of the run {len(history)}; {again}")
     for number, (row, kept) in enumerate(zip(rows, history, strict=False)):
-        for name, value in kept.items():
-            if row.get(name) != finite(value):
-                told = f"its {name} of epoch {number} is {row.get(name)}, that of the run's checkpoint {value}"
-                raise KdartsError(f"{path}: {told}; {again}")
+        for name in {**kept, **row}:
+            if row.get(name) != finite(kept.get(name)):
+                told = f"its {shortened(name)} of epoch {number} is {row.get(name)}, in the run's checkpoint it"
+                raise KdartsError(f"{path}: {told} is {kept.get(name)}; {again}")
+    for number, (one, other) in enumerate(zip(architectures, found, strict=False)):
+        if one != other:
+            name = folder / "genotypes.jsonl"
+            raise KdartsError(f"{name}: the architecture of epoch {number} is not that of the checkpoint; {again}")
 
 
 def _there(path: pathlib.Path, read, otherwise):
