@@ -29,7 +29,7 @@ def test_faults_are_found(tool, tmp_path, capsys, monkeypatch):
     assert _run(tool, tmp_path, capsys, "--only=0")[0] == 0
     for commands, holds, load, said in (
         (("info F",), lambda file, before: False, load_architecture, "accepted, and means something else"),
-        (("draw F --to=../../a.dot",), kind.holds, load_architecture, "a.dot']: exit code 0"),
+        (("draw F --to=../../a.dot",), kind.holds, load_architecture, "a.dot'"),
         (("info F",), kind.holds, lambda name: 1 / 0, "ZeroDivisionError: division by zero"),
         (("info F",), kind.holds, lambda name: print("[NaN]") or load_architecture(name), "printed no JSON (NaN is"),
     ):

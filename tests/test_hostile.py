@@ -12,6 +12,7 @@ from absl import flags
 from kdarts import Search
 from kdarts.cli.main import VERBS, command_of, main
 from kdarts.data import label_files
+from kdarts.genotypes.cuboid import Cuboid, HyperPath
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.genotypes.settings import Setting, in_words
@@ -19,6 +20,8 @@ from kdarts.networks.models import load_model, save_model
 from kdarts.ops.cost import amount
 from kdarts.search.method import get_method
 from kdarts.training.workdir import read_arrays
+from kdarts.views.drawing import draw_genotype
+from kdarts.views.trellis import draw_path
 
 CELL = [["sep_conv_3x3", 2, 0], ["skip_connect", 2, 1]]
 
@@ -191,6 +194,29 @@ def test_messages_repeat_no_more_than_a_line_of_what_was_given(refused, tmp_path
     assert len(refused("info", path)) < 600 + len(str(path))
     assert len(refused("info", "x" * 5000)) < 300
     assert len(refused("methods", "x" * 5000)) < 300
+
+
+@pytest.mark.parametrize("text", ["a\ud800", "a\nb", "x" * 101])
+def test_an_axis_that_cannot_be_shown_is_refused(text):
+    for axes in ({text: [1]}, {"layer": [text]}):
+        with pytest.raises(KdartsError, match="allowed are 100 printable characters"):
+            Cuboid(axes)
+
+
+def test_pictures_larger_than_anyone_draws_are_refused(tmp_path):
+    many = Genotype((((("skip_connect", 2, 0),) * 600),) * 2, ((2,), (2,)))
+    long = HyperPath(Cuboid({"layer": range(400)}), (0,) * 401, (0,) * 400)
+    longer = HyperPath(Cuboid({"layer": range(2000)}), (0,) * 2001, (0,) * 2000)
+    for draw, found, name, message in (
+        (draw_genotype, many, "a.svg", "2 different cells of 1200 edges; a picture has room for 100 and 1000, a .dot"),
+        (draw_path, longer, "a.svg", "2000 stages of 1 states; a picture has room for 2000"),
+        (draw_path, long, "a.png", r"pixels; allowed are 60,000 pixels of a side .* \.svg and \.pdf have no pixels"),
+    ):
+        with pytest.raises(KdartsError, match=message):
+            draw(found, tmp_path / name)
+    assert not list(tmp_path.iterdir())
+    draw_genotype(many, tmp_path / "a.dot")
+    draw_path(HyperPath(Cuboid({"layer": [" "]}, {}, {"kind": [""]}), (0, 0), (0,)), tmp_path / "empty.svg")
 
 
 def test_labels_with_two_columns_of_a_name(tmp_path):

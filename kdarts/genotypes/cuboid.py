@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from kdarts.genotypes.errors import KdartsError, choice, quoted, shortened
 from kdarts.genotypes.files import fields_of, json_of, text_of, write_text
-from kdarts.genotypes.genotype import Genotype, check_name
+from kdarts.genotypes.genotype import LONGEST_NAME, Genotype, check_name
 
 LIMIT = 100_000
 """Most transitions of a cuboid."""
@@ -155,6 +155,9 @@ def _check_axis(kind: str, name, values) -> None:
     if not values or any(type(value) not in (str, int, float, bool) for value in values):
         allowed = "needs one or more texts, numbers or truth values"
         raise KdartsError(f"{kind} {quoted(name)}: {allowed}, got {quoted(list(values))}")
+    for text in (name, *values):
+        if isinstance(text, str) and (not text.isprintable() or len(text) > LONGEST_NAME):
+            raise KdartsError(f"{kind} {quoted(text)}: allowed are {LONGEST_NAME} printable characters")
     if any(value != value or value in (math.inf, -math.inf) for value in values):
         raise KdartsError(f"{kind} {quoted(name)}: needs finite numbers, got {quoted(list(values))}")
     if len({(type(value), value) for value in values}) < len(values):

@@ -13,7 +13,8 @@ from kdarts.genotypes.text import architecture_text, genotype_fields, genotype_n
 Edge = tuple[str, int, int]
 """`(operation, to, from)`; nodes 0 and 1 are a cell's inputs, 2 and on its intermediate nodes."""
 
-LAST_NODE = 1001  # the 1000th intermediate node
+LAST_NODE = 101
+"""The 100th intermediate node; those of the papers have up to 5."""
 
 LONGEST_NAME = 100
 """The most characters of a genotype's name."""
