@@ -259,6 +259,14 @@ def test_a_model_larger_than_its_weights_is_refused_before_it_is_built(old, new,
         load_model(path)
 
 
+def test_models_that_cannot_be_counted_are_not_refused_for_their_size(tmp_path):
+    unbuilt = keras.Sequential([keras.layers.Conv2D(2, 3), keras.layers.Dropout(0.5, seed=2**31)])
+    normal = keras.Sequential([keras.Input((2,)), keras.layers.Normalization(mean=[1.0, 2.0], variance=[1.0, 1.0])])
+    for model in (unbuilt, normal, keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])):
+        model.save(tmp_path / "model.keras")
+        assert len(load_model(tmp_path / "model.keras").layers) == len(model.layers)
+
+
 def test_an_archive_that_unpacks_to_far_more_than_itself_is_refused(small_model, tmp_path):
     path = tmp_path / "model.keras"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:

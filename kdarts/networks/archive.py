@@ -68,7 +68,7 @@ def _sizes_of(config) -> tuple[int, int] | None:
         with keras.StatelessScope(initialize_variables=False):
             try:
                 model = keras.saving.deserialize_keras_object(config | {"compile_config": None})
-                outputs = keras.tree.flatten([layer.output for layer in model.layers])
+                outputs = keras.tree.flatten([getattr(layer, "output", []) for layer in model.layers])
                 values = [math.prod(output.shape[1:]) for output in outputs if None not in output.shape[1:]]
                 weights = sum(math.prod(variable.shape) for variable in model.variables)
                 found.append((weights, max(values, default=0)))
@@ -81,7 +81,14 @@ def _sizes_of(config) -> tuple[int, int] | None:
     return found[-1]
 
 
+_NO_SIZES = ("seed", "shared_object_id")
+"""Numbers of a configuration that nothing grows with."""
+
+
 def _greatest(value) -> int:
     """The greatest whole number in a configuration: of units, filters, or sides of an image."""
-    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return max(map(_greatest, parts), default=value if isinstance(value, int) else 0)
+    if isinstance(value, dict):
+        value = [part for name, part in value.items() if name not in _NO_SIZES]
+    if isinstance(value, list):
+        return max(map(_greatest, value), default=0)
+    return value if isinstance(value, int) else 0
