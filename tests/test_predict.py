@@ -155,10 +155,27 @@ def test_predict_tells_the_classes_of_pictures_and_names_the_broken(model, pictu
     assert sum(float(row["probability"]) for row in found) == pytest.approx(1, abs=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("file;label\np/cat/1.png;x\np/ant/1.png;y\n", "utf-8-sig"),
+        ("label\tImage Path\nx\tp/cat/1.png\ny\tp/ant/1.png\nz\n", "utf-16"),
+        ('"note","photo"\n"a, b\nc", p/cat/1.png \n,p/ant/1.png\n', "utf-8"),
+    ],
+)
+def test_tables_of_pictures_are_read_as_those_of_labels(pictures, text, encoding):
+    table = pictures.parent / "list.csv"
+    table.write_text(text, encoding)
+    assert picture_files([table]) == [pictures / "cat" / "1.png", pictures / "ant" / "1.png"]
+    table.write_text(text.splitlines()[0], encoding)
+    with pytest.raises(KdartsError, match=r"list\.csv: none of its 0 rows has a file"):
+        picture_files([table])
+
+
 def test_what_predict_cannot_use_is_one_line(model, pictures, capsys, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no picture")
     (tmp_path / "empty").mkdir()
-    (tmp_path / "list.csv").write_text("id,name\n")
+    (tmp_path / "list.csv").write_text("age,label\n")
     (tmp_path / "m.onnx").write_bytes(b"nothing")
     (tmp_path / "m.tflite").write_bytes(b"nothing")
     (tmp_path / "folder").mkdir()

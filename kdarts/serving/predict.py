@@ -1,15 +1,12 @@
 """A trained network in use: classes of pictures, from a `.keras` file or from anything that `kdarts export` writes."""
 
-import contextlib
-import csv
 import importlib.util
 import json
+import math
 import os
 import pathlib
-import re
 import zipfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import keras
@@ -17,17 +14,13 @@ import numpy as np
 import tensorflow as tf
 
 from kdarts.data.datasets import colour
+from kdarts.data.label_files import FILES, read_rows
 from kdarts.data.pictures import SUFFIXES, PictureError, decode
-from kdarts.data.sources import Progress
+from kdarts.data.sources import Progress, map_threads
 from kdarts.genotypes.errors import KdartsError
 from kdarts.networks.models import check_about, load_model, read_about
 from kdarts.serving.export import open_served, probe
 from kdarts.training.workdir import summary_beside
-
-COLUMNS = ("file", "filename", "path", "filepath", "image", "picture")
-"""Names of the column of a CSV file that has the paths of pictures; capitals, spaces, `_` and `-` do not matter."""
-
-_THREADS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,20 +225,20 @@ def predict(
     classifier = model if isinstance(model, Classifier) else open_classifier(model)
     files, found = picture_files(paths), []
     progress = Progress("pictures", len(files))
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for start in range(0, len(files), batch_size):
-            part = files[start : start + batch_size]
-            images = list(pool.map(lambda file: _attempt(classifier, file), part))
-            readable = [image for image in images if not isinstance(image, str)]
-            answers = iter(classifier.probabilities(np.stack(readable)) if readable else ())
-            for file, image in zip(part, images, strict=True):
-                failed = isinstance(image, str)
-                found.append(
-                    Prediction(str(file), error=image)
-                    if failed
-                    else Prediction(str(file), _best(next(answers), classifier.class_names, top))
-                )
-            progress.update(len(found))
+    for start in range(0, len(files), batch_size):
+        part = files[start : start + batch_size]
+        # The size of a file that may not be there is not asked for.
+        images = list(map_threads(lambda file: _attempt(classifier, file), part, math.inf))
+        readable = [image for image in images if not isinstance(image, str)]
+        answers = iter(classifier.probabilities(np.stack(readable)) if readable else ())
+        for file, image in zip(part, images, strict=True):
+            failed = isinstance(image, str)
+            found.append(
+                Prediction(str(file), error=image)
+                if failed
+                else Prediction(str(file), _best(next(answers), classifier.class_names, top))
+            )
+        progress.update(len(found))
     return found
 
 
@@ -268,10 +261,10 @@ def picture_files(paths: Sequence[os.PathLike | str]) -> list[pathlib.Path]:
 
     Args:
         paths: Files; folders, whose pictures are found by their suffixes, also in sub-folders that are not hidden; and
-            CSV files with a column of `COLUMNS`, whose paths are relative to the folder of the CSV file.
+            CSV files (see `label_files`) with a column of files, whose paths are relative to the folder of theirs.
 
     Raises:
-        KdartsError: If a path does not exist, a folder has no picture, or a CSV file has no such column.
+        KdartsError: If a path does not exist, a folder has no picture, or a CSV file has no such column or no row.
     """
     files: list[pathlib.Path] = []
     for path in map(pathlib.Path, paths):
@@ -295,10 +288,8 @@ def _is_picture(file: pathlib.Path, root: pathlib.Path) -> bool:
 
 
 def _listed(table: pathlib.Path) -> list[pathlib.Path]:
-    with contextlib.suppress(UnicodeDecodeError, csv.Error), table.open(encoding="utf-8-sig", newline="") as stream:
-        rows = csv.DictReader(stream)
-        column = next((name for name in rows.fieldnames or () if re.sub(r"[\s_-]", "", name).lower() in COLUMNS), None)
-        if column is None:
-            raise KdartsError(f"{table}: no column of files; allowed names are {', '.join(COLUMNS)}")
-        return [table.parent / row[column] for row in rows if row[column]]
-    raise KdartsError(f"{table}: cannot be read as a CSV file in UTF-8")
+    rows, [column] = read_rows(str(table), {"files": FILES})
+    listed = [table.parent / row[column].strip() for row in rows if len(row) > column and row[column].strip()]
+    if not listed:
+        raise KdartsError(f"{table}: none of its {len(rows)} rows has a file")
+    return listed
