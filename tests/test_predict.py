@@ -290,6 +290,13 @@ def test_probabilities_and_logits_give_the_same_figures(folder, tmp_path):
     assert found[0]["loss"] == pytest.approx(float(np.mean(expected)), abs=1e-5)
 
 
+def test_evaluate_refuses_a_network_that_has_diverged(folder, tmp_path, capsys):
+    save_model(colour_network(float("nan")), tmp_path / "nan.keras", ABOUT)
+    assert main(["evaluate", f"--model={tmp_path}/nan.keras", f"--dataset=folder:{folder}"]) == 2
+    out, err = capsys.readouterr()
+    assert not out and "its training has diverged" in err and not (tmp_path / "evaluation.json").exists()
+
+
 # One run, one data set
 
 

@@ -1,17 +1,14 @@
 """A trained network in use: classes of pictures, from a `.keras` file or from anything that `kdarts export` writes."""
 
 import importlib.util
-import json
 import math
 import os
 import pathlib
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from kdarts.data.datasets import colour
 from kdarts.data.label_files import FILES, read_rows
@@ -19,7 +16,7 @@ from kdarts.data.pictures import SUFFIXES, PictureError, decode
 from kdarts.data.sources import Progress, map_threads
 from kdarts.genotypes.errors import KdartsError
 from kdarts.networks.models import check_about, load_model, read_about
-from kdarts.serving.export import open_served, probe
+from kdarts.serving.served import open_served, probe
 from kdarts.training.workdir import summary_beside
 
 
@@ -121,7 +118,7 @@ def open_classifier(path: os.PathLike | str) -> Classifier:
     if form == "onnx" and importlib.util.find_spec("onnxruntime") is None:
         raise KdartsError(f"model {str(path)!r} needs onnxruntime: pip install 'kdarts[onnx]'")
     try:
-        answer, about = open_served(form, path), _ABOUT[form](path)
+        answer, about = open_served(form, path)
         check_about(about, path)
         if "input_shape" not in about:
             raise KdartsError(f"model {str(path)!r} has no input_shape; kdarts export writes it")
@@ -138,56 +135,36 @@ def open_classifier(path: os.PathLike | str) -> Classifier:
     return Classifier(path, about, shape, answer, about.get("input") == "raw", about.get("output", output))
 
 
-def about_model(path: os.PathLike | str, classes: int | None = None) -> dict:
-    """Reads the entries of `check_about` for a `.keras` file: those in it, else those of `summary.json` beside it."""
-    return check_about(read_about(path) or summary_beside(path), path, classes)
+def open_network(path: os.PathLike | str) -> tuple[keras.Model, dict]:
+    """Opens a `.keras` file without its optimizer.
+
+    Returns:
+        The model, of one input and one output: an auxiliary classifier has no part in an answer. And the entries of
+        `check_about`: those in the file, else those of `summary.json` beside it.
+
+    Raises:
+        KdartsError: If the file cannot be read or the model does not take images, or if an entry has a wrong value.
+    """
+    model = load_model(path, compile=False)
+    if not getattr(model, "built", False) or len(getattr(model, "inputs", None) or ()) != 1:
+        raise KdartsError(f"model {str(path)!r} is not a network of one input; needs one that takes images")
+    model = keras.Model(model.inputs[0], model.outputs[0])
+    if len(model.input_shape) != 4:
+        raise KdartsError(f"model {str(path)!r} takes inputs of {model.input_shape[1:]}; needs images")
+    return model, check_about(read_about(path) or summary_beside(path), path, model.output_shape[-1])
 
 
 def _keras(path: pathlib.Path) -> Classifier:
-    model = load_model(path)
-    if len(getattr(model, "inputs", None) or ()) != 1:
-        raise KdartsError(f"model {str(path)!r} is not a network of one input; needs one that takes images")
-    model = keras.Model(model.inputs[0], model.outputs[0])  # An auxiliary classifier has no part in an answer.
-    about = about_model(path, model.output_shape[-1])
+    model, about = open_network(path)
     shape = tuple(model.input_shape[1:])
     if None in shape:
         shape = tuple(about.get("input_shape", shape))
-    if len(shape) != 3 or None in shape:
+    if None in shape:
         raise KdartsError(f"model {str(path)!r} takes inputs of {shape}; needs images of one size")
     if list(about.get("input_shape", shape)) != list(shape):
         raise KdartsError(f"{path}: input_shape {about['input_shape']}, but the model takes {shape}")
     check_about(about | {"input_shape": list(shape)}, path)
     return Classifier(path, about, shape, model.predict_on_batch, False, probe(model.predict_on_batch, shape)[1])
-
-
-def _about_saved_model(path: pathlib.Path) -> dict:
-    signatures = tf.saved_model.load(str(path)).signatures
-    if "about" not in signatures:
-        raise KdartsError(f"model {str(path)!r} tells nothing about itself; kdarts export writes what is needed")
-    told = {name: tensor.numpy() for name, tensor in signatures["about"]().items()}
-    if "json" in told:
-        return json.loads(told["json"])
-    shape = signatures["serving_default"].structured_input_signature[1]["image"].shape[1:]
-    about = {"class_names": [name.decode() for name in told["class_names"]], "input": told["input"].decode()}
-    return about | {"input_shape": list(shape)} | {n: told[n].tolist() for n in ("mean", "std") if n in told}
-
-
-def _about_litert(path: pathlib.Path) -> dict:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return json.loads(archive.read("about.json"))
-    except (zipfile.BadZipFile, KeyError):
-        raise KdartsError(f"model {str(path)!r} has no about.json; kdarts export writes it") from None
-
-
-def _about_onnx(path: pathlib.Path) -> dict:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return {name: json.loads(text) for name, text in session.get_modelmeta().custom_metadata_map.items()}
-
-
-_ABOUT = {"saved_model": _about_saved_model, "litert": _about_litert, "onnx": _about_onnx}
 
 
 @dataclass(frozen=True)
