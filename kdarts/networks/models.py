@@ -1,8 +1,8 @@
 """Loading and saving networks, under any of Keras' backends, and the loss that they are trained with.
 
 A `.keras` file is a zip archive. `save_model` adds a member to it, `kdarts.json`, with what a user of the network needs
-besides: class names, preprocessing and metrics. Keras ignores the member, so the file loads without kdarts; when Keras
-saves the model again, the member is lost. Layers could carry only a part of this: with `Rescaling` for mean and
+besides: class names, preprocessing and metrics. Keras ignores the member when it loads the file; when Keras saves the
+model again, the member is lost. Layers could carry only a part of this: with `Rescaling` for mean and
 deviation the network would no longer take normalised images, and no layer holds class names that it does not use.
 """
 
