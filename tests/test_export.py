@@ -271,14 +271,15 @@ def test_wrong_preprocessing_and_class_names_are_refused(wrong, tmp_path, capsys
     assert next(iter(wrong)) in err and err.count("\n") == 1 and not (tmp_path / "to").exists()
 
 
-@pytest.mark.parametrize("case", ["two inputs", "no images", "no input"])
+@pytest.mark.parametrize("case", ["two inputs", "no images", "integers", "no input"])
 def test_what_takes_no_images_is_one_line(case, tmp_path, capsys):
     layers = [keras.layers.Flatten(), keras.layers.Dense(3)]
     if case == "two inputs":
         inputs = [keras.Input((8, 8, 1)), keras.Input((8, 8, 1))]
         network = keras.Model(inputs, keras.Sequential(layers)(keras.layers.Add()(inputs)))
     else:
-        network = keras.Sequential([keras.Input((10,)), *layers] if case == "no images" else layers)
+        image = {"no images": [keras.Input((10,))], "integers": [keras.Input((8, 8, 1), dtype="uint8")]}.get(case, [])
+        network = keras.Sequential([*image, *layers])
     network.save(tmp_path / "model.keras")
     for words in (["export", f"--to={tmp_path}/to"], ["predict", f"{tmp_path}/a.png"]):
         assert main([*words, f"--model={tmp_path}/model.keras"]) == 2

@@ -149,8 +149,9 @@ def open_network(path: os.PathLike | str) -> tuple[keras.Model, dict]:
     if not getattr(model, "built", False) or len(getattr(model, "inputs", None) or ()) != 1:
         raise KdartsError(f"model {str(path)!r} is not a network of one input; needs one that takes images")
     model = keras.Model(model.inputs[0], model.outputs[0])
-    if len(model.input_shape) != 4:
-        raise KdartsError(f"model {str(path)!r} takes inputs of {model.input_shape[1:]}; needs images")
+    shape, dtype = model.input_shape[1:], model.inputs[0].dtype
+    if len(shape) != 3 or "float" not in dtype:
+        raise KdartsError(f"model {str(path)!r} takes inputs of {shape}, {dtype}; needs normalised images of floats")
     return model, check_about(read_about(path) or summary_beside(path), path, model.output_shape[-1])
 
 
