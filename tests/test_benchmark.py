@@ -50,16 +50,40 @@ def test_a_table_knows_its_architectures_its_best_and_its_mean(truth):
         ("architecture\nx\n", "first line"),
         ("architecture,a\n", "no architecture"),
         ("architecture,a\nx,y\n", "line 2"),
-        ("architecture,a\nx,1\nx,2\n", "line 3: x stands there twice"),
+        ("architecture,a\n|none~0|,1\n|none~0|,2\n", r"line 3: '.none~0.' stands there twice"),
         ("architecture,a\nx,101\n", "0 to 100"),
         ("architecture,a\nx,nan\n", "0 to 100"),
         ("architecture,a\nx\n", "2 fields"),
+        ("architecture,a,a\n|none~0|,1,2\n", "has two columns 'a'"),
+        ("architecture,regret\n|none~0|,1\n", "column 'regret'; allowed"),
+        ("architecture,a\0b\n|none~0|,1\n", r"column 'a.x00b'"),
+        ("architecture,a\n|none~0|\0,1\n", "line 2: architecture string"),
+        ("architecture,a\nx,1\n", "line 2: architecture string: 'x' where"),
+        ("architecture,a\n|warp_drive~0|,1\n", "line 2: unknown operation 'warp_drive'"),
+        ('architecture,a\n"|none~0|,1\n', "cannot be read as CSV"),
     ],
 )
 def test_what_is_no_such_table_is_told(tmp_path, text, message):
     (tmp_path / "table.csv").write_text(text)
     with pytest.raises(KdartsError, match=message):
         AccuracyTable.load(tmp_path / "table.csv")
+
+
+def test_a_byte_order_mark_is_no_part_of_a_table(tmp_path):
+    (tmp_path / "table.csv").write_text("architecture,a\n|none~0|,1\n", "utf-8-sig")
+    assert AccuracyTable.load(tmp_path / "table.csv").rows == {"|none~0|": (1.0,)}
+
+
+def test_a_table_without_an_architecture_that_a_search_could_find_is_refused_before_it(truth, tmp_path, capfd):
+    lines = truth.read_text().splitlines(keepends=True)
+    part = tmp_path / "part.csv"
+    part.write_text("".join(lines[:-1]))
+    for words, message in (
+        ([f"--table={part}"], "the table has 15624 architectures, and a search could find 15625: it lacks |avg_pool"),
+        ([f"--table={truth}", "--space=darts"], "--space=darts: a table knows cells of one input"),
+    ):
+        assert main(["benchmark", f"--workdir={tmp_path}/run", *words]) == 2
+        assert message in capfd.readouterr().err and not (tmp_path / "run").exists()
 
 
 def test_contestants_are_methods_with_other_choices():

@@ -55,7 +55,7 @@ def test_it_leaves_no_trace_and_traces_the_step_of_the_run():
     step(next(iter(_batches())))
     assert step.function.experimental_get_tracing_count() == 1
     assert re.fullmatch(
-        r"2 cells, 2 channels: 0\.00 M weights, [\d.]+ M MACs a step/image, about \d+ MB, "
+        r"2 cells, 2 channels: [\d,]+ weights, [\d,]+ MACs a step/image, about \d+ MB, "
         r"6 steps an epoch, about [\d.]+ s, then [\d.]+ s \(0:\d\d in all\)",
         str(found),
     )

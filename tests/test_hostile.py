@@ -3,16 +3,25 @@
 import json
 import math
 import os
+import zipfile
 
+import keras
 import pytest
 from absl import flags
 
 from kdarts import Search
 from kdarts.cli.main import VERBS, command_of, main
+from kdarts.data import label_files
+from kdarts.genotypes.cuboid import Cuboid, HyperPath
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.genotypes.settings import Setting, in_words
+from kdarts.networks.models import load_model, save_model
+from kdarts.ops.cost import amount
 from kdarts.search.method import get_method
+from kdarts.training.workdir import read_arrays
+from kdarts.views.drawing import draw_genotype
+from kdarts.views.trellis import draw_path
 
 CELL = [["sep_conv_3x3", 2, 0], ["skip_connect", 2, 1]]
 
@@ -141,6 +150,126 @@ def test_a_flagfile_without_a_mark_or_that_cannot_be_read_is_refused(refused, tm
     (tmp_path / "odd.flags").write_bytes("--epochs=1\n".encode("utf-16-le"))
     assert "in UTF-8?" in refused("search", f"--flagfile={tmp_path}/odd.flags")
     assert "Unable to open flagfile" in refused("search", f"--flagfile={tmp_path}")
+
+
+def test_an_interruption_promises_only_what_the_command_does(capsys, monkeypatch):
+    monkeypatch.setattr("kdarts.cli.command.Command.parse", _interrupt)
+    for words, said in ((["export"], "interrupted"), (["train"], "the same command goes on from the last saved state")):
+        assert main(words) == 130
+        assert capsys.readouterr().err.endswith(f"{said}\n")
+
+
+def _interrupt(self, words):
+    raise KeyboardInterrupt
+
+
+def test_more_images_than_there_are(refused):
+    assert "--train_examples=1438: allowed is 1 to 1437, all images" in refused(
+        "train", "--genotype=DARTS_V2", "--train_examples=1438"
+    )
+    assert "--train_examples=1438: allowed is 1 to 1436 of the" in refused("search", "--train_examples=1438")
+    assert "--valid_examples=1437: allowed is 1 to 1436 of the" in refused("search", "--valid_examples=1437")
+
+
+def test_small_counts_are_told_in_full():
+    assert [amount(number) for number in (0, 999, 99_999, 100_000, 3_345_678)] == [
+        "0",
+        "999",
+        "99,999",
+        "0.10 M",
+        "3.35 M",
+    ]
+
+
+def test_messages_repeat_no_more_than_a_line_of_what_was_given(refused, tmp_path):
+    path = tmp_path / "odd.json"
+    for fields in (
+        {"cells": [CELL, [["x" * 5000, 2, 0]]], "concats": [[2], [2]]},
+        {"cells": [CELL] * 2, "concats": [[2], ["x" * 5000]]},
+        {"cells": [CELL] * 2, "concats": [[2], [2]], "y" * 5000: 1},
+    ):
+        path.write_text(json.dumps({"format": "kdarts-genotype-1", **fields}))
+        assert len(refused("info", path)) < 300 + len(str(path))
+    path.write_text("|" + "x" * 5000 + "~0|")
+    assert len(refused("info", path)) < 600 + len(str(path))
+    assert len(refused("info", "x" * 5000)) < 300
+    assert len(refused("methods", "x" * 5000)) < 300
+
+
+@pytest.mark.parametrize("text", ["a\ud800", "a\nb", "x" * 101])
+def test_an_axis_that_cannot_be_shown_is_refused(text):
+    for axes in ({text: [1]}, {"layer": [text]}):
+        with pytest.raises(KdartsError, match="allowed are 100 printable characters"):
+            Cuboid(axes)
+
+
+def test_pictures_larger_than_anyone_draws_are_refused(tmp_path):
+    many = Genotype((((("skip_connect", 2, 0),) * 600),) * 2, ((2,), (2,)))
+    long = HyperPath(Cuboid({"layer": range(400)}), (0,) * 401, (0,) * 400)
+    longer = HyperPath(Cuboid({"layer": range(2000)}), (0,) * 2001, (0,) * 2000)
+    for draw, found, name, message in (
+        (draw_genotype, many, "a.svg", "2 different cells of 1200 edges; a picture has room for 100 and 1000, a .dot"),
+        (draw_path, longer, "a.svg", "2000 stages of 1 states; a picture has room for 2000"),
+        (draw_path, long, "a.png", r"pixels; allowed are 60,000 pixels of a side .* \.svg and \.pdf have no pixels"),
+    ):
+        with pytest.raises(KdartsError, match=message):
+            draw(found, tmp_path / name)
+    assert not list(tmp_path.iterdir())
+    draw_genotype(many, tmp_path / "a.dot")
+    draw_path(HyperPath(Cuboid({"layer": [" "]}, {}, {"kind": [""]}), (0, 0), (0,)), tmp_path / "empty.svg")
+
+
+def test_labels_with_two_columns_of_a_name(tmp_path):
+    (tmp_path / "labels.csv").write_text("file,label,label\na.png,cat,dog\n", "utf-8-sig")
+    with pytest.raises(KdartsError, match="has two columns label; allowed: one of each name"):
+        label_files.read(str(tmp_path / "labels.csv"), str(tmp_path), ["a.png"], print)
+
+
+@pytest.fixture(scope="module")
+def small_model(tmp_path_factory):
+    """The content of a `.keras` file, by its members."""
+    path = tmp_path_factory.mktemp("model") / "small.keras"
+    inputs = keras.Input((8, 8, 1))
+    features = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(2, 3, padding="same")(inputs))
+    save_model(keras.Model(inputs, keras.layers.Dense(10)(features)), path)
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name).decode("latin-1") for name in archive.namelist()}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"units": 10', '"units": 1000000000', "describes a model of 3,000,000,020 weights, more than the"),
+        ('"filters": 2', '"filters": 100000000', "describes a number above the"),
+        (
+            '"batch_shape": [null, 8, 8',
+            '"batch_shape": [null, 99999, 99999',
+            "makes 19,999,600,002 numbers of an image",
+        ),
+        ('"units": 10', '"units": 1000000000, "x": 1', "describes a number above the"),
+        ('"class_name"', "[" * 10_000, "its config.json is not JSON"),
+    ],
+)
+def test_a_model_larger_than_its_weights_is_refused_before_it_is_built(old, new, message, small_model, tmp_path):
+    path = tmp_path / "model.keras"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in small_model.items():
+            archive.writestr(name, (content.replace(old, new) if name == "config.json" else content).encode("latin-1"))
+    with pytest.raises(KdartsError, match=message):
+        load_model(path)
+
+
+def test_an_archive_that_unpacks_to_far_more_than_itself_is_refused(small_model, tmp_path):
+    path = tmp_path / "model.keras"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model.weights.h5", bytes(65_000_000))
+    for read in (load_model, read_arrays):
+        with pytest.raises(KdartsError, match="unpacks to 65 MB, over 50 times its own size"):
+            read(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", small_model["config.json"])
+    with pytest.raises(KdartsError, match=r"needs one model\.weights\.h5 in it, and has 0"):
+        load_model(path)
 
 
 GENOTYPES = {

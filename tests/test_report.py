@@ -9,6 +9,7 @@ import shutil
 import time
 from html.parser import HTMLParser
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -21,6 +22,7 @@ from kdarts.search.search import Search
 from kdarts.supernet.cost import network_cost
 from kdarts.supernet.macro import MacroConfig
 from kdarts.supernet.supernet import Supernet
+from kdarts.training.checkpoint import Checkpoint
 from kdarts.training.search_run import setting_of
 from kdarts.training.workdir import write_arrays, write_json
 from kdarts.views import report_run
@@ -339,6 +341,19 @@ def test_size(tmp_path):
         ("setting.json", json.dumps(SETTING | {"mixing": "warp"}), "setting.json: does not fit alphas.npz"),
         ("summary.json", "[", "summary.json: cannot be read"),
         ("genotype.json", "{", "genotype.json: not JSON"),
+        ("history.csv", "", "history.csv: damaged; it is empty"),
+        ("history.csv", "epoch,accuracy\n", r"history.csv: has 0 epochs, and other files of the run 3"),
+        ("history.csv", "epoch,epoch\n0,0\n1,1\n2,2\n", "history.csv: damaged; it has two columns 'epoch'"),
+        ("history.csv", "epoch,accuracy\n0,0.1\n2,0.2\n1,0.3\n", "history.csv: damaged; its row 1 is of epoch 2"),
+        ("history.csv", "epoch,accuracy\n0,0.1\n1,7\n2,0.3\n", "epoch 1 has accuracy 7, allowed is 0 to 1"),
+        ("summary.json", '{"wall_seconds": NaN}', "summary.json: cannot be read as JSON .NaN is no number"),
+        ("summary.json", '{"wall_seconds": 1e999}', "summary.json: cannot be read as JSON .1e999 is no number"),
+        ("summary.json", '{"seed": -1}', "summary.json: seed -1; allowed is a whole number from 0 to 4294967295"),
+        ("summary.json", '{"stages": [1]}', "summary.json: stages .1.; allowed is a list of objects"),
+        ("setting.json", json.dumps(SETTING | {"channels": "4"}), "setting.json: channels '4'; allowed is a whole"),
+        ("setting.json", json.dumps(SETTING | {"edges": [[1]]}), "setting.json: edges"),
+        ("setting.json", json.dumps(SETTING | {"offsets": {"a": "x"}}), "setting.json: offsets"),
+        ("stopped.json", '{"epoch": []}', r"stopped.json: epoch \[\]; allowed"),
     ],
 )
 def test_damaged_files_are_named(tmp_path, name, content, said):
@@ -347,6 +362,31 @@ def test_damaged_files_are_named(tmp_path, name, content, said):
     with pytest.raises(KdartsError, match=said) as error:
         write_report([folder], tmp_path / "a.html")
     assert "\n" not in str(error.value) and not (tmp_path / "a.html").exists()
+
+
+def test_a_history_that_is_not_that_of_the_checkpoint_is_refused(tmp_path):
+    folder = write_run(tmp_path / "run", accuracy=[0.1, 0.5, 0.9])
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+    model.compile("sgd", "mse")
+    kept = Checkpoint(folder / "backup", model, 1)
+    kept.records["history"] = [{"epoch": epoch, "accuracy": value} for epoch, value in enumerate((0.1, 0.5, 0.9))]
+    kept.on_epoch_end(2)
+    path = folder / "history.csv"
+    whole = path.read_text()
+    assert len(read_run(folder).parts[0].rows) == 3
+    path.write_text(whole[: whole.rindex("2,")])  # as if read before its last row is written
+    assert len(read_run(folder).parts[0].rows) == 2
+    for change, said in (
+        (
+            whole.replace("0.5", "0.95"),
+            "history.csv: its accuracy of epoch 1 is 0.95, in the run's checkpoint it is 0.5",
+        ),
+        (whole.replace("accuracy", "accurate"), "history.csv: its accuracy of epoch 0 is None"),
+        (whole + "3,0.99\n", "history.csv: has 4 epochs, and the checkpoint of the run 3; the run's own command"),
+    ):
+        path.write_text(change)
+        with pytest.raises(KdartsError, match=said):
+            read_run(folder)
 
 
 def test_command(tmp_path, capsys):

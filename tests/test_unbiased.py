@@ -96,6 +96,19 @@ def test_a_measurement_has_the_statistics_of_the_present_weights(eagerly):
     assert np.abs(stale - seen).max() > 5 * np.abs(found - seen).max()
 
 
+@pytest.mark.parametrize(
+    "name, more", [("multichannelnet", {"cells": 2}), ("darts", {"cells": 1, "space": "nasbench201"})]
+)
+def test_every_running_statistic_is_measured(name, more, eagerly):
+    search = Search(name, (8, 8, 3), 3, channels=4, nodes=1, **more)
+    search.compile()
+    x, y = np.random.default_rng(1).normal(size=(8, 8, 8, 3)).astype(np.float32), np.arange(8) % 3
+    with calibrated(search, SearchData(tf.data.Dataset.from_tensors(((x, y), (x, y))).repeat(8))):
+        for variable, start, _ in running_statistics(search.supernet):
+            assert np.abs(variable.numpy() - start).max() > 0
+    assert all(np.all(v.numpy() == start) for v, start, _ in running_statistics(search.supernet))
+
+
 def test_a_measurement_of_drawn_passes_needs_no_statistics():
     search = _search(sampling="gumbel")
     with calibrated(search, None):

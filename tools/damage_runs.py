@@ -19,6 +19,7 @@ import shutil
 import sys
 import traceback
 from collections import Counter
+from collections.abc import Callable
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
@@ -30,21 +31,42 @@ OUTCOMES = ("named, and made again", "made again", "refused, named", "of no infl
 """What may come of a damage; anything else is a fault."""
 
 
-def call(words: list[str]) -> tuple[int | None, str, str]:
-    """Runs `kdarts WORDS` here: its exit code, None after a traceback; what it said, and what on standard error."""
+def call(words: list[str], run: Callable[[], None] | None = None) -> tuple[int | None, str, str]:
+    """Runs `kdarts WORDS`, or `run`, here: its exit code, None after a traceback; what it said, and its errors."""
     import keras
 
+    from kdarts.cli.command import exit_code
     from kdarts.cli.main import main
 
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            code = main(words)
+            code = main(words) if run is None else exit_code("kdarts", run)
         except Exception:
             code = None
             traceback.print_exc()
-    keras.backend.clear_session()
+    keras.backend.clear_session(free_memory=False)  # To collect the garbage each time would take half a second.
     return code, out.getvalue(), err.getvalue()
+
+
+@contextlib.contextmanager
+def eagerly():
+    """Within it, TensorFlow computes without graphs, and with the threads of every command."""
+    from kdarts.cli.process import start_tensorflow
+
+    start_tensorflow()
+    import tensorflow as tf
+
+    from kdarts.training.distribution import configure_threads
+
+    with contextlib.suppress(KdartsError):  # Set before.
+        configure_threads()
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
 
 
 @contextlib.contextmanager
@@ -159,27 +181,14 @@ def main(arguments: list[str] | None = None) -> int:
     """
     chosen = parse(list(sys.argv[1:] if arguments is None else arguments))
     names, draw = chosen.runs.split(","), random.Random(chosen.seed)
-    from kdarts.cli.process import start_tensorflow
-
-    start_tensorflow()
-    import tensorflow as tf
-
-    from kdarts.training.distribution import configure_threads
-
-    with contextlib.suppress(KdartsError):  # Set before.
-        configure_threads()
-    before = tf.config.functions_run_eagerly()
-    tf.config.run_functions_eagerly(True)
     runs, outcomes = Runs(chosen.workdir), Counter()
-    try:
+    with eagerly():
         for name in names:
             runs.make(name, draw)
         for number in range(chosen.damages):
             done, outcome = runs.damaged(names[number % len(names)], draw.choice(["whole", "half"]), draw)
             outcomes[outcome if outcome in OUTCOMES else "FAULT"] += 1
             print(f"{number + 1:3d} {done}: {outcome}", flush=True)
-    finally:
-        tf.config.run_functions_eagerly(before)
     print("\n| what came of it | damages |\n| --- | --- |")
     for outcome, count in outcomes.items():
         print(f"| {outcome} | {count} |")

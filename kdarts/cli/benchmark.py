@@ -13,8 +13,9 @@ from absl import flags
 from kdarts.cli import options, search, seeds
 from kdarts.cli.command import Command
 from kdarts.cli.process import start_tensorflow
-from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.errors import KdartsError, quoted
 from kdarts.search.method import method_names
+from kdarts.supernet.spaces import get_space
 
 _OWN = ("table", "methods", "seeds", "jobs", "method")
 _SPACE = "nasbench201"
@@ -62,14 +63,14 @@ def contestants(text: str) -> list[Contestant]:
     for piece in pieces:
         name, *choices = piece.split("+")
         if name not in method_names():
-            raise KdartsError(f"--methods: unknown method {name!r}; allowed: {', '.join(method_names())}")
+            raise KdartsError(f"--methods: unknown method {quoted(name)}; allowed: {', '.join(method_names())}")
         for other in choices:
             axis, equals, _ = other.partition("=")
             if axis not in options.names() or not equals:
-                raise KdartsError(f"--methods: {piece!r} has {other!r} where AXIS=VALUE should stand; see --help")
+                raise KdartsError(f"--methods: {quoted(piece)} has {quoted(other)} in place of AXIS=VALUE; see --help")
         found.append(Contestant(piece, (f"--method={name}", *(f"--{other}" for other in choices))))
     if len({one.folder for one in found}) < len(found):
-        raise KdartsError(f"--methods={text}: names one twice")
+        raise KdartsError(f"--methods={text[:80]}: names one twice")
     return found
 
 
@@ -79,10 +80,10 @@ def parse_seeds(text: str) -> list[int]:
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,9})(?:-(\d{1,9}))?\s*", part)
         if not match or int(match[2] or match[1]) - int(match[1]) not in range(1000):
-            raise KdartsError(f"--seeds={text}: needs numbers from 0, such as 0,1,2 or 10-14")
+            raise KdartsError(f"--seeds={text[:80]}: needs numbers from 0, such as 0,1,2 or 10-14")
         numbers += range(int(match[1]), int(match[2] or match[1]) + 1)
     if len(set(numbers)) < len(numbers):
-        raise KdartsError(f"--seeds={text}: names one twice")
+        raise KdartsError(f"--seeds={text[:80]}: names one twice")
     return numbers
 
 
@@ -100,7 +101,7 @@ def run(values: flags.FlagValues) -> None:
         common.append("--validate_every=0")
     start_tensorflow()
     for one in methods:
-        _check([*common, *one.words])
+        _check([*common, *one.words], table)
     workdir = Workdir(values.workdir)
     # The same folder takes more methods, seeds or processes.
     remembered = {name: value for name, value in options.remembered(values).items() if name not in _OWN}
@@ -109,13 +110,17 @@ def run(values: flags.FlagValues) -> None:
     _write(methods, numbers, workdir, table)
 
 
-def _check(words: list[str]) -> None:
-    """Refuses a search with wrong flags, or with a result that no table of single cells has."""
+def _check(words: list[str], table) -> None:
+    """Refuses a search with wrong flags, or with a result that the table does not have."""
     values = search.SEARCH.parse(words)
     method = options.chosen_method(values)
     search.check(values, method)
     if method.sharing != "shared":
         raise KdartsError(f"{method.name}: its cells differ, and a table knows one at a time; add +sharing=shared")
+    space = None if method.on_grid else get_space(method.space)
+    if space is None or not space.stages:
+        raise KdartsError(f"--space={method.space}: a table knows cells of one input; take --space={_SPACE}")
+    table.check_space(space.operations, values.nodes or space.nodes)
 
 
 def _run_all(common, methods, numbers, jobs, workdir, table) -> None:

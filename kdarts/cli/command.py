@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from absl import flags
 
-from kdarts.genotypes.errors import KdartsError, handed_on
+from kdarts.genotypes.errors import LONGEST_QUOTE, KdartsError, handed_on, quoted
 from kdarts.genotypes.settings import because, in_words
 from kdarts.training.workdir import InUse
 
@@ -20,9 +20,10 @@ IN_USE = 75
 """The exit code if another process uses the folder: the same command may succeed later (EX_TEMPFAIL)."""
 
 
-def exit_code(program: str, run: Callable[[], int | None]) -> int:
+def exit_code(program: str, run: Callable[[], int | None], goes_on: bool = True) -> int:
     """Runs a program and returns its exit code, where an error is one line on standard error, after its name.
 
+    After an interruption the line says, if the program `goes_on`, that it would do so from its last saved state.
     The code is what `run` returns or 0; 2 for anything that the user got wrong, `IN_USE` if another process uses the
     folder, and 130 after an interruption.
     """
@@ -39,7 +40,8 @@ def exit_code(program: str, run: Callable[[], int | None]) -> int:
         print(f"{program}: {_plain(str(error.filename or 'output'))}: {what} ({error.strerror})", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"{program}: interrupted; the same command goes on from the last saved state", file=sys.stderr)
+        then = "; the same command goes on from the last saved state" if goes_on else ""
+        print(f"{program}: interrupted{then}", file=sys.stderr)
         return 130
     except Exception as error:
         line = handed_on(error)
@@ -49,14 +51,15 @@ def exit_code(program: str, run: Callable[[], int | None]) -> int:
         return 2
 
 
-_LONGEST = 2000
-"""Characters of a line, of which a file may decide the rest."""
+_LONGEST, _WORD = 2000, 200
+"""The most characters of a line, and of a word in it that is no path: a file or a flag may decide the rest."""
 
 
 def _plain(message: str) -> str:
     """A message as one line of bounded length, in which no character moves the cursor of a terminal."""
     text = " ".join(message[: 2 * _LONGEST].split())
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    text = re.sub(rf"[^\s/]{{{_WORD + 1},}}", lambda word: f"{word[0][:LONGEST_QUOTE]}…", text)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"
 
 
@@ -178,12 +181,15 @@ def _with_flagfiles(values: flags.FlagValues, words: list[str]) -> list[str]:
     except UnicodeDecodeError:
         raise KdartsError("--flagfile: needs a text file in UTF-8, one flag a line") from None
     for word in words:
+        name = word.partition("=")[0]
+        if name.startswith("-") and len(name) > LONGEST_QUOTE:  # absl compares it with all flags, letter by letter.
+            raise KdartsError(f"unknown flag {quoted(name)}; see --help")
         if "\0" in word:
-            raise KdartsError(f"{word[:80]!r}: a flag or name has no null characters; is --flagfile a text in UTF-8?")
+            raise KdartsError(f"{quoted(word)}: a flag or name has no null characters; is --flagfile a text in UTF-8?")
         try:
             word.encode()
         except UnicodeEncodeError:
-            raise KdartsError(f"{word[:80]!r}: needs UTF-8") from None
+            raise KdartsError(f"{quoted(word)}: needs UTF-8") from None
     return words
 
 

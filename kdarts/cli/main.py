@@ -31,6 +31,9 @@ _COMMANDS = {
 
 VERBS = tuple(_COMMANDS)
 
+_KEPT = ("search", "tune", "train", "benchmark")
+"""The commands that save their state as they go."""
+
 
 def command_of(verb: str) -> Command:
     """Returns the command of a verb; raises `KdartsError` with the known verbs if there is none."""
@@ -63,8 +66,9 @@ def _run(arguments: list[str]) -> int | None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command, by default that of this process, and returns its exit code (see `exit_code`)."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return exit_code("kdarts", lambda: _run(list(sys.argv[1:] if arguments is None else arguments)))
+        return exit_code("kdarts", lambda: _run(words), goes_on=words[0] in _KEPT if words else False)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

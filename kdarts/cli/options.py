@@ -23,6 +23,7 @@ from kdarts.genotypes.settings import (
     MOST_SIDE,
     kind_of,
 )
+from kdarts.ops.cost import amount
 from kdarts.search.method import Method, Slot, fields, get_method, groups
 from kdarts.supernet.macro import MacroConfig, check_input_shape
 from kdarts.supernet.spaces import listed_space
@@ -417,6 +418,6 @@ def build(values: flags.FlagValues, found: Architecture, shape, classes: int, de
 
 
 def in_words(size: dict) -> str:
-    """Formats a size as `8 cells, 16 channels: 0.61 M weights, 41.0 M MACs an image`."""
+    """Formats a size as `8 cells, 16 channels: 0.61 M weights, 41.00 M MACs an image`."""
     first = f"{size['stages']} steps" if "stages" in size else f"{size['cells']} cells, {size['channels']} channels"
-    return f"{first}: {size['params'] / 1e6:.2f} M weights, {size['macs'] / 1e6:.1f} M MACs an image"
+    return f"{first}: {amount(size['params'])} weights, {amount(size['macs'])} MACs an image"

@@ -12,6 +12,7 @@ from kdarts.genotypes.cuboid import Architecture, HyperPath, load_architecture
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.genotypes.settings import MOST_EPOCHS
+from kdarts.ops.cost import amount
 from kdarts.search.method import Method
 from kdarts.supernet.spaces import get_space
 
@@ -181,7 +182,7 @@ def _run(values: flags.FlagValues, method: Method, workdir, data, start: Genotyp
         size = _tell_of_paths(search, workdir, best)
     elif not method.paths:
         print(
-            f"Found a network of {summary['params'] / 1e6:.2f} M weights ({summary['macs'] / 1e6:.1f} M MACs), "
+            f"Found a network of {amount(summary['params'])} weights ({amount(summary['macs'])} MACs), "
             f"search accuracy {summary['valid_accuracy']:.3f}: {best}"
         )
     print(seeds.train_command(values, method, best, data.examples, **size))
@@ -197,9 +198,9 @@ def _tell_of_paths(search, workdir, best) -> dict:
 
     points = [[(row["params"] / 1e6, row["accuracy"]) for row in rows] for rows in (result.rows, result.family)]
     draw_family(*points, workdir / "family" / "family.png", method.size_bin)
-    sizes = [row["params"] / 1e6 for row in result.family]
+    sizes = [row["params"] for row in result.family]
     print(
-        f"Found a family of {len(sizes)} networks of {min(sizes):.2f} to {max(sizes):.2f} M weights: "
+        f"Found a family of {len(sizes)} networks of {amount(min(sizes))} to {amount(max(sizes))} weights: "
         f"{workdir / 'family'}; the best, {result.accuracy:.3f} on the images of α: {best}"
     )
     return {"channels": method.family_channels, "cells": method.family_cells}

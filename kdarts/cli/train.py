@@ -151,7 +151,9 @@ def _train(values, genotype, sizes, data, seed, workdir, begin, began) -> dict:
     rates = values.learning_rate, values.final_learning_rate
     schedule = get_schedule(values.schedule, *rates, epochs, 0, values.learning_rate_warmup, values.power)
     mean, std = datasets.statistics(train.images)
-    if values.train_examples:
+    if values.train_examples is not None and values.train_examples > len(train):
+        raise KdartsError(f"--train_examples={values.train_examples}: allowed is 1 to {len(train)}, all images")
+    if values.train_examples is not None and values.train_examples < len(train):
         train, _ = datasets.halves(train, values.train_examples, None, seed)
     if batch_size > len(train):
         raise KdartsError(f"--batch_size={batch_size}: allowed is 1 to {len(train)}, the training images")

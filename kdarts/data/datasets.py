@@ -253,14 +253,17 @@ def halves(
         train_examples = count // 2
     if train_examples is None and valid_examples is None:
         return data.take(slice(count // 2)), data.take(slice(count // 2, None))
+    for name, given in (("train_examples", train_examples), ("valid_examples", valid_examples)):
+        if given is not None and not 1 <= given < count:
+            raise KdartsError(f"{name} {given}: allowed is 1 to {count - 1} of the {count} images of {data.name}")
     if train_examples is None:
         train_examples = min(valid_examples, count - valid_examples)
     if valid_examples is None:
         valid_examples = min(train_examples, count - train_examples)
-    if train_examples < 1 or valid_examples < 1 or train_examples + valid_examples > count:
+    if train_examples + valid_examples > count:
         raise KdartsError(
-            f"train_examples {train_examples} and valid_examples {valid_examples}; allowed: 1 or more each, "
-            f"{count} in all for the train split of {data.name}"
+            f"train_examples {train_examples} and valid_examples {valid_examples}; allowed: {count} in all for the "
+            f"train split of {data.name}"
         )
     order = np.random.RandomState(seed).permutation(count)
     if stratified:

@@ -143,10 +143,12 @@ def read_rows(
         heads.append(head := rows[0] if rows else [])
         columns = [_column(head, names) for names in (*needed.values(), *optional)]
         if None not in columns[: len(needed)]:
+            for twice in (head[column] for column in columns if column is not None and head.count(head[column]) > 1):
+                raise KdartsError(f"{file} has two columns {listed([twice])}; allowed: one of each name")
             return rows[1:], columns
     if fault:
         raise KdartsError(f"{file}, {fault}; allowed: a CSV file")
-    head = max(heads, key=len)
+    head = [name[:80] for name in max(heads, key=len)]
     lacking = [f"of {what} ({', '.join(names)})" for what, names in needed.items() if _column(head, names) is None]
     raise KdartsError(f"{file} has columns {listed(head, 9) or 'none'}; needed: one {' and one '.join(lacking)}")
 

@@ -13,9 +13,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from kdarts.genotypes.errors import KdartsError, choice
-from kdarts.genotypes.files import fields_of, text_of, write_text
-from kdarts.genotypes.genotype import Genotype, check_name
+from kdarts.genotypes.errors import KdartsError, choice, quoted, shortened
+from kdarts.genotypes.files import fields_of, json_of, text_of, write_text
+from kdarts.genotypes.genotype import LONGEST_NAME, Genotype, check_name
 
 LIMIT = 100_000
 """Most transitions of a cuboid."""
@@ -80,7 +80,7 @@ class Cuboid:
             try:
                 axes = tuple((name, tuple(values)) for name, values in pairs)
             except (TypeError, ValueError):
-                raise KdartsError(f"{kind}: needs {{name: values}}, got {given!r}") from None
+                raise KdartsError(f"{kind}: needs {{name: values}}, got {quoted(given)}") from None
             object.__setattr__(self, kind, axes)
             for name, values in axes:
                 _check_axis(kind, name, values)
@@ -151,13 +151,17 @@ def _combinations(axes) -> list[dict[str, Value]]:
 
 def _check_axis(kind: str, name, values) -> None:
     if not isinstance(name, str) or not name:
-        raise KdartsError(f"{kind}: an axis' name must be text, got {name!r}")
+        raise KdartsError(f"{kind}: an axis' name must be text, got {quoted(name)}")
     if not values or any(type(value) not in (str, int, float, bool) for value in values):
-        raise KdartsError(f"{kind} {name!r}: needs one or more texts, numbers or truth values, got {list(values)!r}")
+        allowed = "needs one or more texts, numbers or truth values"
+        raise KdartsError(f"{kind} {quoted(name)}: {allowed}, got {quoted(list(values))}")
+    for text in (name, *values):
+        if isinstance(text, str) and (not text.isprintable() or len(text) > LONGEST_NAME):
+            raise KdartsError(f"{kind} {quoted(text)}: allowed are {LONGEST_NAME} printable characters")
     if any(value != value or value in (math.inf, -math.inf) for value in values):
-        raise KdartsError(f"{kind} {name!r}: needs finite numbers, got {list(values)!r}")
+        raise KdartsError(f"{kind} {quoted(name)}: needs finite numbers, got {quoted(list(values))}")
     if len({(type(value), value) for value in values}) < len(values):
-        raise KdartsError(f"{kind} {name!r}: has a value twice, {list(values)!r}")
+        raise KdartsError(f"{kind} {quoted(name)}: has a value twice, {quoted(list(values))}")
 
 
 _FORMAT = "kdarts-path-1"
@@ -252,7 +256,7 @@ class HyperPath:
             for kind in _KINDS:
                 axes = data[kind]
                 if not isinstance(axes, dict) or not all(isinstance(values, list) for values in axes.values()):
-                    raise KdartsError(f"{kind} must be {{name: [values]}}, got {axes!r}")
+                    raise KdartsError(f"{kind} must be {{name: [values]}}, got {quoted(axes)}")
             cuboid = Cuboid(data["sequence"], data["states"], data["choices"])
             return path_of(cuboid, data["start"], data["steps"], data.get("space", ""), data.get("name", ""))
         except KdartsError as error:
@@ -279,7 +283,7 @@ def path_of(cuboid: Cuboid, start: dict, steps: list[dict], space: str = "", nam
     for number, step in enumerate(steps):
         where = f"step {number}"
         if not isinstance(step, dict) or set(step) != {*state_axes, *choice_axes}:
-            raise KdartsError(f"{where}: needs {', '.join((*state_axes, *choice_axes))}, got {step!r}")
+            raise KdartsError(f"{where}: needs {', '.join((*state_axes, *choice_axes))}, got {quoted(step)}")
         states.append(_index({name: step[name] for name in state_axes}, state_axes, where))
         choices.append(_index({name: step[name] for name in choice_axes}, choice_axes, where))
     return HyperPath(cuboid, tuple(states), tuple(choices), space, name)
@@ -288,12 +292,13 @@ def path_of(cuboid: Cuboid, start: dict, steps: list[dict], space: str = "", nam
 def _index(given, axes: dict, where: str) -> int:
     """The number of a combination of values, the last axis running fastest."""
     if not isinstance(given, dict) or set(given) != set(axes):
-        raise KdartsError(f"{where}: needs {', '.join(axes) or 'nothing'}, got {given!r}")
+        raise KdartsError(f"{where}: needs {', '.join(axes) or 'nothing'}, got {quoted(given)}")
     number = 0
     for name, values in axes.items():
         found = [k for k, value in enumerate(values) if type(value) is type(given[name]) and value == given[name]]
         if not found:
-            raise KdartsError(f"{where}: {name} {given[name]!r} is none of {', '.join(map(repr, values))}")
+            some = ", ".join(map(quoted, values[:10])) + (", …" if len(values) > 10 else "")
+            raise KdartsError(f"{where}: {shortened(name)} {quoted(given[name])} is none of {some}")
         number = number * len(values) + found[0]
     return number
 
@@ -341,7 +346,7 @@ def load_architecture(name_or_path: str | os.PathLike) -> Architecture:
 
 def _is_path(text: str) -> bool:
     try:
-        data = json.loads(text)
-    except (ValueError, RecursionError):
+        data = json_of(text)
+    except ValueError:
         return False
     return isinstance(data, dict) and data.get("format") == _FORMAT

@@ -17,17 +17,16 @@ The published scores W are of the operations of DARTOpti's space. With scores of
 can be compared, also those whose cells have one input, such as NAS-Bench-201's.
 """
 
-import json
 import math
 import os
-import pathlib
 from collections.abc import Mapping, Sequence
 from numbers import Real
 
 import numpy as np
 
 from kdarts.genotypes.edges import edge_count, edge_row
-from kdarts.genotypes.errors import KdartsError, choice
+from kdarts.genotypes.errors import KdartsError, choice, quoted, shortened
+from kdarts.genotypes.files import json_in
 from kdarts.genotypes.genotype import Genotype
 
 SCORES = {
@@ -175,15 +174,12 @@ def read_weights(weights: str | os.PathLike | Mapping[str, float]) -> dict[str, 
         raise KdartsError(f"{where}: needs the score of at least one operation")
     for name, value in scores.items():
         if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < math.inf:
-            raise KdartsError(f"{where}: {name} has {value!r}; needs a finite number above 0")
+            raise KdartsError(f"{where}: {shortened(name)} has {quoted(value)}; needs a finite number above 0")
     return {name: float(value) for name, value in scores.items()}
 
 
 def _read_json(path) -> dict:
-    try:
-        found = json.loads(pathlib.Path(path).read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise KdartsError(f"{path}: cannot be read as JSON ({error})") from None
+    found = json_in(path)
     if not isinstance(found, dict):
         raise KdartsError(f"{path}: needs an object {{operation: score}}")
     found.pop("sha256", None)  # Earlier releases wrote a checksum.

@@ -25,12 +25,29 @@ def handed_on(error: Exception) -> str | None:
     return found[1] if found and type(error).__module__.startswith("tensorflow.") else None
 
 
+LONGEST_QUOTE = 80
+"""The most characters of a user's text that a message repeats."""
+
+
+def shortened(text: str) -> str:
+    """A user's text for a message, of which an ellipsis cuts off what is longer than `LONGEST_QUOTE`."""
+    return text if len(text) <= LONGEST_QUOTE else f"{text[: LONGEST_QUOTE - 1]}…"
+
+
+def quoted(value) -> str:
+    """The `repr` of a user's value for a message, `shortened`."""
+    try:
+        return shortened(repr(value))
+    except RecursionError:
+        return "something nested deeply"
+
+
 def choice(what: str, given, allowed) -> str:
     """`given` if it is one of `allowed`; otherwise raises `KdartsError` naming them, the nearest first."""
     names = [str(name) for name in allowed]
     if isinstance(given, str) and given in names:
         return given
-    near = difflib.get_close_matches(str(given), names, 1)
+    near = difflib.get_close_matches(str(given)[:LONGEST_QUOTE], names, 1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     listed = ", ".join(names) if len(names) <= 30 else f"one of {len(names)} known names"
-    raise KdartsError(f"unknown {what} {given!r}{hint}; allowed: {listed}")
+    raise KdartsError(f"unknown {what} {quoted(given)}{hint}; allowed: {listed}")

@@ -5,7 +5,7 @@ import os
 import pathlib
 from dataclasses import dataclass, replace
 
-from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.errors import KdartsError, quoted
 from kdarts.genotypes.files import fields_of, text_of, write_text
 from kdarts.genotypes.settings import MOST_CELLS
 from kdarts.genotypes.text import architecture_text, genotype_fields, genotype_names, read_text
@@ -13,7 +13,8 @@ from kdarts.genotypes.text import architecture_text, genotype_fields, genotype_n
 Edge = tuple[str, int, int]
 """`(operation, to, from)`; nodes 0 and 1 are a cell's inputs, 2 and on its intermediate nodes."""
 
-LAST_NODE = 1001  # the 1000th intermediate node
+LAST_NODE = 101
+"""The 100th intermediate node; those of the papers have up to 5."""
 
 LONGEST_NAME = 100
 """The most characters of a genotype's name."""
@@ -28,10 +29,10 @@ MOST_STAGES = 12
 def check_name(name, what: str = "genotype") -> str:
     """`name`, if folders, models and terminals can show it; raises `KdartsError` otherwise."""
     if not isinstance(name, str):
-        raise KdartsError(f"{what}: name must be text, got {name!r}")
+        raise KdartsError(f"{what}: name must be text, got {quoted(name)}")
     if not name.isprintable() or "/" in name or "\\" in name or name in (".", "..") or len(name) > LONGEST_NAME:
         allowed = f"allowed are {LONGEST_NAME} printable characters without / and \\"
-        raise KdartsError(f"{what}: name {name[:LONGEST_NAME]!r}: {allowed}")
+        raise KdartsError(f"{what}: name {quoted(name)}: {allowed}")
     return name
 
 
@@ -50,17 +51,20 @@ def rows(value, what: str):
 def integers(value, what: str) -> tuple[int, ...]:
     """`value` as a tuple, if it is a list of whole numbers; raises `KdartsError` naming `what` otherwise."""
     if not isinstance(value, list | tuple | range) or any(type(i) is not int for i in value):
-        raise KdartsError(f"genotype: {what} must be a list of whole numbers, got {value!r}")
+        raise KdartsError(f"genotype: {what} must be a list of whole numbers, got {quoted(value)}")
     return tuple(value)
 
 
 def edge_of(edge, where: str) -> Edge:
     """`edge` as a tuple; raises `KdartsError` saying `where` it stands if it is no `(operation, to, from)`."""
     if not isinstance(edge, list | tuple) or len(edge) != 3:
-        raise KdartsError(f"genotype: {where} must be [operation, to, from], got {edge!r}")
+        raise KdartsError(f"genotype: {where} must be [operation, to, from], got {quoted(edge)}")
     operation, to, source = edge
     if not isinstance(operation, str) or type(to) is not int or type(source) is not int:
-        raise KdartsError(f"genotype: {where} must be [operation, to, from], got {edge!r}")
+        raise KdartsError(f"genotype: {where} must be [operation, to, from], got {quoted(edge)}")
+    if not operation.isprintable() or len(operation) > LONGEST_NAME:
+        allowed = f"allowed are {LONGEST_NAME} printable characters"
+        raise KdartsError(f"genotype: {where} has the operation {quoted(operation)}: {allowed}")
     if not 0 <= source < to or to < 2:
         raise KdartsError(f"genotype: {where} goes from node {source} to node {to}; needs 0 <= from < to and to >= 2")
     if to > LAST_NODE:
@@ -85,7 +89,7 @@ def check_concat(index: int, concat) -> None:
         if not 0 <= node <= LAST_NODE:
             raise KdartsError(f"genotype: concats[{index}] names node {node}; allowed are 0 to {LAST_NODE}")
     if len(set(concat)) < len(concat):
-        raise KdartsError(f"genotype: concats[{index}] names a node twice: {list(concat)}")
+        raise KdartsError(f"genotype: concats[{index}] names a node twice: {quoted(list(concat))}")
 
 
 SKIPS = ("skip_connect", "identity")
@@ -182,7 +186,8 @@ class Genotype:
 
     def _check_stages(self):
         if type(self.stages) is not int or not 1 <= self.stages <= MOST_STAGES:
-            raise KdartsError(f"genotype: stages must be a whole number from 1 to {MOST_STAGES}, got {self.stages!r}")
+            allowed = f"a whole number from 1 to {MOST_STAGES}"
+            raise KdartsError(f"genotype: stages must be {allowed}, got {quoted(self.stages)}")
         if self.reductions is not None:
             raise KdartsError("genotype: with stages residual blocks reduce, and no cell does")
         if any(source < 1 for cell in self.cells for _, _, source in cell):

@@ -20,10 +20,13 @@ import importlib.resources
 import json
 import re
 
-from kdarts.genotypes.errors import KdartsError, choice
+from kdarts.genotypes.errors import KdartsError, choice, quoted, shortened
 
 STAGES = 3
 """Runs of equal cells in the benchmark's networks."""
+
+MOST_GROUPS = 44
+"""Nodes of an architecture string: their edges are 990."""
 
 _ENTRY = re.compile(r"([A-Za-z_]\w*)~(\d{1,3})")
 
@@ -31,12 +34,15 @@ _ENTRY = re.compile(r"([A-Za-z_]\w*)~(\d{1,3})")
 def read_architecture(text: str) -> dict:
     """The fields of the genotype of an architecture string, of any number of nodes and operations of any name."""
     edges = []
-    for number, group in enumerate(text.strip().split("+"), 1):
+    groups = text.strip().split("+")
+    if len(groups) > MOST_GROUPS:
+        raise KdartsError(f"architecture string: {len(groups)} nodes; allowed are at most {MOST_GROUPS}")
+    for number, group in enumerate(groups, 1):
         entries = [_ENTRY.fullmatch(entry) for entry in group[1:-1].split("|")]
         framed = len(group) > 2 and group[0] == group[-1] == "|"
         if not framed or not all(entries) or [int(entry[2]) for entry in entries] != list(range(number)):
             form = "|".join(f"operation~{source}" for source in range(number))
-            raise KdartsError(f"architecture string: {group[:80]!r} where |{form}| should stand, for node {number}")
+            raise KdartsError(f"architecture string: {quoted(group)} where |{form}| should stand, for node {number}")
         edges += [(entry[1], number + 1, source + 1) for source, entry in enumerate(entries)]
     return {"cells": (tuple(edges),), "concats": ((edges[-1][1],),), "stages": STAGES}
 
@@ -65,6 +71,10 @@ _TOKEN = re.compile(
 )
 
 
+MOST_WORDS = 1_000_000
+"""Names, numbers and signs of a text; 20,000 edges have 160,000."""
+
+
 class _Reader:
     """Recursive descent over names, numbers, quoted words, lists and `range`."""
 
@@ -76,6 +86,8 @@ class _Reader:
             if not match:
                 given = text[position : position + 20].strip()
                 raise KdartsError(f"genotype text: unexpected {given!r} at character {position}")
+            if len(self.tokens) == MOST_WORDS:
+                raise KdartsError(f"genotype text: more than {MOST_WORDS} words and signs")
             self.tokens.append((match.lastgroup, match.group(match.lastgroup), match.start(match.lastgroup)))
             position = match.end()
         self.at = 0
@@ -88,7 +100,8 @@ class _Reader:
             raise KdartsError(f"genotype text: ends where {expected or kind} should follow")
         found, value, position = self.tokens[self.at]
         if (expected and value != expected) or (kind and found != kind):
-            raise KdartsError(f"genotype text: {value!r} at character {position} where {expected or kind} should stand")
+            wanted = f"where {expected or kind} should stand"
+            raise KdartsError(f"genotype text: {quoted(value)} at character {position} {wanted}")
         self.at += 1
         return value
 
@@ -133,14 +146,14 @@ class _Reader:
         while self.peek() != ")":
             key = self.take(kind="name")
             if key in fields:
-                raise KdartsError(f"genotype text: {key} is given twice")
+                raise KdartsError(f"genotype text: {shortened(key)} is given twice")
             self.take("=")
             fields[key] = self.value()
             if self.peek() != ")":
                 self.take(",")
         self.take(")")
         if self.at < len(self.tokens):
-            raise KdartsError(f"genotype text: {self.peek()!r} after the end")
+            raise KdartsError(f"genotype text: {quoted(self.peek())} after the end")
         return name, fields
 
 
@@ -163,8 +176,8 @@ def read_text(text: str) -> dict:
     if name in ("Genotype_nested", "Genotype_opt") and nested <= keys <= {*nested, "seq"}:
         return cell_by_cell(fields)
     raise KdartsError(
-        f"genotype text: {name} with {sorted(keys)}; allowed are Genotype with normal, normal_concat, reduce, "
-        "reduce_concat, and Genotype_nested with genes, concat, reductions"
+        f"genotype text: {shortened(name)} with {quoted(sorted(keys))}; allowed are Genotype with normal, "
+        "normal_concat, reduce, reduce_concat, and Genotype_nested with genes, concat, reductions"
     )
 
 
@@ -191,7 +204,8 @@ def edges_of(cell, where: str) -> tuple:
         raise KdartsError(f"genotype text: {where} must be a list of entries")
     for k, (operation, *nodes) in enumerate(entry or [None] for entry in cell):
         if not isinstance(operation, str) or any(type(node) is not int for node in nodes):
-            raise KdartsError(f"genotype text: {where}[{k}] must be an operation and whole numbers, got {cell[k]!r}")
+            needed = "must be an operation and whole numbers"
+            raise KdartsError(f"genotype text: {where}[{k}] {needed}, got {quoted(cell[k])}")
     lengths = {len(entry) for entry in cell}
     if not lengths:
         return ()
@@ -206,7 +220,7 @@ def edges_of(cell, where: str) -> tuple:
 
 def _concat(nodes) -> tuple[int, ...]:
     if not isinstance(nodes, list | tuple) or any(type(node) is not int for node in nodes):
-        raise KdartsError(f"genotype text: a concat must be a list of whole numbers, got {nodes!r}")
+        raise KdartsError(f"genotype text: a concat must be a list of whole numbers, got {quoted(nodes)}")
     return tuple(nodes)
 
 

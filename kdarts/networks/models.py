@@ -15,7 +15,8 @@ import keras
 from keras import ops
 
 from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.files import check_archive, write_with
+from kdarts.genotypes.files import write_with
+from kdarts.networks.archive import check_model_archive
 
 
 def load_model(path, compile: bool = True) -> keras.Model:
@@ -39,7 +40,7 @@ def load_model(path, compile: bool = True) -> keras.Model:
         raise KdartsError(f"no model file {str(path)!r}")
     if path.suffix != ".keras":
         raise KdartsError(f"model {str(path)!r}: needs a file that ends in .keras")
-    check_archive(path)
+    check_model_archive(path)
     try:
         return keras.saving.load_model(path, compile=compile, safe_mode=True)
     except Exception as error:  # Keras' reader fails with any kind of exception on a damaged file.

@@ -6,11 +6,10 @@
 import json
 import math
 import os
-import pathlib
 from dataclasses import dataclass
 
-from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.files import write_text
+from kdarts.genotypes.errors import KdartsError, quoted
+from kdarts.genotypes.files import json_in, write_text
 from kdarts.ops.operations import Conv, Halve, Norm, Operation, Pool, Reduce
 
 FORMAT = "kdarts-latencies-1"
@@ -54,10 +53,7 @@ class Latencies:
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Latencies":
         """Reads what `save` wrote; raises `KdartsError` if there is no such file or it holds something else."""
-        try:
-            data = json.loads(pathlib.Path(path).read_text("utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise KdartsError(f"{path}: cannot be read as JSON ({error})") from None
+        data = json_in(path)
         if not isinstance(data, dict) or data.get("format") != FORMAT or not isinstance(data.get("rows"), list):
             raise KdartsError(f'{path}: no table of latencies; its "format" must be "{FORMAT}", with "rows"')
         rows = {}
@@ -70,7 +66,7 @@ class Latencies:
             whole = isinstance(key[0], str) and all(type(size) is int and size > 0 for size in key[1:])
             if len(key) < 6 or not whole or not (math.isfinite(ms) and ms >= 0):
                 raise KdartsError(
-                    f"{path}: row {number} needs operation, {', '.join(_SIZES)} and ms from 0, got {row!r}"
+                    f"{path}: row {number} needs operation, {', '.join(_SIZES)} and ms from 0, got {quoted(row)}"
                 )
             rows[key] = ms
         return cls(rows, str(path))
@@ -79,6 +75,11 @@ class Latencies:
 def computes_nothing(operation: Operation, stride: int) -> bool:
     """Whether it takes no time: zero, and the identity."""
     return operation.zero or not operation.layers(stride)
+
+
+def amount(number: float) -> str:
+    """Returns a count as text: in millions from 100,000 on, such as `3.35 M`, and below in full, such as `5,376`."""
+    return f"{number / 1e6:,.2f} M" if number >= 1e5 else f"{number:,.0f}"
 
 
 @dataclass(frozen=True)

@@ -251,7 +251,8 @@ class Search(keras.Model):
 
     def _calibrate(self, batch) -> None:
         """Adds a batch to the running statistics; nothing else changes."""
-        self.distribute_strategy.run(lambda x, y: self.supernet.states(x, training=True)[-1] * 0, batch)
+        net = self.supernet
+        self.distribute_strategy.run(lambda x, y: net.classify(net.states(x, training=True)[-1], training=True), batch)
 
     def call(self, x, training=False):
         """As of the supernet, but measured with running statistics that are unbiased from the first epoch."""

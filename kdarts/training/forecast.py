@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import tensorflow as tf
 
 from kdarts.genotypes.errors import KdartsError
+from kdarts.ops.cost import amount
 from kdarts.search.method import Method
 from kdarts.search.replicas import is_spread, spread
 from kdarts.search.search import Search
@@ -144,7 +145,7 @@ class Forecast:
         total = clock(sum(seconds * count for seconds, count in self.epochs))
         memory = f"about {self.memory.peak:.0f} MB, " if self.memory else ""
         return (
-            f"{self.size}, {self.macs / 1e6:.1f} M MACs a step/image, {memory}"
+            f"{self.size}, {amount(self.macs)} MACs a step/image, {memory}"
             f"{self.steps} steps an epoch, about {each} ({total} in all)"
         )
 
@@ -181,7 +182,7 @@ def forecast(search: Search, step: Step, batches, steps: int, resting: int, movi
     search.searching = searching
     passes = passes_of_step(method, len(net.alphas), moving > 0, getattr(net, "recompute", False))
     cost = net.cost()
-    size = f"{method.cells} cells, {method.channels} channels: {cost.params / 1e6:.2f} M weights"
+    size = f"{method.cells} cells, {method.channels} channels: {amount(cost.params)} weights"
     return Forecast(size, passes * cost.macs, memory, steps, tuple(epochs))
 
 

@@ -10,6 +10,7 @@ from kdarts.genotypes.cuboid import load_architecture
 from kdarts.genotypes.errors import DamageError, KdartsError
 from kdarts.genotypes.files import check_archive, write_with
 from kdarts.training.checkpoint import last_is_whole, notes
+from kdarts.training.entries import TRAINED
 from kdarts.training.workdir import STOPPED, Workdir, read_json, read_summary, write_json, write_table
 
 ACCURACY = "held_back_accuracy"
@@ -40,7 +41,7 @@ def measured(
     try:
         if search is not None and not search_is_whole(searched):
             search(seed, searched)
-        if read_summary(trained) is None:
+        if read_summary(trained, (ACCURACY, "params", "wall_seconds")) is None:
             train(searched / "genotype.json", seed, trained)
     except KdartsError:
         if not diverged(folder):
@@ -147,7 +148,7 @@ def run_seeds(train: Callable[[int, Workdir], dict], workdir: Workdir, seeds: Se
 
 def _done(part: Workdir) -> bool:
     """Returns whether a seed is finished and its files are not damaged; a damaged one is reported."""
-    if read_summary(part) is None:
+    if read_summary(part, TRAINED) is None:
         return False
     try:
         check_archive(part / "model.keras")

@@ -7,13 +7,14 @@ import time
 
 import numpy as np
 
-from kdarts.genotypes.cuboid import architecture_from_json
+from kdarts.genotypes.cuboid import Architecture, architecture_from_json
 from kdarts.genotypes.errors import DamageError
 from kdarts.genotypes.files import write_text
 from kdarts.search.replicas import calibrated, evaluate
 from kdarts.search.search import Search
 from kdarts.search.session import BETA, genotype_lines
 from kdarts.training.checkpoint import last_is_whole, notes
+from kdarts.training.entries import SEARCHED
 from kdarts.training.forecast import TooLarge, forecast, lower_memory_options
 from kdarts.training.session import RunSession, peak_memory_mb, skipped_steps
 from kdarts.training.workdir import Workdir, read_arrays, read_json, read_summary, write_arrays, write_json, write_table
@@ -53,7 +54,7 @@ class SearchSession(RunSession):
         kept, setting = part / "candidates.npz", part / "setting.json"
         if not (kept.exists() and setting.exists()):
             return None
-        if read_summary(part) is None or not last_is_whole(part / "backup"):
+        if read_summary(part, (*SEARCHED, "cells", "step_ms")) is None or not last_is_whole(part / "backup"):
             return None
         try:
             read_json(setting)
@@ -90,7 +91,7 @@ class SearchSession(RunSession):
         super().finish(model)
         write_json(self.workdir / "setting.json", setting_of(model))
         done = self.first_step >= self.epochs * self.steps or "stopped_by" in self.checkpoint.records
-        known = read_summary(self.workdir) if self.clock.median_ms is None and done else None
+        known = read_summary(self.workdir, SEARCHED) if self.clock.median_ms is None and done else None
         if known is not None:
             self.say(f"finished before, after {len(self.history)} epochs")
         self.summary = known or self._summarize(model)
@@ -192,9 +193,8 @@ def write_record(workdir: Workdir, records: dict, arrays: dict, with_genotype: b
     """
     noted = {name: np.stack(rows) for name, rows in arrays.items()}
     names = [name for name in noted if not name.startswith(BETA)]
-    found = [architecture_from_json(text) for text in records["genotypes"]]
-    skips = [{f"skips_{n}": k for n, k in zip(names, each.skips_by_cell(), strict=False)} for each in found]
-    write_table(workdir / "history.csv", [{**r, **counts} for r, counts in zip(records["history"], skips, strict=True)])
+    rows, found = epochs_of(records, arrays)
+    write_table(workdir / "history.csv", rows)
     write_arrays(workdir / "alphas.npz", {name: noted[name] for name in names})
     betas = {name.removeprefix(BETA): rows for name, rows in noted.items() if name.startswith(BETA)}
     if betas:
@@ -203,6 +203,19 @@ def write_record(workdir: Workdir, records: dict, arrays: dict, with_genotype: b
     if with_genotype:
         found[-1].save(workdir / "genotype.json")
     return found[-1]
+
+
+def epochs_of(records: dict, arrays: dict) -> tuple[list[dict], list[Architecture]]:
+    """Returns the rows of `history.csv` and the architectures of the epochs of a record (see `Checkpoint`).
+
+    A row has the figures of an epoch and the skip connections of each cell. A training has no architectures.
+    """
+    if "genotypes" not in records:
+        return records["history"], []
+    names = [name for name in arrays if not name.startswith(BETA)]
+    found = [architecture_from_json(text) for text in records["genotypes"]]
+    skips = [{f"skips_{n}": k for n, k in zip(names, each.skips_by_cell(), strict=False)} for each in found]
+    return [{**row, **counts} for row, counts in zip(records["history"], skips, strict=True)], found
 
 
 def collect_stages(workdir: Workdir, count: int) -> None:
@@ -291,7 +304,8 @@ def write_result(search, session) -> dict:
     cost = search.supernet.cost_of(result.genotype)
     before = read_json(workdir / "summary.json")
     # A command on a finished training does not change its time.
-    seconds = before["path_seconds"] if "path_accuracy" in before else session.paths.path_seconds()
+    known = {"path_accuracy", "path_seconds"} <= before.keys()
+    seconds = before["path_seconds"] if known else session.paths.path_seconds()
     summary = before | {
         "params": cost.params,
         "macs": cost.macs,

@@ -9,11 +9,14 @@ import math
 import os
 import pathlib
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 
-from kdarts.genotypes.errors import DamageError, KdartsError
-from kdarts.genotypes.files import check_archive, sweep, write_text, write_with
+from kdarts.genotypes.cuboid import Architecture, architecture_from_json
+from kdarts.genotypes.errors import DamageError, KdartsError, quoted
+from kdarts.genotypes.files import check_archive, json_in, json_of, sweep, write_text, write_with
+from kdarts.training import entries
 
 _held: dict[pathlib.Path, int] = {}
 """Descriptors of the folders that this process has locked. The system removes the locks when the process ends."""
@@ -265,27 +268,35 @@ def _finite(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def read_json(path: str | os.PathLike) -> dict:
-    """Reads the object in a JSON file.
+_ENTRIES = {"summary.json": entries.SUMMARY, "setting.json": entries.SETTING, STOPPED: entries.STOPPED}
+
+
+def read_json(path: str | os.PathLike, needed: Sequence[str] = ()) -> dict:
+    """Reads the object in a JSON file. What the files of a run hold is checked by their names (see `entries`).
+
+    Args:
+        path: The file.
+        needed: The names of entries that it must have.
 
     Raises:
-        DamageError: If the content is not JSON. The message names the file.
+        DamageError: If the content is not JSON, or an entry is missing or not what it may be. The message names the
+            file.
         KdartsError: If the file cannot be read or its content is not an object.
     """
-    try:
-        value = json.loads(pathlib.Path(path).read_text("utf-8"))
-    except OSError as error:
-        raise KdartsError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (ValueError, RecursionError) as error:
-        raise DamageError(f"{path}: cannot be read as JSON ({error})") from None
+    value = json_in(path)
     if not isinstance(value, dict):
         raise KdartsError(f"{path}: holds no JSON object")
     value.pop("sha256", None)  # Earlier releases wrote a checksum.
+    entries.check(value, _ENTRIES.get(pathlib.Path(path).name, {}), path, needed)
     return value
 
 
-def read_summary(folder) -> dict | None:
+def read_summary(folder, needed: Sequence[str] = ()) -> dict | None:
     """Reads the summary of a finished run from its folder.
+
+    Args:
+        folder: The folder.
+        needed: The names of entries without which it is damaged.
 
     Returns:
         The summary. None if there is none, or if it is damaged, which is reported in one line.
@@ -294,7 +305,7 @@ def read_summary(folder) -> dict | None:
     if not path.exists():
         return None
     try:
-        return read_json(path)
+        return read_json(path, needed)
     except DamageError as error:
         print(f"{error}; made again", flush=True)
         return None
@@ -316,14 +327,72 @@ def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as data:
             return {name: data[name] for name in data.files}
-    except (OSError, ValueError, KeyError, EOFError):
+    except Exception:  # Of any kind: a header that is no header fails in Python's tokenizer, for one.
         raise DamageError(f"{path}: cannot be read as arrays") from None
 
 
+def read_table(path: str | os.PathLike) -> list[dict[str, str]]:
+    """Reads the rows of a CSV file that `write_table` wrote; raises `DamageError` if it is no such table."""
+    try:
+        with pathlib.Path(path).open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            rows, columns = list(reader), reader.fieldnames
+    except OSError as error:
+        raise KdartsError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DamageError(f"{path}: cannot be read as a table ({error})") from None
+    if columns is None:
+        raise DamageError(f"{path}: damaged; it is empty")
+    twice = [name for name in columns if columns.count(name) > 1]
+    if twice:
+        raise DamageError(f"{path}: damaged; it has two columns {quoted(twice[0])}")
+    if any(None in row or None in row.values() for row in rows):
+        raise DamageError(f"{path}: damaged; a row has more or fewer values than there are columns")
+    return rows
+
+
+def read_history(path: str | os.PathLike) -> list[dict[str, float | None]]:
+    """Reads the figures of each epoch of one search or training from its `history.csv`.
+
+    Returns:
+        A row for each epoch. A figure is None where the epoch does not have it, or where it is not finite.
+
+    Raises:
+        DamageError: If a figure is no number, an accuracy is not from 0 to 1, or the epochs are not counted from 0.
+    """
+    rows = []
+    for number, row in enumerate(read_table(path)):
+        try:
+            rows.append({name: entries.finite(float(value)) if value else None for name, value in row.items()})
+        except ValueError as error:
+            raise DamageError(f"{path}: damaged ({str(error)[:100]})") from None
+        if rows[-1].get("epoch", number) != number:
+            raise DamageError(f"{path}: damaged; its row {number} is of epoch {row['epoch'][:20]}")
+        for name, value in rows[-1].items():
+            if name in ("accuracy", "val_accuracy") and value is not None and not 0 <= value <= 1:
+                raise DamageError(f"{path}: damaged; epoch {number} has {name} {row[name][:20]}, allowed is 0 to 1")
+    return rows
+
+
 def read_column(path: str | os.PathLike, name: str) -> list[float]:
-    """Reads the numbers in a column of a CSV file that `write_table` wrote."""
-    with pathlib.Path(path).open(newline="", encoding="utf-8") as file:
-        return [float(row[name]) for row in csv.DictReader(file)]
+    """Reads the numbers in a column of a `history.csv`; raises `DamageError` if it is damaged."""
+    rows = read_history(path)
+    if any(row.get(name) is None for row in rows):
+        raise DamageError(f"{path}: damaged; needs a number {name} in each row")
+    return [row[name] for row in rows]
+
+
+def read_genotypes(path: str | os.PathLike) -> list[Architecture]:
+    """Reads the architecture after each epoch from `genotypes.jsonl`; raises `KdartsError` if a line has none."""
+    try:
+        lines = pathlib.Path(path).read_text("utf-8").splitlines()
+        return [architecture_from_json(json.dumps(json_of(line)["genotype"]), str(path)) for line in lines]
+    except KdartsError:
+        raise
+    except OSError as error:
+        raise KdartsError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamageError(f"{path}: damaged ({str(error)[:100]})") from None
 
 
 def write_table(path: str | os.PathLike, rows: list[dict]) -> None:

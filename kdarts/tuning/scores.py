@@ -1,15 +1,20 @@
 """The scores of searches by a table of true accuracies, such as that of NAS-Bench-201."""
 
 import csv
-import json
+import io
+import itertools
 import os
 import pathlib
 import statistics
 from collections.abc import Sequence
 
-from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.genotype import Genotype
-from kdarts.training.workdir import read_json
+from kdarts.genotypes.edges import edge_count
+from kdarts.genotypes.errors import KdartsError, quoted
+from kdarts.genotypes.files import text_of
+from kdarts.genotypes.genotype import LONGEST_NAME, Genotype
+from kdarts.genotypes.text import read_architecture
+from kdarts.ops.operations import get_operation
+from kdarts.training.workdir import read_genotypes, read_json
 
 KEY = "architecture"
 """The column of the architecture strings."""
@@ -46,34 +51,77 @@ class AccuracyTable:
     def load(cls, path: str | os.PathLike) -> "AccuracyTable":
         """Reads a CSV with a column `architecture` and one of accuracies, 0 to 100, for each data set.
 
-        Raises `KdartsError`, with the number of the line, if the file cannot be read or is no such table.
+        A byte order mark before it is no part of it. Raises `KdartsError`, with the number of the line, if the file
+        cannot be read or is no such table.
         """
-        try:
-            with pathlib.Path(path).open(newline="", encoding="utf-8") as file:
-                lines = list(csv.reader(file))
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise KdartsError(f"{path}: cannot be read as CSV ({error})") from None
-        if not lines or KEY not in lines[0] or len(lines[0]) < 2:
-            raise KdartsError(f"{path}: needs a first line with {KEY!r} and a column for each data set")
-        key = lines[0].index(KEY)
+        lines = csv.reader(io.StringIO(text_of(path), newline=""), strict=True)
         rows = {}
-        for number, line in enumerate(lines[1:], 2):
-            try:
-                values = tuple(float(value) for column, value in enumerate(line) if column != key)
-            except ValueError:
-                values = ()
-            if len(values) != len(lines[0]) - 1 or not all(0 <= value <= 100 for value in values):
-                raise KdartsError(f"{path}, line {number}: needs {len(lines[0])} fields, accuracies from 0 to 100")
-            if line[key] in rows:
-                raise KdartsError(f"{path}, line {number}: {line[key]} stands there twice")
-            rows[line[key]] = values
+        try:
+            key, names = _columns(next(lines, []), path)
+            for line in lines:
+                where = f"{path}, line {lines.line_num}"
+                text, values = _row(line, key, len(names), where)
+                if text in rows:
+                    raise KdartsError(f"{where}: {quoted(text)} stands there twice")
+                rows[text] = values
+        except csv.Error as error:
+            raise KdartsError(f"{path}, line {lines.line_num}: cannot be read as CSV ({error})") from None
         if not rows:
             raise KdartsError(f"{path}: has no architecture")
-        return cls(rows, tuple(name for column, name in enumerate(lines[0]) if column != key))
+        return cls(rows, names)
+
+    def check_space(self, operations: Sequence[str], nodes: int) -> None:
+        """Raises `KdartsError` if a search could find an architecture that is not in the table.
+
+        Args:
+            operations: What may stand on an edge.
+            nodes: The number of nodes behind the input of the cell, each of which reads all before it.
+        """
+        form = "+".join("|" + "|".join(f"{{}}~{source}" for source in range(to)) + "|" for to in range(1, nodes + 1))
+        for chosen in itertools.product(operations, repeat=edge_count(nodes, 1)):
+            if form.format(*chosen) not in self.rows:
+                count, there = len(operations) ** edge_count(nodes, 1), len(self.rows)
+                raise KdartsError(
+                    f"the table has {there} architectures, and a search could find {count}: it lacks "
+                    f"{form.format(*chosen)}"
+                )
+
+
+def _columns(head: list[str], path) -> tuple[int, tuple[str, ...]]:
+    """The number of the column of architectures, and the names of the other columns."""
+    if KEY not in head or len(head) < 2:
+        raise KdartsError(f"{path}: needs a first line with {KEY!r} and a column for each data set")
+    for name in head:
+        if head.count(name) > 1:
+            raise KdartsError(f"{path}: has two columns {quoted(name)}")
+        if not name.strip() or not name.isprintable() or name in _OWN or len(name) > LONGEST_NAME:
+            allowed = f"allowed are {LONGEST_NAME} printable characters, other than {', '.join(_OWN)}"
+            raise KdartsError(f"{path}: column {quoted(name)}; {allowed}")
+    return head.index(KEY), tuple(name for name in head if name != KEY)
+
+
+def _row(line: list[str], key: int, count: int, where: str) -> tuple[str, tuple[float, ...]]:
+    """The architecture and the `count` accuracies of a line."""
+    try:
+        values = tuple(float(value) for column, value in enumerate(line) if column != key)
+    except ValueError:
+        values = ()
+    if len(values) != count or len(line) != count + 1 or not all(0 <= value <= 100 for value in values):
+        raise KdartsError(f"{where}: needs {count + 1} fields, accuracies from 0 to 100")
+    try:
+        [cell] = read_architecture(line[key])["cells"]
+        for operation in {operation for operation, _, _ in cell}:
+            get_operation(operation)
+    except KdartsError as error:
+        raise KdartsError(f"{where}: {error}") from None
+    return line[key].strip(), values
 
 
 FIGURES = ("skip_connects", "wall_seconds", "peak_memory_mb")
 """The figures of a search's summary that its row has."""
+
+_OWN = ("method", "seed", "seeds", "regret", "epoch", "seconds", *FIGURES)
+"""Columns that the results have besides those of the table."""
 
 
 def score(folder: pathlib.Path, table: AccuracyTable) -> dict:
@@ -83,7 +131,7 @@ def score(folder: pathlib.Path, table: AccuracyTable) -> dict:
     on the first data set), `FIGURES`, and the architecture. Raises `KdartsError` if a file is missing or damaged, or if
     the genotype is not in the table.
     """
-    summary, genotype = read_json(folder / "summary.json"), Genotype.load(folder / "genotype.json")
+    summary, genotype = read_json(folder / "summary.json", FIGURES), Genotype.load(folder / "genotype.json")
     summary["wall_seconds"] = _seconds(summary)
     accuracies = table.of(genotype)
     row = dict(zip(table.names, accuracies, strict=True)) | {"regret": round(table.best[0] - accuracies[0], 4)}
@@ -101,8 +149,7 @@ def course(folder: pathlib.Path, table: AccuracyTable) -> list[dict]:
     Each row has `epoch`, from 1, `seconds` (from the mean time of an epoch) and the accuracies under the names of the
     table. After shared paths, there is a last row for their genotype.
     """
-    summary, lines = read_json(folder / "summary.json"), (folder / "genotypes.jsonl").read_text("utf-8").splitlines()
-    genotypes = [Genotype.from_json(json.dumps(json.loads(line)["genotype"])) for line in lines]
+    summary, genotypes = read_json(folder / "summary.json", FIGURES), read_genotypes(folder / "genotypes.jsonl")
     times = [summary["wall_seconds"] * number / len(genotypes) for number in range(1, len(genotypes) + 1)]
     if "path_seconds" in summary:
         genotypes.append(Genotype.load(folder / "genotype.json"))

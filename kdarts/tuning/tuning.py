@@ -161,9 +161,9 @@ def table(rows: Sequence[dict], most: int = 10) -> list[str]:
     shown = [*trials[:most], *(row for row in rows if row["trial"] == "random")]
     hidden = {"accuracy", "accuracy_sd", "params", "seconds"}
     names = dict.fromkeys(name for row in shown for name in row if name not in hidden and "seed_" not in name)
-    cells = [[*names, "accuracy", "M weights"]]
+    cells = [[*names, "accuracy", "weights"]]
     for row in shown:
-        size = f"{row['params'] / 1e6:.3f}" if "params" in row else ""
+        size = f"{row['params']:,}" if "params" in row else ""
         accuracy = repeats.in_words(row["accuracy"], row["accuracy_sd"])
         cells.append([*(_short(row.get(name, "")) for name in names), accuracy, size])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -172,7 +172,7 @@ def table(rows: Sequence[dict], most: int = 10) -> list[str]:
 
 def held_back_examples(trial: pathlib.Path) -> int:
     """Returns the number of images that the finished seeds in a trial's folder were measured on."""
-    return read_json(next(trial.glob("seed-*/train/summary.json")))["held_back_examples"]
+    return read_json(next(trial.glob("seed-*/train/summary.json")), ["held_back_examples"])["held_back_examples"]
 
 
 IDLE = 1.0

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import PathPatch, Polygon
 from matplotlib.path import Path
 
+from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.files import write_text
 from kdarts.genotypes.genotype import Genotype
 from kdarts.views import figure as house
@@ -16,6 +17,10 @@ from kdarts.views.layout import LABEL_HEIGHT, NODE_HEIGHT, Layout, Wire, arrange
 
 FORMATS = (*house.FORMATS, "dot")
 """Suffixes of the files that `draw_genotype` can write."""
+
+
+MOST_CELLS, MOST_EDGES = 100, 1000
+"""The most different cells and edges of a picture, whose layout takes some seconds."""
 
 
 @dataclass(frozen=True)
@@ -131,11 +136,18 @@ def draw_genotype(genotype: Genotype, path: str | os.PathLike, title: str | None
         title: Title of the figure. Defaults to the genotype's name, if it has one.
 
     Raises:
-        KdartsError: If the suffix is unknown or the file cannot be written.
+        KdartsError: If the suffix is unknown, the cells have more edges than a picture has room for, or the file cannot
+            be written.
     """
     if house.image_format(path, FORMATS) == "dot":
         write_text(path, to_dot(genotype))
         return
+    edges = sum(map(len, genotype.cells))
+    if len(genotype.cells) > MOST_CELLS or edges > MOST_EDGES:
+        raise KdartsError(
+            f"{os.fspath(path)}: {len(genotype.cells)} different cells of {edges} edges; a picture has room for "
+            f"{MOST_CELLS} and {MOST_EDGES}, a .dot file for all"
+        )
     with house.style():
         house.save(_figure(genotype, genotype.name if title is None else title), path)
 

@@ -59,6 +59,9 @@ _STYLE = {
     "pdf.fonttype": 42,
 }
 
+_SIDE, _PIXELS = 60_000, 200_000_000
+"""The most pixels of a picture: matplotlib's are of less than 65,536 a side, and these take 800 MB."""
+
 _METADATA = {"svg": {"Date": None}, "png": {}, "pdf": {"CreationDate": None}}
 
 
@@ -114,9 +117,14 @@ def save(figure: Figure, path: str | os.PathLike) -> None:
     """Writes a figure to a file, in the format of its suffix: svg (with text as text), png or pdf.
 
     The same figure always gives the same bytes, without a date or random identifiers. An existing file is replaced
-    atomically. Raises `KdartsError` if the suffix is not one of `FORMATS`, or the file cannot be written.
+    atomically. Raises `KdartsError` if the suffix is not one of `FORMATS`, the file cannot be written, or a png would
+    have more pixels than a viewer shows.
     """
     kind = image_format(path)
+    width, height = (round(inches * figure.dpi) for inches in figure.get_size_inches())
+    if kind == "png" and (max(width, height) > _SIDE or width * height > _PIXELS):
+        allowed = f"allowed are {_SIDE:,} pixels of a side and {_PIXELS:,} in all; .svg and .pdf have no pixels"
+        raise KdartsError(f"{os.fspath(path)}: would have {width:,}x{height:,} pixels; {allowed}")
     buffer = io.BytesIO()
     with style():
         figure.savefig(buffer, format=kind, metadata=_METADATA[kind])
@@ -132,6 +140,8 @@ def plain(text: str, limit: int = 40) -> str:
 @functools.lru_cache(maxsize=1024)
 def text_width(text: str, size: float) -> float:
     """Returns the width of `text` in inches, at `size` points in `FONT`. Dollar signs are plain characters."""
+    if not text.strip():  # matplotlib has no outline of nothing.
+        return 0.0
     escaped = text.replace("$", r"\$")
     return TextPath((0, 0), escaped, size=size, prop=FontProperties(family=FONT)).get_extents().width / 72
 

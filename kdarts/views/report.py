@@ -21,9 +21,10 @@ from matplotlib.colors import to_hex
 from kdarts.genotypes.cuboid import HyperPath
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.files import write_text
+from kdarts.training.entries import finite
 from kdarts.training.session import clock
 from kdarts.views.figure import COLOUR_MAP, plain
-from kdarts.views.report_run import SCALE, Run, alpha_data, costs, counts, drawings, finite, path_data, read_run, skips
+from kdarts.views.report_run import SCALE, Run, alpha_data, costs, counts, drawings, path_data, read_run, skips
 
 STOPS = {
     "epochs": "its last epoch",

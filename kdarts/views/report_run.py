@@ -1,7 +1,5 @@
 """Reads the files of a workdir for its report: curves, mixing weights, drawings, counts and costs by epoch."""
 
-import csv
-import json
 import math
 import os
 import pathlib
@@ -12,13 +10,14 @@ from itertools import groupby
 
 import numpy as np
 
-from kdarts.genotypes.cuboid import Architecture, HyperPath, architecture_from_json, label, load_architecture
-from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.cuboid import Architecture, HyperPath, label, load_architecture
+from kdarts.genotypes.errors import KdartsError, shortened
 from kdarts.genotypes.genotype import Genotype
 from kdarts.ops.cost import Cost
 from kdarts.supernet.cost import network_cost
 from kdarts.supernet.macro import MacroConfig
-from kdarts.training.workdir import STOPPED, Workdir, read_arrays, read_json
+from kdarts.training.entries import finite
+from kdarts.training.workdir import STOPPED, Workdir, read_arrays, read_genotypes, read_history, read_json, read_table
 from kdarts.views.drawing import (
     BOTH,
     FAMILIES,
@@ -115,64 +114,61 @@ def read_run(path: str | os.PathLike) -> Run:
         parallel,
         kept if parallel else parts,
         Workdir(folder).flags(),
-        _object(folder / "summary.json"),
-        _object(folder / STOPPED),
+        _there(folder / "summary.json", read_json, {}),
+        _there(folder / STOPPED, read_json, {}),
         load_architecture(last) if last.exists() else None,
-        _table(folder / "candidates.csv"),
-        _table(folder / "family" / "family.csv"),
+        _there(folder / "candidates.csv", read_table, []),
+        _there(folder / "family" / "family.csv", read_table, []),
     )
 
 
 def _part(folder: pathlib.Path, label: str = "") -> Part:
-    rows = [_row(row, folder / "history.csv") for row in _table(folder / "history.csv")]
-    architectures = _genotypes(folder / "genotypes.jsonl")[: len(rows)]
+    rows = _there(folder / "history.csv", read_history, [])
+    architectures = _there(folder / "genotypes.jsonl", read_genotypes, [])
+    arrays = [_arrays(folder / f"{name}.npz", axes) for name, axes in (("alphas", 3), ("betas", 2))]
+    lengths = [len(each) for group in arrays for each in group.values()] + [len(architectures)]
+    _check_epochs(folder, rows, architectures, max(lengths))
+    architectures = architectures[: len(rows)]
     if not architectures and (folder / "genotype.json").exists():
         architectures = [load_architecture(folder / "genotype.json")]
-    arrays = [_arrays(folder / f"{name}.npz", axes) for name, axes in (("alphas", 3), ("betas", 2))]
-    setting, summary = _object(folder / "setting.json"), _object(folder / "summary.json")
+    setting, summary = (_there(folder / f"{name}.json", read_json, {}) for name in ("setting", "summary"))
     return Part(folder, label, rows, architectures, *arrays, setting, summary)
 
 
-def _object(path: pathlib.Path) -> dict:
-    return read_json(path) if path.exists() else {}
+def _check_epochs(folder: pathlib.Path, rows: list[Row], architectures: list[Architecture], most: int) -> None:
+    """Raises `KdartsError` if what files say of epochs differs from the run's checkpoint, if there is one.
 
+    `most` is the number of epochs in any other file. As a run that goes on writes its files one after another, they and
+    the checkpoint may be one epoch ahead or behind.
+    """
+    path, again = folder / "history.csv", "the run's own command writes it again"
+    if most > len(rows) + 1:
+        raise KdartsError(f"{path}: has {len(rows)} epochs, and other files of the run {most}; {again}")
+    if not (folder / "backup").is_dir():
+        return
+    from kdarts.training.checkpoint import notes
+    from kdarts.training.search_run import epochs_of
 
-def _table(path: pathlib.Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise KdartsError(f"{path}: cannot be read as a table ({error})") from None
-    if any(None in row or None in row.values() for row in rows):
-        raise KdartsError(f"{path}: damaged; a row has more or fewer values than there are columns")
-    return rows
+        history, found = epochs_of(*notes(folder / "backup"))
+    except KdartsError:  # Its command reports a damaged checkpoint.
+        return
+    if not len(history) - 1 <= len(rows) <= len(history):
+        raise KdartsError(f"{path}: has {len(rows)} epochs, and the checkpoint of the run {len(history)}; {again}")
+    for number, (row, kept) in enumerate(zip(rows, history, strict=False)):
+        for name in {**kept, **row}:
+            if row.get(name) != finite(kept.get(name)):
+                told = f"its {shortened(name)} of epoch {number} is {row.get(name)}, in the run's checkpoint it"
+                raise KdartsError(f"{path}: {told} is {kept.get(name)}; {again}")
+    for number, (one, other) in enumerate(zip(architectures, found, strict=False)):
+        if one != other:
+            name = folder / "genotypes.jsonl"
+            raise KdartsError(f"{name}: the architecture of epoch {number} is not that of the checkpoint; {again}")
 
 
-def _row(row: dict[str, str], path: pathlib.Path) -> Row:
-    try:
-        return {name: finite(float(value)) if value else None for name, value in row.items()}
-    except ValueError as error:
-        raise KdartsError(f"{path}: damaged ({error})") from None
-
-
-def finite(value) -> float | None:
-    """Returns a number as a float, or `None` if the value is not a finite number."""
-    usable = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if usable else None
-
-
-def _genotypes(path: pathlib.Path) -> list[Architecture]:
-    if not path.exists():
-        return []
-    try:
-        lines = path.read_text("utf-8").splitlines()
-        return [architecture_from_json(json.dumps(json.loads(line)["genotype"]), str(path)) for line in lines]
-    except KdartsError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise KdartsError(f"{path}: damaged ({error})") from None
+def _there(path: pathlib.Path, read, otherwise):
+    """What `read` makes of a file; `otherwise` if there is none."""
+    return read(path) if path.exists() else otherwise
 
 
 def _arrays(path: pathlib.Path, axes: int) -> dict[str, np.ndarray]:
@@ -205,7 +201,7 @@ def alpha_data(run: Run) -> dict | None:
     Raises:
         KdartsError: If `setting.json` does not match the arrays.
     """
-    parts = [part for part in run.shown if part.alphas and part.setting and part.architectures]
+    parts = [part for part in run.shown if part.rows and part.alphas and part.setting and part.architectures]
     if not parts:
         return None
     try:
@@ -226,8 +222,8 @@ def alpha_data(run: Run) -> dict | None:
                 entry["shares"] = _whole(np.concatenate([shares[index] for _, shares in weights])[kept])
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise KdartsError(f"{parts[0].folder / 'setting.json'}: does not fit alphas.npz ({error})") from None
-    finite = np.concatenate([array[np.isfinite(array)] for arrays, _ in weights for array in arrays] or [[0.0]])
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    used = np.concatenate([array[np.isfinite(array)] for arrays, _ in weights for array in arrays] or [[0.0]])
+    low, high = (float(used.min()), float(used.max())) if used.size else (0.0, 1.0)
     return {
         "operations": operations,
         "at": [places[k] for k in kept],

@@ -17,6 +17,10 @@ _ROW = 0.62
 _MARGIN = 0.15
 
 
+MOST_PLACES = 2000
+"""The most states of all stages in a picture, which take some seconds to draw."""
+
+
 def draw_stages(cuboid: Cuboid, weights: np.ndarray, path: str | os.PathLike) -> None:
     """Draws a heat map of the mixing weights of each stage, with a field for each transition and choice.
 
@@ -45,9 +49,13 @@ def draw_path(
             darker, the larger the weight of their best choice is within the stage.
 
     Raises:
-        KdartsError: If the shapes do not match, the suffix is unknown, or the file cannot be written.
+        KdartsError: If the shapes do not match, there are more states than a picture has room for, the suffix is
+            unknown, or the file cannot be written.
     """
     house.image_format(to)
+    stages, states, *_ = path.cuboid.shape
+    if (stages + 1) * states > MOST_PLACES:
+        raise KdartsError(f"{os.fspath(to)}: {stages} stages of {states} states; a picture has room for {MOST_PLACES}")
     if weights is not None and weights.shape != path.cuboid.shape:
         raise KdartsError(f"path: weights {weights.shape}, the cuboid has {path.cuboid.shape}")
     with house.style():
