@@ -101,7 +101,7 @@ def test_the_configuration_keeps_the_candidates_and_the_dropout():
 @pytest.mark.parametrize(
     "choices, message",
     [
-        ({"candidates": [LEFT]}, "needs 2 boolean arrays"),
+        ({"candidates": [LEFT, LEFT, LEFT]}, "needs 2 boolean arrays"),
         ({"candidates": [LEFT, LEFT[:4]]}, r"bool \[4, 4\]; needs 2 boolean arrays \[5, 4\]"),
         ({"candidates": [LEFT, LEFT.astype(int)]}, "int64"),
         ({"candidates": [LEFT, LEFT & ~LEFT[2]]}, "one or more in each row"),

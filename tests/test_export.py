@@ -20,8 +20,9 @@ import kdarts
 from kdarts.cli.main import main
 from kdarts.data import datasets
 from kdarts.genotypes.errors import KdartsError
-from kdarts.serving.export import FORMATS, check_served, export, serving_model
-from kdarts.serving.predict import predict
+from kdarts.networks.models import save_model
+from kdarts.serving.export import FORMATS, check_served, export, serving_model, write_litert, write_saved_model
+from kdarts.serving.predict import open_classifier, predict
 from kdarts.training.workdir import write_json
 
 NEEDS = {"saved_model": "tensorflow", "litert": "ai_edge_litert", "onnx": "onnxruntime"}
@@ -127,11 +128,109 @@ def test_every_file_predicts_as_the_model_does(exported, tmp_path):
                 assert dict(other.classes)[label] == pytest.approx(probability, abs=near), name
 
 
+def test_images_and_logits_are_called_so(exported):
+    folder, formats = exported
+    signature = tf.saved_model.load(str(folder / "to" / "saved_model")).signatures["serving_default"]
+    assert list(signature.structured_outputs) == ["logits"]
+    litert = tf.lite.Interpreter(str(folder / "to" / "model.tflite")).get_signature_list()["serving_default"]
+    assert litert == {"inputs": ["image"], "outputs": ["logits"]}
+    if "onnx" in formats:
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(str(folder / "to" / "model.onnx"))
+        (image,), (logits,) = session.get_inputs(), session.get_outputs()
+        assert (image.name, image.shape) == ("image", ["batch", 8, 8, 1])
+        assert (logits.name, logits.shape) == ("logits", ["batch", 10])
+
+
+def flat_network(classes: int = 3, **dense) -> keras.Model:
+    image = keras.Input((8, 8, 1), name="image")
+    return keras.Model(image, keras.layers.Dense(classes, **dense)(keras.layers.Flatten()(image)))
+
+
+@pytest.mark.parametrize("write", [write_saved_model, write_litert])
+def test_files_whose_output_has_another_name_are_read(write, tmp_path):
+    network, path = flat_network(), tmp_path / ("saved_model" if write is write_saved_model else "m.tflite")
+    about = {"class_names": ["a", "b", "c"], "input": "raw", "input_shape": [8, 8, 1], "mean": [0.0], "std": [1.0]}
+    write(serving_model(network, about["mean"], about["std"]), path, about)
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 1), np.uint8)
+    expected = keras.ops.softmax(network(images / np.float32(255)))
+    np.testing.assert_allclose(open_classifier(path).probabilities(images), expected, atol=1e-5)
+
+
+# How many images at once
+
+
+@pytest.fixture(scope="module")
+def dilated():
+    """A network of one dilated convolution, and images for it."""
+    keras.utils.set_random_seed(0)
+    x = image = keras.Input((8, 8, 1), name="image")
+    x = keras.layers.Conv2D(4, 3, padding="same")(x)
+    x = keras.layers.DepthwiseConv2D(3, padding="same", dilation_rate=2)(x)
+    network = keras.Model(image, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(x)))
+    return network, np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), np.uint8)
+
+
+def _litert(network, images, folder, **how):
+    """The files, whole and of 8 bits, and by how much their answers may differ."""
+    how = {"mean": [0.5], "std": [0.3], "raw": True, "images": images[:20], "calibration": images[20:], **how}
+    export(network, ["litert", "litert_int8"], folder, min_agreement=0, **how)
+    return zip((folder / "model.tflite", folder / "model_int8.tflite"), (1e-4, 0.1), strict=True)
+
+
+@pytest.mark.parametrize("batch", [1, None])
+def test_litert_takes_one_image_or_any_number(dilated, batch, tmp_path):
+    """Microcontrollers see the static shapes alone, so every tensor needs one that is whole."""
+    network, images = dilated
+    expected = keras.ops.softmax(network(((images / 255 - 0.5) / 0.3).astype("float32")))
+    for file, near in _litert(network, images, tmp_path, batch=batch):
+        interpreter = tf.lite.Interpreter(str(file))
+        shapes = [list(tensor["shape_signature"]) for tensor in interpreter.get_tensor_details()]
+        assert any(-1 in shape for shape in shapes) == (batch is None)
+        assert interpreter.get_input_details()[0]["shape_signature"].tolist() == [batch or -1, 8, 8, 1]
+        np.testing.assert_allclose(open_classifier(file).probabilities(images), expected, atol=near)
+
+
+def test_microcontrollers_answer_as_the_model_does(dilated, tmp_path):
+    micro = pytest.importorskip("tflite_micro.python.tflite_micro.runtime", reason="tflite-micro is not installed")
+    network, images = dilated
+    expected = network.predict(((images / 255 - 0.5) / 0.3).astype("float32"), verbose=0)
+    for file, near in _litert(network, images, tmp_path):
+        interpreter = micro.Interpreter.from_file(str(file))
+        for image, logits in zip(images, expected, strict=True):
+            interpreter.set_input(image[None].astype("float32"), 0)
+            interpreter.invoke()
+            np.testing.assert_allclose(interpreter.get_output(0)[0], logits, atol=near)
+
+
+def test_the_optimizer_is_not_read(tmp_path, recwarn):
+    """Keras warns of one that was saved before it had seen a gradient."""
+    network = flat_network()
+    network.compile("adam", "mse")
+    save_model(network, tmp_path / "model.keras", {"mean": [0.0], "std": [1.0]})
+    assert main(["export", f"--model={tmp_path}/model.keras", f"--to={tmp_path}/to", "--format=litert"]) == 0
+    open_classifier(tmp_path / "model.keras")
+    assert not [each for each in recwarn if "optimizer" in str(each.message)]
+
+
+def test_a_batch_that_has_no_effect_is_refused(tmp_path, capsys):
+    flat_network().save(tmp_path / "model.keras")
+    words = ["export", f"--model={tmp_path}/model.keras", f"--to={tmp_path}/to", "--batch=any"]
+    assert main([*words, "--format=saved_model"]) == 2
+    assert "--batch=any: has no effect with --format=saved_model; it is for litert, " in capsys.readouterr().err
+    with pytest.raises(KdartsError, match="batch 2; allowed: 1, or None"):
+        export(flat_network(), ["litert"], tmp_path / "to", batch=2)
+    assert not (tmp_path / "to").exists()
+
+
+# What is refused
+
+
 @pytest.mark.parametrize("case", ["black", "the same", "none"])
 def test_int8_is_compared_on_other_images_than_it_is_calibrated_on(case, tmp_path):
-    image = keras.Input((8, 8, 1), name="image")
     keras.utils.set_random_seed(0)
-    network = keras.Model(image, keras.layers.Dense(5)(keras.layers.Flatten()(image)))
+    network = flat_network(5)
     images = np.random.default_rng(0).integers(0, 256, (50, 8, 8, 1), np.uint8)
     how = {"mean": [0.5], "std": [0.3], "raw": True, "images": None if case == "none" else images}
     if case == "black":
@@ -155,13 +254,13 @@ def test_int8_is_compared_on_other_images_than_it_is_calibrated_on(case, tmp_pat
         {"std": [0.0]},
         {"std": [-1]},
         {"class_names": ["a", "b"]},
+        {"class_names": ["a"]},
         {"class_names": ["a", "a", "b"]},
     ],
     ids=repr,
 )
 def test_wrong_preprocessing_and_class_names_are_refused(wrong, tmp_path, capsys):
-    image = keras.Input((8, 8, 1), name="image")
-    network = keras.Model(image, keras.layers.Dense(3)(keras.layers.Flatten()(image)))
+    network = flat_network()
     about = {"mean": [0.5], "std": [0.3], "class_names": ["a", "b", "c"]} | wrong
     with pytest.raises(KdartsError, match=next(iter(wrong))):
         export(network, ["saved_model"], tmp_path / "to", raw=True, **about)
@@ -172,13 +271,41 @@ def test_wrong_preprocessing_and_class_names_are_refused(wrong, tmp_path, capsys
     assert next(iter(wrong)) in err and err.count("\n") == 1 and not (tmp_path / "to").exists()
 
 
+@pytest.mark.parametrize("case", ["two inputs", "no images", "integers", "no input"])
+def test_what_takes_no_images_is_one_line(case, tmp_path, capsys):
+    layers = [keras.layers.Flatten(), keras.layers.Dense(3)]
+    if case == "two inputs":
+        inputs = [keras.Input((8, 8, 1)), keras.Input((8, 8, 1))]
+        network = keras.Model(inputs, keras.Sequential(layers)(keras.layers.Add()(inputs)))
+    else:
+        image = {"no images": [keras.Input((10,))], "integers": [keras.Input((8, 8, 1), dtype="uint8")]}.get(case, [])
+        network = keras.Sequential([*image, *layers])
+    network.save(tmp_path / "model.keras")
+    for words in (["export", f"--to={tmp_path}/to"], ["predict", f"{tmp_path}/a.png"]):
+        assert main([*words, f"--model={tmp_path}/model.keras"]) == 2
+        err = capsys.readouterr().err
+        assert "model.keras " in err and "images" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("case", ["raw", "diverged"])
+def test_what_would_answer_wrongly_is_refused(case, tmp_path):
+    """It is found without images to compare on."""
+    network, how = flat_network(), {}
+    if case == "raw":
+        how = {"raw": True}
+    else:
+        network.set_weights([np.full_like(weight, np.nan) for weight in network.get_weights()])
+    with pytest.raises(KdartsError, match="need mean and std" if case == "raw" else "its training has diverged"):
+        export(network, ["saved_model"], tmp_path / "to", **how)
+    assert not (tmp_path / "to").exists()
+
+
 def test_an_answer_that_differs_is_refused(tmp_path):
     images = np.random.default_rng(0).uniform(0, 255, (4, 8, 8, 1)).astype("float32")
-    image = keras.Input((8, 8, 1), name="image")
-    network = keras.Model(image, keras.layers.Dense(3)(keras.layers.Flatten()(image)))
+    network = flat_network()
     model = serving_model(network)
     expected = model.predict(images, verbose=0)
-    model.export(str(tmp_path / "saved_model"), format="tf_saved_model", verbose=False)
+    write_saved_model(model, tmp_path / "saved_model", {"class_names": [], "input": "raw"})
     found = check_served("saved_model", tmp_path / "saved_model", images, expected)
     assert found["largest_difference"] < 1e-3 and found["agreement"] == 1
     with pytest.raises(KdartsError, match="nothing was written"):
@@ -186,8 +313,7 @@ def test_an_answer_that_differs_is_refused(tmp_path):
 
 
 def test_without_images_it_says_so_and_int8_is_refused(tmp_path, capsys):
-    image = keras.Input((8, 8, 1), name="image")
-    keras.Model(image, keras.layers.Dense(3)(keras.layers.Flatten()(image))).save(tmp_path / "model.keras")
+    flat_network().save(tmp_path / "model.keras")
     command = ["export", f"--model={tmp_path}/model.keras", f"--to={tmp_path}/to"]
     assert main([*command, "--format=litert_int8"]) == 2
     assert "--dataset" in capsys.readouterr().err

@@ -324,3 +324,13 @@ def test_a_damaged_file_is_refused_by_its_path(tmp_path, content):
     path = tmp_path / "damaged.json"
     path.write_bytes(content)
     assert _refusal(Genotype.load, path).startswith(str(path))
+
+
+def test_an_output_that_ignores_the_image_is_told(capsys):
+    nothing = Genotype.from_text("|none~0|+|none~0|none~1|+|nor_conv_3x3~0|none~1|none~2|")
+    assert nothing.notes() == []
+    nothing = Genotype.from_text("|nor_conv_3x3~0|+|none~0|none~1|+|none~0|none~1|nor_conv_3x3~2|")
+    told = ["cell 0: only the operation none leads to its output, which is always 0"]
+    assert nothing.notes() == [*told, "the network gives every image the same answer"]
+    cells = (("skip_connect", 2, 0),), (("none", 2, 0),)
+    assert Genotype(cells, ((2,), (2,))).notes() == ["cell 1" + told[0].removeprefix("cell 0")]

@@ -197,7 +197,7 @@ def _adam_steps(alpha, gradients, l2):
 
 def test_the_steps_of_the_alphas_equal_the_reference(golden):
     arrays = golden("darts_second_order.npz")
-    search = Search(Supernet("darts", (8, 8, 3), 10, channels=4, cells=2))
+    search = Search(Supernet("darts", (8, 8, 3), 10, channels=4, cells=3))
     search.compile()
     alphas, optimizer = search.supernet.alphas, search.arch_optimizer
     for alpha, kind in zip(alphas, KINDS, strict=True):

@@ -15,6 +15,7 @@ from kdarts.networks.reference import load_reference_state
 from kdarts.networks.trunk import DropPath, DropPathSchedule
 from kdarts.ops.layers import layer_name, reference_name
 from kdarts.supernet.cost import auxiliary_cost
+from kdarts.supernet.macro import MacroConfig
 
 TINY = Genotype(
     (
@@ -376,3 +377,24 @@ def test_images_too_small_for_the_auxiliary_classifier_are_refused():
         with pytest.raises(KdartsError, match=r"auxiliary=True: .* 24x24; allowed: image_size=33 or more"):
             call()
     assert len(build_network(TINY, (33, 33, 3), *size[2:], auxiliary=True, stem="imagenet").outputs) == 2
+
+
+def test_a_genotype_by_name_and_images_of_any_size():
+    size = {"num_classes": 3, "channels": 4, "cells": 3, "stem": "cifar"}
+    fixed = build_network("DARTS_V2", (16, 16, 3), **size)
+    network = build_network("DARTS_V2", (None, None, 3), **size)
+    network.set_weights(fixed.get_weights())
+    images = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype("float32")
+    np.testing.assert_allclose(network(images), fixed(images), rtol=1e-5, atol=1e-6)
+    assert network(np.zeros((1, 20, 12, 3), "float32")).shape == (1, 3)
+    for more, told in (
+        ({"stem": "auto"}, "stem='auto' needs the sides"),
+        ({"auxiliary": True}, "auxiliary=True needs the sides"),
+        ({"frame": MacroConfig(head=(8,))}, "needs the sides"),
+    ):
+        with pytest.raises(KdartsError, match=told):
+            build_network("DARTS_V2", (None, None, 3), **{**size, **more})
+    with pytest.raises(KdartsError, match="multiples of 4, or None"):
+        build_network("DARTS_V2", (None, 18, 3), **size)
+    with pytest.raises(KdartsError, match="DARTS_V2"):
+        build_network("DARTS_V3", (16, 16, 3), **size)

@@ -321,7 +321,7 @@ def test_what_does_not_divide_the_channels_is_refused(k, reductions, allowed):
 
 
 def test_a_search_warms_up_and_notes_alpha_and_beta(tmp_path, capsys):
-    flags = ["--channels=4", "--cells=2", "--nodes=1", "--partial_channels=2", f"--workdir={tmp_path}"]
+    flags = ["--channels=4", "--cells=3", "--nodes=1", "--partial_channels=2", f"--workdir={tmp_path}"]
     flags += [
         "--epochs=3",
         "--batch_size=8",

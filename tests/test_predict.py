@@ -155,10 +155,27 @@ def test_predict_tells_the_classes_of_pictures_and_names_the_broken(model, pictu
     assert sum(float(row["probability"]) for row in found) == pytest.approx(1, abs=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("file;label\np/cat/1.png;x\np/ant/1.png;y\n", "utf-8-sig"),
+        ("label\tImage Path\nx\tp/cat/1.png\ny\tp/ant/1.png\nz\n", "utf-16"),
+        ('"note","photo"\n"a, b\nc", p/cat/1.png \n,p/ant/1.png\n', "utf-8"),
+    ],
+)
+def test_tables_of_pictures_are_read_as_those_of_labels(pictures, text, encoding):
+    table = pictures.parent / "list.csv"
+    table.write_text(text, encoding)
+    assert picture_files([table]) == [pictures / "cat" / "1.png", pictures / "ant" / "1.png"]
+    table.write_text(text.splitlines()[0], encoding)
+    with pytest.raises(KdartsError, match=r"list\.csv: none of its 0 rows has a file"):
+        picture_files([table])
+
+
 def test_what_predict_cannot_use_is_one_line(model, pictures, capsys, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no picture")
     (tmp_path / "empty").mkdir()
-    (tmp_path / "list.csv").write_text("id,name\n")
+    (tmp_path / "list.csv").write_text("age,label\n")
     (tmp_path / "m.onnx").write_bytes(b"nothing")
     (tmp_path / "m.tflite").write_bytes(b"nothing")
     (tmp_path / "folder").mkdir()
@@ -271,6 +288,13 @@ def test_probabilities_and_logits_give_the_same_figures(folder, tmp_path):
     labels = np.array([1, 2])[data.labels]
     expected = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
     assert found[0]["loss"] == pytest.approx(float(np.mean(expected)), abs=1e-5)
+
+
+def test_evaluate_refuses_a_network_that_has_diverged(folder, tmp_path, capsys):
+    save_model(colour_network(float("nan")), tmp_path / "nan.keras", ABOUT)
+    assert main(["evaluate", f"--model={tmp_path}/nan.keras", f"--dataset=folder:{folder}"]) == 2
+    out, err = capsys.readouterr()
+    assert not out and "its training has diverged" in err and not (tmp_path / "evaluation.json").exists()
 
 
 # One run, one data set

@@ -120,7 +120,7 @@ def test_a_search(tmp_path):
     assert data["wins"]["names"] == OPERATIONS and data["wins"]["counts"] == [[0, 0, 0], [6, 4, 6], [2, 4, 2]]
     assert data["skips"]["counts"] == [[3, 2, 3]] * 2
     drawn = data["drawings"]
-    assert drawn["frames"] == [[0, 0], [1, 1], [0, 0]] and len(drawn["cells"]) == 2  # a cell is drawn once
+    assert drawn["frames"] == [[0], [1], [0]] and len(drawn["cells"]) == 2  # equal cells are drawn once
     assert [edge[0] for edge in drawn["cells"][1]["edges"]] == [op for op, _, _ in FOUND[1].cells[0]]
     with np.load(folder / "alphas.npz") as alphas:
         expected = softmax(alphas["reduce"])[1].ravel()
@@ -226,7 +226,7 @@ def test_seeds_of_a_training(tmp_path):
     data = run_data(read_run(tmp_path / "run"))
     assert data["trained"] and data["epochs"] == 2
     assert [line["name"] for line in data["curves"][0]["lines"]] == ["training, seed 0", "training, seed 1"]
-    assert data["drawings"]["frames"] == [[0, 0]] and not data["wins"]["at"]
+    assert data["drawings"]["frames"] == [[0]] and not data["wins"]["at"]
 
 
 def test_seeds_of_a_search(tmp_path):

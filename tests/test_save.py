@@ -68,3 +68,15 @@ def test_a_search_is_loaded_in_another_process(kind, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     ran = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == search.genotype().to_json().strip()
+
+
+def test_keras_own_ways_of_saving_and_copying_work(eagerly, tmp_path):
+    search = _search("own space")
+    data = kdarts.search_dataset("digits", 4, train_examples=4, valid_examples=4)
+    path = tmp_path / "best.keras"
+    keep = keras.callbacks.ModelCheckpoint(path, monitor="loss", save_best_only=True)
+    search.fit(data, epochs=1, verbose=0, callbacks=[keep])
+    assert kdarts.Search.load(path).genotype() == search.genotype()
+    copy = keras.models.clone_model(search)
+    assert copy.method == search.method and copy.supernet is not search.supernet
+    assert [v.shape for v in copy.variables] == [v.shape for v in search.supernet.variables]

@@ -136,7 +136,7 @@ def test_a_search_in_stages_is_that_of_the_last_one_and_survives_its_file(eagerl
     net = search.supernet
     assert (first.depth, net.depth) == (1, 2) and search.layers == [net]
     assert len(search.variables) == len(net.variables)
-    assert [there.sum(1).tolist() for there in net.mixture.candidates] == [[3, 3]] * 2
+    assert [there.sum(1).tolist() for there in net.mixture.candidates] == [[3, 3]]
     assert len(search.record.history) == 2 and search.method.stages == TINY.stages
     search.save(tmp_path / "search.keras")
     again = keras.saving.load_model(tmp_path / "search.keras")

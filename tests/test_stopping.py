@@ -72,7 +72,7 @@ def test_a_rule_sees_every_alpha_and_no_beta_and_ends_the_search(monkeypatch, ea
     seen = []
     rule = STOPS.get("epochs")
     monkeypatch.setattr(rule, "should_stop", lambda self, so_far: seen.append(so_far) or len(seen) == 2)
-    search = Search("darts", (8, 8, 1), 10, channels=4, cells=2, nodes=1, partial_channels=2, space="ddarts")
+    search = Search("darts", (8, 8, 1), 10, channels=4, cells=3, nodes=1, partial_channels=2, space="ddarts")
     told = []
     watch = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: told.append(epoch))
     data = kdarts.search_dataset("digits", 8, train_examples=8, valid_examples=8)

@@ -200,6 +200,44 @@ def test_the_same_command_on_two_hosts_leaves_one_workdir_and_goes_on_from_it(tm
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
+MIRRORED = """
+import sys
+from kdarts.cli.process import start_tensorflow
+start_tensorflow()
+import tensorflow as tf
+devices = [tf.config.LogicalDeviceConfiguration()] * int(sys.argv[1])
+tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], devices)
+from kdarts.cli.main import main
+sys.exit(main(sys.argv[2:]))
+"""
+"""A command on a machine of so many devices."""
+
+
+@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_mirrored_training_killed_and_resumed_ends_in_the_figures_of_its_model(devices, tmp_path):
+    command = ["train", "--genotype=DARTS_V1", "--cells=2", "--channels=4", "--epochs=20", "--train_examples=64"]
+    command += ["--batch_size=16", "--strategy=mirrored", f"--workdir={tmp_path / 'run'}"]
+    environment = {**os.environ, "PYTHONPATH": str(PROGRAM.parent.parent), "CUDA_VISIBLE_DEVICES": "-1"}
+    options = {"env": environment, "cwd": tmp_path, "text": True}
+    words, limit = [sys.executable, "-c", MIRRORED, str(devices), *command], time.monotonic() + 300
+    killed = subprocess.Popen(words, stdout=subprocess.DEVNULL, **options)
+    while not any((tmp_path / "run" / "backup").glob("ckpt-*.index")):
+        assert time.monotonic() < limit and killed.poll() is None
+        time.sleep(0.01)
+    killed.kill()
+    killed.communicate()
+    for _ in range(2):  # The second time it is finished.
+        resumed = subprocess.run(words, capture_output=True, timeout=300, **options)
+        assert resumed.returncode == 0, resumed.stderr
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["epochs"] == 20
+    words = [sys.executable, "-m", "kdarts", "evaluate", f"--model={tmp_path / 'run' / 'model.keras'}"]
+    evaluated = subprocess.run(words, capture_output=True, timeout=300, check=True, **options)
+    figures = json.loads(evaluated.stdout)
+    assert figures["accuracy"] == pytest.approx(summary["test_accuracy"], abs=1e-6)
+    assert figures["loss"] == pytest.approx(summary["test_loss"], rel=1e-4)
+
+
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "{}", '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}']
 )

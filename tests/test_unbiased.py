@@ -8,6 +8,8 @@ import tensorflow as tf
 from kdarts import Placed, Search, get_operation
 from kdarts.ops.layers import running_statistics, unbiased_statistics
 from kdarts.ops.mixed import GroupedOperation
+from kdarts.search.loop import SearchData
+from kdarts.search.replicas import calibrated
 from kdarts.supernet.hypercuboid import HyperCuboid
 
 
@@ -72,6 +74,45 @@ def test_a_grid_counts_too():
     grid(np.ones((2, 8, 8, 2), np.float32), training=True)
     grid(np.ones((2, 8, 8, 2), np.float32))
     assert grid.updates == 1 and {momentum for *_, momentum in running_statistics(grid)} == {0.9, 0.99}
+
+
+def test_a_measurement_has_the_statistics_of_the_present_weights(eagerly):
+    """After a leap of the weights the running statistics are those of others; a measurement has its own."""
+    search, x = _search(), np.random.default_rng(1).normal(size=(16, 8, 8, 3)).astype(np.float32)
+    search.compile()
+    net, y = search.supernet, np.arange(16) % 3
+    net(x, training=True)
+    for variable in net.network_variables:
+        variable.assign(3 * variable.value)
+    data = SearchData(tf.data.Dataset.from_tensors(((x, y), (x, y))).repeat(8))
+    before = [v.numpy().copy() for v in search.variables]
+    stale = search(x).numpy()
+    with calibrated(search, data):
+        found = search(x).numpy()
+    for value, variable in zip(before, search.variables, strict=True):
+        np.testing.assert_array_equal(value, variable)
+    np.testing.assert_array_equal(search(x), stale)
+    seen = net(x, training=True).numpy()
+    assert np.abs(stale - seen).max() > 5 * np.abs(found - seen).max()
+
+
+@pytest.mark.parametrize(
+    "name, more", [("multichannelnet", {"cells": 2}), ("darts", {"cells": 1, "space": "nasbench201"})]
+)
+def test_every_running_statistic_is_measured(name, more, eagerly):
+    search = Search(name, (8, 8, 3), 3, channels=4, nodes=1, **more)
+    search.compile()
+    x, y = np.random.default_rng(1).normal(size=(8, 8, 8, 3)).astype(np.float32), np.arange(8) % 3
+    with calibrated(search, SearchData(tf.data.Dataset.from_tensors(((x, y), (x, y))).repeat(8))):
+        for variable, start, _ in running_statistics(search.supernet):
+            assert np.abs(variable.numpy() - start).max() > 0
+    assert all(np.all(v.numpy() == start) for v, start, _ in running_statistics(search.supernet))
+
+
+def test_a_measurement_of_drawn_passes_needs_no_statistics():
+    search = _search(sampling="gumbel")
+    with calibrated(search, None):
+        assert search(np.zeros((2, 8, 8, 3), np.float32)).shape == (2, 3)
 
 
 @pytest.mark.slow

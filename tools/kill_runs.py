@@ -70,7 +70,7 @@ def ended(child: int, most: float = 0.0) -> int | None:
 
 
 def finish(words: list[str], output: pathlib.Path) -> str:
-    """Runs a command to its end; returns what it said, raises `RuntimeError` if it failed."""
+    """Runs a command to its end; returns what it printed, raises `RuntimeError` if it failed."""
     code = ended(start(words, output), _MOST)
     if code != 0:
         raise RuntimeError(f"kdarts {' '.join(words)}: exit code {code}: {output.read_text()[-2000:]}")

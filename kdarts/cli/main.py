@@ -6,6 +6,7 @@ import sys
 
 from kdarts import __version__
 from kdarts.cli.command import Command, exit_code, help_text, naming_flags
+from kdarts.cli.configuration import configuration_kept
 from kdarts.genotypes.errors import choice
 
 _COMMANDS = {
@@ -59,7 +60,7 @@ def _run(arguments: list[str]) -> int | None:
     if values.help:
         print(help_text(arguments[0], command))
         return 0
-    with naming_flags(values):
+    with naming_flags(values), configuration_kept():
         return command.run(values)
 
 

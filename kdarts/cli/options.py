@@ -364,9 +364,9 @@ def chosen_method(values: flags.FlagValues) -> Method:
 
 
 def note_gaps(found: Architecture) -> None:
-    """Prints what the network of an architecture leaves out on standard error, a line for each cell."""
-    for gap in found.gaps():
-        print(f"note: {gap}", file=sys.stderr)
+    """Prints on standard error what the network of an architecture leaves out, and which cells pass nothing on."""
+    for note in found.notes():
+        print(f"note: {note}", file=sys.stderr)
 
 
 _OF_CELLS = ("channels", "cells", "auxiliary", "drop_path", "stem", "head", "widen", "adapter_epsilon", "c_mid")

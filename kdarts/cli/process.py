@@ -17,6 +17,7 @@ import threading
 from absl import flags
 
 from kdarts.cli.command import titled
+from kdarts.cli.configuration import configure
 from kdarts.genotypes.errors import KdartsError
 
 
@@ -39,18 +40,19 @@ def start_tensorflow() -> None:
     """Imports TensorFlow and lets it look for devices with standard error closed.
 
     It writes about CPU features and missing GPU drivers there, which would hide the one line of an error message.
-    Errors still raise; with `TF_CPP_MIN_LOG_LEVEL=0` in the environment, standard error stays open.
+    Errors still raise; with `TF_CPP_MIN_LOG_LEVEL=0` in the environment, standard error stays open. Keras gets its own
+    defaults, whatever a `keras.json` or an earlier command in this process set: a command always computes alike.
 
     Raises:
         KdartsError: as of `check_backend`.
     """
     check_backend()
-    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0" or "tensorflow" in sys.modules:
-        return
-    with hushed():
-        import tensorflow as tf
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "0" and "tensorflow" not in sys.modules:
+        with hushed():
+            import tensorflow as tf
 
-        tf.config.list_physical_devices()
+            tf.config.list_physical_devices()
+    configure()
 
 
 @contextlib.contextmanager

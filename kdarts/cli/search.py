@@ -269,6 +269,10 @@ def search_in(workdir, values: flags.FlagValues, method: Method, data, start: Ge
             f"note: the warm-up lasts all {method.epochs} epochs, so that α does not change; see --warmup_epochs",
             flush=True,
         )
+    if not method.on_grid and search.supernet.reductions_only:
+        cells = f"with --cells={method.cells} all cells are reductions"
+        text = f"note: {cells}: no normal cell is searched, and genotype.json has the reduction cell in its place"
+        print(text, flush=True)
     workdir.begin(options.remembered(values, start=start), options.usual(values))
     about = {"method": method.name, "dataset": values.dataset, "seed": values.seed}
     choices.setdefault("extra", lambda folder: cell_events(folder / "events"))

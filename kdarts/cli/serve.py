@@ -210,6 +210,8 @@ def export_define(values: flags.FlagValues) -> None:
     flags.DEFINE_string("to", None, "folder for the result, such as saved_models/NAME", flag_values=values)
     text = "images the result takes: raw (0 to 255) or normalized by the training set's mean and standard deviation"
     flags.DEFINE_enum("input", "normalized", ["raw", "normalized"], text, flag_values=values)
+    text = "images that a LiteRT file takes at once: 1, as microcontrollers need it, or any; other formats take any"
+    flags.DEFINE_enum("batch", "1", ["1", "any"], text, flag_values=values)
     _define_dataset(values)
     text = "test images on which each format is compared with the model, and training images that calibrate int8"
     options.positive("examples", 256, f"{text}, at least {_LEAST}", values)
@@ -222,18 +224,19 @@ def export_run(values: flags.FlagValues) -> None:
     _check_given(values, "model", "to")
     start_tensorflow()
     from kdarts.genotypes.cuboid import load_architecture
-    from kdarts.networks.models import load_model
-    from kdarts.serving.export import FORMATS, export
-    from kdarts.serving.predict import about_model
+    from kdarts.serving.export import ARTIFACTS, FORMATS, export
+    from kdarts.serving.predict import open_network
     from kdarts.training.workdir import write_json
 
     for name in values.format:
         choice("format", name, FORMATS)
+    if values["batch"].present and not any(ARTIFACTS[name].sized for name in values.format):
+        text = f"--batch={values.batch}: has no effect with --format={','.join(values.format)}"
+        raise KdartsError(f"{text}; it is for {', '.join(name for name, each in ARTIFACTS.items() if each.sized)}")
     folder = pathlib.Path(values.to)
     if folder.exists() and not folder.is_dir():
         raise KdartsError(f"--to={folder} is a file; it needs to be a folder or new")
-    model = load_model(values.model)
-    about = about_model(values.model, model.outputs[0].shape[-1])
+    model, about = open_network(values.model)
     if values.input == "raw" and "mean" not in about:
         raise KdartsError(f"--input=raw: {values.model} tells no mean and std, nor does summary.json beside it")
     data, calibration = _images(values, about, tuple(model.input_shape[1:]))
@@ -250,6 +253,7 @@ def export_run(values: flags.FlagValues) -> None:
             calibration=None if calibration is None else calibration.images[:],
             min_agreement=values.min_agreement,
             about={name: about[name] for name in _TRAVELS if name in about},
+            batch=1 if values.batch == "1" else None,
         )
     genotype = pathlib.Path(values.model).with_name("genotype.json")
     if genotype.is_file():

@@ -40,7 +40,7 @@ def read(file: str, root: str, names: Sequence[str], tell: Callable[[str], None]
         KdartsError: a file that cannot be read, no column of files or labels, other words in the column of splits, rows
             that contradict each other or could mean several pictures, no row of a picture that is there.
     """
-    rows, columns = _rows(file)
+    rows, columns = read_rows(file, {"files": FILES, "labels": LABELS}, SPLITS)
     find = _finder(root, os.path.dirname(os.path.abspath(file)), names)
     found: dict[str, Picture] = {}
     faults = defaultdict(list)
@@ -106,17 +106,32 @@ def read(file: str, root: str, names: Sequence[str], tell: Callable[[str], None]
     return list(found.values())
 
 
-def _rows(file: str) -> tuple[list[list[str]], list[int | None]]:
-    """The rows of a CSV file below its first, and the columns of files, labels and splits."""
+def read_rows(
+    file: str, needed: dict[str, Sequence[str]], *optional: Sequence[str]
+) -> tuple[list[list[str]], list[int | None]]:
+    """Reads the rows of a CSV file: UTF-8, or UTF-16 with a byte order mark; its columns between `,`, `;`, tab or `|`.
+
+    Args:
+        file: the CSV file.
+        needed: the names of each column that it needs to have, such as `FILES`, by what the column holds.
+        *optional: the names of columns that it may have.
+
+    Returns:
+        The rows below the first, and the position of each needed and each optional column; None for one that is not
+        there. A row may be too short.
+
+    Raises:
+        KdartsError: a file that cannot be read, or a column that is missing.
+    """
     try:
         with open(file, "rb") as stream:
             content = stream.read()
         text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except OSError as error:
-        raise KdartsError(f"labels {file!r}: cannot be read ({error.strerror}); allowed: a CSV file") from None
+        raise KdartsError(f"{file}: cannot be read ({error.strerror}); allowed: a CSV file") from None
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise KdartsError(f"labels {file!r}: not UTF-8 in line {line}; allowed: a CSV file in UTF-8") from None
+        raise KdartsError(f"{file}: not UTF-8 in line {line}; allowed: a CSV file in UTF-8") from None
     heads, fault = [], ""
     for delimiter in ",;\t|":
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -126,22 +141,16 @@ def _rows(file: str) -> tuple[list[list[str]], list[int | None]]:
             fault = fault or f"line {reader.line_num}: {error}"
             continue
         heads.append(head := rows[0] if rows else [])
-        columns = [_column(head, names) for names in (FILES, LABELS, SPLITS)]
-        if None not in columns[:2]:
+        columns = [_column(head, names) for names in (*needed.values(), *optional)]
+        if None not in columns[: len(needed)]:
             for twice in (head[column] for column in columns if column is not None and head.count(head[column]) > 1):
-                raise KdartsError(f"labels {file!r} has two columns {listed([twice])}; allowed: one of each name")
+                raise KdartsError(f"{file} has two columns {listed([twice])}; allowed: one of each name")
             return rows[1:], columns
     if fault:
-        raise KdartsError(f"labels {file!r}, {fault}; allowed: a CSV file")
+        raise KdartsError(f"{file}, {fault}; allowed: a CSV file")
     head = [name[:80] for name in max(heads, key=len)]
-    lacking = [
-        f"of {what} ({', '.join(names)})"
-        for what, names in (("files", FILES), ("labels", LABELS))
-        if _column(head, names) is None
-    ]
-    raise KdartsError(
-        f"labels {file!r} has columns {listed(head, 9) or 'none'}; needed: one {' and one '.join(lacking)}"
-    )
+    lacking = [f"of {what} ({', '.join(names)})" for what, names in needed.items() if _column(head, names) is None]
+    raise KdartsError(f"{file} has columns {listed(head, 9) or 'none'}; needed: one {' and one '.join(lacking)}")
 
 
 def _column(head: list[str], names: Sequence[str]) -> int | None:

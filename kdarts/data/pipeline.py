@@ -256,8 +256,11 @@ class _Stream:
         steps = count // size
         first_epoch, first_step = divmod(start_step or 0, steps)
         if start_step is None:
-            # Counts the times the dataset has been gone through: tf.data has no other state that outlives an iteration.
-            keys = tf.data.Dataset.random(self.seed[0] * 2 + self.seed[1], rerandomize_each_iteration=True).take(1)
+            # Counts the times the dataset has been gone through. `Dataset.random` could, too, but its numbers depend on
+            # the process's own seed.
+            with tf.init_scope(), tf.device("CPU:0"):
+                times = tf.Variable(0, dtype=tf.int64)
+            keys = _mapped(tf.data.Dataset.range(1), lambda _: times.assign_add(1))
         else:
             keys = tf.data.Dataset.from_tensors(tf.constant(0, tf.int64))
         epochs = tf.data.Dataset.counter(first_epoch) if endless or start_step is not None else tf.data.Dataset.range(1)

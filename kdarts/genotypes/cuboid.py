@@ -224,6 +224,10 @@ class HyperPath:
         """Nothing: a path is built as it is."""
         return []
 
+    def notes(self) -> list[str]:
+        """Nothing, likewise."""
+        return []
+
     def measures(self) -> dict[str, float]:
         """Nothing: a search records only the path itself after each epoch."""
         return {}

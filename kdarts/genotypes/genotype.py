@@ -72,11 +72,11 @@ def edge_of(edge, where: str) -> Edge:
     return operation, to, source
 
 
-def reached_in(cell) -> set[int]:
-    """The nodes that edges lead to from the cell's inputs, and these."""
+def reached_in(cell, without: str = "") -> set[int]:
+    """The nodes that edges lead to from a cell's inputs, and these. Edges with the operation `without` do not count."""
     reached = {0, 1}
-    for _, to, source in sorted(cell, key=lambda edge: edge[1]):  # edges lead to higher nodes only
-        if source in reached:
+    for operation, to, source in sorted(cell, key=lambda edge: edge[1]):  # edges lead to higher nodes only
+        if source in reached and operation != without:
             reached.add(to)
     return reached
 
@@ -246,6 +246,14 @@ class Genotype:
                 onward = f" with {edges} there" if cut else ""
                 lines.append(f"cell {index}: nothing leads to {nodes}, left out{onward}")
         return lines
+
+    def notes(self) -> list[str]:
+        """What a user should know of the cells: `gaps`, and the cells whose output is 0 whatever the image is."""
+        live = [self.live(index) for index in range(len(self.cells))]
+        dead = [index for index, (edges, ends) in enumerate(live) if not reached_in(edges, "none") & set(ends)]
+        told = [f"cell {index}: only the operation none leads to its output, which is always 0" for index in dead]
+        whole = len(dead) == len(self.cells)
+        return [*self.gaps(), *told, *(["the network gives every image the same answer"] if whole else [])]
 
     def to_json(self) -> str:
         """Readable JSON, one edge a line."""

@@ -4,7 +4,7 @@ import keras
 
 from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.genotypes.genotype import Genotype
-from kdarts.networks.trunk import DropPath, Trunk
+from kdarts.networks.trunk import DropPath, Trunk, check_sides
 from kdarts.ops.layers import layer_name
 from kdarts.supernet.macro import STEMS, MacroConfig
 
@@ -23,7 +23,7 @@ class Pyramid(keras.Model):
 
 
 def build_backbone(
-    genotype: Genotype,
+    genotype: Genotype | str,
     input_shape=(None, None, 3),
     channels: int = 16,
     cells: int | None = None,
@@ -43,7 +43,7 @@ def build_backbone(
     After "cifar" or "small", two reductions give the levels P0, P1 and P2.
 
     Args:
-        genotype: The genotype.
+        genotype: A `Genotype`, or the name or path of one.
         input_shape: The shape `(height, width, channels)` of an image. The sides are multiples of the largest stride,
             or `None` for any such multiple.
         channels, cells, drop_path, seed, c_mid: See `build_network`.
@@ -59,27 +59,17 @@ def build_backbone(
     Raises:
         KdartsError: If the sizes do not fit, or `weights` is another network.
     """
-    frame = frame or MacroConfig()
+    frame, genotype = frame or MacroConfig(), genotype if isinstance(genotype, Genotype) else Genotype.load(genotype)
     if stem == "auto":
         _, reductions = genotype.at_depth(cells)
         stem = "imagenet_quarter" if reductions is not None and len(reductions) > 2 else "imagenet"
     trunk = Trunk(genotype, channels, cells, drop_path, STEMS[choice("stem", stem, STEMS)], seed, frame, c_mid)
-    image = keras.Input(_checked(input_shape, trunk.stride), name="image")
+    image = keras.Input(check_sides(input_shape, trunk.stride), name="image")
     levels = {f"P{part.stride.bit_length() - 1}": part.x for part in trunk.grow(image)}
     backbone = Pyramid(image, levels, name="backbone")
     if weights is not None:
         _copy_weights(backbone, weights)
     return backbone
-
-
-def _checked(input_shape, stride: int) -> tuple:
-    """Returns `input_shape`, whose sides are `None` or multiples of `stride`, as a tuple of integers."""
-    shape = tuple(None if n is None else int(n) for n in input_shape)
-    sides = [side for side in shape[:2] if side is not None]
-    if len(shape) != 3 or not shape[2] or min([shape[2], *sides]) < 1 or any(n < 8 or n % stride for n in sides):
-        needed = f"(height, width, channels), sides from 8 that are multiples of {stride}, or None"
-        raise KdartsError(f"input shape {tuple(input_shape)}: needs {needed}")
-    return shape
 
 
 def _copy_weights(backbone: keras.Model, network: keras.Model) -> None:

@@ -1,24 +1,25 @@
 """Loading and saving networks, under any of Keras' backends, and the loss that they are trained with.
 
 A `.keras` file is a zip archive. `save_model` adds a member to it, `kdarts.json`, with what a user of the network needs
-besides: class names, preprocessing and metrics. Keras ignores the member, so the file loads without kdarts; when Keras
-saves the model again, the member is lost. Layers could carry only a part of this: with `Rescaling` for mean and
+besides: class names, preprocessing and metrics. Keras ignores the member when it loads the file; when Keras saves the
+model again, the member is lost. Layers could carry only a part of this: with `Rescaling` for mean and
 deviation the network would no longer take normalised images, and no layer holds class names that it does not use.
 """
 
 import json
 import pathlib
 import zipfile
+import zlib
 
 import keras
 from keras import ops
 
 from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.files import check_archive, write_with
+from kdarts.genotypes.files import write_with
 from kdarts.networks.archive import check_model_archive
 
 
-def load_model(path) -> keras.Model:
+def load_model(path, compile: bool = True) -> keras.Model:
     """Loads a network from a `.keras` file.
 
     `keras.saving.load_model` does the same once `kdarts.networks` was imported: Keras needs the classes that the file
@@ -26,9 +27,10 @@ def load_model(path) -> keras.Model:
 
     Args:
         path: The path of a `.keras` file, written by `kdarts train`, by `keras.Model.save` or by another program.
+        compile: Whether to load the optimizer and the loss as well, which only training needs. Defaults to `True`.
 
     Returns:
-        The model, compiled if it was compiled when it was saved.
+        The model, compiled if `compile` and if it was compiled when it was saved.
 
     Raises:
         KdartsError: If the file does not exist, is damaged, or is not a Keras model.
@@ -40,7 +42,7 @@ def load_model(path) -> keras.Model:
         raise KdartsError(f"model {str(path)!r}: needs a file that ends in .keras")
     check_model_archive(path)
     try:
-        return keras.saving.load_model(path, safe_mode=True)
+        return keras.saving.load_model(path, compile=compile, safe_mode=True)
     except Exception as error:  # Keras' reader fails with any kind of exception on a damaged file.
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise KdartsError(f"model {str(path)!r} cannot be read; it is damaged or not a Keras model ({first})") from None
@@ -107,14 +109,14 @@ def read_about(path) -> dict:
     path = pathlib.Path(path)
     if not path.is_file():
         raise KdartsError(f"no model file {str(path)!r}")
-    check_archive(path)
-    with zipfile.ZipFile(path) as archive:
-        if _ABOUT not in archive.namelist():
-            return {}
-        try:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if _ABOUT not in archive.namelist():
+                return {}
             about = json.loads(archive.read(_ABOUT))
-        except (ValueError, RecursionError):
-            raise KdartsError(f"{path}: its {_ABOUT} is not JSON") from None
+    # A damaged archive makes `zipfile` fail in any of these ways, and a text that is no JSON in two of them.
+    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, RuntimeError):
+        raise KdartsError(f"{path}: is damaged, or its {_ABOUT} is not JSON") from None
     return check_about(about, path)
 
 

@@ -5,8 +5,8 @@ from keras import layers
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
-from kdarts.networks.trunk import Trunk
-from kdarts.ops.layers import make_head, uniform
+from kdarts.networks.trunk import Trunk, check_sides
+from kdarts.ops.layers import LAST, make_head, uniform
 from kdarts.supernet.macro import MacroConfig, auxiliary_position, check_input_shape, choose_stem
 
 
@@ -24,16 +24,17 @@ def auxiliary_head(x, num_classes: int, imagenet: bool = False):
     if min(x.shape[1:3]) >= 5:
         windows = [min(5, side - 1) for side in x.shape[1:3]]
         strides = [min(2 if imagenet else 3, side - window) for side, window in zip(x.shape[1:3], windows, strict=True)]
-        x = layers.AveragePooling2D(windows, strides, name=f"{name}-1")(x)
+        x = layers.AveragePooling2D(windows, strides, data_format=LAST, name=f"{name}-1")(x)
+    plain = {"data_format": LAST, "use_bias": False}
     kernel = uniform(x.shape[-1])
-    x = layers.Conv2D(128, 1, use_bias=False, kernel_initializer=kernel, name=f"{name}-2")(x)
+    x = layers.Conv2D(128, 1, **plain, kernel_initializer=kernel, name=f"{name}-2")(x)
     x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}-3")(x)
     x = layers.ReLU(name=f"{name}-4")(x)
-    x = layers.Conv2D(768, 2, use_bias=False, kernel_initializer=uniform(4 * 128), name=f"{name}-5")(x)
+    x = layers.Conv2D(768, 2, **plain, kernel_initializer=uniform(4 * 128), name=f"{name}-5")(x)
     if not imagenet:
         x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}-6")(x)
     x = layers.ReLU(name=f"{name}-7")(x)
-    x = layers.GlobalAveragePooling2D(name=f"{name}-8")(x)
+    x = layers.GlobalAveragePooling2D(LAST, name=f"{name}-8")(x)
     initial = uniform(768)
     start = {"kernel_initializer": initial, "bias_initializer": initial}
     return layers.Dense(num_classes, **start, dtype="float32", name="auxiliary_head-classifier")(x)
@@ -64,7 +65,7 @@ class AuxiliaryNetwork(keras.Model):
 
 
 def build_network(
-    genotype: Genotype,
+    genotype: Genotype | str,
     input_shape,
     num_classes: int,
     channels: int,
@@ -81,8 +82,10 @@ def build_network(
     Edges and nodes that do not contribute to the output are left out (see `Genotype.live` and `Genotype.gaps`).
 
     Args:
-        genotype: The genotype.
-        input_shape: The shape `(height, width, channels)` of an image, at least `(8, 8, 1)`.
+        genotype: A `Genotype`, or the name or path of one.
+        input_shape: The shape `(height, width, channels)` of an image, at least `(8, 8, 1)`. A side is `None` for any
+            multiple of the network's stride; this needs a `stem` other than "auto", and neither `auxiliary` nor a
+            `frame` with hidden layers.
         num_classes: The number of classes, at least 2.
         channels: The number of channels of a node before any reduction, even.
         cells: The number of cells, or of the cells of each stage if the genotype has stages. Defaults to `None`: the
@@ -106,12 +109,19 @@ def build_network(
         KdartsError: If the genotype names an unknown operation, or the sizes do not fit, such as images too small for
             the auxiliary classifier.
     """
-    input_shape = check_input_shape(input_shape)
+    genotype = genotype if isinstance(genotype, Genotype) else Genotype.load(genotype)
+    frame, known = frame or MacroConfig(), None not in tuple(input_shape)
+    if known:
+        input_shape = check_input_shape(input_shape)
+    else:
+        asked = {"stem='auto'": stem == "auto", "auxiliary=True": auxiliary, f"head={frame.head}": bool(frame.head)}
+        for name in (name for name, needs_sides in asked.items() if needs_sides):
+            raise KdartsError(f"input shape {tuple(input_shape)}: {name} needs the sides of the images")
     if num_classes < 2:
         raise KdartsError(f"num_classes {num_classes}: needs at least 2")
     chosen = choose_stem(stem, input_shape, genotype.stages)
-    frame = frame or MacroConfig()
     trunk = Trunk(genotype, channels, cells, drop_path, chosen, seed, frame, c_mid)
+    input_shape = input_shape if known else check_sides(input_shape, trunk.stride)
     aux_at = auxiliary_position(input_shape[:2], chosen, trunk.plan) if auxiliary else None
     x = inputs = keras.Input(input_shape, name="image")
     aux_logits = None
@@ -130,9 +140,9 @@ def _classified(x, head, num_classes):
     """Adds the classifier to the last cell's output, and returns the logits, float32 (`head`: see `MacroConfig`)."""
     if head:
         x = layers.Permute((3, 1, 2), name="flatten-channels_first")(x)
-        x = layers.Flatten(name="flatten")(x)
+        x = layers.Flatten(LAST, name="flatten")(x)
     else:
-        x = layers.GlobalAveragePooling2D(name="pool")(x)
+        x = layers.GlobalAveragePooling2D(LAST, name="pool")(x)
     for layer in make_head(head, num_classes, x.shape[-1], "float32"):
         x = layer(x)
     return x

@@ -75,6 +75,16 @@ class DropPathSchedule(keras.callbacks.Callback):
                 layer.rate.assign(layer.final_rate * epoch / self.epochs)
 
 
+def check_sides(input_shape, stride: int) -> tuple:
+    """Returns the shape of an image, whose sides are `None` or multiples of `stride`, as a tuple of integers."""
+    shape = tuple(None if n is None else int(n) for n in input_shape)
+    sides = [side for side in shape[:2] if side is not None]
+    if len(shape) != 3 or not shape[2] or min([shape[2], *sides]) < 1 or any(n < 8 or n % stride for n in sides):
+        needed = f"(height, width, channels), sides from 8 that are multiples of {stride}, or None"
+        raise KdartsError(f"input shape {tuple(input_shape)}: needs {needed}")
+    return shape
+
+
 @dataclass(frozen=True)
 class Grown:
     """The output `x` of a part of the trunk, a symbolic tensor that is smaller than the image by the factor `stride`.

@@ -15,6 +15,9 @@ from keras import layers, ops
 from kdarts.ops.cost import Cost
 from kdarts.ops.operations import Conv, Halve, Norm, Operation, Pool, Reduce, Relu
 
+LAST = "channels_last"
+"""The order of the axes of all images, whatever Keras' default is."""
+
 
 def layer_name(name: str) -> str:
     """Returns the layer name for a name in the papers' code: `cells-0-preprocess0` for `cells.0.preprocess0`.
@@ -106,7 +109,7 @@ def apply_operation(operation: Operation, x, filters: int, stride: int, name: st
             case Pool():
                 x = _pool(step, x, stride, f"{name}-pool")
             case Halve():
-                x = layers.AveragePooling2D(2, 2, "same", name=path)(x)
+                x = layers.AveragePooling2D(2, 2, "same", LAST, name=path)(x)
             case Norm():
                 x = layers.BatchNormalization(momentum=0.9, epsilon=step.epsilon, name=path)(x)
     return x
@@ -120,9 +123,9 @@ def _convolution(step: Conv, x, filters, strides, name):
     dilation = step.dilation if dilated else 1
     margins = [dilation * (k - 1) // 2 for k in step.kernel]
     if any(margins):
-        x = layers.ZeroPadding2D(margins, name=f"{name}-pad")(x)
+        x = layers.ZeroPadding2D(margins, LAST, name=f"{name}-pad")(x)
     fan_in = step.kernel[0] * step.kernel[1] * (1 if step.depthwise else x.shape[-1])
-    common = {"padding": "valid", "use_bias": False, "dilation_rate": dilation, "name": name}
+    common = {"padding": "valid", "use_bias": False, "dilation_rate": dilation, "data_format": LAST, "name": name}
     if step.depthwise:
         size, stride = step.kernel, strides[0]
         return layers.DepthwiseConv2D(size, stride, depthwise_initializer=uniform(fan_in), **common)(x)
@@ -132,7 +135,7 @@ def _convolution(step: Conv, x, filters, strides, name):
 
 def _every_second(x, name):
     # In place of a 1x1 convolution at stride 2, with which TensorFlow corrupts memory on a CPU at few channels.
-    return layers.MaxPooling2D(1, 2, name=f"{name}-subsample")(x)
+    return layers.MaxPooling2D(1, 2, data_format=LAST, name=f"{name}-subsample")(x)
 
 
 def _reduce(x, filters, names):
@@ -140,11 +143,11 @@ def _reduce(x, filters, names):
     height, width, channels = (side or 0 for side in x.shape[1:])
     shifted = x
     if height % 2 or width % 2:
-        shifted = layers.ZeroPadding2D(((0, height % 2), (0, width % 2)), name=f"{names[1]}-pad")(x)
-    shifted = layers.Cropping2D(((1, 0), (1, 0)), name=f"{names[1]}-shift")(shifted)
+        shifted = layers.ZeroPadding2D(((0, height % 2), (0, width % 2)), LAST, name=f"{names[1]}-pad")(x)
+    shifted = layers.Cropping2D(((1, 0), (1, 0)), LAST, name=f"{names[1]}-shift")(shifted)
     halves = (filters // 2, filters - filters // 2)
     parts = [
-        layers.Conv2D(half, 1, use_bias=False, kernel_initializer=uniform(channels), name=name)(
+        layers.Conv2D(half, 1, data_format=LAST, use_bias=False, kernel_initializer=uniform(channels), name=name)(
             _every_second(pixels, name)
         )
         for half, pixels, name in zip(halves, (x, shifted), names, strict=True)
@@ -154,9 +157,10 @@ def _reduce(x, filters, names):
 
 def _pool(step: Pool, x, stride: int, name: str):
     if step.padded:
-        return layers.AveragePooling2D(3, stride, name=name)(layers.ZeroPadding2D(1, name=f"{name}-pad")(x))
+        x = layers.ZeroPadding2D(1, LAST, name=f"{name}-pad")(x)
+        return layers.AveragePooling2D(3, stride, data_format=LAST, name=name)(x)
     layer = layers.MaxPooling2D if step.kind == "max" else layers.AveragePooling2D
-    x = layer(3, 1, "same", name=name)(x)
+    x = layer(3, 1, "same", LAST, name=name)(x)
     # At stride 2, "same" pads an even side only at its end. At stride 1 it pads both ends, as PyTorch does.
     return _every_second(x, name) if stride == 2 else x
 

@@ -114,7 +114,7 @@ class TrainedPaths(SharedPaths):
 
         net = search.supernet
         genotype = search.genotype(derived=False)
-        space = self.prune(net.mixture.selection_weights(), net, genotype.reductions)
+        space = self.prune(net.selection_weights(), net, genotype.reductions)
         with search.distribute_strategy.scope(), seeded(search.seed):
             sizes = net.image_shape, net.num_classes, net.channels, net.depth, net.stem_name
             drop_path = {"drop_path": self.path_drop_path, "seed": search.seed}

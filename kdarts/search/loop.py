@@ -3,6 +3,7 @@
 It works as Keras' loop does, but it can begin inside an epoch, and it checks each step for values that are not finite.
 """
 
+import contextlib
 import re
 import time
 from collections.abc import Callable
@@ -34,6 +35,7 @@ def run_epochs(
     step: Step | None = None,
     validation_data=None,
     validation_freq: int = 1,
+    calibration: Callable = contextlib.nullcontext,
     whole=lambda batch: (),
 ) -> keras.callbacks.History:
     """Trains a compiled model, calling callbacks as `fit` does; returns the history of the epochs.
@@ -49,6 +51,7 @@ def run_epochs(
         step: of the model; None: made here.
         validation_data: dataset `(x, y)` to measure on at the end of an epoch, or None.
         validation_freq: epochs between two measurements.
+        calibration: makes the context of a measurement, as of `calibrated`.
         whole: as of `spread`, where the model was made in a strategy's scope.
     """
     session, step = session or Session(), step or Step(model)
@@ -70,13 +73,16 @@ def run_epochs(
         if is_spread(model):
             draw_apart(model)
             dataset = spread(dataset, model.distribute_strategy, whole)
-        _epochs(model, dataset, step, hooks, session, steps, epochs, first_step, validation_data, validation_freq)
+        length, validation = (steps, epochs, first_step), (validation_data, validation_freq, calibration)
+        _epochs(model, dataset, step, hooks, session, *length, *validation)
     hooks.on_train_end()
     session.finish(model)
     return model.history
 
 
-def _epochs(model, dataset, step, hooks, session, steps, epochs, first_step, validation_data, validation_freq) -> None:
+def _epochs(
+    model, dataset, step, hooks, session, steps, epochs, first_step, validation_data, freq, calibration
+) -> None:
     iterator, model.stop_training = iter(dataset), False
     first_epoch, start = divmod(first_step, steps)
     for epoch in range(first_epoch, epochs):
@@ -99,8 +105,9 @@ def _epochs(model, dataset, step, hooks, session, steps, epochs, first_step, val
         start = 0
         results = model.get_metrics_result()
         logs = {name: results.get(name, value) for name, value in logs.items()}
-        if validation_data is not None and (epoch + 1) % validation_freq == 0:
-            measured = evaluate(model, validation_data, callbacks=hooks)
+        if validation_data is not None and (epoch + 1) % freq == 0:
+            with calibration():
+                measured = evaluate(model, validation_data, callbacks=hooks)
             logs |= {f"val_{name}": value for name, value in measured.items()}
         logs |= session.epoch_logs()
         hooks.on_epoch_end(epoch, logs)

@@ -1,5 +1,6 @@
 """Replicas of a run: on the devices of this machine, or of several machines (`tf.distribute`)."""
 
+import contextlib
 import json
 import os
 
@@ -8,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from kdarts.genotypes.errors import KdartsError, choice
-from kdarts.ops.layers import all_layers
+from kdarts.ops.layers import all_layers, running_statistics
 from kdarts.ops.replicas import counted_once, loss_metric, mean_over_replicas, replicas
 
 STRATEGIES = ("default", "mirrored", "multi_worker")
@@ -173,6 +174,40 @@ def _tested(model: keras.Model, part) -> dict:
 
     tf.cond(tf.size(part[1]) > 0, test, lambda: 0)
     return {name: tf.zeros(()) for name in measured}
+
+
+CALIBRATION = 4
+"""Batches that running statistics are measured on."""
+
+
+@contextlib.contextmanager
+def calibrated(search: keras.Model, data):
+    """A context in which the running statistics of a search's supernet are those of its weights now.
+
+    Those that training leaves are means over weights that have changed since: in an epoch of 12 steps that makes more
+    than a network of many cells can bear. Inside they come from the first training batches of `data`, a `SearchData`;
+    after it they are what they were. A supernet whose passes are drawn has no use for any.
+    """
+    net, strategy = search.supernet, search.distribute_strategy
+    if getattr(net.mixture, "draws_passes", False):
+        yield
+        return
+    found = running_statistics(net)
+    variables = [variable for variable, _, _ in found] + [net.updates]
+
+    def assign(values):
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+
+    kept = strategy.run(lambda: [tf.identity(variable.value) for variable in variables])
+    strategy.run(lambda: assign([*(tf.fill(v.shape, tf.cast(start, v.dtype)) for v, start, _ in found), 0]))
+    try:
+        batches = data.pairs().take(CALIBRATION).map(lambda train, valid: train)
+        for batch in spread(batches, strategy) if is_spread(search) else batches:
+            search.calibrate(batch)
+        yield
+    finally:
+        strategy.run(assign, (kept,))
 
 
 def evaluate(model: keras.Model, batches: tf.data.Dataset, **options) -> dict:

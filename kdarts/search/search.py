@@ -16,6 +16,7 @@ from kdarts.search.building import at_start_depth, build_supernet, check_superne
 from kdarts.search.loop import SearchEpochs, run_epochs, search_data
 from kdarts.search.method import Method, get_method
 from kdarts.search.objective import Objective, apply_gradients, cross_entropy, loss_scale, without_graph_rewriting
+from kdarts.search.replicas import calibrated
 from kdarts.search.selection import get_selection
 from kdarts.search.session import Record, Session
 from kdarts.search.stages import check_method, run_stages
@@ -196,7 +197,7 @@ class Search(keras.Model):
         self.reset_metrics()
         self.objective = Objective(self.supernet, whole_loss(loss), self.sync_batch_norm)
         self._gradients_of = tf.function(self._compute_architecture_gradients, autograph=False)
-        self._step = None
+        self.calibrate, self._step = tf.function(self._calibrate, autograph=False), None
 
     def get_compile_config(self):
         """With the second optimizer."""
@@ -247,6 +248,11 @@ class Search(keras.Model):
         if not isinstance(search, cls):
             raise KdartsError(f"{str(path)!r} holds a {type(search).__name__}, not a search")
         return search
+
+    def _calibrate(self, batch) -> None:
+        """Adds a batch to the running statistics; nothing else changes."""
+        net = self.supernet
+        self.distribute_strategy.run(lambda x, y: net.classify(net.states(x, training=True)[-1], training=True), batch)
 
     def call(self, x, training=False):
         """As of the supernet, but measured with running statistics that are unbiased from the first epoch."""
@@ -337,6 +343,7 @@ class Search(keras.Model):
             session=session,
             record=self.record,
             step=self._step,
+            calibration=lambda: calibrated(self, data),
             **how,
         )
 

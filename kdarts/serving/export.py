@@ -19,10 +19,11 @@ import tensorflow as tf
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.networks.models import check_about
+from kdarts.serving.served import open_served, probe
 
 
-def _signature(model: keras.Model) -> list[tf.TensorSpec]:
-    return [tf.TensorSpec((None, *model.input_shape[1:]), "float32", name="image")]
+def _signature(model: keras.Model, batch: int | None = None) -> list[tf.TensorSpec]:
+    return [tf.TensorSpec((batch, *model.input_shape[1:]), "float32", name="image")]
 
 
 def write_saved_model(model: keras.Model, path: pathlib.Path, about: dict, calibration=None) -> None:
@@ -42,7 +43,9 @@ def write_saved_model(model: keras.Model, path: pathlib.Path, about: dict, calib
     archive.write_out(str(path), verbose=False)
 
 
-def write_litert(model: keras.Model, path: pathlib.Path, about: dict, calibration=None, weights="float32") -> None:
+def write_litert(
+    model: keras.Model, path: pathlib.Path, about: dict, calibration=None, weights="float32", batch: int | None = None
+) -> None:
     """A LiteRT file; behind the model lies a zip archive of `labels.txt` and `about.json`, as LiteRT's tools pack them.
 
     Args:
@@ -51,6 +54,8 @@ def write_litert(model: keras.Model, path: pathlib.Path, about: dict, calibratio
         about: goes into `about.json`, its `class_names` into `labels.txt`.
         calibration: images as the model takes them, float32 `[n, height, width, channels]`, for "int8".
         weights: "float32", "float16" (halves the file; computed in float32), or "int8" (so are the activations).
+        batch: the number of images that it takes at once; None: any. LiteRT for microcontrollers plans its memory by
+            the shapes in the file alone, which are wrong around dilated convolutions where the number is free.
     """
     options = {}
     if weights != "float32":
@@ -60,7 +65,7 @@ def write_litert(model: keras.Model, path: pathlib.Path, about: dict, calibratio
     if weights == "int8":
         options["target_spec"] = {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]}
         options["representative_dataset"] = lambda: ([calibration[i : i + 1]] for i in range(len(calibration)))
-    model.export(str(path), format="litert", input_signature=_signature(model), verbose=False, **options)
+    model.export(str(path), format="litert", input_signature=_signature(model, batch), verbose=False, **options)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("labels.txt", "".join(f"{name}\n" for name in about["class_names"]))
         archive.writestr("about.json", json.dumps(about))
@@ -72,8 +77,20 @@ def write_onnx(model: keras.Model, path: pathlib.Path, about: dict, calibration=
     import onnx
 
     proto = onnx.load(str(path))
+    _rename_output(proto.graph, about["output"])
+    for tensor in (*proto.graph.input, *proto.graph.output):
+        tensor.type.tensor_type.shape.dim[0].dim_param = "batch"
     onnx.helper.set_model_props(proto, {name: json.dumps(value) for name, value in about.items()})
     onnx.save(proto, str(path))
+
+
+def _rename_output(graph, name: str) -> None:
+    """Gives the one output of an ONNX graph a name; the converter numbers it."""
+    (output,) = graph.output
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [name if each == output.name else each for each in names]
+    output.name = name
 
 
 @dataclass(frozen=True)
@@ -87,6 +104,7 @@ class Artifact:
             anything, since that depends on the network: the command tells.
         needs: packages beside kdarts' own.
         calibrated: whether it needs images of the training.
+        sized: whether it may be of a fixed number of images at once; others take any.
     """
 
     file: str
@@ -94,15 +112,16 @@ class Artifact:
     tolerance: float | None = 1e-3
     needs: tuple[str, ...] = ()
     calibrated: bool = False
+    sized: bool = False
 
 
 _FLOAT16 = functools.partial(write_litert, weights="float16")
 _INT8 = functools.partial(write_litert, weights="int8")
 ARTIFACTS = {
     "saved_model": Artifact("saved_model", write_saved_model),
-    "litert": Artifact("model.tflite", write_litert),
-    "litert_float16": Artifact("model_float16.tflite", _FLOAT16, tolerance=3e-2),
-    "litert_int8": Artifact("model_int8.tflite", _INT8, tolerance=None, calibrated=True),
+    "litert": Artifact("model.tflite", write_litert, sized=True),
+    "litert_float16": Artifact("model_float16.tflite", _FLOAT16, tolerance=3e-2, sized=True),
+    "litert_int8": Artifact("model_int8.tflite", _INT8, tolerance=None, calibrated=True, sized=True),
     "onnx": Artifact("model.onnx", write_onnx, needs=("onnx", "tf2onnx", "onnxruntime")),
 }
 """The formats by name."""
@@ -112,33 +131,6 @@ _WARM, _TIMED = 3, 30  # calls of one image each
 
 MIN_AGREEMENT = 0.97
 """The least part of the images that a calibrated format puts into the class of the model, unless another is given."""
-
-
-def open_served(name: str, path: pathlib.Path) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from images `[n, height, width, channels]`, float32, to outputs `[n, classes]`.
-
-    Args:
-        name: the format, as in `ARTIFACTS`.
-        path: the file or folder.
-    """
-    if name == "saved_model":
-        loaded = tf.saved_model.load(str(path))
-        signature = loaded.signatures["serving_default"]
-        # `loaded` owns the variables that the signature reads.
-        return lambda image, owner=loaded: next(iter(signature(image=tf.constant(image)).values())).numpy()
-    if name == "onnx":
-        import onnxruntime
-
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        return lambda image: session.run(None, {"image": image})[0]
-    if importlib.util.find_spec("ai_edge_litert") is not None:
-        from ai_edge_litert.interpreter import Interpreter
-    else:
-        Interpreter = tf.lite.Interpreter
-    runner = Interpreter(str(path)).get_signature_runner("serving_default")
-    # Its memory is planned for one image.
-    each = lambda image: next(iter(runner(image=image).values()))  # noqa: E731
-    return lambda images: np.concatenate([each(images[i : i + 1]) for i in range(len(images))])
 
 
 def check_served(
@@ -160,7 +152,7 @@ def check_served(
     Raises:
         KdartsError: if a logit differs by more than the format may, or too few images get the same class.
     """
-    answer = open_served(name, path)
+    answer, _ = open_served(name, path)
     logits = np.concatenate([answer(images[i : i + 1]) for i in range(len(images))])
     difference = float(np.max(np.abs(logits - expected)))
     tolerance = ARTIFACTS[name].tolerance
@@ -214,25 +206,6 @@ def serving_model(network: keras.Model, mean=None, std=None) -> keras.Model:
     return keras.Model(image, network(x, training=False), name="serving")
 
 
-def probe(answer: Callable[[np.ndarray], np.ndarray], shape) -> tuple[int, str]:
-    """Tries a network on noise.
-
-    Args:
-        answer: from images float32 `[n, height, width, channels]` to outputs `[n, classes]`.
-        shape: height, width and channels.
-
-    Returns:
-        The number of classes, and what the outputs are: "probabilities", as of a softmax, if none is below 0 and their
-        sums are 1; else "logits".
-    """
-    noise = np.random.default_rng(0).normal(size=(4, *shape)).astype("float32")
-    outputs = np.asarray(answer(noise), "float64")
-    if outputs.ndim != 2 or outputs.shape[1] < 2:
-        raise KdartsError(f"the model gives outputs of shape {outputs.shape[1:]}; needs a number for each of 2 classes")
-    final = (outputs >= 0).all() and np.allclose(outputs.sum(-1), 1, atol=1e-2)
-    return outputs.shape[1], "probabilities" if final else "logits"
-
-
 def _in_float32(network: keras.Model) -> keras.Model:
     """The same network computed in float32: one trained with 16 bits would ask its clients for them."""
     if all(layer.compute_dtype == "float32" for layer in network.layers):
@@ -265,6 +238,7 @@ def export(
     calibration=None,
     min_agreement: float = MIN_AGREEMENT,
     about: dict | None = None,
+    batch: int | None = 1,
 ) -> dict[str, dict]:
     """Writes the network in each format into `folder`, once it has answered there as it does here.
 
@@ -280,19 +254,25 @@ def export(
             that are in `images`, too, are left out there; without `images`, every fifth is kept to compare on.
         min_agreement: as of `check_served`.
         about: more entries that travel inside, such as `background` and `peak` of `check_about`.
+        batch: the number of images that a LiteRT file takes at once, 1; None: any, as the other formats do.
 
     Returns:
         Of each format `path` and `bytes`, and with `images` what `check_served` tells.
 
     Raises:
         KdartsError: if a format needs a package that is not installed or images that are not given, if mean, std or
-            class names have wrong values or another number than the network's channels and classes, if what it answers
-            is not what the network does, or the system refuses to write; what the folder held then stays.
+            class names are missing, have wrong values or another number than the network's channels and classes, if
+            what it answers is not finite or not what the network does, or the system refuses to write; what the folder
+            held then stays.
     """
     folder = pathlib.Path(folder)
     raw = mean is not None if raw is None else raw
     for name in formats:
         _check_needs(name, calibration)
+    if batch not in (1, None):
+        raise KdartsError(f"batch {batch}; allowed: 1, or None for any number")
+    if raw and mean is None:
+        raise KdartsError("raw images need mean and std, by which the result normalises them")
     about = {**(about or {}), "input_shape": list(network.input_shape[1:])}
     about |= {"class_names": [str(name) for name in class_names]}
     about |= {name: np.asarray(value).tolist() for name, value in (("mean", mean), ("std", std)) if value is not None}
@@ -300,6 +280,8 @@ def export(
     model = serving_model(network, mean if raw else None, std)
     about |= {"input": "raw" if raw else "normalized"}
     about |= {"output": probe(model.predict_on_batch, model.input_shape[1:])[1]}
+    # A client reads the output by its name.
+    model = keras.Model(model.inputs, {about["output"]: model.outputs[0]})
     if any(ARTIFACTS[name].calibrated for name in formats):
         images, calibration = _apart(images, calibration)
 
@@ -314,7 +296,7 @@ def export(
         normal = normal if mean is None else ((normal / 255 - mean) / std).astype("float32")
         expected = serving_model(network).predict(normal, verbose=0)
     try:
-        return _written(model, formats, folder, about, taken, calibration, images, expected, min_agreement)
+        return _written(model, formats, folder, about, taken, calibration, images, expected, min_agreement, batch)
     except (OSError, tf.errors.OpError) as error:
         raise KdartsError(f"{folder}: cannot be written ({error})") from None
 
@@ -333,14 +315,15 @@ def _apart(images, calibration) -> tuple[np.ndarray, np.ndarray]:
     return images, calibration
 
 
-def _written(model, formats, folder, about, taken, calibration, images, expected, least) -> dict[str, dict]:
+def _written(model, formats, folder, about, taken, calibration, images, expected, least, batch) -> dict[str, dict]:
     """Writes and compares, as of `export`; `taken` makes of raw images what the model takes, `expected` are logits."""
     folder.mkdir(parents=True, exist_ok=True)
     written = {}
     with tempfile.TemporaryDirectory(dir=folder, prefix=".export.") as temporary:
         made = {name: pathlib.Path(temporary, FORMATS[name]) for name in formats}
         for name, path in made.items():
-            ARTIFACTS[name].write(model, path, about, None if calibration is None else taken(calibration))
+            sized = {"batch": batch} if ARTIFACTS[name].sized else {}
+            ARTIFACTS[name].write(model, path, about, None if calibration is None else taken(calibration), **sized)
             written[name] = {"path": str(folder / FORMATS[name]), "bytes": _size(path)}
             if images is not None:
                 written[name] |= check_served(name, path, taken(images), expected, least)

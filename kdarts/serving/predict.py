@@ -1,33 +1,23 @@
 """A trained network in use: classes of pictures, from a `.keras` file or from anything that `kdarts export` writes."""
 
-import contextlib
-import csv
 import importlib.util
-import json
+import math
 import os
 import pathlib
-import re
-import zipfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from kdarts.data.datasets import colour
+from kdarts.data.label_files import FILES, read_rows
 from kdarts.data.pictures import SUFFIXES, PictureError, decode
-from kdarts.data.sources import Progress
+from kdarts.data.sources import Progress, map_threads
 from kdarts.genotypes.errors import KdartsError
 from kdarts.networks.models import check_about, load_model, read_about
-from kdarts.serving.export import open_served, probe
+from kdarts.serving.served import open_served, probe
 from kdarts.training.workdir import summary_beside
-
-COLUMNS = ("file", "filename", "path", "filepath", "image", "picture")
-"""Names of the column of a CSV file that has the paths of pictures; capitals, spaces, `_` and `-` do not matter."""
-
-_THREADS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +118,7 @@ def open_classifier(path: os.PathLike | str) -> Classifier:
     if form == "onnx" and importlib.util.find_spec("onnxruntime") is None:
         raise KdartsError(f"model {str(path)!r} needs onnxruntime: pip install 'kdarts[onnx]'")
     try:
-        answer, about = open_served(form, path), _ABOUT[form](path)
+        answer, about = open_served(form, path)
         check_about(about, path)
         if "input_shape" not in about:
             raise KdartsError(f"model {str(path)!r} has no input_shape; kdarts export writes it")
@@ -145,56 +135,37 @@ def open_classifier(path: os.PathLike | str) -> Classifier:
     return Classifier(path, about, shape, answer, about.get("input") == "raw", about.get("output", output))
 
 
-def about_model(path: os.PathLike | str, classes: int | None = None) -> dict:
-    """Reads the entries of `check_about` for a `.keras` file: those in it, else those of `summary.json` beside it."""
-    return check_about(read_about(path) or summary_beside(path), path, classes)
+def open_network(path: os.PathLike | str) -> tuple[keras.Model, dict]:
+    """Opens a `.keras` file without its optimizer.
+
+    Returns:
+        The model, of one input and one output: an auxiliary classifier has no part in an answer. And the entries of
+        `check_about`: those in the file, else those of `summary.json` beside it.
+
+    Raises:
+        KdartsError: If the file cannot be read or the model does not take images, or if an entry has a wrong value.
+    """
+    model = load_model(path, compile=False)
+    if not getattr(model, "built", False) or len(getattr(model, "inputs", None) or ()) != 1:
+        raise KdartsError(f"model {str(path)!r} is not a network of one input; needs one that takes images")
+    model = keras.Model(model.inputs[0], model.outputs[0])
+    shape, dtype = model.input_shape[1:], model.inputs[0].dtype
+    if len(shape) != 3 or "float" not in dtype:
+        raise KdartsError(f"model {str(path)!r} takes inputs of {shape}, {dtype}; needs normalised images of floats")
+    return model, check_about(read_about(path) or summary_beside(path), path, model.output_shape[-1])
 
 
 def _keras(path: pathlib.Path) -> Classifier:
-    model = load_model(path)
-    if len(getattr(model, "inputs", None) or ()) != 1:
-        raise KdartsError(f"model {str(path)!r} is not a network of one input; needs one that takes images")
-    model = keras.Model(model.inputs[0], model.outputs[0])  # An auxiliary classifier has no part in an answer.
-    about = about_model(path, model.output_shape[-1])
+    model, about = open_network(path)
     shape = tuple(model.input_shape[1:])
     if None in shape:
         shape = tuple(about.get("input_shape", shape))
-    if len(shape) != 3 or None in shape:
+    if None in shape:
         raise KdartsError(f"model {str(path)!r} takes inputs of {shape}; needs images of one size")
     if list(about.get("input_shape", shape)) != list(shape):
         raise KdartsError(f"{path}: input_shape {about['input_shape']}, but the model takes {shape}")
     check_about(about | {"input_shape": list(shape)}, path)
     return Classifier(path, about, shape, model.predict_on_batch, False, probe(model.predict_on_batch, shape)[1])
-
-
-def _about_saved_model(path: pathlib.Path) -> dict:
-    signatures = tf.saved_model.load(str(path)).signatures
-    if "about" not in signatures:
-        raise KdartsError(f"model {str(path)!r} tells nothing about itself; kdarts export writes what is needed")
-    told = {name: tensor.numpy() for name, tensor in signatures["about"]().items()}
-    if "json" in told:
-        return json.loads(told["json"])
-    shape = signatures["serving_default"].structured_input_signature[1]["image"].shape[1:]
-    about = {"class_names": [name.decode() for name in told["class_names"]], "input": told["input"].decode()}
-    return about | {"input_shape": list(shape)} | {n: told[n].tolist() for n in ("mean", "std") if n in told}
-
-
-def _about_litert(path: pathlib.Path) -> dict:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return json.loads(archive.read("about.json"))
-    except (zipfile.BadZipFile, KeyError):
-        raise KdartsError(f"model {str(path)!r} has no about.json; kdarts export writes it") from None
-
-
-def _about_onnx(path: pathlib.Path) -> dict:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return {name: json.loads(text) for name, text in session.get_modelmeta().custom_metadata_map.items()}
-
-
-_ABOUT = {"saved_model": _about_saved_model, "litert": _about_litert, "onnx": _about_onnx}
 
 
 @dataclass(frozen=True)
@@ -232,20 +203,20 @@ def predict(
     classifier = model if isinstance(model, Classifier) else open_classifier(model)
     files, found = picture_files(paths), []
     progress = Progress("pictures", len(files))
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for start in range(0, len(files), batch_size):
-            part = files[start : start + batch_size]
-            images = list(pool.map(lambda file: _attempt(classifier, file), part))
-            readable = [image for image in images if not isinstance(image, str)]
-            answers = iter(classifier.probabilities(np.stack(readable)) if readable else ())
-            for file, image in zip(part, images, strict=True):
-                failed = isinstance(image, str)
-                found.append(
-                    Prediction(str(file), error=image)
-                    if failed
-                    else Prediction(str(file), _best(next(answers), classifier.class_names, top))
-                )
-            progress.update(len(found))
+    for start in range(0, len(files), batch_size):
+        part = files[start : start + batch_size]
+        # The size of a file that may not be there is not asked for.
+        images = list(map_threads(lambda file: _attempt(classifier, file), part, math.inf))
+        readable = [image for image in images if not isinstance(image, str)]
+        answers = iter(classifier.probabilities(np.stack(readable)) if readable else ())
+        for file, image in zip(part, images, strict=True):
+            failed = isinstance(image, str)
+            found.append(
+                Prediction(str(file), error=image)
+                if failed
+                else Prediction(str(file), _best(next(answers), classifier.class_names, top))
+            )
+        progress.update(len(found))
     return found
 
 
@@ -268,10 +239,10 @@ def picture_files(paths: Sequence[os.PathLike | str]) -> list[pathlib.Path]:
 
     Args:
         paths: Files; folders, whose pictures are found by their suffixes, also in sub-folders that are not hidden; and
-            CSV files with a column of `COLUMNS`, whose paths are relative to the folder of the CSV file.
+            CSV files (see `label_files`) with a column of files, whose paths are relative to the folder of theirs.
 
     Raises:
-        KdartsError: If a path does not exist, a folder has no picture, or a CSV file has no such column.
+        KdartsError: If a path does not exist, a folder has no picture, or a CSV file has no such column or no row.
     """
     files: list[pathlib.Path] = []
     for path in map(pathlib.Path, paths):
@@ -295,10 +266,8 @@ def _is_picture(file: pathlib.Path, root: pathlib.Path) -> bool:
 
 
 def _listed(table: pathlib.Path) -> list[pathlib.Path]:
-    with contextlib.suppress(UnicodeDecodeError, csv.Error), table.open(encoding="utf-8-sig", newline="") as stream:
-        rows = csv.DictReader(stream)
-        column = next((name for name in rows.fieldnames or () if re.sub(r"[\s_-]", "", name).lower() in COLUMNS), None)
-        if column is None:
-            raise KdartsError(f"{table}: no column of files; allowed names are {', '.join(COLUMNS)}")
-        return [table.parent / row[column] for row in rows if row[column]]
-    raise KdartsError(f"{table}: cannot be read as a CSV file in UTF-8")
+    rows, [column] = read_rows(str(table), {"files": FILES})
+    listed = [table.parent / row[column].strip() for row in rows if len(row) > column and row[column].strip()]
+    if not listed:
+        raise KdartsError(f"{table}: none of its {len(rows)} rows has a file")
+    return listed

@@ -7,7 +7,7 @@ import keras
 
 from kdarts.genotypes.cuboid import Cuboid, HyperPath
 from kdarts.genotypes.errors import KdartsError
-from kdarts.ops.layers import uniform
+from kdarts.ops.layers import LAST, uniform
 from kdarts.ops.operations import RESIZABLE_POOL, Operation, get_operation
 from kdarts.supernet.grids import PRIMITIVES, CuboidSpace, get_cuboid
 from kdarts.supernet.hypercuboid import HyperCuboid
@@ -99,7 +99,7 @@ def multichannelnet_parts(axes: Cuboid, num_classes: int, features: int | None =
         dense = keras.layers.Dense(
             num_classes, kernel_initializer=fan_in, bias_initializer=fan_in, dtype=policy, name="classifier"
         )
-        return [keras.layers.GlobalAveragePooling2D(dtype=policy, name="pool"), dense]
+        return [keras.layers.GlobalAveragePooling2D(LAST, dtype=policy, name="pool"), dense]
 
     return Parts(
         build,

@@ -210,7 +210,8 @@ def share_cells(sharing, plan) -> list[int]:
     Raises `KdartsError` if `sharing` is no known word and no list of one index a cell, counted from 0 without gaps.
     """
     if sharing == "shared":
-        return [int(cell.reduction) for cell in plan]
+        normal = not all(cell.reduction for cell in plan)
+        return [int(cell.reduction and normal) for cell in plan]
     if sharing == "individual":
         return list(range(len(plan)))
     listed = isinstance(sharing, list | tuple) and all(isinstance(i, int) for i in sharing)

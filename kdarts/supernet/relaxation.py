@@ -254,11 +254,13 @@ def initializer(relaxation: Relaxation, scale: float = 1e-3, seed=None):
 def check_candidates(candidates, alphas: int, edges: int, operations: int) -> tuple[np.ndarray, ...] | None:
     """For each α a boolean array `[edges, operations]`, or None where every edge has every operation.
 
+    A single array is for every α: a stage of two cells leaves one, and the next stage may have a normal cell, too.
     Raises `KdartsError` if their number or a shape is another, one is not boolean, or an edge has none left.
     """
     if candidates is None:
         return None
     arrays = tuple(np.asarray(given) for given in candidates)
+    arrays *= alphas if len(arrays) == 1 else 1
     wrong = [a for a in arrays if a.dtype != bool or a.shape != (edges, operations) or not a.any(1).all()]
     if len(arrays) != alphas or wrong:
         given = ", ".join(f"{a.dtype} {list(a.shape)}" for a in arrays)

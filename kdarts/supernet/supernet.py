@@ -213,12 +213,18 @@ class Supernet(MixedModel):
 
     @property
     def alpha_names(self) -> tuple[str, ...]:
-        """Names of the α: "normal" and "reduce" where two are shared so, "cell" where one is, else "cell_0" and on."""
+        """Names of the α: "normal" and "reduce" where they are shared so, "cell" in a space with stages or if no cell
+        reduces, else "cell_0" and on."""
         if self.sharing == "shared" and len(self.alphas) == 2:
             return "normal", "reduce"
         if self.sharing == "shared" and len(self.alphas) == 1:
-            return ("cell",)
+            return ("reduce" if self.reductions_only else "cell",)
         return tuple(f"cell_{index}" for index in range(len(self.alphas)))
+
+    @property
+    def reductions_only(self) -> bool:
+        """Whether all cells are reductions, as of one or two cells, so that there is no normal cell to search."""
+        return self.sharing == "shared" and all(plan.reduction for plan in self.plan)
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -242,13 +248,24 @@ class Supernet(MixedModel):
     def read_out(self, selection, selection_weights=None) -> Genotype:
         """The genotype that a selection of cells derives.
 
-        The `selection_weights` are `[edges, operations]` for each α; None: those of α and β now.
+        The `selection_weights` are `[edges, operations]` for each α; None: those of α and β now. Without a normal cell
+        the genotype has the reduction cell in its place, as D-DARTS' Algorithm 1 has it.
         """
         usual = self.reductions == (() if self.space.stages else thirds(len(self.plan)))
-        usual = usual and self.sharing == "shared" and len(self.alphas) == (1 if self.space.stages else 2)
+        weights = self.selection_weights() if selection_weights is None else self._of_cells(selection_weights)
+        usual = usual and self.sharing == "shared" and len(weights) == (1 if self.space.stages else 2)
         own = (None, None) if usual else (self.reductions, self.sequence)
-        selection_weights = self.mixture.selection_weights() if selection_weights is None else selection_weights
-        return selection.genotype([np.asarray(w) for w in selection_weights], self.space, *own, self.multiplier)
+        found = selection.genotype([np.asarray(w) for w in weights], self.space, *own, self.multiplier)
+        if usual and self.reductions_only:
+            return dataclasses.replace(found, cells=found.cells[1:] * 2)
+        return found
+
+    def selection_weights(self) -> list:
+        """What a selection chooses by, `[edges, operations]` for each distinct cell of a genotype, from α and β now."""
+        return self._of_cells(self.mixture.selection_weights())
+
+    def _of_cells(self, weights) -> list:
+        return [*weights] * (2 if self.reductions_only else 1)
 
     def costs(self, kind: str, latencies=None) -> CellCosts:
         """What its choices cost, for a target; arguments as of `CellCosts`."""

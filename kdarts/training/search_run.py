@@ -10,7 +10,7 @@ import numpy as np
 from kdarts.genotypes.cuboid import Architecture, architecture_from_json
 from kdarts.genotypes.errors import DamageError
 from kdarts.genotypes.files import write_text
-from kdarts.search.replicas import evaluate
+from kdarts.search.replicas import calibrated, evaluate
 from kdarts.search.search import Search
 from kdarts.search.session import BETA, genotype_lines
 from kdarts.training.checkpoint import last_is_whole, notes
@@ -101,7 +101,8 @@ class SearchSession(RunSession):
         history, method, net = self.history, search.method, search.supernet
         accuracy = history[self.checkpoint.records.get("returned_to", -1)].get("val_accuracy")
         if accuracy is None:
-            accuracy = evaluate(search, self.data.held_back(), verbose=0)["accuracy"]
+            with calibrated(search, self.data):
+                accuracy = evaluate(search, self.data.held_back(), verbose=0)["accuracy"]
         found = search.record.last
         cost = net.cost_of(found)
         summary = {

@@ -104,8 +104,27 @@ def cell_drawings(genotype: Genotype) -> list[CellDrawing]:
     return [cell_drawing(genotype, index) for index in range(len(genotype.cells))]
 
 
+BOTH = "normal and reduction cell"
+"""The title of a panel that shows both."""
+
+
+def are_one(genotypes) -> bool:
+    """Returns whether normal and reduction cell are equal in all of these genotypes, so that one panel shows both."""
+    pairs = [
+        genotype.sequence is None and len(genotype.cells) == 2 and cell_drawings(genotype) for genotype in genotypes
+    ]
+    return all(pair and pair[0] == pair[1] for pair in pairs)
+
+
+def _panels(genotype: Genotype) -> tuple[list[CellDrawing], list[str]]:
+    """The cells that are drawn, and their titles."""
+    if are_one([genotype]):
+        return [cell_drawing(genotype, 0)], [BOTH]
+    return cell_drawings(genotype), cell_titles(genotype)
+
+
 def draw_genotype(genotype: Genotype, path: str | os.PathLike, title: str | None = None) -> None:
-    """Draws the distinct cells of a genotype, each in a panel of its own; see `cell_drawing`.
+    """Draws the distinct cells of a genotype, each in a panel of its own, equal ones in one; see `cell_drawing`.
 
     Inputs are on the left and the output is on the right. Nodes have the numbers of the genotype. A solid line is an
     operation: its label is the operation's name, its colour the operation's family. Dashed lines lead to a
@@ -140,7 +159,7 @@ def to_dot(genotype: Genotype) -> str:
     """
     lines = [f"digraph {_quoted(genotype.name or 'genotype')} {{", "  rankdir=LR;"]
     lines += ['  node [shape=box, style="rounded,filled", fontname="Helvetica"];', '  edge [fontname="Helvetica"];']
-    for index, (cell, title) in enumerate(zip(cell_drawings(genotype), cell_titles(genotype), strict=True)):
+    for index, (cell, title) in enumerate(zip(*_panels(genotype), strict=True)):
         lines += [f"  subgraph cluster_{index} {{", f"    label={_quoted(title)};"]
         for node in cell.nodes:
             look = _look_of(node)
@@ -220,7 +239,7 @@ def cell_layout(cell: CellDrawing, starts: int = 24) -> Layout:
 
 
 def _figure(genotype: Genotype, title: str):
-    cells, titles = cell_drawings(genotype), cell_titles(genotype)
+    cells, titles = _panels(genotype)
     layouts = [cell_layout(cell) for cell in cells]
     gap = 2 * _MARGIN
     tallest = max(layout.height for layout in layouts)

@@ -18,7 +18,18 @@ from kdarts.supernet.cost import network_cost
 from kdarts.supernet.macro import MacroConfig
 from kdarts.training.entries import finite
 from kdarts.training.workdir import STOPPED, Workdir, read_arrays, read_genotypes, read_history, read_json, read_table
-from kdarts.views.drawing import FAMILIES, NODES, OUTPUT, CellDrawing, cell_drawings, cell_layout, cell_titles, family
+from kdarts.views.drawing import (
+    BOTH,
+    FAMILIES,
+    NODES,
+    OUTPUT,
+    CellDrawing,
+    are_one,
+    cell_drawings,
+    cell_layout,
+    cell_titles,
+    family,
+)
 
 Row = dict[str, float | None]
 
@@ -246,8 +257,9 @@ def _form(part: Part) -> tuple[list[str], list[dict]]:
 def alpha_titles(names: list[str], genotype: Genotype) -> list[str]:
     """Returns a title for each α: the title of its cell in the drawings, if there is one."""
     titles = cell_titles(genotype)
-    usual = names == ["normal", "reduce"]
-    fit = usual or names == [f"cell_{index}" for index in range(len(titles))]
+    if names == ["reduce"]:  # Of a search without a normal cell.
+        return titles[1:]
+    fit = names == ["normal", "reduce"] or names == [f"cell_{index}" for index in range(len(titles))]
     return titles if fit and len(titles) == len(names) else [name.replace("_", " ") for name in names]
 
 
@@ -309,7 +321,7 @@ def drawings(architectures: Sequence[Architecture], at: Sequence[int]) -> dict |
         and `nodes`, as `[name, title, fill, line]`; `cells`, the different ones, in hundredths of an inch, with their
         `size`, `nodes` as `[name, x, y, width, height]`, `edges` as `[operation, family, to, from, x, y, width,
         route]`, and `routes` to the output; `at`, the shown epochs; `frames`, the indices of the cells of each of
-        these; and `gaps`, the lines of `Genotype.gaps` of each of these.
+        these; and `gaps`, the lines of `Genotype.notes` of each of these.
     """
     pairs = [(epoch, g) for epoch, g in zip(at, architectures, strict=True) if isinstance(g, Genotype)]
     if not pairs:
@@ -319,17 +331,19 @@ def drawings(architectures: Sequence[Architecture], at: Sequence[int]) -> dict |
         step += 1
         shown = pairs[::-step][::-1]
     numbers: dict[CellDrawing, int] = {}
-    frames = [[numbers.setdefault(cell, len(numbers)) for cell in cell_drawings(genotype)] for _, genotype in shown]
+    one = are_one([genotype for _, genotype in shown])
+    each = [cell_drawings(genotype)[: 1 if one else None] for _, genotype in shown]
+    frames = [[numbers.setdefault(cell, len(numbers)) for cell in cells] for cells in each]
     used = {family(operation) for cell in numbers for operation, _, _ in cell.edges}
     kinds = {OUTPUT if node == OUTPUT else "input" if node < 2 else "node" for cell in numbers for node in cell.nodes}
     return {
-        "titles": cell_titles(shown[-1][1]),
+        "titles": [BOTH] if one else cell_titles(shown[-1][1]),
         "families": [[n, look.name, look.fill, look.line] for n, look in FAMILIES.items() if n in used],
         "nodes": [[n, look.name, look.fill, look.line] for n, look in NODES.items() if n in kinds],
         "cells": [_drawing(cell) for cell in numbers],
         "at": [epoch for epoch, _ in shown],
         "frames": frames,
-        "gaps": [genotype.gaps() for _, genotype in shown],
+        "gaps": [genotype.notes() for _, genotype in shown],
     }
 
 

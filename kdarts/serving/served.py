@@ -1,0 +1,103 @@
+"""What `kdarts export` wrote, opened by the library of its format: how it answers, and what it tells about itself."""
+
+import importlib.util
+import json
+import pathlib
+import zipfile
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from kdarts.genotypes.errors import KdartsError
+
+Answer = Callable[[np.ndarray], np.ndarray]
+
+
+def open_served(form: str, path: pathlib.Path) -> tuple[Answer, dict]:
+    """Opens a file, once.
+
+    Args:
+        form: The name of the format, as in `FORMATS` of `kdarts.serving.export`.
+        path: The file or folder.
+
+    Returns:
+        A function from images `[n, height, width, channels]`, float32, to outputs `[n, classes]`, and the entries of
+        `check_about`, not yet checked.
+
+    Raises:
+        KdartsError: If the file tells nothing about itself. A library has its own errors for a file that is damaged.
+    """
+    return {"saved_model": _open_saved_model, "onnx": _open_onnx}.get(form, _open_litert)(path)
+
+
+def _open_saved_model(path: pathlib.Path) -> tuple[Answer, dict]:
+    loaded = tf.saved_model.load(str(path))
+    if "about" not in loaded.signatures:
+        raise KdartsError(f"model {str(path)!r} tells nothing about itself; kdarts export writes what is needed")
+    serve, told = loaded.signatures["serving_default"], loaded.signatures["about"]()
+    # `loaded` owns the variables that the signature reads.
+    return lambda images, owner=loaded: _only(serve(image=tf.constant(images))).numpy(), _about(serve, told)
+
+
+def _about(serve, told) -> dict:
+    told = {name: tensor.numpy() for name, tensor in told.items()}
+    if "json" in told:
+        return json.loads(told["json"])
+    shape = serve.structured_input_signature[1]["image"].shape[1:]
+    about = {"class_names": [name.decode() for name in told["class_names"]], "input": told["input"].decode()}
+    return about | {"input_shape": list(shape)} | {n: told[n].tolist() for n in ("mean", "std") if n in told}
+
+
+def _open_litert(path: pathlib.Path) -> tuple[Answer, dict]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            about = json.loads(archive.read("about.json"))
+    except (zipfile.BadZipFile, KeyError):
+        raise KdartsError(f"model {str(path)!r} has no about.json; kdarts export writes it") from None
+    if importlib.util.find_spec("ai_edge_litert") is not None:
+        from ai_edge_litert.interpreter import Interpreter
+    else:
+        Interpreter = tf.lite.Interpreter
+    runner = Interpreter(str(path)).get_signature_runner("serving_default")
+    # A file may take only one image at once, and the memory of any other is planned for one.
+    each = lambda image: _only(runner(image=image))  # noqa: E731
+    return lambda images: np.concatenate([each(images[i : i + 1]) for i in range(len(images))]), about
+
+
+def _open_onnx(path: pathlib.Path) -> tuple[Answer, dict]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    about = {name: json.loads(text) for name, text in session.get_modelmeta().custom_metadata_map.items()}
+    return lambda images: session.run(None, {"image": images})[0], about
+
+
+def _only(outputs: dict):
+    """The one output, under whichever name the release that wrote the file gave it."""
+    (output,) = outputs.values()
+    return output
+
+
+def probe(answer: Answer, shape) -> tuple[int, str]:
+    """Tries a network on noise.
+
+    Args:
+        answer: from images float32 `[n, height, width, channels]` to outputs `[n, classes]`.
+        shape: height, width and channels.
+
+    Returns:
+        The number of classes, and what the outputs are: "probabilities", as of a softmax, if none is below 0 and their
+        sums are 1; else "logits".
+
+    Raises:
+        KdartsError: If there are not numbers for at least 2 classes, or one of them is not finite.
+    """
+    noise = np.random.default_rng(0).normal(size=(4, *shape)).astype("float32")
+    outputs = np.asarray(answer(noise), "float64")
+    if outputs.ndim != 2 or outputs.shape[1] < 2:
+        raise KdartsError(f"the model gives outputs of shape {outputs.shape[1:]}; needs a number for each of 2 classes")
+    if not np.isfinite(outputs).all():
+        raise KdartsError("the model gives an output that is not a finite number; its training has diverged")
+    final = (outputs >= 0).all() and np.allclose(outputs.sum(-1), 1, atol=1e-2)
+    return outputs.shape[1], "probabilities" if final else "logits"
