@@ -267,6 +267,24 @@ def test_models_that_cannot_be_counted_are_not_refused_for_their_size(tmp_path):
         assert len(load_model(tmp_path / "model.keras").layers) == len(model.layers)
 
 
+@pytest.mark.parametrize("content", [b"no array", b"\x93NUMPY\x01\x00\x10\x00{'descr': '<f4', ("])
+def test_a_member_that_is_no_array_is_refused(content, tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("normal.npy", content)
+    with pytest.raises(KdartsError, match=r"a\.npz: cannot be read as arrays"):
+        read_arrays(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("operation", ["", "a\nb", "x" * 101])
+def test_an_operation_that_cannot_be_shown_is_refused(operation):
+    with pytest.raises(KdartsError, match=r"cell 0, edge 0 has the operation .*: allowed are 1 to 100 printable"):
+        Genotype((((operation, 2, 0),),) * 2, ((2,),) * 2)
+
+
+def test_a_flag_of_thousands_of_letters(refused):
+    assert "unknown flag '--xxx" in refused("search", "--" + "x" * 5000)
+
+
 def test_an_archive_that_unpacks_to_far_more_than_itself_is_refused(small_model, tmp_path):
     path = tmp_path / "model.keras"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:

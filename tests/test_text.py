@@ -225,7 +225,7 @@ FORM = "Genotype(normal={}, normal_concat=[2], reduce=[('none', 0), ('none', 1)]
         (FORM.format("5"), "normal must be a list"),
         (FORM.format("range(4)"), "normal must be a list"),
         (FORM.format("[('none', 0), ('none', 2)]"), "cell 0, edge 1 goes from node 2 to node 2"),
-        (FORM.format("[('none', 999999, 0)]"), "cell 0, edge 0 leads to node 999999; allowed are 2 to 1001"),
+        (FORM.format("[('none', 999999, 0)]"), "cell 0, edge 0 leads to node 999999; allowed are 2 to 101"),
         (FORM.format(CELL).replace("normal_concat=[2]", "normal_concat=2"), "concat must be a list"),
         (FORM.format(CELL).replace("normal_concat=[2]", "normal_concat='2'"), "concat must be a list"),
         (FORM.format(CELL).replace("normal_concat=[2]", "normal_concat=['2']"), "concat must be a list"),

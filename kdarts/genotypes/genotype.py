@@ -62,8 +62,8 @@ def edge_of(edge, where: str) -> Edge:
     operation, to, source = edge
     if not isinstance(operation, str) or type(to) is not int or type(source) is not int:
         raise KdartsError(f"genotype: {where} must be [operation, to, from], got {quoted(edge)}")
-    if not operation.isprintable() or len(operation) > LONGEST_NAME:
-        allowed = f"allowed are {LONGEST_NAME} printable characters"
+    if not operation.isprintable() or not 1 <= len(operation) <= LONGEST_NAME:
+        allowed = f"allowed are 1 to {LONGEST_NAME} printable characters"
         raise KdartsError(f"genotype: {where} has the operation {quoted(operation)}: {allowed}")
     if not 0 <= source < to or to < 2:
         raise KdartsError(f"genotype: {where} goes from node {source} to node {to}; needs 0 <= from < to and to >= 2")

@@ -326,7 +326,10 @@ def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
     check_archive(path)  # NumPy alone checks only what it reads.
     try:
         with np.load(path, allow_pickle=False) as data:
-            return {name: data[name] for name in data.files}
+            arrays = {name: data[name] for name in data.files}
+        if all(isinstance(array, np.ndarray) for array in arrays.values()):  # NumPy returns other members as bytes.
+            return arrays
+        raise ValueError
     except Exception:  # Of any kind: a header that is no header fails in Python's tokenizer, for one.
         raise DamageError(f"{path}: cannot be read as arrays") from None
 
