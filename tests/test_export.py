@@ -268,7 +268,8 @@ def test_wrong_preprocessing_and_class_names_are_refused(wrong, tmp_path, capsys
     (tmp_path / "summary.json").write_text(json.dumps(about))  # With the NaN that earlier releases wrote.
     assert main(["export", f"--model={tmp_path}/model.keras", f"--to={tmp_path}/to", "--input=raw"]) == 2
     err = capsys.readouterr().err
-    assert next(iter(wrong)) in err and err.count("\n") == 1 and not (tmp_path / "to").exists()
+    told = "NaN is no number" if "nan" in repr(wrong) else next(iter(wrong))
+    assert told in err and err.count("\n") == 1 and not (tmp_path / "to").exists()
 
 
 @pytest.mark.parametrize("case", ["two inputs", "no images", "integers", "no input"])

@@ -51,7 +51,8 @@ def _of_path(path: HyperPath, result: dict) -> dict:
 
 
 def _of_cells(values: flags.FlagValues, genotype: Genotype, shape, result: dict) -> dict:
-    sequence, reductions = genotype.at_depth(result["cells"])
+    cells = result["cells"] // (genotype.stages or 1)
+    sequence, reductions = genotype.at_depth(cells)
     used = Counter(operation for index in sequence for operation, _, _ in genotype.cells[index])
     more = {"distinct_cells": len(genotype.cells), "reductions": list(reductions)}
     more["operations"] = dict(sorted(used.items()))
@@ -59,7 +60,7 @@ def _of_cells(values: flags.FlagValues, genotype: Genotype, shape, result: dict)
         return more
     from kdarts.supernet.cost import auxiliary_cost
 
-    size = genotype, shape, values.num_classes, result["channels"], result["cells"]
+    size = genotype, shape, values.num_classes, result["channels"], cells
     extra = auxiliary_cost(*size, values.stem, options.frame(values))
     return {**more, "params": result["params"] + extra.params}
 
