@@ -221,18 +221,6 @@ def test_in_cells_of_two_inputs_the_rule_limits_the_normal_cell():
 
 def test_info_counts_the_operations_of_each_cell_once(capsys):
     """15 cells of six edges."""
-    from kdarts.cli.main import main
-
-    assert (
-        main(
-            [
-                "info",
-                "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|nor_conv_1x1~2|",
-                "--cells=5",
-                "--channels=16",
-            ]
-        )
-        == 0
-    )
+    assert main(["info", BEST, "--cells=5", "--channels=16"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["cells"] == 15 and sum(found["operations"].values()) == 15 * 6
