@@ -2,6 +2,7 @@
 
 import os
 import re
+import types
 from itertools import pairwise
 from xml.etree import ElementTree
 
@@ -387,3 +388,18 @@ def test_a_family_is_drawn_with_all_candidates(tmp_path):
         family_picture.draw_family([], [], tmp_path / "a.svg")
     with pytest.raises(KdartsError, match=r"\.svg, \.png, \.pdf$"):
         family_picture.draw_family(candidates, candidates, tmp_path / "a.gif")
+
+
+def test_a_search_goes_on_without_a_picture_of_more_cells_than_fit(tmp_path, monkeypatch):
+    from kdarts.views.events import CellEvents
+
+    cell = tuple(("skip_connect", 2, source) for source in (0, 1))
+    many = Genotype((cell,) * 101, ((2,),) * 101, sequence=tuple(range(101)))
+    assert not drawing.has_room(many)
+    with pytest.raises(KdartsError, match="a picture has room for 100"):
+        drawing.draw_genotype(many, tmp_path / "cells.svg")
+    drawing.draw_genotype(many, tmp_path / "cells.dot")
+    events = CellEvents(tmp_path / "events")
+    events.set_model(types.SimpleNamespace(genotype=lambda: many))
+    events._draw(0.0)
+    assert events._drawn is None

@@ -27,7 +27,7 @@ def draw(search, found: Architecture, workdir, stopped: bool, order: str) -> Non
     from kdarts.search.session import alphas_by_name
     from kdarts.training.workdir import read_column
     from kdarts.views.curves import draw_distance
-    from kdarts.views.drawing import draw_genotype
+    from kdarts.views.drawing import draw_genotype, has_room
     from kdarts.views.heatmap import draw_alphas
 
     if isinstance(found, HyperPath):
@@ -45,7 +45,7 @@ def draw(search, found: Architecture, workdir, stopped: bool, order: str) -> Non
         shares = search.supernet.mixture.shares()
         shares = {name: np.asarray(share)[:, None] for name, share in zip(named, shares, strict=True)}
         draw_alphas(shares, ["β"], workdir / "betas.png", edges, label="share", order=order)
-    draw_genotype(found, workdir / "cells.svg")
+    draw_genotype(found, workdir / ("cells.svg" if has_room(found) else "cells.dot"))
     if search.start is not None:
         distances = read_column(workdir / "history.csv", "distance")
         draw_distance(distances, workdir / "distance.png", search.method.pretrain_epochs, stopped)

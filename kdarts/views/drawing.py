@@ -123,6 +123,11 @@ def _panels(genotype: Genotype) -> tuple[list[CellDrawing], list[str]]:
     return cell_drawings(genotype), cell_titles(genotype)
 
 
+def has_room(genotype: Genotype) -> bool:
+    """Returns whether a picture has room for the cells of a genotype."""
+    return len(genotype.cells) <= MOST_CELLS and sum(map(len, genotype.cells)) <= MOST_EDGES
+
+
 def draw_genotype(genotype: Genotype, path: str | os.PathLike, title: str | None = None) -> None:
     """Draws the distinct cells of a genotype, each in a panel of its own, equal ones in one; see `cell_drawing`.
 
@@ -142,8 +147,8 @@ def draw_genotype(genotype: Genotype, path: str | os.PathLike, title: str | None
     if house.image_format(path, FORMATS) == "dot":
         write_text(path, to_dot(genotype))
         return
-    edges = sum(map(len, genotype.cells))
-    if len(genotype.cells) > MOST_CELLS or edges > MOST_EDGES:
+    if not has_room(genotype):
+        edges = sum(map(len, genotype.cells))
         raise KdartsError(
             f"{os.fspath(path)}: {len(genotype.cells)} different cells of {edges} edges; a picture has room for "
             f"{MOST_CELLS} and {MOST_EDGES}, a .dot file for all"

@@ -12,7 +12,7 @@ import tensorflow as tf
 from kdarts.genotypes.genotype import Genotype
 from kdarts.search.session import alphas_by_name
 from kdarts.training.session import telling
-from kdarts.views.drawing import draw_genotype
+from kdarts.views.drawing import draw_genotype, has_room
 from kdarts.views.trellis import draw_path
 
 _SHARE = 20
@@ -62,7 +62,8 @@ class CellEvents(keras.callbacks.Callback):
 
     def _draw(self, share: float) -> None:
         began, architecture = time.monotonic(), self.model.genotype()
-        if architecture != self._drawn and began - self._since >= share * self._cost:
+        drawable = not isinstance(architecture, Genotype) or has_room(architecture)
+        if drawable and architecture != self._drawn and began - self._since >= share * self._cost:
             with self._writer.as_default(step=self._epoch):
                 tf.summary.image("found", _pixels(architecture)[None])
             self._drawn, self._since = architecture, time.monotonic()
