@@ -12,6 +12,8 @@ from kdarts.genotypes.cuboid import Cuboid, HyperPath
 from kdarts.genotypes.errors import KdartsError
 from kdarts.supernet.cuboids import build_path_network, multichannelnet_parts
 from kdarts.supernet.grids import cuboid_names, get_cuboid, multichannelnet_axes
+from kdarts.training.entries import SEARCHED, TRAINED
+from kdarts.training.workdir import read_json
 from kdarts.views.trellis import draw_path, draw_stages
 
 SMALL = ["--channels=2", "--cells=2", "--nodes=2", "--epochs=1", "--train_examples=128", "--valid_examples=64"]
@@ -22,8 +24,8 @@ def test_from_images_to_a_trained_network(tmp_path, capsys):
     assert main(["search", "--method=multichannelnet", *SMALL, f"--workdir={run}"]) == 0
     path = HyperPath.load(run / "genotype.json")
     assert path.space == "multichannelnet"
-    summary = json.loads((run / "summary.json").read_text())
-    assert summary["transitions"] == 16
+    summary = read_json(run / "summary.json", SEARCHED)
+    assert summary["transitions"] == 16 and summary["stages"] == 2
     with np.load(run / "alphas.npz") as alphas:
         assert alphas["stages"].shape == (1, 2, 8)
     assert imread(run / "alphas.png").std() > 0
@@ -33,7 +35,7 @@ def test_from_images_to_a_trained_network(tmp_path, capsys):
     capsys.readouterr()
     assert main(["info", str(run / "genotype.json"), "--input_shape=8,8,1"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["params"] == summary["params"] == json.loads((trained / "summary.json").read_text())["params"]
+    assert told["params"] == summary["params"] == read_json(trained / "summary.json", TRAINED)["params"]
     assert sum(told["primitive"].values()) == told["stages"] == 2
     network = keras.saving.load_model(trained / "model.keras")
     assert all(type(layer).__module__.startswith("keras.") for layer in network.layers)

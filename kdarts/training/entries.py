@@ -60,6 +60,9 @@ def _named(value, one: Entry) -> bool:
 TEXT = Entry("text of up to 5000 characters", lambda value: isinstance(value, str) and len(value) <= 5000)
 TRUTH = Entry("true or false", lambda value: isinstance(value, bool))
 OBJECTS = Entry("a list of objects", lambda value: isinstance(value, list) and all(isinstance(v, dict) for v in value))
+STAGES = Entry(
+    "a list of objects, or of a path its number of steps", lambda value: OBJECTS.fits(value) or COUNT.fits(value)
+)
 FIGURE, SHARE, AMOUNT = real(-1e30, 1e30), real(0, 1), real(0, 1e18)
 COUNT = whole(0, 10**18)
 SHAPE = several(whole(1, MOST_SIDE), 4)
@@ -74,7 +77,8 @@ SUMMARY = {
     **dict.fromkeys(("data_wait_share", "test_accuracy_sd", "accuracy_sd"), SHARE.or_null()),
     **dict.fromkeys(("test_loss", "held_back_loss"), FIGURE.or_null()),
     **dict.fromkeys(("seed", "best_seed"), whole(0, MOST_SEED)),
-    **dict.fromkeys(("stages", "seeds"), OBJECTS),
+    "seeds": OBJECTS,
+    "stages": STAGES,
     "epochs": whole(0, 1000 * MOST_EPOCHS),
     "step_ms": AMOUNT.or_null(),
     "channels": whole(1, MOST_CHANNELS),
