@@ -95,6 +95,7 @@ def test_schedules_count_from_the_end_of_the_pretraining():
     assert [later(e + 5) for e in range(10)] == [plain(e) for e in range(10)]
 
 
+@pytest.mark.slow
 def test_a_search_ends_by_its_distance_and_is_known_to_be_finished(eagerly, tmp_path, capsys):
     START.save(tmp_path / "start.json")
     arguments = ["search", "--method=dartopti", f"--start={tmp_path / 'start.json'}", f"--workdir={tmp_path / 'run'}"]

@@ -95,6 +95,7 @@ def test_the_gradient_is_the_derivative_of_the_validation_loss(order, unrolled):
     assert abs(numeric - other) > 1e-3 * abs(numeric), "the two orders cannot be told apart here"
 
 
+@pytest.mark.slow
 def test_finite_differences_approach_the_exact_gradient_with_the_square_of_their_reach(monkeypatch):
     _smooth(monkeypatch)
     search, (train, valid) = _search("second"), _batches()

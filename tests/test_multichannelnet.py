@@ -19,6 +19,7 @@ from kdarts.views.trellis import draw_path, draw_stages
 SMALL = ["--channels=2", "--cells=2", "--nodes=2", "--epochs=1", "--train_examples=128", "--valid_examples=64"]
 
 
+@pytest.mark.slow
 def test_from_images_to_a_trained_network(tmp_path, capsys):
     run, trained = tmp_path / "run", tmp_path / "trained"
     assert main(["search", "--method=multichannelnet", *SMALL, f"--workdir={run}"]) == 0

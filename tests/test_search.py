@@ -279,6 +279,7 @@ def test_an_objective_reads_and_writes_no_variable():
     assert found["loss"] != moved["loss"]
 
 
+@pytest.mark.slow
 def test_once_an_epoch_alpha_moves_after_the_last_step_on_its_batches():
     search = _search(_supernet(**SMALLER), method="edarts", topology="", arch_learning_rate=0.1)
     plain = _search(_supernet(**SMALLER), method="edarts", topology="", update="frozen")

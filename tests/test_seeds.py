@@ -68,6 +68,7 @@ def test_only_unfinished_seeds_are_trained(tmp_path):
         run_seeds(train, Workdir(tmp_path), [])
 
 
+@pytest.mark.slow
 def test_each_seed_is_what_it_would_be_alone(tmp_path, capsys, eagerly):
     assert main([*TINY, "--seed=1", f"--workdir={tmp_path / 'alone'}"]) == 0
     capsys.readouterr()
