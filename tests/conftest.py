@@ -48,7 +48,7 @@ def golden(tool):
 
 @pytest.fixture(autouse=True)
 def dtype_policy():
-    """Every test begins in float32, Keras' default, which `kdarts train --precision` changes for its process."""
+    """Every test begins and ends in float32, Keras' default, whatever policy a test sets."""
     keras.config.set_dtype_policy("float32")
     yield
     keras.config.set_dtype_policy("float32")

@@ -351,6 +351,11 @@ def thirds(cells: int) -> tuple[int, ...]:
     return tuple(sorted({cells // 3, 2 * cells // 3}))
 
 
+def as_genotype(given: Genotype | str | os.PathLike) -> Genotype:
+    """A genotype as it is, or the one of a name or a path (see `Genotype.load`)."""
+    return given if isinstance(given, Genotype) else Genotype.load(given)
+
+
 def get_genotype(name: str) -> Genotype:
     """The published genotype called `name`; raises `KdartsError` with the nearest name otherwise."""
     return Genotype(**genotype_fields(name))

@@ -3,7 +3,7 @@
 import keras
 
 from kdarts.genotypes.errors import KdartsError, choice
-from kdarts.genotypes.genotype import Genotype
+from kdarts.genotypes.genotype import Genotype, as_genotype
 from kdarts.networks.trunk import DropPath, Trunk, check_sides
 from kdarts.ops.layers import layer_name
 from kdarts.supernet.macro import STEMS, MacroConfig
@@ -59,7 +59,7 @@ def build_backbone(
     Raises:
         KdartsError: If the sizes do not fit, or `weights` is another network.
     """
-    frame, genotype = frame or MacroConfig(), genotype if isinstance(genotype, Genotype) else Genotype.load(genotype)
+    frame, genotype = frame or MacroConfig(), as_genotype(genotype)
     if stem == "auto":
         _, reductions = genotype.at_depth(cells)
         stem = "imagenet_quarter" if reductions is not None and len(reductions) > 2 else "imagenet"

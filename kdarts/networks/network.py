@@ -4,7 +4,7 @@ import keras
 from keras import layers
 
 from kdarts.genotypes.errors import KdartsError
-from kdarts.genotypes.genotype import Genotype
+from kdarts.genotypes.genotype import Genotype, as_genotype
 from kdarts.networks.trunk import Trunk, check_sides
 from kdarts.ops.layers import LAST, make_head, uniform
 from kdarts.supernet.macro import MacroConfig, auxiliary_position, check_input_shape, choose_stem
@@ -109,7 +109,7 @@ def build_network(
         KdartsError: If the genotype names an unknown operation, or the sizes do not fit, such as images too small for
             the auxiliary classifier.
     """
-    genotype = genotype if isinstance(genotype, Genotype) else Genotype.load(genotype)
+    genotype = as_genotype(genotype)
     frame, known = frame or MacroConfig(), None not in tuple(input_shape)
     if known:
         input_shape = check_input_shape(input_shape)

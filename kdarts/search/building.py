@@ -11,7 +11,7 @@ import numpy as np
 from kdarts.genotypes.distance import OPERATIONS
 from kdarts.genotypes.edges import edge_count, edge_row, parse_topology, topology_text
 from kdarts.genotypes.errors import KdartsError, choice
-from kdarts.genotypes.genotype import Genotype
+from kdarts.genotypes.genotype import Genotype, as_genotype
 from kdarts.search.method import Method
 from kdarts.search.selection import SELECTIONS
 from kdarts.search.stopping import STOPS
@@ -48,8 +48,7 @@ def start_of(method: Method, start: Genotype | str | None) -> tuple[Genotype | N
         return None, method
     if method.stages:
         raise KdartsError("start: each of the method's stages begins anew")
-    start = start if isinstance(start, Genotype) else Genotype.load(start)
-    return start, method
+    return as_genotype(start), method
 
 
 def at_start_depth(method: Method, start: Genotype) -> Method:
