@@ -130,20 +130,36 @@ def _run(values, genotype, sizes, data, workdir, remembered, began) -> None:
     print(options.next_command("export", {"model": model, "to": exported, **where}))
 
 
+def compiled(values: flags.FlagValues, genotype, shape, classes: int, sizes: dict[str, int], seed: int):
+    """Returns the network of `options.build`, compiled for a training with the flags."""
+    import keras
+
+    from kdarts.networks.models import training_loss
+    from kdarts.ops.replicas import synchronize
+    from kdarts.search.optimizers import SGD
+    from kdarts.search.replicas import build_rest
+
+    keras.utils.set_random_seed(seed)
+    keras.config.set_dtype_policy(values.precision)
+    with process.strategy(values).scope():
+        network = options.build(values, genotype, shape, classes, sizes, seed)
+        if process.together(values):
+            synchronize(network)
+        optimizer = SGD(values.learning_rate, values.momentum, values.l2, global_clipnorm=values.clip or None)
+        loss = training_loss(values.label_smoothing)
+        network.compile(optimizer, loss, metrics=["accuracy"], jit_compile=values.jit_compile)
+        build_rest(network, classes)
+    return network
+
+
 def _measured_on(values) -> str:
     return "held_back" if values.hold_back else "test"
 
 
 def _train(values, genotype, sizes, data, seed, workdir, begin, began) -> dict:
     """Trains a genotype's network with one seed in a folder; `begin` is called before anything is written there."""
-    import keras
-
     from kdarts.data import datasets
     from kdarts.data.pipeline import check_service
-    from kdarts.networks.models import training_loss
-    from kdarts.ops.replicas import synchronize
-    from kdarts.search.optimizers import SGD
-    from kdarts.search.replicas import build_rest
     from kdarts.search.schedules import get_schedule
     from kdarts.training.train_run import run_training
 
@@ -159,17 +175,8 @@ def _train(values, genotype, sizes, data, seed, workdir, begin, began) -> dict:
         raise KdartsError(f"--batch_size={batch_size}: allowed is 1 to {len(train)}, the training images")
     if values.data_service:
         check_service(train, values.data_service)
-    keras.utils.set_random_seed(seed)
-    keras.config.set_dtype_policy(values.precision)
     shape, classes = train.image_shape, train.num_classes
-    with process.strategy(values).scope():
-        network = options.build(values, genotype, shape, classes, sizes, seed)
-        if process.together(values):
-            synchronize(network)
-        optimizer = SGD(values.learning_rate, values.momentum, values.l2, global_clipnorm=values.clip or None)
-        loss = training_loss(values.label_smoothing)
-        network.compile(optimizer, loss, metrics=["accuracy"], jit_compile=values.jit_compile)
-        build_rest(network, classes)
+    network = compiled(values, genotype, shape, classes, sizes, seed)
     size = options.sizes(values, genotype, shape, classes, sizes)
     print(f"{values.dataset} · {options.in_words(size)}, {len(train) // batch_size} steps an epoch", flush=True)
     begin()
