@@ -41,6 +41,7 @@ def define(values: flags.FlagValues) -> None:
     options.define_precision(values)
     options.define_checkpoint(values)
     process.define(values)
+    options.define_dry_run(values)
     flags.DEFINE_string("workdir", None, "folder of the run; default: runs/DATASET-GENOTYPE-train", flag_values=values)
 
 
@@ -94,6 +95,11 @@ def run(values: flags.FlagValues) -> None:
     del splits
     options.augmentation(values, data[0].image_shape)
     note_gaps(genotype)
+    if values.dry_run:
+        train, *_ = _planned(values, genotype, sizes, data[0], values.seed)
+        steps = len(train) // sizes["batch_size"] * sizes["epochs"]
+        times = "" if values.seeds is None else f"{values.seeds} times "
+        return print(f"dry run: {times}{steps:,} steps of batch {sizes['batch_size']}")
     with process.run_on(values, workdir) as folder:
         _run(values, genotype, sizes, data, folder, remembered, began)
 
@@ -134,31 +140,51 @@ def _measured_on(values) -> str:
     return "held_back" if values.hold_back else "test"
 
 
+def _planned(values, genotype, sizes, train, seed):
+    """Checks what a training is made of before its network is built, and prints the size of it.
+
+    Returns the training images, the learning rate by epoch, and the size as of `options.sizes`.
+    """
+    from kdarts.data import datasets
+    from kdarts.data.pipeline import check_service
+    from kdarts.search.schedules import get_schedule
+
+    rates = values.learning_rate, values.final_learning_rate
+    schedule = get_schedule(values.schedule, *rates, sizes["epochs"], 0, values.learning_rate_warmup, values.power)
+    if values.train_examples is not None and values.train_examples > len(train):
+        raise KdartsError(f"--train_examples={values.train_examples}: allowed is 1 to {len(train)}, all images")
+    if values.train_examples is not None and values.train_examples < len(train):
+        train, _ = datasets.halves(train, values.train_examples, None, seed)
+    batch_size = sizes["batch_size"]
+    if batch_size > len(train):
+        raise KdartsError(f"--batch_size={batch_size}: allowed is 1 to {len(train)}, the training images")
+    if values.data_service:
+        check_service(train, values.data_service)
+    shape, classes = train.image_shape, train.num_classes
+    size = options.sizes(values, genotype, shape, classes, sizes)
+    if values.auxiliary:
+        from kdarts.supernet.cost import auxiliary_cost
+
+        where = shape, classes, *options.network_size(values, genotype, sizes), values.stem, options.frame(values)
+        auxiliary_cost(genotype, *where)
+    print(f"{values.dataset} · {options.in_words(size)}, {len(train) // batch_size} steps an epoch", flush=True)
+    return train, schedule, size
+
+
 def _train(values, genotype, sizes, data, seed, workdir, begin, began) -> dict:
     """Trains a genotype's network with one seed in a folder; `begin` is called before anything is written there."""
     import keras
 
     from kdarts.data import datasets
-    from kdarts.data.pipeline import check_service
     from kdarts.networks.models import training_loss
     from kdarts.ops.replicas import synchronize
     from kdarts.search.optimizers import SGD
     from kdarts.search.replicas import build_rest
-    from kdarts.search.schedules import get_schedule
     from kdarts.training.train_run import run_training
 
     (train, test), batch_size, epochs = data, sizes["batch_size"], sizes["epochs"]
-    rates = values.learning_rate, values.final_learning_rate
-    schedule = get_schedule(values.schedule, *rates, epochs, 0, values.learning_rate_warmup, values.power)
     mean, std = datasets.statistics(train.images)
-    if values.train_examples is not None and values.train_examples > len(train):
-        raise KdartsError(f"--train_examples={values.train_examples}: allowed is 1 to {len(train)}, all images")
-    if values.train_examples is not None and values.train_examples < len(train):
-        train, _ = datasets.halves(train, values.train_examples, None, seed)
-    if batch_size > len(train):
-        raise KdartsError(f"--batch_size={batch_size}: allowed is 1 to {len(train)}, the training images")
-    if values.data_service:
-        check_service(train, values.data_service)
+    train, schedule, size = _planned(values, genotype, sizes, train, seed)
     keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy(values.precision)
     shape, classes = train.image_shape, train.num_classes
@@ -170,8 +196,6 @@ def _train(values, genotype, sizes, data, seed, workdir, begin, began) -> dict:
         loss = training_loss(values.label_smoothing)
         network.compile(optimizer, loss, metrics=["accuracy"], jit_compile=values.jit_compile)
         build_rest(network, classes)
-    size = options.sizes(values, genotype, shape, classes, sizes)
-    print(f"{values.dataset} · {options.in_words(size)}, {len(train) // batch_size} steps an epoch", flush=True)
     begin()
     genotype.save(workdir / "genotype.json")
     return run_training(
