@@ -52,7 +52,11 @@ def _define_training(values: flags.FlagValues) -> None:
     options.positive("batch_size", None, sizes, values, MOST_BATCH)
     flags.DEFINE_float("learning_rate", 0.025, "learning rate at the start", 0.0, MOST_RATE, flag_values=values)
     flags.DEFINE_float("final_learning_rate", 0.0, "learning rate at the end", 0.0, MOST_RATE, flag_values=values)
-    flags.DEFINE_string("schedule", "cosine", "its decay: cosine or cosine_power (sharpDARTS)", flag_values=values)
+    text = "its decay: cosine, cosine_power (sharpDARTS), cosine_power_equation (the same as its Eq. 2 is printed), "
+    text += "cosine_restarts (SGDR, with --restarts), step (times 0.97 an epoch) or linear (to 0)"
+    flags.DEFINE_string("schedule", "cosine", text, flag_values=values)
+    text = "epochs, from 0, at which the rate jumps up again: 100,300; with the rate that it jumps to: 100:0.0125"
+    flags.DEFINE_string("restarts", "", text, flag_values=values)
     flags.DEFINE_float("power", 2.0, "p of the cosine power; 1 is the plain cosine", 1.0, 100.0, flag_values=values)
     text = "epochs in which it increases before its decay"
     flags.DEFINE_integer("learning_rate_warmup", 0, text, 0, MOST_EPOCHS, flag_values=values)
@@ -150,7 +154,8 @@ def _planned(values, genotype, sizes, train, seed):
     from kdarts.search.schedules import get_schedule
 
     rates = values.learning_rate, values.final_learning_rate
-    schedule = get_schedule(values.schedule, *rates, sizes["epochs"], 0, values.learning_rate_warmup, values.power)
+    how = values.learning_rate_warmup, values.power, values.restarts
+    schedule = get_schedule(values.schedule, *rates, sizes["epochs"], 0, *how)
     if values.train_examples is not None and values.train_examples > len(train):
         raise KdartsError(f"--train_examples={values.train_examples}: allowed is 1 to {len(train)}, all images")
     if values.train_examples is not None and values.train_examples < len(train):
