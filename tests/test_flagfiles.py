@@ -38,7 +38,7 @@ def _speed(path):
 
 
 @pytest.mark.parametrize("path", [pytest.param(path, marks=_speed(path), id=path.stem) for path in FLAGFILES])
-def test_flagfile_opens_with_its_command_and_takes_two_steps(path, data_dir, tmp_path, capsys, request):
+def test_flagfile_opens_with_its_command_and_takes_two_steps(path, data_dir, tmp_path, monkeypatch, capsys, request):
     if path.stem not in TRACED:  # Tracing every one would take half an hour, and memory that is not given back.
         request.getfixturevalue("eagerly")
     lines = path.read_text("utf-8").splitlines()
@@ -55,6 +55,9 @@ def test_flagfile_opens_with_its_command_and_takes_two_steps(path, data_dir, tmp
     examples = [f"--train_examples={2 * batch}", *([f"--valid_examples={batch}"] if verb == "search" else [])]
     arguments = [verb, f"--flagfile={path}", *given, f"--data_dir={data_dir}", *small, *examples]
     named = [word.partition("=")[2] for word in given if word.startswith("--genotype=")]
+    monkeypatch.chdir(tmp_path)
+    for first in re.findall("^# First: kdarts (.*)$", "\n".join(lines), re.MULTILINE):
+        assert main(first.split()) == 0
     found = load_architecture(named[0]) if verb == "train" else None
     if isinstance(found, HyperPath):
         arguments.remove("--channels=4")  # It has sizes of its own.

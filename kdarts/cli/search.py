@@ -236,7 +236,8 @@ def _tell_of_paths(search, workdir, best) -> dict:
         f"Found a family of {len(sizes)} networks of {amount(min(sizes))} to {amount(max(sizes))} weights: "
         f"{workdir / 'family'}; the best, {result.accuracy:.3f} on the images of α: {best}"
     )
-    return {"channels": method.family_channels, "cells": method.family_cells}
+    stem = {} if method.family_stem == "search" else {"stem": method.family_stem}
+    return {"channels": method.family_channels, "cells": method.family_cells, **stem}
 
 
 class Halves(NamedTuple):
