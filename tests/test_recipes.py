@@ -89,7 +89,7 @@ def dry(real_sizes, monkeypatch, tmp_path, capsys):
         code = main([*words, *dry_too])
         captured = capsys.readouterr()
         assert code == 0, f"kdarts {shlex.join(words)}: {captured.err}"
-        return captured.out
+        return captured.out + captured.err
 
     yield run
     gc.enable()
@@ -152,6 +152,7 @@ def test_every_command_starts_at_the_real_size_and_the_figures_are_its_own(path,
     for words in commands(flagfile, "First"):
         dry(words)
     told = dry([verb, given, *more])
+    assert "has no effect" not in told
     assert of(flagfile, "Size") == [re.search(r"· ([^·]* MACs an image)", told)[1]]
     steps = re.search(r"dry run: (.*)", told)[1]
     assert of(flagfile, "Cost")[0].startswith(steps), steps

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from kdarts.cli import options, process, seeds
+from kdarts.cli import idle, options, process, seeds
 from kdarts.cli.command import Command, entitle, titled
 from kdarts.cli.process import check_backend, start_tensorflow
 from kdarts.genotypes.cuboid import Architecture, HyperPath, load_architecture
@@ -156,6 +156,7 @@ def run(values: flags.FlagValues) -> None:
     options.megabytes(values)
     start, method = chosen_start(values, options.chosen_method(values))
     check(values, method)
+    idle.tell(idle.in_search(values, method))
     workdir = Workdir(values.workdir or options.default_workdir(values, method.name))
     remembered, usual = options.remembered(values, start=start), options.usual(values)
     workdir.check(remembered, usual)

@@ -4,7 +4,7 @@ import time
 
 from absl import flags
 
-from kdarts.cli import options, process
+from kdarts.cli import idle, options, process
 from kdarts.cli import seeds as shallow
 from kdarts.cli.command import Command, entitle, titled
 from kdarts.cli.options import note_gaps
@@ -83,6 +83,7 @@ def run(values: flags.FlagValues) -> None:
     options.check_seeds(values)
     genotype = load_architecture(values.genotype)
     options.check(values, genotype)
+    idle.tell(idle.in_training(values))
     sizes = dict(SMALL if values.dataset == "digits" else PAPER)
     sizes |= {name: values[name].value for name in ("epochs", "batch_size") if values[name].value}
     workdir = Workdir(values.workdir or options.default_workdir(values, f"{genotype.name or 'found'}-train"))
