@@ -89,6 +89,7 @@ def dry(real_sizes, monkeypatch, tmp_path, capsys):
         code = main([*words, *dry_too])
         captured = capsys.readouterr()
         assert code == 0, f"kdarts {shlex.join(words)}: {captured.err}"
+        assert not (tmp_path / "run").exists()
         return captured.out + captured.err
 
     yield run
