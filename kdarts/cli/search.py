@@ -184,9 +184,11 @@ def _dry_run(values: flags.FlagValues, method: Method, data, start: Genotype | N
 
     if values.seeds is not None:
         seeds.check(values, method)
-    with keras.StatelessScope(initialize_variables=False):  # The variables have shapes, and no values.
-        search, batches = assembled(values, method, data, start, compiled=False)
-    keras.utils.clear_session(free_memory=False)  # Otherwise Keras would give them values later on.
+    try:
+        with keras.StatelessScope(initialize_variables=False):  # The variables have shapes, and no values.
+            search, batches = assembled(values, method, data, start, compiled=False)
+    finally:
+        keras.utils.clear_session(free_memory=False)  # Otherwise Keras would give them values later on.
     net, epochs = search.supernet, method.pretrain_epochs + method.epochs
     size, cost, searches = ", ".join(f"{n} {name}" for name, n in net.sizes.items()), net.cost(), len(method.stages)
     times = f"{searches} times " if searches else ""
