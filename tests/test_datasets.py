@@ -200,6 +200,18 @@ def test_prepared_data_set_with_a_test_split(tmp_path):
     assert np.array_equal(load("tiny", str(tmp_path), limit=7).images, train.images[:7])
 
 
+def test_prepared_data_set_with_a_validation_split(tmp_path):
+    prepared(tmp_path, "tiny", ("train", "validation", "test"), shape=(9, 9, 1))
+    for split in ("train", "valid", "test"):
+        assert len(load("tiny", str(tmp_path), split=split, valid_split="validation")) == 20
+    prepared(tmp_path, "valid", ("train", "validation"))
+    for name, given, allowed in (("tiny", "dev", "'validation', a part"), ("valid", "validation", "a part")):
+        with pytest.raises(KdartsError, match=f"valid_split '{given}': no such split .*; allowed: {allowed} of train"):
+            load(name, str(tmp_path), valid_split=given)
+    with pytest.raises(KdartsError, match="allowed: train, test"):
+        load("tiny", str(tmp_path), split="valid")
+
+
 def test_prepared_data_set_without_a_test_split(tmp_path):
     prepared(tmp_path, "valid", ("train", "validation"))
     assert len(load("valid", str(tmp_path))) == len(load("valid", str(tmp_path), split="test")) == 20

@@ -223,6 +223,30 @@ def test_three_parts_are_all_used(tmp_path, told):
     assert told() == [f"note: {tmp_path}: the 20 pictures for validation join the 20 for training; 20 are for the test"]
 
 
+def test_pictures_for_validation_are_kept_apart_where_asked(tmp_path, told):
+    for part in ("train", "Validation", "testing"):
+        _files(tmp_path / part, *TWENTY)
+    for name in ("val", "valid", "Validation"):
+        parts = listings(str(tmp_path), valid_split=name)
+        for split, part in {"train": "train", "valid": "Validation", "test": "testing"}.items():
+            assert sorted(parts.part(split).names) == [f"{part}/{name}" for name in TWENTY]
+        assert len(parts.files) == 60
+    assert told() == []
+    assert "'dev': no such split beside train and test" in _refused(tmp_path, valid_split="dev")
+    _files(tmp_path / "Validation", "cow/1.png")
+    assert "classes of val in " in (said := _refused(tmp_path, valid_split="val")) and "train has not: cow" in said
+
+
+def test_a_validation_split_that_is_not_there(tmp_path):
+    _files(tmp_path / "two" / "train", *TWENTY)
+    _files(tmp_path / "two" / "val", *TWENTY)  # Without a part for the test these are the test.
+    _files(tmp_path / "plain", *TWENTY)
+    for name in ("two", "plain"):
+        said = _refused(tmp_path / name, valid_split="val")
+        assert said.startswith("valid_split 'val': no such split beside train and test in ")
+        assert said.endswith("; allowed: a part of train (hold_back=0.1)")
+
+
 def test_one_part_alone(tmp_path):
     _files(tmp_path / "train", *TWENTY)
     train, test = _names(tmp_path)
@@ -503,4 +527,4 @@ def test_groups_in_both_parts_are_told(tmp_path, told):
     _files(tmp_path / "train", "ape/ann_1.png", "bee/bob_2.png")
     _files(tmp_path / "test", "ape/cyd_1.png", "bee/ann_2.png")
     listings(str(tmp_path), group=r"(.*)_\d+")
-    assert told() == [f"note: {tmp_path}: 1 groups have pictures in both parts: ann"]
+    assert told() == [f"note: {tmp_path}: 1 groups have pictures in more than one part: ann"]

@@ -50,7 +50,7 @@ def declared(name: str, split: str, side: int | None) -> datasets.ImageData:
     return datasets.ImageData(images, labels, tuple(map(str, range(classes))), name)
 
 
-def load(values, split):
+def load(values, split, valid_split=None):
     """As `options.load`, of data sets that are not here."""
     if values.dataset == "digits":
         return datasets.load("digits", split=split)

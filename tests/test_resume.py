@@ -1,6 +1,7 @@
 """A run that is killed goes on with the same command, and comes to the same result."""
 
 import contextlib
+import json
 import os
 import pathlib
 import signal
@@ -13,6 +14,7 @@ import pytest
 import tensorflow as tf
 
 from kdarts.genotypes.errors import KdartsError
+from kdarts.networks.models import load_model
 from kdarts.training.checkpoint import checkpoints, notes
 from kdarts.training.workdir import Workdir
 
@@ -133,6 +135,18 @@ def test_what_a_kill_left_half_written_is_cleared_away(tmp_path):
 def test_a_training_killed_within_an_epoch_comes_to_the_same_result(tmp_path):
     said = _killed_and_whole(TRAIN, tmp_path, [(0, 9), (3, 0)], ["history.csv"], "--checkpoint_every=3")
     assert "going on after epoch 3 of 4" in said
+
+
+@pytest.mark.slow
+def test_a_killed_training_that_keeps_its_best_epoch_comes_to_the_same_result(tmp_path):
+    arguments = [*TRAIN, "--hold_back=0.2", "--validate_every=1", "--keep=best"]
+    _killed_and_whole(arguments, tmp_path, [(1, 6), (3, 0)], ["history.csv"], "--checkpoint_every=3")
+    summaries = [json.loads((tmp_path / run / "summary.json").read_text()) for run in ("whole", "killed")]
+    measured = [name for name in summaries[0] if name.startswith(("test", "held_back"))]
+    assert "tested_after_epochs" in measured
+    assert [summaries[0][name] for name in measured] == [summaries[1][name] for name in measured]
+    whole, killed = (load_model(tmp_path / run / "model.keras").get_weights() for run in ("whole", "killed"))
+    assert all(map(np.array_equal, whole, killed))
 
 
 def _killed_and_whole(arguments, tmp_path, epochs, files, *more) -> str:

@@ -10,7 +10,7 @@ from test_resume import finish, kill_at, same_state
 from kdarts.cli.main import main
 from kdarts.genotypes.errors import KdartsError
 from kdarts.training.checkpoint import Checkpoint
-from kdarts.training.repeats import combined, run_seeds
+from kdarts.training.repeats import combined, of_seeds, run_seeds
 from kdarts.training.workdir import Workdir, read_arrays, write_arrays, write_json
 
 TINY = ["train", "--genotype=DARTS_V1", "--cells=2", "--channels=2", "--epochs=1", "--train_examples=64"]
@@ -21,14 +21,27 @@ def _summary(seed, accuracy):
     return {"genotype": "DARTS_V1", "seed": seed, "test_accuracy": accuracy, **figures}
 
 
-def test_mean_and_sample_standard_deviation():
+def test_mean_and_median_with_their_spreads():
     found = combined([_summary(seed, accuracy) for seed, accuracy in enumerate((0.90, 0.92, 0.97))])
     assert found["test_accuracy"] == pytest.approx(0.93)
     assert found["test_accuracy_sd"] == pytest.approx(0.0360555, abs=1e-6)
+    assert (found["test_accuracy_median"], found["test_accuracy_half_range"]) == (0.92, pytest.approx(0.035))
     assert (found["test_loss"], found["wall_seconds"], found["peak_memory_mb"]) == (2.0, 30.0, 102.0)
     assert [(part["seed"], part["test_accuracy"]) for part in found["seeds"]] == [(0, 0.90), (1, 0.92), (2, 0.97)]
     assert found["mean"] == [0.5]
-    assert combined([_summary(0, 0.9)])["test_accuracy_sd"] is None
+    one = combined([_summary(0, 0.9)])
+    assert one["test_accuracy_sd"] is one["test_accuracy_half_range"] is None and one["test_accuracy_median"] == 0.9
+    rows = [{"accuracy": value} for value in (0.90, 0.92, 0.97)]
+    assert of_seeds(rows) == "mean 0.9300 ± 0.0361 (sd), median 0.9200 ± 0.0350 (half range)"
+    assert of_seeds(rows[:1]) == "0.9000"
+
+
+def test_every_figure_of_several_seeds_is_their_mean():
+    more = [{"held_back_accuracy": 0.5 + 0.2 * n, "test_top_5_accuracy": 0.8 + 0.1 * n} for n in range(2)]
+    found = combined([_summary(n, 0.9) | more[n] | {"tested_after_epochs": 3 + n} for n in range(2)])
+    assert found["held_back_accuracy"] == pytest.approx(0.6) and found["test_top_5_accuracy"] == pytest.approx(0.85)
+    assert "tested_after_epochs" not in found
+    assert [(row["tested_after_epochs"], row["held_back_accuracy"]) for row in found["seeds"]] == [(3, 0.5), (4, 0.7)]
 
 
 def _model():
@@ -75,8 +88,7 @@ def test_each_seed_is_what_it_would_be_alone(tmp_path, capsys, eagerly):
     arguments = [*TINY, "--seeds=2", f"--workdir={tmp_path / 'both'}"]
     assert main(arguments) == 0
     said = capsys.readouterr().out
-    assert "test accuracy 0." in said
-    assert "(2 seeds)\n" in said
+    assert "test accuracy of 2 seeds: mean 0." in said
     one, other = tmp_path / "alone", tmp_path / "both" / "seeds" / "1"
     same_state(one / "backup", other / "backup")
     alone = json.loads((one / "summary.json").read_text())

@@ -203,7 +203,9 @@ def test_several_searches_keep_the_best(tmp_path, commands, capsys):
     assert [part["seed"] for part in summary["seeds"]] == [4, 5, 6]
     assert (tmp_path / "genotype.json").read_bytes() == (tmp_path / "seeds/2/search/genotype.json").read_bytes()
     assert (tmp_path / "history.csv").read_text() == "worth\n0.16\n"
-    assert "0.1500 ± 0.0100 after shallow trainings, on 287 held-back images" in capsys.readouterr().out
+    assert (summary["accuracy_median"], summary["accuracy_half_range"]) == (pytest.approx(0.15), pytest.approx(0.01))
+    said = "mean 0.1500 ± 0.0100 (sd), median 0.1500 ± 0.0100 (half range) after shallow trainings, on 287 held-back"
+    assert said in capsys.readouterr().out
     assert all(f"--workdir={tmp_path / 'seeds'}" in " ".join(words) for words in begun)
     damaged = tmp_path / "seeds/2/search/genotype.json"
     whole = damaged.read_text()

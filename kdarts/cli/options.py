@@ -53,11 +53,11 @@ def define_dataset(values: flags.FlagValues) -> None:
     flags.DEFINE_string("cache_dir", None, text, flag_values=values)
 
 
-def load(values: flags.FlagValues, split: str):
-    """Loads the images that the flags name."""
+def load(values: flags.FlagValues, split: str, valid_split: str | None = None):
+    """Loads the images of a split of the data set that the flags name (see `datasets.load`)."""
     from kdarts.data import datasets
 
-    which = {"split": split, "image_size": values.image_size, "limit": values.limit}
+    which = {"split": split, "valid_split": valid_split, "image_size": values.image_size, "limit": values.limit}
     return datasets.load(values.dataset, **which, **reading(values))
 
 

@@ -226,17 +226,18 @@ def run(values: flags.FlagValues, method: Method, workdir: Workdir, remembered: 
     if "diverged" in rows[best]:
         raise KdartsError(f"all {len(rows)} searches diverged; try a lower --learning_rate in a new --workdir")
     _keep(parts[best] / "search", workdir)
-    mean, deviation = repeats.spread(rows)
+    (mean, deviation), (median, half_range) = repeats.spread(rows), repeats.middle(rows)
     images = read_json(parts[best] / "train" / "summary.json", ["held_back_examples"])["held_back_examples"]
-    about = {"accuracy": mean, "accuracy_sd": deviation, "held_back_examples": images, "best_seed": seeds[best]}
+    about = {"accuracy": mean, "accuracy_sd": deviation, "accuracy_median": median, "accuracy_half_range": half_range}
+    about |= {"held_back_examples": images, "best_seed": seeds[best]}
     write_json(workdir / "summary.json", read_json(parts[best] / "search" / "summary.json") | about | {"seeds": rows})
     print(f"\n{'seed':>6}  {'accuracy':>8}  {'weights':>11}")
     for row in rows:
         mark = " *" if row["seed"] == seeds[best] else ""
         size = "diverged" if "diverged" in row else f"{row['params']:,}"
         print(f"{row['seed']:6}  {row['accuracy']:8.4f}  {size:>11}{mark}")
-    accuracy, genotype = repeats.in_words(mean, deviation), workdir / "genotype.json"
-    print(f"{accuracy} after shallow trainings, on {images} held-back images of the train split")
+    genotype = workdir / "genotype.json"
+    print(f"{repeats.of_seeds(rows)} after shallow trainings, on {images} held-back images of the train split")
     print(f"Kept the network of seed {seeds[best]}: {genotype}")
     print(train_command(values, method, genotype, round(images / part(values))))
 

@@ -26,16 +26,19 @@ def define(values: flags.FlagValues) -> None:
     options.define_dataset(values)
     options.define_augmentation(values)
     options.define_network(values)
-    text = "part of the train split that is not trained on but measured on, in place of the test images; unset: none"
-    shallow.define_hold_back(values, text)
+    text = "part of the train split that is not trained on but measured on: at the end, in place of the test images, "
+    shallow.define_hold_back(values, f"{text}or with --validate_every besides them; unset: none")
+    text = "split of the data set to measure on in the same way in place of --hold_back, such as validation"
+    flags.DEFINE_string("valid_split", None, text, flag_values=values)
     options.positive("train_examples", None, "train on a random draw of so many images; default: all", values)
-    entitle(values, "Data", ["train_examples"])
+    entitle(values, "Data", ["train_examples", "valid_split"])
     _define_training(values)
     options.define_seed(values)
     text = (
         "number of trainings, with seed, seed + 1, ..., in WORKDIR/seeds/0 and on, each as with that seed alone; "
-        "summary.json then has mean and sample standard deviation of the test accuracy, and model.keras is the first "
-        "seed's, since to keep the best would be to select on the test images; unset: one training, in WORKDIR itself"
+        "summary.json then has mean and sample standard deviation, median and half of the range of the test accuracy, "
+        "and model.keras is the first seed's, since to keep the best would be to select on the test images; unset: one "
+        "training, in WORKDIR itself"
     )
     options.positive("seeds", None, text, values)
     options.define_precision(values)
@@ -69,6 +72,10 @@ def _define_training(values: flags.FlagValues) -> None:
     flags.DEFINE_float("label_smoothing", 0.0, text, 0.0, 0.999, flag_values=values)
     text = "of the auxiliary loss, with --auxiliary"
     flags.DEFINE_float("auxiliary_weight", 0.4, text, 0.0, 1000.0, flag_values=values)
+    text = "epochs between two measurements on the images of --hold_back or --valid_split; 0: at the end alone"
+    flags.DEFINE_integer("validate_every", 0, text, 0, MOST_EPOCHS, flag_values=values)
+    text = "weights that are tested and saved: those of the last epoch, or of the one that was best at --validate_every"
+    flags.DEFINE_enum("keep", "last", ["last", "best"], text, flag_values=values)
 
 
 def run(values: flags.FlagValues) -> None:
@@ -78,14 +85,13 @@ def run(values: flags.FlagValues) -> None:
     began = time.monotonic()
     if not values.genotype:
         raise KdartsError("--genotype is missing: a path, or a name of the zoo such as DARTS_V2")
-    if values.hold_back and values.seeds is not None:
-        raise KdartsError(f"--hold_back={values.hold_back} with --seeds={values.seeds}: seeds are compared on the test")
     options.check_seeds(values)
     genotype = load_architecture(values.genotype)
     options.check(values, genotype)
     idle.tell(idle.in_training(values))
     sizes = dict(SMALL if values.dataset == "digits" else PAPER)
     sizes |= {name: values[name].value for name in ("epochs", "batch_size") if values[name].value}
+    _check_validation(values, sizes["epochs"])
     workdir = Workdir(values.workdir or options.default_workdir(values, f"{genotype.name or 'found'}-train"))
     remembered = options.remembered(values, genotype=genotype)
     workdir.check(remembered, options.usual(values))
@@ -94,24 +100,58 @@ def run(values: flags.FlagValues) -> None:
     from kdarts.data import datasets
 
     process.check(values, "--batch_size", sizes["batch_size"])
-    splits = {split: options.load(values, split) for split in (("train",) if values.hold_back else ("train", "test"))}
+    splits = {split: options.load(values, split, values.valid_split) for split in _splits(values)}
     workdir.check_data(**splits)
-    data = datasets.hold_back(splits["train"], values.hold_back) if values.hold_back else tuple(splits.values())
-    del splits
-    options.augmentation(values, data[0].image_shape)
+    if values.hold_back:
+        splits["train"], splits["valid"] = datasets.hold_back(splits["train"], values.hold_back)
+    options.augmentation(values, splits["train"].image_shape)
     note_gaps(genotype)
     if values.dry_run:
-        train, *_ = _planned(values, genotype, sizes, data[0], values.seed)
+        train, *_ = _planned(values, genotype, sizes, splits["train"], values.seed)
         steps = len(train) // sizes["batch_size"] * sizes["epochs"]
         times = "" if values.seeds is None else f"{values.seeds} times "
         return print(f"dry run: {times}{steps:,} steps of batch {sizes['batch_size']}")
     with process.run_on(values, workdir) as folder:
-        _run(values, genotype, sizes, data, folder, remembered, began)
+        _run(values, genotype, sizes, splits, folder, remembered, began)
+
+
+def _check_validation(values, epochs: int) -> None:
+    """Raises `KdartsError` for flags of a validation that do not go together."""
+    held = _held_back(values)
+    if values.hold_back and values.valid_split:
+        raise KdartsError(f"{held} with --valid_split={values.valid_split}: allowed is one of them")
+    if values.validate_every > epochs:
+        raise KdartsError(f"--validate_every={values.validate_every}: allowed is 0 to {epochs}, the epochs")
+    if values.validate_every and not held:
+        raise KdartsError(
+            f"--validate_every={values.validate_every}: needs images to measure on, such as --hold_back=0.1, or "
+            "--valid_split=validation where the data set has one"
+        )
+    if values.keep == "best" and not values.validate_every:
+        raise KdartsError(
+            f"--keep=best: needs the accuracy of epochs: --validate_every=1 with {held or '--hold_back=0.1'}"
+        )
+    if held and values.seeds is not None and not values.validate_every:
+        text = "seeds are compared on the test images, which --validate_every=1 measures, too"
+        raise KdartsError(f"{held} with --seeds={values.seeds}: {text}")
+
+
+def _held_back(values) -> str:
+    """The flag that names the images to validate on; "" without."""
+    if values.hold_back:
+        return f"--hold_back={values.hold_back}"
+    return f"--valid_split={values.valid_split}" if values.valid_split else ""
+
+
+def _splits(values) -> list[str]:
+    """The splits that are read. Where a validation takes the place of the test, the test images stay unseen."""
+    valid = ["valid"] if values.valid_split else []
+    return ["train", *valid, *([] if _held_back(values) and not values.validate_every else ["test"])]
 
 
 def _run(values, genotype, sizes, data, workdir, remembered, began) -> None:
-    """Runs the training once the images are loaded, and reports its result."""
-    from kdarts.training.repeats import run_seeds
+    """Runs the training once the images, by split, are loaded, and reports its result."""
+    from kdarts.training.repeats import of_seeds, run_seeds
 
     def begin():
         workdir.begin(remembered, options.usual(values))
@@ -122,27 +162,26 @@ def _run(values, genotype, sizes, data, workdir, remembered, began) -> None:
 
     if values.seeds is None:
         summary = train_with(values.seed, workdir)
-        on = _measured_on(values)
-        accuracy, images = summary[f"{on}_accuracy"], summary[f"{on}_examples"]
-        text = f"{on.replace('_', '-').capitalize()} accuracy {accuracy:.4f} on {images} images: "
+        on = "test" if "test" in data else "held_back"
+        text = f"{on.replace('_', '-').capitalize()} accuracy {summary[f'{on}_accuracy']:.4f}"
+        top = summary.get(f"{on}_top_5_accuracy")
+        text += f"{'' if top is None else f', top-5 {top:.4f},'} on {summary[f'{on}_examples']} images"
+        if values.keep == "best":
+            text += f" with the weights after epoch {summary['tested_after_epochs']} of {summary['epochs']}"
     else:
         if (workdir / "summary.json").exists():  # Otherwise the first unfinished training begins there.
             begin()
         summary = run_seeds(train_with, workdir, range(values.seed, values.seed + values.seeds))
-        spread = "" if values.seeds == 1 else f" ± {summary['test_accuracy_sd']:.3f}"
-        text = f"test accuracy {summary['test_accuracy']:.3f}{spread} ({len(summary['seeds'])} seeds)\n"
+        rows = [{"accuracy": each["test_accuracy"]} for each in summary["seeds"]]
+        text = f"test accuracy of {len(rows)} seed{'s' * (len(rows) > 1)}: {of_seeds(rows)}; the first seed's network"
         for folder in (workdir.path, *workdir.path.glob("seeds/*")):
             genotype.save(folder / "genotype.json")
     if not process.is_first(values):
         return
     model, exported = workdir / "model.keras", f"saved_models/{workdir.path.name}"
-    print(f"{text}{model}")
+    print(f"{text}: {model}")
     where = {} if values.dataset == "digits" else options.data_flags(values)
     print(options.next_command("export", {"model": model, "to": exported, **where}))
-
-
-def _measured_on(values) -> str:
-    return "held_back" if values.hold_back else "test"
 
 
 def _planned(values, genotype, sizes, train, seed):
@@ -177,23 +216,17 @@ def _planned(values, genotype, sizes, train, seed):
     return train, schedule, size
 
 
-def _train(values, genotype, sizes, data, seed, workdir, begin, began) -> dict:
-    """Trains a genotype's network with one seed in a folder; `begin` is called before anything is written there."""
+def compiled(values: flags.FlagValues, genotype, shape, classes: int, sizes: dict[str, int], seed: int):
+    """Returns the network of `options.build`, compiled for a training with the flags."""
     import keras
 
-    from kdarts.data import datasets
     from kdarts.networks.models import training_loss
     from kdarts.ops.replicas import synchronize
     from kdarts.search.optimizers import SGD
     from kdarts.search.replicas import build_rest
-    from kdarts.training.train_run import run_training
 
-    (train, test), batch_size, epochs = data, sizes["batch_size"], sizes["epochs"]
-    mean, std = datasets.statistics(train.images)
-    train, schedule, size = _planned(values, genotype, sizes, train, seed)
     keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy(values.precision)
-    shape, classes = train.image_shape, train.num_classes
     with process.strategy(values).scope():
         network = options.build(values, genotype, shape, classes, sizes, seed)
         if process.together(values):
@@ -202,13 +235,27 @@ def _train(values, genotype, sizes, data, seed, workdir, begin, began) -> dict:
         loss = training_loss(values.label_smoothing)
         network.compile(optimizer, loss, metrics=["accuracy"], jit_compile=values.jit_compile)
         build_rest(network, classes)
+    return network
+
+
+def _train(values, genotype, sizes, data, seed, workdir, begin, began) -> dict:
+    """Trains a genotype's network with one seed in a folder; `begin` is called before anything is written there."""
+    from kdarts.data import datasets
+    from kdarts.training.train_run import run_training
+
+    batch_size, epochs = sizes["batch_size"], sizes["epochs"]
+    mean, std = datasets.statistics(data["train"].images)
+    train, schedule, size = _planned(values, genotype, sizes, data["train"], seed)
+    shape, classes = train.image_shape, train.num_classes
+    network = compiled(values, genotype, shape, classes, sizes, seed)
     begin()
     genotype.save(workdir / "genotype.json")
     return run_training(
         network,
         workdir,
         train,
-        test,
+        data.get("test"),
+        data.get("valid"),
         epochs=epochs,
         batch_size=batch_size,
         schedule=schedule,
@@ -224,7 +271,8 @@ def _train(values, genotype, sizes, data, seed, workdir, begin, began) -> dict:
             **size,
         },
         began=began,
-        measured_on=_measured_on(values),
+        validate_every=values.validate_every,
+        keep=values.keep,
         checkpoint_every=values.checkpoint_every,
         data_service=values.data_service,
     )

@@ -14,6 +14,7 @@ from PIL import ImageColor
 
 from kdarts.data import folders, pictures, records, sources
 from kdarts.data.sources import Files, Pictures, Progress, Source, check_size, measured, opened, tell
+from kdarts.data.splits import no_split
 from kdarts.genotypes.errors import KdartsError, choice
 
 SPLITS = ("train", "test")
@@ -109,6 +110,7 @@ def load(
     background: str = "white",
     cache_dir: str | os.PathLike | None = None,
     alike: tuple[int, int] | None = None,
+    valid_split: str | None = None,
 ) -> ImageData:
     """Loads one split of a data set.
 
@@ -117,7 +119,8 @@ def load(
         data_dir: where TensorFlow Datasets finds prepared data; None for its default.
         image_size: side in pixels, 8 or more, to which images are scaled (the shorter side) and cut. None leaves them
             as they are, or chooses one size for all where they differ.
-        split: "train" or "test". Where a data set has no test split, its validation split, or else a fixed fifth.
+        split: "train" or "test"; with `valid_split` also "valid", which is that one. Where a data set has no test
+            split, "test" is its validation split, or else a fixed fifth.
         limit: load at most this many examples, 1 or more; None for all.
         download: whether data that is not on this machine may be fetched; otherwise the network is never tried.
         labels: for a folder, the CSV file that names each picture's class (see `kdarts.data.folders.listing`).
@@ -128,6 +131,8 @@ def load(
             pictures are decoded each time that they are needed.
         alike: for a folder, the `channels` and `peak` of `pictures.decode`, as a network was trained with; None: those
             that suit its pictures.
+        valid_split: name of a split that is neither train nor test, such as "validation"; of a folder, that of the
+            pictures for validation, which otherwise join the train split.
 
     Returns:
         The images and labels, in an order that is the same each time. Images that take more than
@@ -136,7 +141,7 @@ def load(
     Raises:
         KdartsError: an unknown name or split, data that is not there or cannot be decoded.
     """
-    choice("split", split, SPLITS)
+    choice("split", split, SPLITS if valid_split is None else (*SPLITS, "valid"))
     check_size(image_size)
     if limit is not None and limit < 1:
         raise KdartsError(f"limit {limit}; allowed: 1 or more")
@@ -145,11 +150,13 @@ def load(
     for argument, value in {"labels": labels, "group": group}.items():
         if value is not None and not is_folder:
             raise KdartsError(f"{argument} {value}: is about pictures in a folder; dataset {name!r} is none")
+    if name == "digits" and valid_split is not None:
+        raise no_split(valid_split, name, ())
     if name == "digits":
         return ImageData(*_digits(split, image_size, limit), name)
     if is_folder:
-        return _folder(name, split, image_size, limit, labels, group, behind, cache_dir, alike)
-    how = data_dir, image_size, limit, download, behind, cache_dir
+        return _folder(name, split, image_size, limit, labels, group, behind, cache_dir, alike, valid_split)
+    how = data_dir, image_size, limit, download, behind, cache_dir, valid_split
     return ImageData(*records.read(name, split, *how), name)
 
 
@@ -175,8 +182,8 @@ def _digits(split: str, image_size: int | None, limit: int | None) -> tuple[np.n
     return images, labels.astype(np.int32), tuple("0123456789")
 
 
-def _folder(name, split, image_size, limit, labels, group, background, cache_dir, alike) -> ImageData:
-    listings = folders.listings(name.removeprefix("folder:"), labels, group)
+def _folder(name, split, image_size, limit, labels, group, background, cache_dir, alike, valid_split) -> ImageData:
+    listings = folders.listings(name.removeprefix("folder:"), labels, group, valid_split)
     listing = listings.part(split)
     survey, first = measured(Files(listings.files), name, image_size)  # Train and test are read alike.
     channels, peak = alike or (survey.channels, survey.peak)

@@ -13,7 +13,7 @@ import numpy as np
 from kdarts.data import label_files, splits
 from kdarts.data.pictures import SUFFIXES
 from kdarts.data.sources import Progress
-from kdarts.data.splits import ODD, ROLES, Picture, listed
+from kdarts.data.splits import ODD, ROLES, Picture, listed, no_split
 from kdarts.genotypes.errors import KdartsError
 
 _SKIPPED = ("__macosx", "@eadir", "lost+found", "$recycle.bin", "system volume information", "__pycache__")
@@ -46,28 +46,30 @@ class Listing:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Listings:
-    """Both parts of a data set.
+    """The parts of a data set.
 
     Args:
         train: the pictures for training.
         test: those for the test.
         path: the folder.
         divided: whether a hash decided on the parts.
+        valid: the pictures for validation, where they are kept apart.
     """
 
     train: Listing
     test: Listing
     path: str
     divided: bool
+    valid: Listing | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files of both parts."""
-        return self.train.files + self.test.files
+        """The files of all parts."""
+        return self.train.files + self.test.files + (self.valid.files if self.valid else ())
 
     def part(self, split: str) -> Listing:
-        """The part "train" or "test"; raises `KdartsError` if it has no picture."""
-        chosen = {"train": self.train, "test": self.test}[split]
+        """The part "train", "test" or "valid"; raises `KdartsError` if it has no picture."""
+        chosen = {"train": self.train, "test": self.test, "valid": self.valid}[split]
         if not len(chosen):
             if self.divided:
                 raise KdartsError(
@@ -83,7 +85,9 @@ def listing(path: str, split: str, labels: str | None = None, group: str | None 
     return listings(path, labels, group).part(split)
 
 
-def listings(path: str, labels: str | None = None, group: str | None = None) -> Listings:
+def listings(
+    path: str, labels: str | None = None, group: str | None = None, valid_split: str | None = None
+) -> Listings:
     """Lists the pictures in a folder, their classes and their parts.
 
     Classes are the sub-folders of `path`, or of `path/train` and `path/test` (see `splits.ROLES` for other names of
@@ -96,15 +100,17 @@ def listings(path: str, labels: str | None = None, group: str | None = None) -> 
             working directory; see `label_files.read`.
         group: a regular expression with one group, such as `(.*)_\\d+`: pictures in whose names (below the class) it
             finds the same are of one part.
+        valid_split: "val" or another name of that part in `splits.ROLES` keeps its pictures apart; None: they join the
+            training, or are the test where there is none.
 
     Returns:
-        Both parts. Classes are in sorted order (numbers of a CSV file by value), pictures in a random order that
+        The parts. Classes are in sorted order (numbers of a CSV file by value), pictures in a random order that
         depends on their names alone.
 
     Raises:
         KdartsError: no folder, fewer than two classes with pictures, classes of one part only, folders that cannot be
             read, class names of more than one line, a CSV file as `label_files.read` refuses it, a pattern without one
-            group or that finds nothing.
+            group or that finds nothing, a `valid_split` that is not there.
     """
     root = os.path.expanduser(path)
     if not path or not os.path.isdir(root):
@@ -116,7 +122,7 @@ def listings(path: str, labels: str | None = None, group: str | None = None) -> 
     class_names = _class_names(pictures, numbers=labels is not None)
     if len(class_names) < 2:
         raise KdartsError(f"classes in {path!r}: {listed(class_names)}; allowed: two or more")
-    pictures = _joined(root, pictures)
+    pictures = _joined(root, pictures) if valid_split is None else _apart(root, pictures, valid_split)
     divide = not pictures[0].part
     progress = Progress(f"folder:{path}", len(pictures), "listing")
     digests = None
@@ -128,18 +134,19 @@ def listings(path: str, labels: str | None = None, group: str | None = None) -> 
     else:
         _check_classes(root, pictures)
         if pattern and (both := splits.shared_groups(pictures, pattern)):
-            _tell(f"{root}: {len(both)} groups have pictures in both parts: {listed(both)}")
-    if (not divide or pattern) and (pairs := splits.duplicates(root, pictures, digests, progress.update)):
+            _tell(f"{root}: {len(both)} groups have pictures in more than one part: {listed(both)}")
+    compared = [picture for picture in pictures if picture.part != "val"]
+    if (not divide or pattern) and (pairs := splits.duplicates(root, compared, digests, progress.update)):
         _tell(f"{root}: {len(pairs)} test pictures are copies of training pictures, the first: {' of '.join(pairs[0])}")
     pictures.sort(key=lambda picture: (hashlib.blake2b(picture.name.encode(), digest_size=8).digest(), picture.name))
     number = {name: i for i, name in enumerate(class_names)}
     parts = []
-    for part in ("train", "test"):
+    for part in ("train", "test", "val"):
         own = [picture for picture in pictures if picture.part == part]
         files = tuple(Path(root, picture.name) for picture in own)
         indices = np.array([number[picture.label] for picture in own], np.int32)
         parts.append(Listing(files, indices, class_names, tuple(picture.name for picture in own)))
-    return Listings(*parts, path, divide)
+    return Listings(*parts[:2], path, divide, None if valid_split is None else parts[2])
 
 
 def _tell(line: str) -> None:
@@ -167,6 +174,19 @@ def _joined(root: str, pictures: list[Picture]) -> list[Picture]:
             f"{counts['test']} are for the test"
         )
     return [Picture(picture.name, picture.label, role) if picture.part == "val" else picture for picture in pictures]
+
+
+def _apart(root: str, pictures: list[Picture], valid_split: str) -> list[Picture]:
+    """The pictures; raises `KdartsError` unless some are for validation by that name, beside those for the test."""
+    parts = {picture.part for picture in pictures}
+    # Without a part for the test, the pictures for validation are the test.
+    found = sorted(name for name, role in ROLES.items() if role == "val") if {"val", "test"} <= parts else []
+    if valid_split.lower() not in found:
+        raise no_split(valid_split, root, found)
+    known = {picture.label for picture in pictures if picture.part == "train"}
+    if lone := sorted({picture.label for picture in pictures if picture.part == "val"} - known):
+        raise KdartsError(f"classes of {valid_split} in {root} that train has not: {listed(lone)}; allowed: its own")
+    return pictures
 
 
 def _check_classes(root: str, pictures: list[Picture]) -> None:

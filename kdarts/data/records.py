@@ -22,6 +22,7 @@ from absl import logging
 
 from kdarts.data import pictures
 from kdarts.data.sources import Pictures, Progress, measured, opened, stats
+from kdarts.data.splits import no_split
 from kdarts.genotypes.errors import KdartsError
 
 _NAME = re.compile(r"[A-Za-z]\w*(/[\w.+-]+)?(:\d+(\.[\d*]+){0,2})?")  # name/config:version
@@ -36,6 +37,7 @@ def read(
     download: bool,
     background: tuple[int, int, int] = pictures.WHITE,
     cache_dir: str | os.PathLike | None = None,
+    valid_split: str | None = None,
 ) -> tuple:
     """Reads one split of a data set, from disk unless `download` asks for it to be fetched and prepared.
 
@@ -43,13 +45,14 @@ def read(
 
     Args:
         name: as TensorFlow Datasets knows it: `name`, `name/config` or `name/config:version`.
-        split: "train" or "test".
+        split: "train" or "test", or "valid": the split `valid_split`.
         data_dir: where prepared data sets are; None for the default of TensorFlow Datasets.
         image_size: side to which pictures are resized; None: as they are, or one for all where they differ in size.
         limit: at most this many pictures, or None.
         download: whether a data set that is not prepared may be fetched over the network.
         background: colour behind transparent pixels.
         cache_dir: as of `sources.opened`.
+        valid_split: name of another split than those of train and test, or None.
 
     Returns:
         Images uint8 `[n, height, width, channels]` as of `sources.opened`, labels int32 `[n]`, class names.
@@ -63,7 +66,7 @@ def read(
         raise KdartsError(f"data set {name!r} needs TensorFlow Datasets: pip install tensorflow-datasets") from error
     builder = _builder(tfds, name, data_dir, download)
     classes = _class_names(tfds, builder, name)
-    source, held_out = _source(builder, name, split)
+    source, held_out = _source(builder, name, split, valid_split)
     total = builder.info.splits[source].num_examples
     chosen = _chosen(total, split, held_out, builder.info.disable_shuffling)[:limit]
     if not len(chosen):
@@ -375,10 +378,15 @@ def _class_names(tfds, builder, name: str) -> tuple[str, ...]:
     )
 
 
-def _source(builder, name: str, split: str) -> tuple[str, bool]:
+def _source(builder, name: str, split: str, valid_split: str | None = None) -> tuple[str, bool]:
     """The TFDS split that `split` is read from, and whether part of it is held out as the test split."""
     there = list(builder.info.splits)
     own = [other for other in ("test", "validation") if other in there]
+    others = [other for other in there if other not in ("train", *own[:1])]
+    if valid_split is not None and valid_split not in others:
+        raise no_split(valid_split, name, others)
+    if split == "valid":
+        return valid_split, False
     if split == "test" and own:
         return own[0], False
     if "train" not in there:

@@ -43,6 +43,12 @@ class Picture(NamedTuple):
     part: str
 
 
+def no_split(given: str, name: str, others: Sequence[str]) -> KdartsError:
+    """The error for a validation split that a data set does not have; `others` are those that it has."""
+    allowed = ", ".join([*map(repr, others), "a part of train (hold_back=0.1)"])
+    return KdartsError(f"valid_split {given!r}: no such split beside train and test in {name!r}; allowed: {allowed}")
+
+
 def listed(names: Sequence[str], most: int = 5) -> str:
     """Up to `most` names, printable, and how many more there are."""
     short = [name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..." for name in names[:most]]

@@ -172,7 +172,7 @@ def _is_text(value) -> bool:
 
 
 def _is_finite(value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e30
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 1e30
 
 
 def _is_whole(value) -> bool:

@@ -10,7 +10,9 @@ derivatives are needed, the plain forms are used.
 import contextlib
 import contextvars
 import functools
+import weakref
 
+import numpy as np
 import tensorflow as tf
 
 from kdarts.ops.replicas import is_synchronized, moments_over_replicas
@@ -52,7 +54,33 @@ def twice_differentiable():
         _twice.reset(token)
 
 
-def _grouped(x):
+def constant(value, dtype=tf.int32):
+    """Returns a constant tensor, the same one for equal values in a graph.
+
+    A supernet has thousands of equal sizes and paddings, each of which takes its time when the graph is traced.
+    """
+    value = np.asarray(value, tf.as_dtype(dtype).as_numpy_dtype)
+    if tf.executing_eagerly():
+        return tf.constant(value)
+    graph = tf.compat.v1.get_default_graph()
+    kept = graph.get_collection_ref("kdarts_constants")
+    if not kept or kept[0]() is not graph:  # A graph inside another one begins with a copy of its collections.
+        kept[:] = [weakref.ref(graph), {}]
+    key = value.dtype.str, value.shape, value.tobytes()
+    if key not in kept[1]:
+        with tf.control_dependencies(None):
+            kept[1][key] = tf.constant(value)
+    return kept[1][key]
+
+
+@tf.custom_gradient
+def joined(*parts):
+    """Concatenates tensors on the last axis. The gradient is one operation, where that of `tf.concat` is a dozen."""
+    sizes = [part.shape[-1] for part in parts]
+    return tf.concat(parts, constant(-1)), lambda dy: tf.split(dy, constant(sizes), constant(-1))
+
+
+def grouped(x) -> bool:
     """Returns whether grouped convolutions are fast and supported for `x`."""
     suited = x.dtype in (tf.float32, tf.bfloat16) and not _twice.get()
     return suited and not tf.config.list_logical_devices("GPU") and has_grouped_gradients(x.dtype)
@@ -66,7 +94,7 @@ def _padded(x, size, stride):
     """
     if max(stride) == 1:
         return x, "SAME"
-    return tf.pad(x, [[0, 0], *([n // 2, n // 2] for n in size), [0, 0]]), "VALID"
+    return tf.pad(x, constant([[0, 0], *([n // 2, n // 2] for n in size), [0, 0]])), "VALID"
 
 
 def convolution(x, kernel, groups=1, stride=(1, 1)):
@@ -81,7 +109,7 @@ def convolution(x, kernel, groups=1, stride=(1, 1)):
     if tuple(kernel.shape[:2]) == (1, 1) and max(stride) > 1:
         x, stride = x[:, :: stride[0], :: stride[1]], (1, 1)
     x, padding = _padded(x, kernel.shape[:2], stride)
-    if groups == 1 or _grouped(x):
+    if grouped(x) or groups == 1:
         return tf.nn.conv2d(x, kernel, strides=stride, padding=padding)
     if tuple(kernel.shape[:2]) == (1, 1):
         shape = tf.shape(x)
@@ -123,7 +151,7 @@ def every_second(x):
 
 def first_channels(x, count: int):
     """Returns `x[..., :count]`."""
-    if not _grouped(x):
+    if not grouped(x):
         return x[..., :count]
     # With oneDNN a 1x1 convolution is several times faster than a slice of the last axis and its gradient.
     kernel = tf.eye(x.shape[-1], count, dtype=x.dtype)
@@ -143,34 +171,25 @@ def depthwise(x, kernel, stride=1, dilation=1):
     if dilation == 2 and stride == 2:
         return depthwise(every_second(x), kernel)
     if dilation == 2:
-        return (_dilated if _twice.get() else _remade_dilated)(x, kernel)
+        return from_phases(depthwise(to_phases(x), kernel), x.shape[1:3])
     return _depthwise(*_padded(x, kernel.shape[:2], (stride, stride)), kernel=kernel, stride=stride)
 
 
-def _dilated(x, kernel):
-    """Computes dilation 2 as an ordinary convolution of the four interleaved half-size images."""
-    margin = kernel.shape[0] - 1
-    odd = [n % 2 for n in x.shape[1:3]]
-    interleaved = tf.space_to_batch(x, [2, 2], [[margin, margin + o] for o in odd])
-    return tf.batch_to_space(_depthwise(interleaved, "VALID", kernel, 1), [2, 2], [[0, o] for o in odd])
+def to_phases(x):
+    """Returns the four interleaved half-size images of each image, `[4 * batch, height / 2, width / 2, channels]`.
+
+    Dilation 2 is no dilation in each of them. An odd side is padded with a zero at its end.
+    """
+    return tf.space_to_batch(x, constant([2, 2]), constant([[0, side % 2] for side in x.shape[1:3]]))
 
 
-@tf.custom_gradient
-def _remade_dilated(x, kernel):
-    """Computes `_dilated`; its gradient recomputes the interleaved images, which need more memory than `x`."""
-
-    def gradient(dy):
-        with tf.control_dependencies([dy]), tf.GradientTape(watch_accessed_variables=False) as tape:
-            again = tf.identity(x)
-            tape.watch((again, kernel))
-            y = _dilated(again, kernel)
-        return tape.gradient(y, (again, kernel), dy)
-
-    return _dilated(x, kernel), gradient
+def from_phases(x, sides):
+    """Puts the images of `to_phases` together again; `sides` are the height and width that they had."""
+    return tf.batch_to_space(x, constant([2, 2]), constant([[0, side % 2] for side in sides]))
 
 
 def _depthwise(x, padding, kernel, stride):
-    if not _grouped(x):
+    if not grouped(x):
         return tf.nn.depthwise_conv2d(x, tf.transpose(kernel, (0, 1, 3, 2)), (1, stride, stride, 1), padding)
     if kernel.shape[1] <= 3:
         return tf.nn.conv2d(x, kernel, strides=stride, padding=padding)
@@ -202,14 +221,17 @@ def _wide_depthwise(x, kernel, stride, padding):
                 right = last - first - left - (high - low)
                 cut = x
                 if (low, high) != (0, x.shape[2]):
-                    cut = tf.slice(x, [0, 0, low, 0], [-1, -1, high - low, -1])
+                    cut = tf.slice(x, constant([0, 0, low, 0]), constant([-1, -1, high - low, -1]))
                 if pad_h or left or right:
-                    cut = tf.pad(cut, [[0, 0], [pad_h, pad_h], [left, right], [0, 0]])
-                sizes = [height, columns, 1, kernel.shape[3]]
+                    cut = tf.pad(cut, constant([[0, 0], [pad_h, pad_h], [left, right], [0, 0]]))
+                if kernel.shape[3]:
+                    sizes = constant([height, columns, 1, kernel.shape[3]])
+                else:
+                    sizes = tf.shape(tf.slice(kernel, constant([0] * 4), constant([-1, columns, -1, -1])))
                 parts.append(
                     tf.raw_ops.Conv2DBackpropFilter(input=cut, filter_sizes=sizes, padding="VALID", **attributes)
                 )
-            return dx, tf.concat(parts, 1)
+            return dx, tf.concat(parts, constant(1))
 
         return y, gradient
 
@@ -224,20 +246,33 @@ def normalize(x, scale, offset, mean, variance, training, epsilon=1e-5):
 
     Args:
         x: Input, `[batch, height, width, channels]`.
-        scale, offset, mean, variance: `[channels]`; the last two are the running statistics.
+        scale, offset: `[channels]`, or None for 1 and 0.
+        mean, variance: `[channels]`, the running statistics; None in training if there are none.
         training: Whether to normalise with the statistics of the batch.
         epsilon: Added to the variance.
     """
+    if scale is None:
+        scale = tf.ones(tf.shape(x)[3:]) if mean is None else constant(np.ones(mean.shape), mean.dtype)
+    if offset is None:
+        offset = constant(np.zeros(scale.shape), scale.dtype) if scale.shape[0] else tf.zeros_like(scale)
     if x.dtype == tf.float64 or _twice.get() or (training and is_synchronized()):
         return _plain_normalize(x, scale, offset, mean, variance, training, epsilon)
-    y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+    # The same kernel under two names. Only the gradient of the first needs no zeros for the statistics, thousands of
+    # operations in a supernet; only the second takes 16 bits.
+    kernel = tf.raw_ops.FusedBatchNorm if x.dtype == tf.float32 else tf.raw_ops.FusedBatchNormV3
+    if mean is None:
+        mean = variance = constant([], tf.float32)
+        factor = 1.0
+    else:
+        factor = DECAY
+    y, mean, variance, *_ = kernel(
         x=x,
         scale=tf.cast(scale, mean.dtype),
         offset=tf.cast(offset, mean.dtype),
         mean=mean,
         variance=variance,
         epsilon=epsilon,
-        exponential_avg_factor=DECAY,
+        exponential_avg_factor=factor,
         is_training=training,
     )
     return y, mean, variance
@@ -266,7 +301,7 @@ def max_pool(x, stride):
     """Computes a 3x3 maximum pool with one pixel of padding on every side."""
     if stride == 1 and not _twice.get():
         channels = x.shape[-1]
-        if channels >= _NARROW or not _grouped(x):
+        if channels is None or channels >= _NARROW or not grouped(x):
             return tf.nn.max_pool2d(x, 3, 1, "SAME")
         # The gradient of the pool is several times slower with few channels, so channels are added and removed again.
         wide = convolution(x, tf.eye(channels, _NARROW, dtype=x.dtype)[None, None])
@@ -292,12 +327,12 @@ def halved_mean(x):
 def average_pool(x, stride, padded=False):
     """Computes a 3x3 average pool with a pixel of padding on every side, whose zeros count in the mean if `padded`."""
     if stride == 1:
-        share = tf.constant(1 / 9, x.dtype) if padded else _share(x)
-        if x.shape[-1] < _NARROW and _grouped(x):
+        share = np.array([[[1 / 9]]]) if padded else _share(x)
+        if (x.shape[-1] or _NARROW) < _NARROW and grouped(x):
             # A depthwise convolution, because the gradient of the pool is four times slower with few channels.
-            return depthwise(x, tf.ones((3, 3, 1, x.shape[-1]), x.dtype)) * share
+            return depthwise(x, tf.ones((3, 3, 1, x.shape[-1]), x.dtype)) * constant(share, x.dtype)
         mean = tf.nn.avg_pool2d(x, 3, 1, "SAME")
-        return mean * (share / _share(x)) if padded else mean
+        return mean * constant(share / _share(x), x.dtype) if padded else mean
     pads = [[0, 0], [1, 1], [1, 1], [0, 0]]
     mean = tf.nn.avg_pool2d(tf.pad(x, pads), 3, stride, "VALID")
     if padded:
@@ -308,4 +343,4 @@ def average_pool(x, stride, padded=False):
 def _share(x):
     """Returns one over the number of pixels of `x` that each 3x3 window covers, `[height, width, 1]`."""
     rows, columns = ([min(i + 1, n - 1) - max(i - 1, 0) + 1 for i in range(n)] for n in x.shape[1:3])
-    return 1 / (tf.constant(rows, x.dtype)[:, None, None] * tf.constant(columns, x.dtype)[:, None])
+    return 1 / (np.array(rows)[:, None, None] * np.array(columns)[:, None])

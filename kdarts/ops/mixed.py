@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from kdarts.ops import kernels
+from kdarts.ops.drawn import Drawing, by_edge, drawings, inputs
 from kdarts.ops.layers import uniform
 from kdarts.ops.operations import Conv, Halve, Norm, Operation, Pool, Reduce, Relu
 
@@ -33,6 +34,8 @@ class MixedEdges(keras.layers.Layer):
         training: whether to normalise by the batch's statistics.
         only: columns whose weights are not zero; None: all. The others cost nothing.
         dropout: rate and seed `[2]` of a dropout, element by element, on the identity; None: none.
+        drawn: whether each edge has one weight at most that is not zero. The other candidates cost nothing, where the
+            device has the kernels for it (`kdarts.ops.drawn`), and running statistics stay as they are.
     """
 
     def __init__(
@@ -62,6 +65,8 @@ class MixedEdges(keras.layers.Layer):
             else:
                 free = operation if bare_pools else normalized_pool(operation)
                 self.free[column] = GroupedOperation(free, 1, filters, stride, dtype=self.dtype_policy)
+        self.free_edges = tuple(e for e in range(copies) if any(e in self.edges[column] for column in self.free))
+        """The edges that have any operation without weights."""
 
     def build(self, input_shape):
         for stack in self.stacks.values():
@@ -70,62 +75,126 @@ class MixedEdges(keras.layers.Layer):
         for stack in self.free.values():
             stack.build(input_shape)
 
-    def call(self, x, mixing, training=False, only=None, dropout=None):
+    def call(self, x, mixing, training=False, only=None, dropout=None, drawn=False):
+        rows = [range(self.copies)]
+        if drawn and dropout is None and kernels.grouped(x):
+            sides = [-(-side // self.stride) for side in x.shape[1:3]]
+            return self.mix_drawn(x, *drawings(mixing, [self], rows, tf.shape(x)[0], sides)[0])
+        return self.mix(x, channel_weights(mixing, [self], rows)[0], training, only, dropout)
+
+    def mix_drawn(self, x, drawn: dict, order, channels) -> list:
+        """The outputs of a call in training of which the arguments are drawn, from what `drawings` gives."""
+        if not drawn:
+            return [self._nothing(x)] * self.copies
+        stacks = [self.stacks.get(column) or self.free[column] for column in drawn]
+        # Without weights one copy serves all edges; here each that drew it has the result of its own.
+        readers = [
+            (drawing, int(stack.reads[0]), stack.reads[1] or (column in self.free and self.copies > 1))
+            for (column, drawing), stack in zip(drawn.items(), stacks, strict=True)
+        ]
+        given = inputs([x, tf.nn.relu(x)], readers)
+        results = [s.of_drawn(seen, d) for s, seen, d in zip(stacks, given, drawn.values(), strict=True)]
+        return by_edge(results, list(drawn.values()), order, channels, self.copies, self.filters, x.shape[0])
+
+    def _nothing(self, x):
+        return tf.zeros_like(x[:, :: self.stride, :: self.stride])
+
+    def mix(self, x, weights: dict, training=False, only=None, dropout=None) -> list:
+        """The outputs of a call, from weights as of `channel_weights`; the other arguments are those of the call."""
         stacks = {c: stack for c, stack in self.stacks.items() if only is None or c in only}
         free = {c: stack for c, stack in self.free.items() if only is None or c in only}
-        columns = tf.transpose(mixing)
-        scales = tf.broadcast_to(tf.expand_dims(columns, 2), [len(self.operations), self.copies, self.filters])
-        scales = tf.unstack(tf.reshape(scales, [len(self.operations), -1]))
-        relu = tf.nn.relu(x)
-        views = {(False, 1): x, (True, 1): relu}
-
-        def view(rectified, times):
-            if (rectified, times) not in views:
-                views[rectified, times] = tf.tile(views[rectified, 1], [1, 1, 1, times])
-            return views[rectified, times]
-
+        views, even = Views(x), not any(side % 2 for side in x.shape[1:3])
         outputs: dict[tuple[int, ...], list] = {}
+        in_phases: dict[tuple[int, ...], list] = {}
         for column, stack in stacks.items():
-            rectified, tiled = stack.reads
-            given = view(rectified, stack.copies if tiled else 1)
-            output = stack(given, scale=self._of_edges(scales[column], column), training=training)
-            outputs.setdefault(self.edges[column], []).append(output)
+            phased = even and stack.keeps_phases
+            given = views.get(stack.reads[0], stack.copies if stack.reads[1] else 1, phased)
+            output = stack(given, scale=weights[column], training=training, phased=phased)
+            (in_phases if phased else outputs).setdefault(self.edges[column], []).append(output)
+        for edges, parts in in_phases.items():
+            outputs.setdefault(edges, []).append(kernels.from_phases(_sum(parts), x.shape[1:3]))
         if dropout is not None:
             for column in [c for c in free if not self.operations[c].layers(self.stride)]:
                 free.pop(column)
-                given = view(False, len(self.edges[column]))
+                given = views.get(False, len(self.free_edges))
                 kept = tf.nn.experimental.stateless_dropout(given, tf.cast(dropout[0], x.dtype), dropout[1])
-                kept *= tf.cast(self._of_edges(scales[column], column), x.dtype)
-                outputs.setdefault(self.edges[column], []).append(kept)
+                outputs.setdefault(self.free_edges, []).append(kept * tf.cast(weights[column], x.dtype))
         if free:
             features = [stack(x, training=training) for stack in free.values()]
-            edges = tuple(e for e in range(self.copies) if any(e in self.edges[c] for c in free))
-            weights = tf.gather(columns, list(free))
-            if len(edges) < self.copies or any(self.edges[c] != edges for c in free):
-                there = np.array([[e in self.edges[c] for e in edges] for c in free])
-                weights = tf.gather(weights, edges, axis=1) * tf.cast(there, weights.dtype)
-            outputs.setdefault(edges, []).append(self._spread(features, weights))
+            outputs.setdefault(self.free_edges, []).append(self._spread(features, [weights[c] for c in free]))
         arriving = [[] for _ in range(self.copies)]
         for edges, parts in outputs.items():
-            for edge, part in zip(edges, tf.split(tf.add_n(parts), len(edges), -1), strict=True):
+            total = _sum(parts)
+            shares = tf.split(total, len(edges), kernels.constant(-1)) if len(edges) > 1 else [total]
+            for edge, part in zip(edges, shares, strict=True):
                 arriving[edge].append(part)
-        nothing = None if all(arriving) else tf.zeros_like(x[:, :: self.stride, :: self.stride])
-        return [(tf.add_n(parts) if len(parts) > 1 else parts[0]) if parts else nothing for parts in arriving]
+        nothing = None if all(arriving) else self._nothing(x)
+        return [_sum(parts) if parts else nothing for parts in arriving]
 
-    def _of_edges(self, scale, column):
-        """The part of `scale`, `[copies * filters]`, of the edges that have the operation."""
-        edges = self.edges[column]
-        if len(edges) == self.copies:
-            return scale
-        return tf.reshape(tf.gather(tf.reshape(scale, [self.copies, self.filters]), edges), [-1])
-
-    def _spread(self, features, columns):
+    def _spread(self, features, weights):
         """Each edge's own sum of the shared features: a 1x1 convolution whose blocks are diagonal."""
-        dtype, (count, edges) = features[0].dtype, columns.shape
-        blocks = tf.reshape(tf.cast(columns, dtype), [count, 1, edges, 1])
-        kernel = blocks * np.eye(self.filters, dtype=dtype.as_numpy_dtype)[:, None]
-        shape = [1, 1, count * self.filters, edges * self.filters]
-        return kernels.convolution(tf.concat(features, -1), tf.reshape(kernel, shape))
+        dtype, (count, edges) = features[0].dtype, (len(features), len(self.free_edges))
+        blocks = tf.reshape(tf.cast(tf.stack(weights), dtype), kernels.constant([count, 1, edges, self.filters]))
+        kernel = blocks * kernels.constant(np.eye(self.filters)[:, None], dtype)
+        shape = kernels.constant([1, 1, count * self.filters, edges * self.filters])
+        together = kernels.joined(*features) if count > 1 else features[0]
+        return kernels.convolution(together, tf.reshape(kernel, shape))
+
+
+def channel_weights(mixing, layers: list[MixedEdges], rows: list) -> list[dict[int, tf.Tensor]]:
+    """The weights of a cell's edges after mixing, one for each channel of what they multiply.
+
+    They are gathered and split once for the whole cell: for each layer alone it would be hundreds of small operations.
+
+    Args:
+        mixing: `[edges, operations]`.
+        layers: the edges, by their source; all of the same number of filters.
+        rows: for each layer those of `mixing` that are its edges.
+
+    Returns:
+        For each layer and column `[edges * filters]`, of the edges that have the operation; of what has no weights, of
+        all `free_edges`.
+    """
+    count, columns = mixing.shape
+    places, sizes = [], []
+    for layer, own in zip(layers, rows, strict=True):
+        for column, having in layer.edges.items():
+            edges = having if column in layer.stacks else layer.free_edges
+            places += [own[e] * columns + column if e in having else count * columns for e in edges]
+            sizes.append(len(edges))
+    flat = tf.reshape(mixing, kernels.constant([-1]))
+    if count * columns in places:
+        flat = tf.pad(flat, kernels.constant([[0, 1]]))
+    filters = layers[0].filters
+    chosen = tf.reshape(tf.gather(flat, kernels.constant(places)), kernels.constant([-1, 1]))
+    wide = tf.matmul(chosen, kernels.constant(np.ones((1, filters)), mixing.dtype))
+    lengths = kernels.constant([filters * size for size in sizes])
+    parts = iter(tf.split(tf.reshape(wide, kernels.constant([-1])), lengths, num=len(sizes)) if sizes else [])
+    return [{column: next(parts) for column in layer.edges} for layer in layers]
+
+
+def _sum(parts: list):
+    return tf.add_n(parts) if len(parts) > 1 else parts[0]
+
+
+class Views:
+    """A tensor as operations read it, each form computed once."""
+
+    def __init__(self, x):
+        self._made = {(False, 1, False): x}
+
+    def get(self, rectified: bool, times: int, phased: bool = False):
+        """The tensor, rectified or not, `times` times side by side, as it is or in phases (`kernels.to_phases`)."""
+        key = rectified, times, phased
+        if key not in self._made:
+            if times > 1:
+                made = tf.tile(self.get(rectified, 1, phased), kernels.constant([1, 1, 1, times]))
+            elif phased:
+                made = kernels.to_phases(self.get(rectified, 1))
+            else:
+                made = tf.nn.relu(self.get(False, 1))
+            self._made[key] = made
+        return self._made[key]
 
 
 def normalized_pool(operation: Operation) -> Operation:
@@ -150,6 +219,7 @@ class GroupedOperation(keras.layers.Layer):
         x: `[batch, height, width, channels]`, as `reads` asks for it.
         scale: `[copies * filters]` or None; multiplies the output, folded into the last normalisation.
         training: whether to normalise by the batch's statistics.
+        phased: whether input and output are in phases (`kernels.to_phases`), if it `keeps_phases`.
     """
 
     def __init__(
@@ -164,6 +234,14 @@ class GroupedOperation(keras.layers.Layer):
         tiled = copies > 1 and isinstance(first, Conv) and first.depthwise
         self.reads = (rectified, tiled)
         """Whether the input is to come rectified, and repeated once for each edge: a source's stacks share both."""
+        convolutions = [step for step in self.layers_in_order if isinstance(step, Conv)]
+        self.keeps_phases = (
+            stride == 1
+            and [step.dilation for step in convolutions[:1]] == [2]
+            and all(step.kernel == (1, 1) for step in convolutions[1:])
+            and all(isinstance(step, Relu | Conv | Norm) for step in self.layers_in_order)
+        )
+        """Whether it can be computed in phases, as its first convolution is: what follows takes pixel by pixel."""
 
     def build(self, input_shape):
         channels = input_shape[-1]
@@ -215,26 +293,37 @@ class GroupedOperation(keras.layers.Layer):
         norms = [w for step, w in zip(self.layers_in_order, self.step_weights, strict=True) if isinstance(step, Norm)]
         return [(w[place], float(place), 1 - kernels.DECAY) for w in norms for place in (0, 1)]
 
-    def call(self, x, scale=None, training=False):
-        groups = self.copies if self.reads[1] else 1
+    def call(self, x, scale=None, training=False, phased=False):
+        return self._run(x, self.step_weights, self.copies, scale, training, phased)
+
+    def of_drawn(self, x, drawing: Drawing):
+        """The output in training for the edges that drew the operation alone, from what `inputs` gives."""
+        statistics = [2 if isinstance(step, Norm) else 0 for step in self.layers_in_order]
+        own = [w[n:] for w, n in zip(self.step_weights, statistics, strict=True)]
+        picked = iter(drawing.pick([tf.convert_to_tensor(v) for values in own for v in values]))
+        weights = [[None] * n + [next(picked) for _ in w] for w, n in zip(own, statistics, strict=True)]
+        return self._run(x, weights, 1 if self.copies == 1 else drawing.edges, drawing.scale, True)
+
+    def _run(self, x, step_weights, copies, scale, training, phased=False):
+        groups = copies if self.reads[1] else 1
         steps = self.layers_in_order[1:] if self.reads[0] else self.layers_in_order
-        weights = self.step_weights[1:] if self.reads[0] else self.step_weights
+        weights = step_weights[1:] if self.reads[0] else step_weights
         for position, (step, values) in enumerate(zip(steps, weights, strict=True)):
             match step:
                 case Relu():
                     x = tf.nn.relu(x)
                 case Conv(depthwise=True):
-                    if groups < self.copies:
-                        x, groups = tf.tile(x, [1, 1, 1, self.copies]), self.copies
+                    if groups is not copies:
+                        x, groups = tf.tile(x, [1, 1, 1, copies]), copies
                     stride = self.stride if step.strided[0] else 1
-                    x = kernels.depthwise(x, tf.cast(values[0], x.dtype), stride, step.dilation)
+                    x = kernels.depthwise(x, tf.cast(values[0], x.dtype), stride, 1 if phased else step.dilation)
                 case Conv():
                     stride = [self.stride if along else 1 for along in step.strided]
                     x = kernels.convolution(x, tf.cast(values[0], x.dtype), groups, stride)
-                    groups = self.copies
+                    groups = copies
                 case Reduce():
                     kernel = [tf.cast(value, x.dtype) for value in values]
-                    x, groups = kernels.factorized(x, *kernel, self.copies), self.copies
+                    x, groups = kernels.factorized(x, *kernel, copies), copies
                 case Pool():
                     if step.kind == "max":
                         x = kernels.max_pool(x, self.stride)
@@ -249,14 +338,12 @@ class GroupedOperation(keras.layers.Layer):
         return x if scale is None else x * tf.cast(scale, x.dtype)
 
     def _normalize(self, x, values, scale, training, epsilon):
-        mean, variance, *affine = (tf.convert_to_tensor(v) for v in values)
-        gamma, offset = affine or (None, np.zeros(mean.shape, mean.dtype.as_numpy_dtype))
+        mean, variance, *affine = (v if v is None else tf.convert_to_tensor(v) for v in values)
+        gamma, offset = affine or (None, None)
         if scale is not None:
-            gamma, offset = (scale if gamma is None else gamma * scale), (offset * scale if affine else offset)
-        elif gamma is None:
-            gamma = np.ones(mean.shape, mean.dtype.as_numpy_dtype)
-        y, mean, variance = kernels.normalize(x, gamma, offset, mean, variance, training, epsilon)
-        if training:
-            values[0].assign(mean)
-            values[1].assign(variance)
+            gamma, offset = (scale if gamma is None else gamma * scale), (offset * scale if affine else None)
+        y, *after = kernels.normalize(x, gamma, offset, mean, variance, training, epsilon)
+        if training and mean is not None:
+            for variable, value in zip(values, after, strict=False):
+                variable.assign(value)
         return y

@@ -13,6 +13,7 @@ from keras.optimizers import LossScaleOptimizer
 
 from kdarts.ops import kernels
 from kdarts.ops.replicas import counted_once, replicas, synchronized
+from kdarts.search.step import value_of
 from kdarts.supernet.supernet import Supernet
 
 
@@ -64,10 +65,14 @@ class Objective:
         self._gradients = tf.function(self._gradients_at, autograph=False)
 
     def values(self) -> tuple[list, list, list]:
-        """The variables' current values: weights, α, running statistics."""
+        """The variables' current values: weights, α, running statistics and other state.
+
+        Inside a step those of α and of the draws are read anew, the others where the step has not read them yet.
+        """
         net = self.supernet
+        changed = {id(variable) for variable in net.mixture.variables}
         groups = (net.network_variables, net.architecture, net.non_trainable_variables)
-        return tuple([tf.convert_to_tensor(v) for v in group] for group in groups)
+        return tuple([tf.convert_to_tensor(v) if id(v) in changed else value_of(v) for v in group] for group in groups)
 
     @contextlib.contextmanager
     def at(self, weights, alphas, statistics):

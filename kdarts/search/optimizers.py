@@ -12,11 +12,20 @@ class _Optimizer(keras.optimizers.Optimizer):
     """Notes the gradients that it applies with the TensorFlow backend, the only one that has `note_gradients`."""
 
     def apply(self, grads, trainable_variables=None):
+        limit = self.global_clipnorm
         if keras.backend.backend() == "tensorflow":
             from kdarts.search.step import note_gradients
 
-            note_gradients(grads, trainable_variables or self._trainable_variables)
-        super().apply(grads, trainable_variables)
+            halves = note_gradients(grads, trainable_variables or self._trainable_variables)
+            if halves and limit is not None and len(halves) == len(grads):
+                # What was noted gives the norm, which Keras would compute once more.
+                factor = limit / ops.maximum(ops.sqrt(2 * ops.sum(ops.stack(halves))), limit)
+                grads = [g * ops.cast(factor, g.dtype) for g in grads]
+                self.global_clipnorm = None
+        try:
+            super().apply(grads, trainable_variables)
+        finally:
+            self.global_clipnorm = limit
 
 
 @keras.saving.register_keras_serializable("kdarts")
@@ -59,13 +68,16 @@ class SGD(_Optimizer):
             return
         import tensorflow as tf  # Not at the top: networks can be trained with Keras' other backends.
 
+        from kdarts.ops.kernels import constant
+        from kdarts.search.step import value_of
+
         # One kernel updates both buffer and weight, because a supernet has hundreds of small weights.
         tf.raw_ops.ResourceApplyMomentum(
             var=variable.handle,
             accum=buffer.value.handle,
-            lr=ops.cast(learning_rate, variable.dtype),
-            grad=ops.cast(gradient, variable.dtype) + self.l2 * variable,
-            momentum=tf.constant(self.momentum, variable.dtype),
+            lr=ops.cast(value_of(learning_rate), variable.dtype),
+            grad=ops.cast(gradient, variable.dtype) + constant(self.l2, variable.dtype) * value_of(variable),
+            momentum=constant(self.momentum, variable.dtype),
             use_nesterov=self.nesterov,
         )
 

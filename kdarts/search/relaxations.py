@@ -30,6 +30,7 @@ class Gumbel(Sampling):
     """
 
     name: ClassVar[str] = "gumbel"
+    single: ClassVar[bool] = True
     temperature: float = setting(
         10.0, "τ at the start of the search", least=0, most=1e4, open=True, source="GDAS' program"
     )
@@ -81,6 +82,7 @@ class RandomGenotype(Sampling):
     """
 
     name: ClassVar[str] = "random"
+    single: ClassVar[bool] = True
     moves_alpha: ClassVar[bool] = False
 
     def draw(self, weights, logs, none, progress, seed, inputs=None):

@@ -20,7 +20,7 @@ from kdarts.search.replicas import calibrated
 from kdarts.search.selection import get_selection
 from kdarts.search.session import Record, Session
 from kdarts.search.stages import check_method, run_stages
-from kdarts.search.step import Step
+from kdarts.search.step import Step, read_before
 from kdarts.supernet.parameters import attention_row
 
 _OPTIONS = ("nodes", "multiplier", "reductions", "stem", "frame", "recompute", "candidates", "dtype")
@@ -409,7 +409,8 @@ class Search(keras.Model):
 
     def _last_step(self, train, valid) -> None:
         self.supernet.mixture.redraw()
-        self._architecture_step(train, valid)
+        with read_before([], []):  # The weights have moved.
+            self._architecture_step(train, valid)
 
     def _architecture_step(self, train, valid) -> None:
         """Moves α and β by one step of their optimizer."""

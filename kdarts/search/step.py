@@ -16,6 +16,7 @@ from keras.optimizers import LossScaleOptimizer
 from kdarts.search.replicas import is_spread, replica_step, run_on_replicas
 
 _noted = contextvars.ContextVar("noted", default=None)
+_read = contextvars.ContextVar("read", default=None)
 
 
 class Noted:
@@ -30,12 +31,13 @@ class Noted:
         self._signs: list[tf.Tensor] = []
         self._place = tf.compat.v1.get_default_graph() if not tf.executing_eagerly() else None
 
-    def add(self, kind: str, variables, tensors) -> None:
-        """Notes one sign for each variable's tensor; inside a branch of the graph, which cannot hand them out, none."""
+    def add(self, kind: str, variables, halves) -> None:
+        """Notes one sign for each variable's tensor, half the sum of its squares; none inside a branch of the graph,
+        which cannot hand them out."""
         if not tf.executing_eagerly() and tf.compat.v1.get_default_graph() is not self._place:
             return
         self.names += [(kind, variable.path) for variable in variables]
-        self._signs += [tf.cast(tf.nn.l2_loss(t), tf.float32) for t in tensors]
+        self._signs += [tf.cast(half, tf.float32) for half in halves]
 
     def signs(self) -> tf.Tensor:
         """All of them, `[names]`."""
@@ -53,13 +55,39 @@ def noting():
         _noted.reset(token)
 
 
-def note_gradients(gradients, variables) -> None:
-    """Takes down the gradients that an optimizer is about to apply; without `noting` nothing is computed."""
+def note_gradients(gradients, variables) -> list | None:
+    """Takes down the gradients that an optimizer is about to apply; without `noting` nothing is computed.
+
+    Returns half the sum of squares of each, from which the optimizer may have their norm; None without `noting`.
+    """
     noted = _noted.get()
     if noted is None:
-        return
+        return None
     pairs = [(v, g) for v, g in zip(variables, gradients, strict=True) if g is not None]
-    noted.add("gradient", [v for v, _ in pairs], [g for _, g in pairs])
+    halves = [tf.nn.l2_loss(gradient) for _, gradient in pairs]
+    noted.add("gradient", [v for v, _ in pairs], halves)
+    return halves
+
+
+@contextlib.contextmanager
+def read_before(variables, values):
+    """Inside it, `value_of` gives these values of the variables, which were read at the beginning of the step.
+
+    A supernet has two thousand variables. To read them again for each purpose is a good part of the step's graph.
+    """
+    known = {id(variable): value for variable, value in zip(variables, values, strict=True)}
+    # Keras hands an optimizer TensorFlow's variables in place of its own.
+    token = _read.set(known | {id(v.value): known[id(v)] for v in variables})
+    try:
+        yield
+    finally:
+        _read.reset(token)
+
+
+def value_of(variable):
+    """What a variable is, or was at the beginning of the step; only for one that the step has not changed yet."""
+    known = (_read.get() or {}).get(id(variable))
+    return tf.convert_to_tensor(variable) if known is None else known
 
 
 LEAST_SCALE = 1.0
@@ -130,7 +158,8 @@ class Step:
         if is_spread(self.model):
             logs, rest = run_on_replicas(self.model, lambda part: self._take(kind, part), batch)
         else:
-            logs, rest = self._take(kind, batch)
+            with read_before(self.variables, before):
+                logs, rest = self._take(kind, batch)
         return logs, *rest, before
 
     def _take(self, kind, batch):
@@ -139,7 +168,8 @@ class Step:
             logs = replica_step(self.model)(batch)
             supernet = getattr(self.model, "supernet", None)
             if supernet is not None:
-                noted.add("value", supernet.architecture, [tf.convert_to_tensor(v) for v in supernet.architecture])
+                values = [tf.nn.l2_loss(tf.convert_to_tensor(v)) for v in supernet.architecture]
+                noted.add("value", supernet.architecture, values)
             signs = noted.signs()
         self._names[kind] = noted.names
         return logs, (signs, [tf.identity(tf.convert_to_tensor(o.dynamic_scale)) for o in self.scaled])
@@ -175,7 +205,7 @@ class Step:
 
     def values(self) -> list:
         """What every variable is now."""
-        return [tf.identity(tf.convert_to_tensor(variable)) for variable in self.variables]
+        return [tf.convert_to_tensor(variable) for variable in self.variables]
 
     def assign(self, values) -> None:
         """Makes every variable what it was when `values` were taken."""

@@ -17,7 +17,8 @@ import tensorflow as tf
 from kdarts.genotypes.edges import Topology, node_rows
 from kdarts.genotypes.errors import KdartsError
 from kdarts.ops import kernels
-from kdarts.ops.mixed import GroupedOperation, MixedEdges
+from kdarts.ops.drawn import drawings
+from kdarts.ops.mixed import GroupedOperation, MixedEdges, channel_weights
 from kdarts.ops.operations import CLOSING, RESIDUAL, Operation, adapter
 from kdarts.ops.replicas import is_synchronized, own_seed, synchronized
 from kdarts.supernet.macro import Stem
@@ -137,12 +138,12 @@ class SearchCell(keras.layers.Layer):
 
     Call arguments:
         s0, s1: outputs of the cell before last and of the last one.
-        mixing: for each of `sources` the weights after mixing, `[edges that leave it, operations]`.
+        mixing: the weights after mixing, `[edges, operations]`.
         training: whether to normalise by the batch's statistics.
         only: columns whose weights are not zero; None: all. The others cost nothing.
         dropout: rate and seed `[2]` of a dropout on the edges that pass their input on; None: none.
-        shares: with partial channels, for each of `sources` those of its edges, `[edges that leave it]`, which
-            `mixing` is already multiplied by.
+        shares: with partial channels those of the edges, `[edges]`, which multiply both parts.
+        drawn: as of `MixedEdges`.
     """
 
     def __init__(
@@ -196,10 +197,18 @@ class SearchCell(keras.layers.Layer):
         for mixed in self.mixed_edges:
             mixed.build((None, None, None, self.width))
 
-    def call(self, s0, s1, mixing, training=False, only=None, shares=None, dropout=None):
+    def call(self, s0, s1, mixing, training=False, only=None, shares=None, dropout=None, drawn=False):
         states = [None, s1 if self.residual is None else self.residual(s1, training=training)]
         if self.preprocess:
             states = [p(tf.nn.relu(s), training=training) for p, s in zip(self.preprocess, (s0, s1), strict=True)]
+        if shares is not None:
+            mixing *= shares[:, None]
+        cheap = drawn and dropout is None and kernels.grouped(states[1])
+        if cheap:
+            sides = [-(-side // 2) if self.reduction else side for side in states[1].shape[1:3]]
+            weights = drawings(mixing, self.mixed_edges, self.rows, tf.shape(states[1])[0], sides)
+        else:
+            weights = channel_weights(mixing, self.mixed_edges, self.rows)
         arriving, passing = ([[] for _ in range(self.nodes)] for _ in range(2))
         for place, (source, mixed) in enumerate(zip(self.sources, self.mixed_edges, strict=True)):
             while len(states) <= source:
@@ -207,19 +216,22 @@ class SearchCell(keras.layers.Layer):
             x, targets = states[source], [to - 2 for to, start in self.edges if start == source]
             seen = x if self.partial_channels == 1 else kernels.first_channels(x, self.width)
             drop = dropout and (dropout[0], own_seed(tf.random.fold_in(dropout[1], source)))
-            edges = mixed(seen, mixing=mixing[place], training=training, only=only, dropout=drop)
+            if cheap:
+                edges = mixed.mix_drawn(seen, *weights[place])
+            else:
+                edges = mixed.mix(seen, weights[place], training, only, drop)
             for to, edge in zip(targets, edges, strict=True):
                 arriving[to].append(edge)
             if self.partial_channels > 1:
-                edges = bypass(x, shares[place], self.partial_channels, mixed.stride)
+                edges = bypass(x, tf.gather(shares, self.rows[place]), self.partial_channels, mixed.stride)
                 for to, edge in zip(targets, edges, strict=True):
                     passing[to].append(edge)
         while len(states) < self.nodes + 2:
             states.append(self._node(arriving[len(states) - 2], passing[len(states) - 2]))
-        return tf.concat(states[-self.multiplier :], -1)
+        return kernels.joined(*states[-self.multiplier :])
 
     def _node(self, arriving, passing):
-        mixed = tf.add_n(arriving)
+        mixed = tf.add_n(arriving) if len(arriving) > 1 else arriving[0]
         return tf.add_n([place(mixed, self.partial_channels), *passing]) if passing else mixed
 
 
@@ -227,16 +239,15 @@ def recomputed(cell, s0, s1, mixing, shares=None, **options):
     """The output of a `SearchCell` in training, of which no more than the inputs is kept for the gradient.
 
     The arguments are those of its call, and like there running statistics are updated. The derivatives with respect to
-    s0, s1, mixing and shares, the second ones included, are those of the cell.
+    s0, s1, mixing and shares (None: there are none), the second ones included, are those of the cell.
     """
     trainable = [tf.convert_to_tensor(v) for v in cell.trainable_variables]
     statistics = [tf.convert_to_tensor(v) for v in cell.non_trainable_variables]
-    shares = shares or []
-    edges, count = len(mixing), len(mixing) + len(shares)
-    together = is_synchronized()
+    weights = [mixing] if shares is None else [mixing, shares]
+    count, together = len(weights), is_synchronized()
 
     def forward(s0, s1, *rest):
-        given = {"mixing": list(rest[:edges]), "shares": list(rest[edges:count]), **options}
+        given = dict(zip(("mixing", "shares"), rest[:count], strict=False)) | options
         with synchronized(together):
             output, after = cell.stateless_call(list(rest[count:]), statistics, s0, s1, **given)
         return output, *after
@@ -254,7 +265,7 @@ def recomputed(cell, s0, s1, mixing, shares=None, **options):
 
         return forward(*inputs), backward
 
-    output, *after = call(s0, s1, *mixing, *shares, *trainable)
+    output, *after = call(s0, s1, *weights, *trainable)
     for variable, value in zip(cell.non_trainable_variables, after, strict=True):
         variable.assign(value)
     return output

@@ -111,6 +111,11 @@ class Mixture(keras.layers.Layer):
         """Whether the passes of the training differ by a draw."""
         return self.sampling.draws or self.relaxation.draws
 
+    @property
+    def single(self) -> bool:
+        """Whether each edge goes through one candidate at most, in a pass of the training."""
+        return self.sampling.single and not self.auxiliary_skip
+
     def weights_of_operations(self) -> list:
         """The mixing weights of each α, `[edges, operations]`; 0 for what is no candidate any more."""
         return self._each(self.relaxation.weights)

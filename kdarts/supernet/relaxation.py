@@ -170,9 +170,11 @@ class Sampling(Axis):
         draws: whether passes differ; such a supernet normalises by the statistics of the batch, also when measured,
             as its running statistics are a mixture of all that was drawn.
         moves_alpha: whether the loss depends on α.
+        single: whether a draw leaves each edge one candidate at most: only that is computed then.
     """
 
     draws: ClassVar[bool] = True
+    single: ClassVar[bool] = False
     moves_alpha: ClassVar[bool] = True
 
     def draw(self, weights, logs, none, progress, seed, inputs=None):

@@ -316,12 +316,14 @@ class Supernet(MixedModel):
         if training:
             self.updates.assign_add(1)
         states = run_stems(self.stems, tf.cast(x, self.compute_dtype), training)
+        drawn = training and mixtures is None and self.mixture.single
         mixtures = self.mixture.drawn(training) if mixtures is None else mixtures
         for index in range(len(self.cells)):
-            states.append(self.run_cell(index, *states[-2:], *mixtures[self.sequence[index]], training))
+            weights = mixtures[self.sequence[index]]
+            states.append(self.run_cell(index, *states[-2:], *weights, training, drawn=drawn))
         return states
 
-    def run_cell(self, index: int, s0, s1, weights, shares=None, training=False, only=None):
+    def run_cell(self, index: int, s0, s1, weights, shares=None, training=False, only=None, drawn=False):
         """The output of cell `index` under any weights.
 
         Args:
@@ -331,19 +333,19 @@ class Supernet(MixedModel):
             shares: of the edges, `[edges]`; None without partial channels.
             training: as of the call.
             only: the columns of `weights` that count; None: all.
+            drawn: as of `MixedEdges`.
         """
-        cell, options = self.cells[index], {"training": training, "only": only}
+        cell, options = self.cells[index], {"training": training, "only": only, "drawn": drawn}
         if shares is not None:
-            weights, options["shares"] = weights * shares[:, None], [tf.gather(shares, rows) for rows in cell.rows]
+            options["shares"] = shares
         if weights.shape[1] < len(self._operations):
             weights = tf.pad(weights, [[0, 0], [0, 1]])
-        mixing = [tf.gather(weights, rows) for rows in cell.rows]
         if training and self.skip_dropout:
             seed = tf.stack([tf.convert_to_tensor(self.mixture.draws), index])
             options["dropout"] = tf.convert_to_tensor(self.skip_dropout_rate), seed
         if self.recompute and training:
-            return recomputed(cell, s0, s1, mixing, **options)
-        return cell(s0, s1, mixing=mixing, **options)
+            return recomputed(cell, s0, s1, weights, **options)
+        return cell(s0, s1, mixing=weights, **options)
 
     def classify(self, x, training=True):
         """Logits from the last cell's output `x`."""

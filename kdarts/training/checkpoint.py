@@ -42,6 +42,7 @@ class Checkpoint(keras.callbacks.Callback):
         model: A compiled model, a `Search` or any other.
         steps: The number of steps of an epoch.
         every: The number of steps between checkpoints within an epoch. None saves only at the ends of epochs.
+        more: Lists of more variables to save and restore, by the name of their group. Defaults to none.
 
     Attributes:
         records: The record of the run, which callbacks may add to. It has `history` (a dict for each epoch), `seconds`
@@ -49,7 +50,7 @@ class Checkpoint(keras.callbacks.Callback):
         arrays: The arrays of the record by name, each a list with one array for each epoch.
     """
 
-    def __init__(self, folder, model: keras.Model, steps: int, every: int | None = None):
+    def __init__(self, folder, model: keras.Model, steps: int, every: int | None = None, more: dict | None = None):
         super().__init__()
         self.folder = pathlib.Path(folder)
         self.trained, self.steps, self.every = model, steps, every
@@ -62,6 +63,7 @@ class Checkpoint(keras.callbacks.Callback):
         groups = {"model": model.variables, "optimizer": model.optimizer.variables, "metrics": model.metrics_variables}
         if getattr(model, "arch_optimizer", None) is not None:
             groups["arch_optimizer"] = model.arch_optimizer.variables
+        groups |= more or {}
         self._variables = {_VARIABLE.format(name, i): v for name, group in groups.items() for i, v in enumerate(group)}
         with tf.device("CPU"):
             self._record = tf.Variable(b"", dtype=tf.string)

@@ -98,12 +98,27 @@ def spread(rows: Sequence[dict]) -> tuple[float, float | None]:
     return statistics.mean(accuracies), statistics.stdev(accuracies) if len(accuracies) > 1 else None
 
 
+def middle(rows: Sequence[dict]) -> tuple[float, float | None]:
+    """Returns median and half of the range (None for one seed) of the seeds' accuracies."""
+    accuracies = [row["accuracy"] for row in rows]
+    half_range = (max(accuracies) - min(accuracies)) / 2
+    return statistics.median(accuracies), half_range if len(accuracies) > 1 else None
+
+
 def in_words(mean: float, deviation: float | None) -> str:
     """Formats them as `0.912 ± 0.011`."""
     return f"{mean:.4f}" + ("" if deviation is None else f" ± {deviation:.4f}")
 
 
-_EACH = ("seed", "test_accuracy", "test_loss", "wall_seconds")
+def of_seeds(rows: Sequence[dict]) -> str:
+    """Formats the seeds' accuracies as `mean 0.9120 ± 0.0110 (sd), median 0.9100 ± 0.0120 (half range)`."""
+    if len(rows) == 1:
+        return in_words(*spread(rows))
+    return f"mean {in_words(*spread(rows))} (sd), median {in_words(*middle(rows))} (half range)"
+
+
+_FIGURES = [f"{on}_{name}" for on in ("test", "held_back") for name in ("accuracy", "loss", "top_5_accuracy")]
+_EACH = ("seed", "tested_after_epochs", *_FIGURES, "wall_seconds")
 
 
 def run_seeds(train: Callable[[int, Workdir], dict], workdir: Workdir, seeds: Sequence[int]) -> dict:
@@ -120,8 +135,9 @@ def run_seeds(train: Callable[[int, Workdir], dict], workdir: Workdir, seeds: Se
         seeds: The seeds, at least one.
 
     Returns:
-        The summary of the first seed, with the means of `test_accuracy` and `test_loss`, the sample standard deviation
-        `test_accuracy_sd` (divisor n - 1; None for one seed), and the figures of each seed in `seeds`.
+        The summary of the first seed, with the means of the figures on images; of `test_accuracy` also the sample
+        standard deviation `test_accuracy_sd` (divisor n - 1), `test_accuracy_median` and `test_accuracy_half_range`,
+        half of the range (None for one seed, as the deviation); and the figures of each seed in `seeds`.
 
     Raises:
         KdartsError: If there is no seed; also see `Checkpoint.restore`.
@@ -160,14 +176,18 @@ def _done(part: Workdir) -> bool:
 
 def combined(summaries: list[dict]) -> dict:
     """Combines the summaries of trainings with different seeds, at least one (see `run_seeds`)."""
-    accuracy, deviation = spread([{"accuracy": part["test_accuracy"]} for part in summaries])
-    losses = [part["test_loss"] for part in summaries]  # None where it is not finite.
+    rows = [{"accuracy": part["test_accuracy"]} for part in summaries]
+    (_, deviation), (median, half_range), first = spread(rows), middle(rows), dict(summaries[0])
+    first.pop("tested_after_epochs", None)  # Each seed has its own.
+    for name in set(_FIGURES) & first.keys():
+        values = [part[name] for part in summaries]  # None where it is not finite.
+        first[name] = None if None in values else statistics.mean(values)
     return {
-        **summaries[0],
-        "test_accuracy": accuracy,
+        **first,
         "test_accuracy_sd": deviation,
-        "test_loss": None if None in losses else statistics.mean(losses),
+        "test_accuracy_median": median,
+        "test_accuracy_half_range": half_range,
         "wall_seconds": sum(part["wall_seconds"] for part in summaries),
         "peak_memory_mb": max(part["peak_memory_mb"] for part in summaries),
-        "seeds": [{name: part[name] for name in _EACH} for part in summaries],
+        "seeds": [{name: part[name] for name in _EACH if name in part} for part in summaries],
     }

@@ -60,7 +60,8 @@ class RunSession(Session):
 
     def begin(self, model, steps, epochs, record):
         self.steps, self.epochs = steps, epochs
-        self.checkpoint = Checkpoint(self.workdir / f"{self.prefix}backup", model, steps, self._every)
+        folder, more = self.workdir / f"{self.prefix}backup", self.more_variables(model)
+        self.checkpoint = Checkpoint(folder, model, steps, self._every, more)
         self.first_step = self.checkpoint.restore()
         if record is not None:
             record.notes, record.arrays = self.checkpoint.records, self.checkpoint.arrays
@@ -68,6 +69,10 @@ class RunSession(Session):
         if 0 < self.first_step < epochs * steps and (record is None or not record.stopped):
             self.say(self.checkpoint.progress_text(epochs))
         return self.first_step
+
+    def more_variables(self, model) -> dict[str, list]:
+        """Returns variables besides the model's that the checkpoints hold, by the name of their group."""
+        return {}
 
     def ready(self, model, step, batches, steps, first_step):
         self.checkpoint.records["seconds"] += time.monotonic() - self.began

@@ -1,8 +1,10 @@
 """The training of a network in a folder, from scratch or from its last checkpoint to its summary."""
 
-import math
+import contextlib
 
 import keras
+import tensorflow as tf
+from keras import ops
 
 from kdarts.data import pipeline
 from kdarts.data.pipeline import served
@@ -11,16 +13,64 @@ from kdarts.networks.trunk import DropPathSchedule
 from kdarts.ops.layers import unbiased_statistics
 from kdarts.search.loop import run_epochs
 from kdarts.search.replicas import evaluate, is_spread, spread
+from kdarts.training.entries import FIGURE
 from kdarts.training.forecast import measure
 from kdarts.training.session import RunSession, clock, peak_memory_mb, skipped_steps
 from kdarts.training.workdir import Workdir, read_summary, write_json
+
+_VALIDATED = "val_accuracy"
+"""The column of `history.csv` that epochs are compared by."""
+
+TOP = 5
+"""The k of the top-k accuracy, which is measured where there are more classes."""
 
 _MEASURED = ("step_ms", "data_wait_share", "peak_memory_mb")
 """Figures of the process that trained. A process that finds the training finished keeps them."""
 
 
 class TrainingSession(RunSession):
-    """Keeps a training in a folder, and tells before it how long it will take."""
+    """Keeps a training in a folder, and tells before it how long it will take.
+
+    Args:
+        keep: "last", or "best" to hold in the checkpoints the weights of the best measured epoch, too.
+        **more: See `RunSession`.
+    """
+
+    def __init__(self, workdir: Workdir, keep: str = "last", **more):
+        super().__init__(workdir, **more)
+        self._keep, self._kept = keep, []
+
+    def more_variables(self, model):
+        if self._keep == "last":
+            return {}
+        with tf.device("CPU"):
+            self._kept = [
+                keras.Variable(ops.convert_to_numpy(w), dtype=w.dtype, trainable=False) for w in model.weights
+            ]
+        return {"kept": self._kept}
+
+    def callbacks(self, model):
+        noting = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: self._note(model, logs))
+        return [*([noting] if self._kept else []), *super().callbacks(model)]
+
+    def _note(self, model, logs):
+        """Keeps the weights if no epoch before had so high a held-back accuracy. The checkpoint comes after this."""
+        before = max((row.get(_VALIDATED, -1.0) for row in self.history), default=-1.0)
+        if logs.get(_VALIDATED, -1.0) > before:
+            unbiased = {id(v): value for v, value in unbiased_statistics(model, model.optimizer.iterations)}
+            for kept, weight in zip(self._kept, model.weights, strict=True):
+                kept.assign(unbiased.get(id(weight), weight))
+
+    def take(self, model) -> int:
+        """Gives the model the weights to test and to save, and returns after how many epochs they were those."""
+        if not self._kept:
+            # What a short training measures and saves would else be mostly the values that the statistics start from.
+            for variable, value in unbiased_statistics(model, model.optimizer.iterations):
+                variable.assign(value)
+            return len(self.history)
+        for kept, weight in zip(self._kept, model.weights, strict=True):
+            weight.assign(kept)
+        return 1 + max(range(len(self.history)), key=lambda epoch: self.history[epoch].get(_VALIDATED, -1.0))
 
     def ready(self, model, step, batches, steps, first_step):
         self.say("building the training step …")
@@ -30,11 +80,30 @@ class TrainingSession(RunSession):
         super().ready(model, step, batches, steps, first_step)
 
 
+@contextlib.contextmanager
+def unbiased(network: keras.Model):
+    """A context in which running statistics have no share of the values that they start from.
+
+    See `unbiased_statistics`. After it each replica has its own again, so that to measure changes no training.
+    """
+    strategy, found = network.distribute_strategy, unbiased_statistics(network, network.optimizer.iterations)
+    parts = [part for variable, _ in found for part in strategy.experimental_local_results(variable.value)]
+    own = [tf.identity(part) for part in parts]
+    for variable, value in found:
+        variable.assign(value)
+    try:
+        yield
+    finally:
+        for part, value in zip(parts, own, strict=True):
+            part.assign(value)
+
+
 def run_training(
     network: keras.Model,
     workdir: Workdir,
     train,
-    test,
+    test=None,
+    valid=None,
     *,
     epochs: int,
     batch_size: int,
@@ -45,16 +114,19 @@ def run_training(
     seed: int,
     about: dict,
     began: float | None = None,
-    measured_on: str = "test",
+    validate_every: int = 0,
+    keep: str = "last",
     checkpoint_every: int | None = None,
     data_service: str | None = None,
 ) -> dict:
-    """Trains a compiled network in a workdir, from its last checkpoint, and measures it on the test images.
+    """Trains a compiled network in a workdir, from its last checkpoint, and measures it.
 
     Args:
         network: The compiled model.
         workdir: The locked folder.
-        train, test: The images for training and for the measurement, which happens once, at the end.
+        train: The images for training.
+        test: The images that are measured once, at the end, or None.
+        valid: The images that are held back from training and measured at the end, too, or None.
         epochs, batch_size: The number of epochs and of examples in a step.
         schedule: The learning rate by epoch.
         mean, std: The statistics of each channel, on the scale 0 to 1.
@@ -62,28 +134,36 @@ def run_training(
         seed: The seed of the order and of the augmentation.
         about: The first entries of the summary.
         began: `time.monotonic()` when the run began. Defaults to now.
-        measured_on: The prefix of the figures on `test` in the summary.
+        validate_every: The number of epochs between measurements on `valid`, which `history.csv` has as `val_accuracy`
+            and `val_loss` (with the training's loss); 0 measures at the end alone.
+        keep: The weights that are tested and saved: "last", or "best", those of the measured epoch of the highest
+            `val_accuracy`, the first of equal ones.
         checkpoint_every: See `every` of `Checkpoint`.
         data_service: The address of a tf.data service that prepares the batches, or None (see `served`).
 
     Returns:
-        The content of `summary.json`. `test_loss` is the plain cross-entropy, whatever the loss of the training was.
+        The content of `summary.json`. It has figures on `test` and on `valid`, as `test_` and `held_back_` with
+        `accuracy`, `top_5_accuracy` of more than 5 classes, `examples` and `loss`, which is the plain cross-entropy,
+        whatever the loss of the training was, and None beyond 1e30. With a validation it also has
+        `tested_after_epochs`, the number of epochs after which the weights were those that are tested and saved.
     """
     steps = pipeline.steps_per_epoch(train, batch_size)
-    session = TrainingSession(workdir, checkpoint_every, began=began)
+    session = TrainingSession(workdir, keep, checkpoint_every=checkpoint_every, began=began)
 
     def batches(first_step):
         made = pipeline.train_dataset(train, batch_size, seed, augmentation, mean, std, start_step=first_step)
         return served(made, data_service) if data_service else made
 
     callbacks = [keras.callbacks.LearningRateScheduler(schedule), DropPathSchedule(epochs)]
-    run_epochs(network, batches, steps=steps, epochs=epochs, callbacks=callbacks, session=session)
+    measured = {}
+    if validate_every:
+        measured = {"validation_data": pipeline.eval_dataset(valid, batch_size, mean, std)}
+        measured |= {"validation_freq": validate_every, "calibration": lambda: unbiased(network)}
+    run_epochs(network, batches, steps=steps, epochs=epochs, callbacks=callbacks, session=session, **measured)
     known = {}
     if session.clock.median_ms is None and (before := read_summary(workdir)) is not None:
         known = {name: before[name] for name in _MEASURED if name in before}
-    # What a short training measures and saves would else be mostly the values that the running statistics start from.
-    for variable, value in unbiased_statistics(network, network.optimizer.iterations):
-        variable.assign(value)
+    tested_after = session.take(network)
     model_about = {
         **about,
         "class_names": list(train.class_names),
@@ -95,16 +175,22 @@ def run_training(
     save_model(network, workdir / "model.keras", model_about)
     # The measurement has no smoothed labels, and starts with new metrics.
     with network.distribute_strategy.scope():
-        network.compile(loss=training_loss(), metrics=["accuracy"])
-    result = evaluate(network, pipeline.eval_dataset(test, batch_size, mean, std), verbose=0)
-    measured = {f"{measured_on}_accuracy": float(result["accuracy"]), f"{measured_on}_loss": float(result["loss"])}
-    finite = {name: value for name, value in measured.items() if math.isfinite(value)}
-    write_about(workdir / "model.keras", {**model_about, "metrics": {**finite, f"{measured_on}_examples": len(test)}})
+        top = keras.metrics.SparseTopKCategoricalAccuracy(TOP, name=f"top_{TOP}_accuracy")
+        network.compile(loss=training_loss(), metrics=["accuracy", *([top] if train.num_classes > TOP else [])])
+    figures = {}
+    for name, images in {"held_back": valid, "test": test}.items():
+        if images is not None:
+            result = evaluate(network, pipeline.eval_dataset(images, batch_size, mean, std), verbose=0)
+            figures |= {f"{name}_{figure}": float(value) for figure, value in sorted(result.items())}
+            figures[f"{name}_examples"] = len(images)
+    figures = {name: value if FIGURE.fits(value) else None for name, value in figures.items()}
+    there = {name: value for name, value in figures.items() if value is not None}
+    write_about(workdir / "model.keras", {**model_about, "metrics": there})
     summary = {
         **model_about,
         "epochs": len(session.history),
-        **measured,
-        f"{measured_on}_examples": len(test),
+        **({"tested_after_epochs": tested_after} if validate_every else {}),
+        **figures,
         "step_ms": session.clock.median_ms,
         "data_wait_share": session.clock.wait_share,
         **skipped_steps(session.history),
