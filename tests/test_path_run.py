@@ -82,6 +82,17 @@ def test_the_optimizer_of_shared_paths_is_the_methods():
     assert float(optimizer.learning_rate) == pytest.approx(method.path_learning_rate)
     ours = optimizer.momentum, optimizer.l2, optimizer.global_clipnorm, optimizer.nesterov
     assert ours == (method.momentum, method.l2, method.clip, False) == (0.9, 3e-4, 5.0, False)
+    assert _training(path_l2=4e-5).optimizer.l2 == 4e-5
+    assert _training(path_l2=0.0).optimizer.l2 == 0
+
+
+def test_a_family_has_the_sizes_of_its_own_stem():
+    network, path = PathNetwork(SPACE, (16, 16, 3), 3, channels=2, cells=1, stem="imagenet_wide"), (0, 0, 0, 0)
+    own, genotype = network.cost_of(path, 4, 2, "imagenet"), SPACE.genotype(path)
+    assert own == network_cost(genotype, (16, 16, 3), 3, 4, 2, "imagenet") != network.cost_of(path, 4, 2)
+    assert get_method("dartspd").override(family_stem="imagenet").family_stem == "imagenet"
+    with pytest.raises(KdartsError, match="family_stem"):
+        get_method("dartspd").override(family_stem="cifar10")
 
 
 @pytest.mark.parametrize("clip", [0.5, 1e6])

@@ -1,12 +1,15 @@
 """Learning rates and drop-path rates by epoch, against the papers' code."""
 
 import itertools
+import math
+import pathlib
 
 import keras
 import pytest
 
+from kdarts.genotypes.errors import KdartsError
 from kdarts.networks.trunk import DropPath, DropPathSchedule
-from kdarts.search.schedules import Cosine, Linear, Step, Warmup
+from kdarts.search.schedules import Cosine, Linear, Step, Warmup, get_schedule
 
 EXACT = {"rel": 0, "abs": 1e-12}
 
@@ -100,3 +103,50 @@ def test_the_callback_of_keras_takes_every_schedule(schedule):
     for epoch in (0, 3, 7):
         callback.on_epoch_begin(epoch)
         assert float(model.optimizer.learning_rate) == pytest.approx(schedule(epoch), rel=1e-6)
+
+
+def rates(name: str, epochs: int, **how) -> list[float]:
+    rate = get_schedule(name, 0.5, 0.1, epochs, **how)
+    return [rate(epoch) for epoch in range(epochs)]
+
+
+def test_a_training_falls_in_steps_and_in_a_line_as_on_imagenet():
+    assert rates("step", 3) == pytest.approx([0.5, 0.5 * 0.97, 0.5 * 0.97**2], **EXACT)
+    assert rates("linear", 250, warmup=5) == [Warmup(Linear(0.5, 250, 5), 5)(epoch) for epoch in range(250)]
+    assert rates("linear", 4) == pytest.approx([0.5, 0.375, 0.25, 0.125], **EXACT)
+    assert rates("linear", 1) == [0.5]
+    assert rates("step", 4, begin=2)[:3] == [0.5, 0.5, 0.5]
+
+
+def test_the_printed_equation_starts_at_the_first_rate_and_is_due_to_end_behind_the_last_epoch():
+    bent = [0.1 + 0.4 * (10 ** ((1 + math.cos(math.pi * t / 8)) / 2 + 1) - 10) / 90 for t in range(8)]
+    assert rates("cosine_power_equation", 8, power=10.0) == pytest.approx(bent, **EXACT)
+
+
+def test_warm_restarts_begin_again_at_their_rates():
+    cosine = [Cosine(0.5, 0.1, 3)(t) for t in range(3)], [Cosine(0.3, 0.1, 2)(t) for t in range(2)]
+    assert rates("cosine_restarts", 8, restarts="3:0.3,5") == pytest.approx(
+        [*cosine[0], *cosine[1], *cosine[0]], **EXACT
+    )
+    released = rates("cosine_power", 8, restarts="4")
+    assert released[:4] == released[4:] == rates("cosine_power", 4)
+
+
+@pytest.mark.parametrize("text", ["0", "8", "5,3", "3,3", "x", "3:x", "3:nan", "3,"])
+def test_restarts_that_do_not_fit_are_refused(text):
+    with pytest.raises(KdartsError, match=f"restarts {text}: needs rising epochs from 1 to 7, such as 100,300"):
+        get_schedule("cosine_restarts", 0.5, 0.1, 8, restarts=text)
+
+
+def test_restarts_need_a_schedule_that_has_them_and_that_one_needs_them():
+    with pytest.raises(KdartsError, match="restarts 3: has no effect with schedule 'step'; it is for cosine_restarts"):
+        get_schedule("step", 0.5, 0.1, 8, restarts="3")
+    with pytest.raises(KdartsError, match="schedule 'cosine_restarts': needs restarts, such as restarts=100,300"):
+        get_schedule("cosine_restarts", 0.5, 0.1, 8)
+
+
+def test_the_picture_of_the_page_is_that_of_the_program(tool, monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.argv", ["schedule_figure", f"--to={tmp_path / 'schedules.svg'}"])
+    tool("schedule_figure").run()
+    page = pathlib.Path(__file__).parent.parent / "docs" / "schedules.svg"
+    assert (tmp_path / "schedules.svg").read_text("utf-8") == page.read_text("utf-8")

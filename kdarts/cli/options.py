@@ -29,6 +29,7 @@ from kdarts.supernet.macro import MacroConfig, check_input_shape
 from kdarts.supernet.spaces import listed_space
 
 NEUTRAL = ("help", "workdir", "data_dir", "cache_dir", "download", "checkpoint_every", "data_service", "memory_limit")
+NEUTRAL += ("dry_run",)
 """Flags that do not change the result of a run; a workdir does not record them."""
 
 
@@ -174,6 +175,12 @@ def define_checkpoint(values: flags.FlagValues) -> None:
     text = "HOST:PORT of a tf.data service with one worker, which then prepares the same batches in the same order"
     flags.DEFINE_string("data_service", None, text, flag_values=values)
     entitle(values, "Data", ["data_service"])
+
+
+def define_dry_run(values: flags.FlagValues) -> None:
+    """Declares `--dry_run`."""
+    text = "check flags, images and sizes, say what a run would compute, and end: no weights are made, nothing written"
+    flags.DEFINE_bool("dry_run", False, text, flag_values=values)
 
 
 @titled("Computation")

@@ -94,6 +94,12 @@ def run_kdarts(words: list[str], **choices) -> int:
         os.close(writing)
 
 
+def is_child() -> bool:
+    """Returns whether another command has started this process by `run_kdarts`."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec is not None and spec.name == "kdarts.cli.process"
+
+
 def _end_with_parent() -> None:
     while os.read(0, 1):
         pass

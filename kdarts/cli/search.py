@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from kdarts.cli import options, process, seeds
+from kdarts.cli import idle, options, process, seeds
 from kdarts.cli.command import Command, entitle, titled
 from kdarts.cli.process import check_backend, start_tensorflow
 from kdarts.genotypes.cuboid import Architecture, HyperPath, load_architecture
@@ -59,6 +59,7 @@ def define(values: flags.FlagValues) -> None:
     """Declares the flags of one search and of several seeds."""
     define_one(values)
     seeds.seeds_define(values)
+    options.define_dry_run(values)
     flags.DEFINE_string("workdir", None, "folder of the run; default: runs/DATASET-METHOD", flag_values=values)
 
 
@@ -119,8 +120,15 @@ def chosen_start(values: flags.FlagValues, method: Method) -> tuple[Genotype | N
     return start, method
 
 
-def build(values: flags.FlagValues, method: Method, image_shape, num_classes: int, start: Genotype | None = None):
-    """Returns the compiled `Search` of a method on images of a shape, which may start from a genotype."""
+def build(
+    values: flags.FlagValues,
+    method: Method,
+    image_shape,
+    num_classes: int,
+    start: Genotype | None = None,
+    compiled: bool = True,
+):
+    """Returns the `Search` of a method on images of a shape, which may start from a genotype."""
     from kdarts.search.search import Search
 
     options_of_supernet = {"nodes": values.nodes, "dtype": values.precision}
@@ -133,7 +141,8 @@ def build(values: flags.FlagValues, method: Method, image_shape, num_classes: in
     shared = {"sync_batch_norm": process.together(values), "seed": values.seed}
     with process.strategy(values).scope():
         search = Search(method, image_shape, num_classes, start=start, **shared, **options_of_supernet)
-        search.compile(jit_compile=values.jit_compile)
+        if compiled:
+            search.compile(jit_compile=values.jit_compile)
     return search
 
 
@@ -147,14 +156,17 @@ def run(values: flags.FlagValues) -> None:
     options.megabytes(values)
     start, method = chosen_start(values, options.chosen_method(values))
     check(values, method)
+    idle.tell(idle.in_search(values, method))
     workdir = Workdir(values.workdir or options.default_workdir(values, method.name))
     remembered, usual = options.remembered(values, start=start), options.usual(values)
     workdir.check(remembered, usual)
-    if values.seeds is not None:
+    if values.seeds is not None and not values.dry_run:
         return seeds.run(values, method, workdir, remembered)
     start_tensorflow()
     options.check_data_service(values)
     data = halves(values, workdir)
+    if values.dry_run:
+        return _dry_run(values, method, data, start)
     with process.run_on(values, workdir) as folder:
         _run(values, method, folder, data, start, began)
 
@@ -164,6 +176,30 @@ def check(values: flags.FlagValues, method: Method) -> None:
     if method.paths and not method.on_grid:
         space = get_space(method.space)
         method.axes["path_choice"].check(method, space, options.frame(values, space))
+
+
+def _dry_run(values: flags.FlagValues, method: Method, data, start: Genotype | None) -> None:
+    """Makes all that can refuse, and prints the size of the supernet and the steps of the search."""
+    import keras
+
+    if values.seeds is not None:
+        seeds.check(values, method)
+    try:
+        with keras.StatelessScope(initialize_variables=False):  # The variables have shapes, and no values.
+            search, batches = assembled(values, method, data, start, compiled=False)
+    finally:
+        keras.utils.clear_session(free_memory=False)  # Otherwise Keras would give them values later on.
+    net, epochs = search.supernet, method.pretrain_epochs + method.epochs
+    size, cost, searches = ", ".join(f"{n} {name}" for name, n in net.sizes.items()), net.cost(), len(method.stages)
+    times = f"{searches} times " if searches else ""
+    steps = [f"{times}{epochs * batches.steps:,} steps of batch {method.batch_size}"]
+    if method.paths and method.path_cycles is None:
+        steps.append(f"{method.path_epochs * batches.path_steps(method.path_batch_size):,} of shared paths")
+        steps[-1] += f", of batch {method.path_batch_size}"
+    print(
+        f"{values.dataset} · {method.name} · {size}: {amount(cost.params)} weights, {amount(cost.macs)} MACs an image"
+    )
+    print(f"dry run: {', then '.join(steps)}")
 
 
 def _run(values: flags.FlagValues, method: Method, workdir, data, start: Genotype | None, began: float) -> None:
@@ -203,7 +239,8 @@ def _tell_of_paths(search, workdir, best) -> dict:
         f"Found a family of {len(sizes)} networks of {amount(min(sizes))} to {amount(max(sizes))} weights: "
         f"{workdir / 'family'}; the best, {result.accuracy:.3f} on the images of α: {best}"
     )
-    return {"channels": method.family_channels, "cells": method.family_cells}
+    stem = {} if method.family_stem == "search" else {"stem": method.family_stem}
+    return {"channels": method.family_channels, "cells": method.family_cells, **stem}
 
 
 class Halves(NamedTuple):
@@ -239,14 +276,12 @@ def halves(values: flags.FlagValues, workdir=None) -> Halves:
     return Halves(train, valid, *datasets.statistics(data.images), count)
 
 
-def search_in(workdir, values: flags.FlagValues, method: Method, data, start: Genotype | None = None, **choices):
-    """Runs the search of the flags, with `data` of `halves`, in a workdir. Returns the search and its summary.
+def assembled(values: flags.FlagValues, method: Method, data, start: Genotype | None = None, compiled: bool = True):
+    """Returns the `Search` of the flags and its `ImageSearchData`, of `data` of `halves`.
 
-    `choices` are more arguments of `SearchSession`.
+    Raises `KdartsError` for sizes that do not fit the images.
     """
     from kdarts.data.pipeline import ImageSearchData, check_service, served
-    from kdarts.training.search_run import SearchSession, run_search
-    from kdarts.views.events import cell_events
 
     train, valid, mean, std, _ = data
     most = {"batch_size": min(len(train), len(valid))} | ({"path_batch_size": len(train)} if method.paths else {})
@@ -263,7 +298,18 @@ def search_in(workdir, values: flags.FlagValues, method: Method, data, start: Ge
     if service:
         check_service(train, service)
     batches = ImageSearchData(*images, served=(lambda made: served(made, service)) if service else None)
-    search = build(values, method, train.image_shape, train.num_classes, start)
+    return build(values, method, train.image_shape, train.num_classes, start, compiled), batches
+
+
+def search_in(workdir, values: flags.FlagValues, method: Method, data, start: Genotype | None = None, **choices):
+    """Runs the search of the flags, with `data` of `halves`, in a workdir. Returns the search and its summary.
+
+    `choices` are more arguments of `SearchSession`.
+    """
+    from kdarts.training.search_run import SearchSession, run_search
+    from kdarts.views.events import cell_events
+
+    search, batches = assembled(values, method, data, start)
     if method.warmup_epochs >= method.epochs:
         print(
             f"note: the warm-up lasts all {method.epochs} epochs, so that α does not change; see --warmup_epochs",

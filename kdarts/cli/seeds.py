@@ -123,7 +123,8 @@ def train_command(values: flags.FlagValues, method: Method, genotype, examples: 
         method: what they choose.
         genotype: path of what the search found.
         examples: number of the training images.
-        **size: `channels` and `cells` of the network; without, they are the search's where images are few.
+        **size: `channels`, `cells` and `stem` of the network; without, they are the search's, the sizes where images
+            are few.
     """
     recipe = {} if values.dataset == "digits" else options.fitting_recipe(examples)
     told = {"genotype": genotype, **options.data_flags(values), **recipe, **options.precision_flags(values)}
@@ -131,7 +132,7 @@ def train_command(values: flags.FlagValues, method: Method, genotype, examples: 
         few = {"channels": method.channels} if recipe else {}
         if recipe and load_architecture(genotype).sequence is None:  # Others have a depth of their own.
             few["cells"] = method.cells
-        told |= {**few, **size, **_frame(values, method)}
+        told |= {**few, **_frame(values, method), **size}
     return options.next_command("train", told)
 
 

@@ -4,7 +4,7 @@ import time
 
 from absl import flags
 
-from kdarts.cli import options, process
+from kdarts.cli import idle, options, process
 from kdarts.cli import seeds as shallow
 from kdarts.cli.command import Command, entitle, titled
 from kdarts.cli.options import note_gaps
@@ -44,6 +44,7 @@ def define(values: flags.FlagValues) -> None:
     options.define_precision(values)
     options.define_checkpoint(values)
     process.define(values)
+    options.define_dry_run(values)
     flags.DEFINE_string("workdir", None, "folder of the run; default: runs/DATASET-GENOTYPE-train", flag_values=values)
 
 
@@ -54,7 +55,11 @@ def _define_training(values: flags.FlagValues) -> None:
     options.positive("batch_size", None, sizes, values, MOST_BATCH)
     flags.DEFINE_float("learning_rate", 0.025, "learning rate at the start", 0.0, MOST_RATE, flag_values=values)
     flags.DEFINE_float("final_learning_rate", 0.0, "learning rate at the end", 0.0, MOST_RATE, flag_values=values)
-    flags.DEFINE_string("schedule", "cosine", "its decay: cosine or cosine_power (sharpDARTS)", flag_values=values)
+    text = "its decay: cosine, cosine_power (sharpDARTS), cosine_power_equation (the same as its Eq. 2 is printed), "
+    text += "cosine_restarts (SGDR, with --restarts), step (times 0.97 an epoch) or linear (to 0)"
+    flags.DEFINE_string("schedule", "cosine", text, flag_values=values)
+    text = "epochs, from 0, at which the rate jumps up again: 100,300; with the rate that it jumps to: 100:0.0125"
+    flags.DEFINE_string("restarts", "", text, flag_values=values)
     flags.DEFINE_float("power", 2.0, "p of the cosine power; 1 is the plain cosine", 1.0, 100.0, flag_values=values)
     text = "epochs in which it increases before its decay"
     flags.DEFINE_integer("learning_rate_warmup", 0, text, 0, MOST_EPOCHS, flag_values=values)
@@ -83,6 +88,7 @@ def run(values: flags.FlagValues) -> None:
     options.check_seeds(values)
     genotype = load_architecture(values.genotype)
     options.check(values, genotype)
+    idle.tell(idle.in_training(values))
     sizes = dict(SMALL if values.dataset == "digits" else PAPER)
     sizes |= {name: values[name].value for name in ("epochs", "batch_size") if values[name].value}
     _check_validation(values, sizes["epochs"])
@@ -100,6 +106,11 @@ def run(values: flags.FlagValues) -> None:
         splits["train"], splits["valid"] = datasets.hold_back(splits["train"], values.hold_back)
     options.augmentation(values, splits["train"].image_shape)
     note_gaps(genotype)
+    if values.dry_run:
+        train, *_ = _planned(values, genotype, sizes, splits["train"], values.seed)
+        steps = len(train) // sizes["batch_size"] * sizes["epochs"]
+        times = "" if values.seeds is None else f"{values.seeds} times "
+        return print(f"dry run: {times}{steps:,} steps of batch {sizes['batch_size']}")
     with process.run_on(values, workdir) as folder:
         _run(values, genotype, sizes, splits, folder, remembered, began)
 
@@ -173,6 +184,38 @@ def _run(values, genotype, sizes, data, workdir, remembered, began) -> None:
     print(options.next_command("export", {"model": model, "to": exported, **where}))
 
 
+def _planned(values, genotype, sizes, train, seed):
+    """Checks what a training is made of before its network is built, and prints the size of it.
+
+    Returns the training images, the learning rate by epoch, and the size as of `options.sizes`.
+    """
+    from kdarts.data import datasets
+    from kdarts.data.pipeline import check_service
+    from kdarts.search.schedules import get_schedule
+
+    rates = values.learning_rate, values.final_learning_rate
+    how = values.learning_rate_warmup, values.power, values.restarts
+    schedule = get_schedule(values.schedule, *rates, sizes["epochs"], 0, *how)
+    if values.train_examples is not None and values.train_examples > len(train):
+        raise KdartsError(f"--train_examples={values.train_examples}: allowed is 1 to {len(train)}, all images")
+    if values.train_examples is not None and values.train_examples < len(train):
+        train, _ = datasets.halves(train, values.train_examples, None, seed)
+    batch_size = sizes["batch_size"]
+    if batch_size > len(train):
+        raise KdartsError(f"--batch_size={batch_size}: allowed is 1 to {len(train)}, the training images")
+    if values.data_service:
+        check_service(train, values.data_service)
+    shape, classes = train.image_shape, train.num_classes
+    size = options.sizes(values, genotype, shape, classes, sizes)
+    if values.auxiliary:
+        from kdarts.supernet.cost import auxiliary_cost
+
+        where = shape, classes, *options.network_size(values, genotype, sizes), values.stem, options.frame(values)
+        auxiliary_cost(genotype, *where)
+    print(f"{values.dataset} · {options.in_words(size)}, {len(train) // batch_size} steps an epoch", flush=True)
+    return train, schedule, size
+
+
 def compiled(values: flags.FlagValues, genotype, shape, classes: int, sizes: dict[str, int], seed: int):
     """Returns the network of `options.build`, compiled for a training with the flags."""
     import keras
@@ -198,26 +241,13 @@ def compiled(values: flags.FlagValues, genotype, shape, classes: int, sizes: dic
 def _train(values, genotype, sizes, data, seed, workdir, begin, began) -> dict:
     """Trains a genotype's network with one seed in a folder; `begin` is called before anything is written there."""
     from kdarts.data import datasets
-    from kdarts.data.pipeline import check_service
-    from kdarts.search.schedules import get_schedule
     from kdarts.training.train_run import run_training
 
-    train, batch_size, epochs = data["train"], sizes["batch_size"], sizes["epochs"]
-    rates = values.learning_rate, values.final_learning_rate
-    schedule = get_schedule(values.schedule, *rates, epochs, 0, values.learning_rate_warmup, values.power)
-    mean, std = datasets.statistics(train.images)
-    if values.train_examples is not None and values.train_examples > len(train):
-        raise KdartsError(f"--train_examples={values.train_examples}: allowed is 1 to {len(train)}, all images")
-    if values.train_examples is not None and values.train_examples < len(train):
-        train, _ = datasets.halves(train, values.train_examples, None, seed)
-    if batch_size > len(train):
-        raise KdartsError(f"--batch_size={batch_size}: allowed is 1 to {len(train)}, the training images")
-    if values.data_service:
-        check_service(train, values.data_service)
+    batch_size, epochs = sizes["batch_size"], sizes["epochs"]
+    mean, std = datasets.statistics(data["train"].images)
+    train, schedule, size = _planned(values, genotype, sizes, data["train"], seed)
     shape, classes = train.image_shape, train.num_classes
     network = compiled(values, genotype, shape, classes, sizes, seed)
-    size = options.sizes(values, genotype, shape, classes, sizes)
-    print(f"{values.dataset} · {options.in_words(size)}, {len(train) // batch_size} steps an epoch", flush=True)
     begin()
     genotype.save(workdir / "genotype.json")
     return run_training(

@@ -13,7 +13,7 @@ from typing import ClassVar
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.genotypes.path_space import PathSpace
-from kdarts.genotypes.settings import MOST_CELLS, MOST_CHANNELS, setting
+from kdarts.genotypes.settings import MOST_CELLS, MOST_CHANNELS, MOST_RATE, setting
 from kdarts.paths.prune import (
     Evolution,
     best_places,
@@ -25,7 +25,7 @@ from kdarts.paths.prune import (
     soft_prune,
 )
 from kdarts.search.axes import SharedPaths, register_paths
-from kdarts.supernet.macro import MacroConfig
+from kdarts.supernet.macro import STEMS, MacroConfig
 
 
 @dataclass
@@ -53,6 +53,10 @@ class PathResult:
 @dataclass(frozen=True)
 class TrainedPaths(SharedPaths):
     """The part that all choices among shared paths have in common. A kind of it defines `prune` and `choose`."""
+
+    path_l2: float | None = setting(
+        None, "L2 penalty on the weights in that training; unset: that of the search", least=0, most=MOST_RATE
+    )
 
     def check(self, method, space, macro) -> None:
         check_kept(self.paths, space)
@@ -155,12 +159,14 @@ class Family(TrainedPaths):
         36, "channels of the stand-alone networks that candidates are sized as", least=1, most=MOST_CHANNELS
     )
     family_cells: int = setting(20, "their number of cells", least=1, most=MOST_CELLS)
+    family_stem: str = setting("search", "their stem, as of --stem", choices=("search", "auto", *STEMS))
 
     def prune(self, selection_weights, net, reductions):
         return soft_prune(selection_weights, net.space, self.paths, reductions=reductions, multiplier=net.multiplier)
 
     def choose(self, search, training, measure, session):
-        network, sizes = training.network, (self.family_channels, self.family_cells)
+        network, stem = training.network, None if self.family_stem == "search" else self.family_stem
+        sizes = self.family_channels, self.family_cells, stem
 
         @functools.cache
         def cost(path):

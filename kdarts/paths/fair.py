@@ -92,8 +92,8 @@ class FairTraining(keras.Model):
 
     Args:
         network: the shared paths.
-        method: a `Method` or the name of one, whose `path_learning_rate`, `momentum`, `l2` and `clip` are the
-            optimizer's.
+        method: a `Method` or the name of one, whose `path_learning_rate`, `momentum`, `path_l2` (else `l2`) and `clip`
+            are the optimizer's.
         sync_batch_norm: as of `Search`.
         **overrides: other choices on the method's axes, by their names.
     """
@@ -112,7 +112,8 @@ class FairTraining(keras.Model):
         """As of `keras.Model`, by default with the method's SGD and the mean cross-entropy of logits."""
         m, net = self.method, self.network
         if optimizer is None:
-            optimizer = SGD(m.path_learning_rate, m.momentum, m.l2, global_clipnorm=m.clip)
+            l2 = m.l2 if m.path_l2 is None else m.path_l2
+            optimizer = SGD(m.path_learning_rate, m.momentum, l2, global_clipnorm=m.clip)
         loss = keras.losses.get(cross_entropy(net.variable_dtype) if loss is None else loss)
         super().compile(optimizer=optimizer, loss=loss, metrics=list(metrics), **kwargs)
         self.optimizer.build(net.trainable_variables)

@@ -220,10 +220,10 @@ class PathNetwork(keras.Model):
             s1 = tf.stack(s1) if several else s1[0]
         return self.classifier(tf.reduce_mean(tf.cast(s1, self.variable_dtype), [-3, -2]))
 
-    def cost_of(self, path, channels: int | None = None, cells: int | None = None) -> Cost:
-        """Cost of a path's stand-alone network, at the sizes of this one where none are given."""
-        sizes = self.image_shape, self.num_classes, channels or self.channels, cells or self.depth, self._stem_name
-        return network_cost(self.space.genotype(path), *sizes)
+    def cost_of(self, path, channels: int | None = None, cells: int | None = None, stem: str | None = None) -> Cost:
+        """Cost of a path's stand-alone network, at the sizes and with the stem of this one where none are given."""
+        sizes = channels or self.channels, cells or self.depth, stem or self._stem_name
+        return network_cost(self.space.genotype(path), self.image_shape, self.num_classes, *sizes)
 
     @property
     def statistics(self) -> list[keras.Variable]:

@@ -4,6 +4,7 @@
 set by `ArchitectureRate`, that of the dropout on skip connections follows P-DARTS (section 3.3).
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -139,7 +140,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Linear:
-    """A straight descent, nearly to zero; the last `tail` epochs are flatter (P- and PC-DARTS on ImageNet)."""
+    """A straight descent, nearly to zero; the last `tail` epochs are flatter (P- and PC-DARTS on ImageNet).
+
+    `tail` is less than `epochs`; with 0 the line ends at zero behind the last epoch.
+    """
 
     initial: float
     epochs: int = 250
@@ -169,18 +173,72 @@ class Warmup:
         return self.schedule(epoch if self.current else 0) * (epoch + 1) / self.epochs
 
 
+NAMES = ("cosine", "cosine_power", "cosine_power_equation", "cosine_restarts", "step", "linear")
+"""The schedules of a training; a search has the first two."""
+
+TAIL = 50
+"""In the last of so many parts of the epochs a line is flatter: 5 of 250 epochs, as P- and PC-DARTS have it."""
+
+
+def parse_restarts(text: str, initial: float, epochs: int) -> list[tuple[int, float]]:
+    """The epochs, counted from 0, at which the rate jumps up again, and how far.
+
+    Args:
+        text: such as `100,300`, or `100:0.0125,300:0.006` with the rates; without one it is `initial`.
+        initial: the first rate.
+        epochs: of the whole training.
+
+    Raises:
+        KdartsError: for anything else, and for epochs that do not rise from 1 to less than `epochs`.
+    """
+    found = []
+    for word in text.split(",") if text else []:
+        epoch, _, rate = word.strip().partition(":")
+        try:
+            found.append((int(epoch), float(rate) if rate else initial))
+        except ValueError:
+            found.append((0, initial))
+    places = [0, *(epoch for epoch, _ in found), epochs]
+    if any(a >= b for a, b in itertools.pairwise(places)) or not all(0 <= rate < math.inf for _, rate in found):
+        raise KdartsError(
+            f"restarts {text}: needs rising epochs from 1 to {epochs - 1}, such as 100,300, or with rates, 100:0.0125"
+        )
+    return found
+
+
 def get_schedule(
-    name: str, initial: float, final: float, epochs: int, begin: int = 0, warmup: int = 0, power: float = 2.0
+    name: str,
+    initial: float,
+    final: float,
+    epochs: int,
+    begin: int = 0,
+    warmup: int = 0,
+    power: float = 2.0,
+    restarts: str = "",
 ) -> Callable[[int], float]:
     """The learning rate of the weights by epoch: a descent over `epochs`, behind `begin` epochs at the first rate.
 
-    During `warmup` epochs the rate climbs to `initial`: with "cosine" by `Warmup`, with "cosine_power", which is
-    `CosinePower` in its released form, before the descent. Raises `KdartsError` for another name, or as of
-    `CosinePower`.
+    During `warmup` epochs the rate climbs to `initial`: with the names of a `CosinePower` before the descent, with the
+    others by `Warmup`. The `restarts` (see `parse_restarts`) are for the former, of which "cosine_restarts" is the one
+    of p = 1. "step" and "linear" do not know `final`. Raises `KdartsError` for a name that is not in `NAMES`, for
+    restarts of another, for "cosine_restarts" without, or as of `CosinePower`.
     """
-    if choice("schedule", name, ("cosine", "cosine_power")) == "cosine":
-        return Warmup(Cosine(initial, final, epochs, begin), warmup)
-    schedule = CosinePower(initial, final, epochs, power, warmup)
+    bent = choice("schedule", name, NAMES) in ("cosine_power", "cosine_power_equation", "cosine_restarts")
+    if restarts and not bent:
+        raise KdartsError(f"restarts {restarts}: has no effect with schedule {name!r}; it is for cosine_restarts")
+    if name == "cosine_restarts" and not restarts:
+        raise KdartsError(f"schedule {name!r}: needs restarts, such as restarts=100,300")
+    if not bent:
+        line = Linear(initial, epochs, epochs // TAIL)
+        schedule = {"cosine": Cosine(initial, final, epochs, begin), "step": Step(initial), "linear": line}[name]
+        climbing = Warmup(schedule, warmup)
+        return climbing if name == "cosine" else lambda epoch, rate=None: climbing(max(0, epoch - begin))
+    jumps = parse_restarts(restarts, initial, epochs)
+    ends = [*(epoch for epoch, _ in jumps[1:]), epochs]
+    again = [(end - epoch, rate, final) for (epoch, rate), end in zip(jumps, ends, strict=True)] if jumps else []
+    first, form = jumps[0][0] if jumps else epochs, "released" if name == "cosine_power" else "equation"
+    power = 1.0 if name == "cosine_restarts" else power
+    schedule = CosinePower(initial, final, first, power, warmup, form=form, restarts=again)
     return lambda epoch, rate=None: schedule.at(max(0, epoch - begin))
 
 

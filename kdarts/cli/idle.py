@@ -1,0 +1,79 @@
+"""Options that were given and change nothing in a run: each is told once, before the run begins."""
+
+import sys
+
+from absl import flags
+
+from kdarts.cli import options, process, seeds
+from kdarts.genotypes.settings import settings_of
+from kdarts.ops.operations import get_operation
+from kdarts.search.method import AXES, Method, get_method
+from kdarts.supernet.spaces import get_space
+
+
+def tell(found: list[str]) -> None:
+    """Prints a note on each; in a process that another command has started nothing, as that one has told."""
+    if not process.is_child():
+        for note in found:
+            print(f"note: {note}", file=sys.stderr, flush=True)
+
+
+def in_search(values: flags.FlagValues, method: Method) -> list[str]:
+    """Returns what to say of options that change nothing in a search of `method`."""
+    given = [name for name in options.names() if values[name].present]
+    found = []
+    for slot in AXES:
+        axis, kinds = method.axes[slot.key], slot.kinds()
+        for name in given:
+            owners = [kind.name for kind in kinds if name in settings_of(kind)]
+            if owners and name not in settings_of(type(axis)):
+                found.append(_idle(values, name, slot.key, axis.name, owners))
+    for term in method.losses.values():
+        weight, *others = settings_of(type(term))
+        idle = [] if term.active else [name for name in given if name in others]
+        found += [f"{_written(values, name)}: has no effect without --{weight}" for name in idle]
+    if not method.paths:
+        of_paths = [name for name in settings_of(type(method.axes["path_choice"])) if name != "paths"]
+        idle = [name for name in given if name in (*of_paths, "path_choice")]
+        found += [f"{_written(values, name)}: has no effect without --paths" for name in idle]
+    if "power" in given and method.schedule == "cosine":
+        found.append(_idle(values, "power", "schedule", "cosine", ["cosine_power"]))
+    if "attention_mode" in given and not method.attention:
+        found.append(f"{_written(values, 'attention_mode')}: has no effect without --attention")
+    if values.seeds is None:
+        idle = [name for name in sorted(seeds.flag_names() - {"hold_back"}) if values[name].present]
+        found += [f"{_written(values, name)}: has no effect without --seeds" for name in idle]
+    return found + ([] if method.on_grid else _of_space(values, method))
+
+
+def _of_space(values, method) -> list[str]:
+    """What of a method has no place in its space."""
+    space, found = get_space(method.space), []
+    lacking = [name for name, _ in method.attention if get_operation(name).name not in space.operations]
+    if lacking:
+        found.append(f"--attention has no effect on {', '.join(lacking)}, which --space={space.name} lacks")
+    topology = get_method(values.method).topology
+    if topology and space.stages:
+        found.append(f"--space={space.name} keeps all edges: --topology={topology} of {values.method} has no effect")
+    return found
+
+
+def in_training(values: flags.FlagValues) -> list[str]:
+    """Returns what to say of options that change nothing in a training."""
+    found, schedule = [], values.schedule
+    if values["power"].present and schedule in ("cosine", "cosine_restarts", "step", "linear"):
+        found.append(_idle(values, "power", "schedule", schedule, ["cosine_power", "cosine_power_equation"]))
+    if values.final_learning_rate and schedule in ("step", "linear"):
+        others = ["cosine", "cosine_power", "cosine_power_equation", "cosine_restarts"]
+        found.append(_idle(values, "final_learning_rate", "schedule", schedule, others))
+    if values["auxiliary_weight"].present and not values.auxiliary:
+        found.append(f"{_written(values, 'auxiliary_weight')}: has no effect without --auxiliary")
+    return found
+
+
+def _idle(values, name: str, chooser: str, chosen: str, owners: list[str]) -> str:
+    return f"{_written(values, name)}: has no effect with --{chooser}={chosen}; it is for {', '.join(owners)}"
+
+
+def _written(values, name: str) -> str:
+    return f"--{name}={options.as_text(values[name].value)}"
