@@ -2,8 +2,8 @@
 
 - A pass goes through one candidate of each edge, drawn with probability softmax(α) by a Gumbel noise (Eq. 4 to 6); the
   gradient reaches α through the softmax of (log p + g) / τ. The temperature τ falls from 10 to 0.1 in a straight line.
-- α's pass and the weights' pass draw for themselves. All candidates are computed and most weigh 0: one graph serves
-  every draw, where the authors' program is faster for running one candidate alone.
+- α's pass and the weights' pass draw for themselves. On a CPU with oneDNN a candidate is computed for the edges that
+  drew it alone (`ops/drawn.py`); elsewhere all are computed and most weigh 0.
 - Derived cell: of each node the two operations of largest weight, which may stand on one edge (authors' program).
 - 250 epochs; otherwise DARTS in first order.
 """
