@@ -16,7 +16,7 @@ from kdarts.supernet.supernet import Supernet
 
 FEW = SearchSpace("few", ("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3", "dil_conv_5x5"), 1, 1)
 KINDS = ("normal", "reduce")
-first, second, exact = (gradients.get_order(name) for name in ("first", "second", "exact"))
+first, second, forward, exact = map(gradients.get_order, ("first", "second", "second_forward", "exact"))
 
 
 def _random(*shape, seed=0):
@@ -104,6 +104,8 @@ def test_finite_differences_approach_the_exact_gradient_with_the_square_of_their
     assert _relative(first(*given).gradients, true) > 0.01
     errors = [_relative(second(*given, radius=radius).gradients, true) for radius in (1e-3, 1e-4)]
     assert errors[1] < 1e-6 and 80 < errors[0] / errors[1] < 120
+    one_sided = [_relative(forward(*given, radius=radius).gradients, true) for radius in (1e-3, 1e-4)]
+    assert one_sided[1] < 1e-3 and 8 < one_sided[0] / one_sided[1] < 12
     assert gradients.RADIUS == 0.01
     ahead = *given[:3], SGD(0.1, 0.9, 3e-4, nesterov=True)
     assert _relative(second(*ahead, radius=1e-4).gradients, exact(*ahead).gradients) < 1e-5
@@ -122,7 +124,7 @@ def test_without_a_step_behind_it_momentum_counts_as_zero():
 
 
 def test_an_unknown_order_is_refused():
-    with pytest.raises(KdartsError, match="unknown order 'third'; allowed: first, second, exact"):
+    with pytest.raises(KdartsError, match="unknown order 'third'; allowed: first, second, second_forward, exact"):
         gradients.get_order("third")
 
 

@@ -14,9 +14,10 @@ from kdarts.genotypes.errors import KdartsError
 from kdarts.search.replicas import make_strategy
 
 PROGRAM = pathlib.Path(__file__).with_name("replicas_program.py")
-FAST = ("first", "infinity", "draws", "checkpoint")
+FAST = ("first", "draws")
 RUNS = ("whole", "restored")
 SLOW = ("second", "first_individual", "second_individual", "exact", "ablation", "epoch", "recompute", "partial")
+STATES = ("infinity", "checkpoint")
 
 
 def start(target, cases, **environment):
@@ -48,7 +49,7 @@ def fast(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory):
-    return run(tmp_path_factory.mktemp("slow"), SLOW)
+    return run(tmp_path_factory.mktemp("slow"), (*SLOW, *STATES))
 
 
 def two_equal_one(found, case):
@@ -68,13 +69,14 @@ def test_two_replicas_come_to_what_one_device_comes_to_in_every_step(slow, case)
     two_equal_one(slow, case)
 
 
-def test_an_infinity_on_one_replica_is_skipped_on_all_and_halves_the_loss_scale(fast):
+@pytest.mark.slow
+def test_an_infinity_on_one_replica_is_skipped_on_all_and_halves_the_loss_scale(slow):
     for replica in "01":
-        assert not fast[f"infinity:bad:moved:{replica}"].any()
-        assert (fast[f"infinity:bad:scales:{replica}"] == 2.0**14).all()
-        good = fast[f"infinity:good:moved:{replica}"]
+        assert not slow[f"infinity:bad:moved:{replica}"].any()
+        assert (slow[f"infinity:bad:scales:{replica}"] == 2.0**14).all()
+        good = slow[f"infinity:good:moved:{replica}"]
         assert good.any() and np.isfinite(good).all()
-        assert (fast[f"infinity:good:scales:{replica}"] == 2.0**14).all()
+        assert (slow[f"infinity:good:scales:{replica}"] == 2.0**14).all()
 
 
 def test_what_concerns_alpha_is_drawn_alike_and_dropouts_are_their_own(fast):
@@ -91,9 +93,10 @@ def restored_equals_whole(found):
         np.testing.assert_array_equal(parts[1][name], value, err_msg=name)
 
 
-def test_a_search_restored_on_two_replicas_comes_to_the_same(fast):
-    restored_equals_whole(fast)
-    assert "checkpoint:restored:0:1" in fast
+@pytest.mark.slow
+def test_a_search_restored_on_two_replicas_comes_to_the_same(slow):
+    restored_equals_whole(slow)
+    assert "checkpoint:restored:0:1" in slow
 
 
 def two_tasks():
@@ -106,14 +109,14 @@ def two_tasks():
 
 
 @pytest.mark.slow
-def test_two_processes_come_to_what_two_replicas_come_to(fast, tmp_path):
+def test_two_processes_come_to_what_two_replicas_come_to(fast, slow, tmp_path):
     files = [tmp_path / f"{index}.npz" for index in range(2)]
     cases = ["first", "checkpoint"]
     wait([start(f, cases, TF_CONFIG=task) for f, task in zip(files, two_tasks(), strict=True)], 600)
     for file in files:
         restored_equals_whole(dict(np.load(file)))
         for name, value in np.load(file).items():
-            np.testing.assert_array_equal(fast[name], value, err_msg=name)
+            np.testing.assert_array_equal({**slow, **fast}[name], value, err_msg=name)
 
 
 RUN = """
@@ -213,7 +216,8 @@ sys.exit(main(sys.argv[2:]))
 """A command on a machine of so many devices."""
 
 
-@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [1, 2])
 def test_a_mirrored_training_killed_and_resumed_ends_in_the_figures_of_its_model(devices, tmp_path):
     command = ["train", "--genotype=DARTS_V1", "--cells=2", "--channels=4", "--epochs=20", "--train_examples=64"]
     command += ["--batch_size=16", "--strategy=mirrored", f"--workdir={tmp_path / 'run'}"]

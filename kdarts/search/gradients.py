@@ -126,6 +126,43 @@ class FiniteDifference(Gradient):
 
 @register_gradient
 @dataclass(frozen=True)
+class ForwardDifference(Gradient):
+    """Eq. 7 with the difference on one side: ∇α L_valid(w') − ξ [∇α L_train(w⁺) − ∇α L_train(w)] / ε.
+
+    ∇α L_train(w) comes with ∇w L_train(w), which the virtual step needs anyway, so that one pass less is computed than
+    in Eq. 8. In return the error falls with ε and not with its square.
+    """
+
+    name: ClassVar[str] = "second_forward"
+    passes: ClassVar[int] = 3
+    unrolls: ClassVar[bool] = True
+
+    def __call__(self, objective, train, valid, optimizer, scale=None, radius: float | None = None) -> Validation:
+        import tensorflow as tf
+
+        from kdarts.ops.replicas import mean_over_replicas
+
+        if radius is None:
+            radius = LOW_PRECISION_RADIUS if objective.low_precision else RADIUS
+        weights, alphas, statistics = objective.values()
+        here = objective.gradients(weights, alphas, statistics, train, scale)
+        by_weights, before = mean_over_replicas((here["by_weights"], here["by_alphas"]))
+        unrolled = optimizer.virtual_step(by_weights, weights)
+        found = objective.gradients(unrolled, alphas, statistics, valid, scale)
+        direction, by_alphas, loss = mean_over_replicas((found["by_weights"], found["by_alphas"], found["loss"]))
+        epsilon = radius / tf.linalg.global_norm(direction)
+        shifted = [w + epsilon * v for w, v in zip(weights, direction, strict=True)]
+        after = mean_over_replicas(objective.gradients(shifted, alphas, statistics, train, scale)["by_alphas"])
+        rate = tf.cast(getattr(optimizer, "unrolled_rate", optimizer.learning_rate), epsilon.dtype)
+        gradients = [
+            tf.cast(g, epsilon.dtype) - rate * tf.cast(a - b, epsilon.dtype) / epsilon
+            for g, a, b in zip(by_alphas, after, before, strict=True)
+        ]
+        return Validation(gradients, loss, found["states"], unrolled)
+
+
+@register_gradient
+@dataclass(frozen=True)
 class Exact(Gradient):
     """Eq. 6 itself: the true derivative through the virtual step, a second derivative of the training loss."""
 
