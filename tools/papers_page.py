@@ -26,21 +26,23 @@ def page() -> str:
 
 
 def _section(paper: dict) -> str:
-    head = "| what | where | command | status |\n| --- | --- | --- | --- |\n"
+    head = "| what | where | command | status | note |\n| --- | --- | --- | --- | --- |\n"
     return f"\n## {paper['title']}\n\n{paper['cite']}.\n\n{head}" + "".join(map(_row, paper["row"]))
 
 
 def _row(row: dict) -> str:
     command = f"`{row['command']}`" if "command" in row else ""
-    status = f"{row['status']}: {row['note']}" if "note" in row else row["status"]
-    cells = ", ".join(row["what"]), ", ".join(map(_place, row["where"])), command, status
+    cells = ", ".join(row["what"]), _places(row["where"]), command, row["status"], row.get("note", "")
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n"
 
 
-def _place(place: str) -> str:
-    path, _, name = place.partition(":")
-    link = f"[{path.removeprefix('kdarts/')}](../{path})"
-    return f"`{name}` in {link}" if name else link
+def _places(places: list[str]) -> str:
+    """Links to the files, each with the names in it."""
+    names = {}
+    for path, _, name in (place.partition(":") for place in places):
+        names.setdefault(path, []).extend([f"`{name}`"] if name else [])
+    links = {path: f"[{path.removeprefix('kdarts/')}](../{path})" for path in names}
+    return ", ".join(f"{', '.join(found)} in {links[path]}" if found else links[path] for path, found in names.items())
 
 
 def main() -> int:
