@@ -258,6 +258,16 @@ def test_the_networks_of_dartopti_have_the_mult_adds_of_table_5(name, millions, 
     assert round((network_cost(*arguments, stem="imagenet_quarter").macs + 2 * outputs) / 1e6) == millions
 
 
+@pytest.mark.parametrize("name, millions", [("SHARP_DARTS", 370), ("PC_DARTS_image", 597)])
+def test_printed_mult_adds_are_those_with_normalisations_and_activations(name, millions):
+    """sharpDARTS' Table 3 and DARTS-PD's Table 2, as docs/papers.md says."""
+    arguments = (get_genotype(name), IMAGENET, 1000, 48, 14)
+    times = {keras.layers.BatchNormalization: 2, keras.layers.ReLU: 1}
+    layers = build_network(*arguments).layers
+    outputs = sum(times.get(type(layer), 0) * math.prod(layer.output.shape[1:]) for layer in layers)
+    assert round((network_cost(*arguments).macs + outputs) / 1e6) == millions
+
+
 @pytest.mark.parametrize(
     "name, cells, params",
     [

@@ -84,12 +84,17 @@ def place(tmp_path, monkeypatch):
 def test_flags_of_every_command_exist(page, monkeypatch):
     monkeypatch.chdir(ROOT)
     for program, *words in commands(page):
-        if program == "python":
-            assert (ROOT / words[0]).is_file(), words
-        else:
-            assert words[0] in VERBS, words
-            made = [word for word in words if word.startswith("--flagfile=runs/")]  # by a command before it
-            command_of(words[0]).parse([w for w in words if w not in made])
+        check_flags(program, words)
+
+
+def check_flags(program: str, words: list[str]) -> None:
+    """Of a command of `kdarts`, verb and flags exist; of `python`, the program does."""
+    if program == "python":
+        assert (ROOT / words[0]).is_file(), words
+    else:
+        assert words[0] in VERBS, words
+        made = [word for word in words if word.startswith("--flagfile=runs/")]  # by a command before it
+        command_of(words[0]).parse([w for w in words if w not in made])
 
 
 def test_the_tables_of_the_methods_are_those_of_the_classes(tool):

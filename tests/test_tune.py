@@ -82,7 +82,9 @@ def test_a_tuning_writes_its_table_and_the_best_flags(tmp_path, commands, capsys
     best = max(rows[:4], key=lambda row: float(row["accuracy"]))
     text = (tmp_path / "a" / "best.flags").read_text()
     assert re.match(r"# kdarts search --flagfile=.*best\.flags\n# From: kdarts tune --choose=zero", text)
-    assert f"# Held-back accuracy: {float(best['accuracy']):.4f} ± 0.0071 (2 seeds" in text
+    mean = f"{float(best['accuracy']):.4f}"
+    told = f"mean {mean} ± 0.0071 (sd), median {mean} ± 0.0050 (half range) (2 seeds"
+    assert f"# Held-back accuracy: {told}" in text
     found = SEARCH.parse(["search", f"--flagfile={tmp_path / 'a' / 'best.flags'}"])
     assert found.arch_learning_rate == float(best["arch_learning_rate"])
     assert found.zero_one_weight == float(best["zero_one_weight"])

@@ -281,7 +281,6 @@ class _Tuning:
 
     def _report(self, oracle) -> None:
         """Writes the table of the trials, measures the random architectures, and writes both and the best flags."""
-        from kdarts.training import repeats
         from kdarts.training.workdir import write_table
         from kdarts.tuning import tuning
 
@@ -300,10 +299,9 @@ class _Tuning:
         if "params" not in best:
             raise KdartsError(f"no trial has a network, because all diverged: {folder / 'trials.csv'}")
         images = tuning.held_back_examples(folder / "trials" / best["trial"])
-        score = repeats.in_words(best["accuracy"], best["accuracy_sd"])
+        score = _score(best)
         same = [row for row in baselines if all(best.get(n) == v for n, v in self._label(row).items())]
-        texts = [repeats.in_words(row["accuracy"], row["accuracy_sd"]) for row in same]
-        beside = "".join(f"; random architectures: {text}" for text in texts)
+        beside = "".join(f"; random architectures: {_score(row)}" for row in same)
         count = "1 seed" if len(self._seeds) == 1 else f"{len(self._seeds)} seeds"
         how = f"{count}, after shallow trainings, on {images} held-back images of the train split"
         write_text(folder / "best.flags", self._best_flags(best, f"{score} ({how}){beside}"))
@@ -356,6 +354,13 @@ class _Tuning:
         words += [f"--epochs={best['budget']}"] if "budget" in best else []
         lines = [f"# kdarts search --flagfile={self._workdir / 'best.flags'}", f"# From: {command}"]
         return "\n".join([*lines, f"# Held-back accuracy: {score}", *words, ""])
+
+
+def _score(row: dict) -> str:
+    """Formats the accuracies of a row's seeds."""
+    from kdarts.training import repeats
+
+    return repeats.of_seeds([{"accuracy": value} for name, value in row.items() if name.startswith("seed_")])
 
 
 TUNE = Command(

@@ -1,8 +1,9 @@
 """Parameters and multiply-accumulates (MACs) of supernets and networks, and the expected cost of what is derived.
 
-MACs are those of convolutions and of the classifier for one image, as the papers count them; normalisation, pooling and
-additions are left out, and so is the auxiliary classifier. With a table of measured latencies there are milliseconds,
-too: the sum of those of the operations, the classifier left out.
+MACs are those of convolutions and of the classifier for one image; normalisation, activations, pooling and additions
+are left out, and so is the auxiliary classifier. DARTS and P-DARTS count so on CIFAR-10; sharpDARTS and D-DARTS count
+normalisations, too, and the former activations (docs/papers.md has the figures). With a table of measured latencies
+there are milliseconds, too: the sum of those of the operations, the classifier left out.
 
 `CellCosts` and `GridCosts` give the expected cost of the network that a selection derives, differentiable in α and β.
 A selection compares weights; here the logarithm of each carries Gumbel noise of a temperature τ. At τ = 0 it is the
@@ -99,7 +100,7 @@ def network_cost(
     """Cost of the network that `build_network` makes of the same arguments, without building it.
 
     Edges that the network leaves out (`Genotype.live`) are not counted. An input, a node or a cell that exists but that
-    nothing reads is counted, as the papers do, though Keras leaves it out of the model. `latencies` gives milliseconds.
+    nothing reads is counted, as in the papers' programs, though Keras leaves it out. `latencies` gives milliseconds.
     """
     input_shape, frame = check_input_shape(input_shape), frame or MacroConfig()
     chosen = choose_stem(stem, input_shape, genotype.stages)
