@@ -47,26 +47,28 @@ def overlap(box, boxes):
     return shared / np.maximum(area - shared, 1e-9)
 
 
-def mean_average_precision(found: dict, boxes, labels, threshold: float = 0.5) -> float:
-    """Area under precision over recall, the mean of all classes (VOC's mAP).
+def mean_average_precision(found: dict, boxes, labels, thresholds=(0.5,)) -> float:
+    """Area under precision over recall, the mean of the classes that are there and of the thresholds.
 
     Args:
         found: `boxes` `[n, m, 4]`, `labels` and `confidence` `[n, m]` of a detector; label -1: none.
         boxes, labels: the truth, as `draw` gives it.
-        threshold: least overlap of a hit.
+        thresholds: least overlaps of a hit.
     """
     averages = []
-    for label in range(len(CLASSES)):
+    for label in np.unique(labels[labels >= 0]):
         at = np.argwhere(found["labels"] == label)
         at = at[np.argsort(-found["confidence"][tuple(at.T)], kind="stable")]
-        taken, hits = np.zeros(labels.shape, bool), []
-        for i, k in at:
-            free = np.flatnonzero((labels[i] == label) & ~taken[i])
-            shares = overlap(found["boxes"][i, k], boxes[i, free]) if len(free) else np.zeros(1)
-            hits.append(shares.max() >= threshold)
-            if hits[-1]:
-                taken[i, free[shares.argmax()]] = True
-        precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
-        precision = np.maximum.accumulate(precision[::-1])[::-1]  # the best at this recall or more
-        averages.append(np.sum(precision * hits) / max(np.sum(labels == label), 1))
+        true = [np.flatnonzero(row == label) for row in labels]
+        shares = [overlap(found["boxes"][i, k], boxes[i, true[i]]) for i, k in at]
+        for threshold in thresholds:
+            taken, hits = [np.zeros(len(row), bool) for row in true], []
+            for (i, _), share in zip(at, shares, strict=True):
+                free = np.where(taken[i], -1, share)
+                hits.append(bool(len(free)) and free.max() >= threshold)
+                if hits[-1]:
+                    taken[i][free.argmax()] = True
+            precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
+            precision = np.maximum.accumulate(precision[::-1])[::-1]  # the best at this recall or more
+            averages.append(np.sum(precision * hits) / sum(map(len, true)))
     return float(np.mean(averages))

@@ -52,6 +52,30 @@ def test_it_begins_with_the_weights_of_a_trained_network(tmp_path):
         kdarts.build_backbone(genotype, (64, 64, 3), 4, 3, weights=network)
 
 
+@pytest.mark.parametrize(
+    ("stem", "other", "named"),
+    [
+        ("imagenet", "imagenet_quarter", r"'stem0-3' needs Conv2D .*\(1, 1\), got Conv2D .*\(2, 2\)"),
+        ("imagenet_quarter", "imagenet", r"'stem0-3' needs Conv2D .*\(2, 2\), got Conv2D .*\(1, 1\)"),
+        ("small", "none", r"'cells-0-preprocess0-0-relu' needs the output of the image, got the output of stem-1"),
+    ],
+)
+def test_another_stem_whose_weights_have_the_same_shapes_is_refused(stem, other, named):
+    network = kdarts.build_network("DARTS_V1", (32, 32, 4), 3, 4, 1, stem=stem, drop_path=0.2)
+    with pytest.raises(KdartsError, match=rf"layer {named}; allowed: .* stem='{other}'"):
+        kdarts.build_backbone("DARTS_V1", (64, 64, 4), 4, 1, stem=other, weights=network)
+
+
+def test_another_genotype_whose_weights_have_the_same_shapes_is_refused():
+    text = kdarts.Genotype.load("DARTS_V1").to_json()
+    assert "max_pool_3x3" in text
+    network = kdarts.build_network(kdarts.Genotype.from_json(text), (36, 36, 3), 3, 2, 3, stem="imagenet")
+    kdarts.build_backbone("DARTS_V1", (64, 64, 3), 2, 3, weights=network)  # 36: some maps have odd sides
+    other = kdarts.Genotype.from_json(text.replace("max_pool_3x3", "avg_pool_3x3"))
+    with pytest.raises(KdartsError, match=r"needs AveragePooling2D .* got MaxPooling2D"):
+        kdarts.build_backbone(other, (64, 64, 3), 2, 3, weights=network)
+
+
 def test_sizes_that_do_not_fit_are_refused():
     genotype = kdarts.Genotype.load("DARTS_V1")
     with pytest.raises(KdartsError, match="multiples of 32"):

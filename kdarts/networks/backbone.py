@@ -50,7 +50,7 @@ def build_backbone(
         stem: One of `STEMS`. Defaults to "auto": "imagenet_quarter" with three reductions or more, else "imagenet".
         frame: See `build_network`. Its classifier is not built.
         weights: A network of `build_network` whose weights are copied. It has the same genotype, channels, cells and
-            stem, for images of any size. Defaults to `None`, for random weights.
+            stem (not only weights of the same shapes), for images of any size. Defaults to `None`, for random weights.
 
     Returns:
         A model from normalized images to a dict of feature maps `[batch, height / 2^n, width / 2^n, channels]`, which
@@ -68,25 +68,46 @@ def build_backbone(
     levels = {f"P{part.stride.bit_length() - 1}": part.x for part in trunk.grow(image)}
     backbone = Pyramid(image, levels, name="backbone")
     if weights is not None:
-        _copy_weights(backbone, weights)
+        _copy_weights(backbone, weights, stem)
     return backbone
 
 
-def _copy_weights(backbone: keras.Model, network: keras.Model) -> None:
+def _copy_weights(backbone: keras.Model, network: keras.Model, stem: str) -> None:
     """Copies the weights between layers of the same name. Raises `KdartsError` before anything is copied."""
-    # Networks that were saved earlier have dots in the names of their layers.
-    theirs = {layer_name(layer.name): layer.get_weights() for layer in network.layers}
-    pairs = []
-    for layer in backbone.layers:
-        if isinstance(layer, DropPath):  # Its variables are its rate and the state of its seed.
-            continue
-        ours = layer.get_weights()
-        given = theirs.get(layer.name, [])
-        if [w.shape for w in ours] != [w.shape for w in given]:
-            got = " and ".join(str(w.shape) for w in given) or "no such layer"
-            wanted = " and ".join(str(w.shape) for w in ours)
-            allowed = "allowed: a network of the same genotype, channels, cells and stem"
-            raise KdartsError(f"weights: layer {layer.name!r} needs {wanted}, got {got}; {allowed}")
-        pairs.append((layer, given))
-    for layer, given in pairs:
-        layer.set_weights(given)
+    ours, theirs = _described(backbone), _described(network)
+    for name, (_, *needed) in ours.items():
+        _, *given = theirs.get(name, (None, "no such layer"))
+        # Others may have weights of the same shapes: "imagenet" and "imagenet_quarter" differ in strides alone.
+        for needs, got in zip(needed, given, strict=False):
+            if needs != got:
+                allowed = f"a network of the same genotype, channels and cells, with stem={stem!r}"
+                raise KdartsError(f"weights: layer {name!r} needs {needs}, got {got}; allowed: {allowed}")
+    for name, (layer, *_) in ours.items():
+        layer.set_weights(theirs[name][0].get_weights())
+
+
+def _described(model: keras.Model) -> dict:
+    """Returns the layers by name, each with its shapes, kind and strides, and what it reads.
+
+    Drop-path is left out, and so are margins, which depend on the size of the images.
+    """
+    makers = {id(tensor): layer for layer in model.layers for tensor in keras.tree.flatten(layer.output)}
+
+    def name(tensor):
+        layer = makers[id(tensor)]
+        if isinstance(layer, keras.layers.InputLayer):
+            return "the image"
+        return name(layer.input) if isinstance(layer, _SKIPPED) else layer_name(layer.name)
+
+    found = {}
+    for layer in model.layers:
+        if not isinstance(layer, (*_SKIPPED, keras.layers.InputLayer)):
+            shapes = " and ".join(str(w.shape) for w in layer.get_weights()) or "no weights"
+            kind = f"{type(layer).__name__} with strides {getattr(layer, 'strides', 1)}"
+            reads = "the output of " + " and ".join(map(name, keras.tree.flatten(layer.input)))
+            # Networks that were saved earlier have dots in the names of their layers.
+            found[layer_name(layer.name)] = (layer, shapes, kind, reads)
+    return found
+
+
+_SKIPPED = (DropPath, keras.layers.ZeroPadding2D)
