@@ -1,13 +1,14 @@
 """Measures what the modes of D-DARTS' ablation loss are worth, and what they cost.
 
-    python tools/ablation_study.py --dataset=cifar10 --data_dir=DIR --image_size=16 --channels=4 --cells=4 --batch_size=32
+    python tools/ablation_study.py --dataset=cifar10 --data_dir=DIR --image_size=16 --channels=4 --cells=4 \\
+        --batch_size=32 --train_examples=3200 --valid_examples=3200
     python tools/ablation_study.py --time --input_shape=16,16,3 --channels=4 --cells=4 --batch_size=32
 
-The first, with flags of `kdarts search`, takes `--steps` steps of a D-DARTS search whose α do not feel the loss, and
-before and after them compares the gradients of the modes on `--batches` validation batches with that of `exact`, at the
-same weights and α. It prints mean cosines over cells and batches: of the ablation loss alone, with no margin, and of the
-whole gradient of α, with the margin, weight and clip of the flags. Of `drawn` there are those of a single draw, and of
-the mean over all cells that can be drawn.
+The first, with flags of `kdarts search`, compares the gradients of the modes with that of `exact`, at the same weights
+and α, along a D-DARTS search whose α do not feel the loss: at its start and after each number of `--steps`, on
+`--batches` validation batches. It prints mean cosines over cells and batches: of the ablation loss alone, with no
+margin, and of the whole gradient of α, with the margin, weight and clip of the flags. Of `drawn` there are those of a
+single draw, and that of the mean over all cells that can be drawn.
 
 The second, with flags of `kdarts bench`, starts one process for each mode and one without the loss, which take
 `--rounds` steps in turn, and prints the median ratios to that without.
@@ -30,8 +31,6 @@ from kdarts.cli.options import chosen_method
 from kdarts.cli.process import start_tensorflow
 from kdarts.cli.search import SEARCH, assembled, halves
 
-_ALWAYS = -1e9
-
 
 def cosine(one, other) -> float:
     """The cosine of two arrays; NaN where one is 0."""
@@ -40,58 +39,59 @@ def cosine(one, other) -> float:
     return float(one @ other / norms) if norms else float("nan")
 
 
-def terms(search, method, batch) -> tuple[dict, np.ndarray]:
-    """The gradients of the ablation loss on a batch `(x, y)`, as `method` weighs it, and M, `[n]`.
+def term(search, method):
+    """A function of a batch `(x, y)`: for each mode the ablation loss's gradients with no margin, and M, `[n]`.
 
-    For each mode there is a list of draws, of which each has an array for each α.
+    There is one for each draw, with an array for each α.
     """
     import tensorflow as tf
 
     from kdarts.search.ablation import AblationLoss
     from kdarts.search.gradients import FirstOrder
 
+    method = method.override(ablation_margin=-1e9)
     modes = {mode: AblationLoss(search, method.override(ablation=mode)) for mode in ("exact", "own", "drawn")}
 
-    @tf.function(autograph=False)
-    def gradients(place):
-        at = FirstOrder()(search.objective, None, batch, None)
+    def gradients(x, y, place=None):
+        at = FirstOrder()(search.objective, None, (x, y), None)
         modes["drawn"].drawn = lambda seed: place
-        return {mode: loss.gradients(at, batch, 0) for mode, loss in modes.items()}
+        wanted = ("exact", "own") if place is None else ("drawn",)
+        return [modes[mode].gradients(at, (x, y), 0) for mode in wanted]
 
-    found = [gradients(tf.constant(place)) for place in range(len(modes["drawn"].owners))]
-    listed = {mode: [tf.nest.map_structure(np.asarray, one[mode][0]) for one in found] for mode in modes}
-    listed["constant"] = [[np.zeros_like(g) for g in listed["exact"][0]]]
-    return listed, np.asarray(found[0]["exact"][1])
+    traced = [tf.function(gradients, autograph=False) for _ in range(2)]
+
+    def each(batch):
+        (exact, contributions), (own, _) = tf.nest.map_structure(np.asarray, traced[0](*batch))
+        places = [tf.constant(place) for place in range(len(modes["drawn"].owners))]
+        draws = [[np.asarray(g) for g in traced[1](*batch, place)[0][0]] for place in places]
+        mean = [np.mean(each, 0) for each in zip(*draws, strict=True)]
+        none = [np.zeros_like(g) for g in exact]
+        found = {"exact": [exact], "drawn": draws, "drawn, mean of all": [mean], "own": [own], "constant": [none]}
+        return found, contributions
+
+    return each
 
 
-def compared(search, method, batches) -> list[str]:
+def compared(search, term_of, batches) -> list[str]:
     """The rows of the table at the search's weights and α."""
-    cosines, contributions = {}, []
+    cosines, means = {}, []
     for batch in batches:
         rest = [np.asarray(g) for g in search.architecture_gradients(batch, batch)]
-        alone, values = terms(search, method.override(ablation_margin=_ALWAYS), batch)
-        whole, _ = terms(search, method, batch)
-        contributions.append(values)
-        for name, mode, mean in (
-            ("own", "own", False),
-            ("drawn, one draw", "drawn", False),
-            ("drawn, mean of all draws", "drawn", True),
-            ("constant", "constant", False),
-        ):
-            for column, (found, beside) in enumerate(((alone, [0 * g for g in rest]), (whole, rest))):
-                draws = [np.mean(g, 0) for g in zip(*found[mode], strict=True)] if mean else None
-                for draw in [draws] if mean else found[mode]:
-                    for g, exact, more in zip(draw, found["exact"][0], beside, strict=True):
-                        cosines.setdefault((name, column), []).append(cosine(g + more, exact + more))
-    means = np.mean(contributions, 1)
+        found, contributions = term_of(batch)
+        means.append(np.mean(contributions))
+        counts = means[-1] < -search.method.ablation_margin
+        for mode, draws in found.items():
+            for draw in draws:
+                for g, exact, more in zip(draw, found["exact"][0], rest, strict=True):
+                    whole = cosine(more + counts * g, more + counts * exact)
+                    cosines.setdefault(mode, []).append((cosine(g, exact), whole))
     head = f"mean contribution {np.mean(means):.4f} nats ({np.min(means):.4f} to {np.max(means):.4f}), "
-    counts = f"counted on {np.sum(means < -method.ablation_margin)} of {len(means)} batches"
-    names = dict.fromkeys(name for name, _ in cosines)
-    rows = [[np.mean(cosines[name, column]) for column in (0, 1)] for name in names]
-    return [head + counts, *(f"| {n} | {a:.3f} | {b:.3f} |" for n, (a, b) in zip(names, rows, strict=True))]
+    head += f"counted on {sum(mean < -search.method.ablation_margin for mean in means)} of {len(means)} batches"
+    rows = {mode: np.mean(pairs, 0) for mode, pairs in cosines.items()}
+    return [head, *(f"| {mode} | {alone:.3f} | {whole:.3f} |" for mode, (alone, whole) in rows.items())]
 
 
-def study(steps: int, count: int, words: list[str]) -> None:
+def study(steps: list[int], count: int, words: list[str]) -> None:
     """Searches, compares and prints."""
     values = SEARCH.parse(["search", "--method=ddarts", *words])
     method = chosen_method(values)
@@ -102,13 +102,14 @@ def study(steps: int, count: int, words: list[str]) -> None:
 
     data = halves(values)
     search, batches = assembled(values, method.override(ablation="constant"), data)
+    search.compile()
     valid = list(eval_dataset(data.valid, method.batch_size, data.mean, data.std).take(count))
+    term_of, step, taken = term(search, method), Step(search), iter(batches.pairs(0))
     with without_graph_rewriting():
-        for done in (0, steps):
-            step = Step(search)
-            for batch in batches.pairs(0).take(done):
-                step(batch)
-            print(f"after {done} steps:", *compared(search, method, valid), sep="\n", flush=True)
+        for begun, ended in zip([0, *steps], [*steps, None], strict=True):
+            print(f"after {begun} steps:", *compared(search, term_of, valid), sep="\n", flush=True)
+            for _ in range(ended - begun if ended else 0):
+                step(next(taken))
 
 
 def timed(rounds: int, words: list[str]) -> None:
@@ -121,11 +122,10 @@ def timed(rounds: int, words: list[str]) -> None:
         for name, command in commands.items():
             programs[name] = Program(name, command).__enter__()
         taken = [[program.step() for program in programs.values()] for _ in range(rounds)]
+        times = [statistics.median(column) for column in zip(*taken, strict=True)]
         for place, (name, program) in enumerate(programs.items()):
             ratio = statistics.median(row[place] / row[0] for row in taken)
-            print(
-                f"| {name} | {statistics.median(row[place] for row in taken):.0f} | {ratio:.2f} | {program.finish():.0f} |"
-            )
+            print(f"| {name} | {times[place]:.0f} ms | {ratio:.2f} | {program.finish():.0f} MB |")
     finally:
         for program in programs.values():
             program.__exit__()
@@ -135,8 +135,9 @@ def run(arguments: list[str]) -> None:
     """Reads the program's own flags; the rest are those of the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--time", action="store_true")
-    for name, value in (("steps", 100), ("batches", 4), ("rounds", 15)):
+    for name, value in (("batches", 3), ("rounds", 15)):
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--steps", type=lambda text: [int(part) for part in text.split(",")], default=[100])
     own, words = parser.parse_known_args(arguments)
     timed(own.rounds, words) if own.time else study(own.steps, own.batches, words)
 
