@@ -23,7 +23,6 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # Runs where kdarts is not installed, too.
 
-from kdarts_command import ROOT
 from peer_benchmark import Program
 
 from kdarts.cli.command import exit_code
@@ -114,7 +113,7 @@ def study(steps: list[int], count: int, words: list[str]) -> None:
 
 def timed(rounds: int, words: list[str]) -> None:
     """Times the modes in turn and prints."""
-    words = [sys.executable, str(ROOT / "tools" / "kdarts_command.py"), "bench", "--paced", "--method=ddarts", *words]
+    words = [sys.executable, "-m", "kdarts", "bench", "--paced", "--method=ddarts", *words]
     modes = ("constant", "own", "drawn", "exact")
     commands = {"none": [*words, "--ablation_weight=0"], **{mode: [*words, f"--ablation={mode}"] for mode in modes}}
     programs = {}
