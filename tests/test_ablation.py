@@ -177,7 +177,7 @@ def test_the_exact_gradient_is_the_numeric_derivative(removal, sharing, eagerly,
 
 
 def test_the_own_gradient_is_its_formula(eagerly):
-    search, batch = _search(ablation_weight=0.5, **UNBOUND), _batch()
+    search, batch = _search(ablation="own", ablation_weight=0.5, **UNBOUND), _batch()
     at = _first(search, batch)
     removed = search.attached["ablation"].removed(0)
     contributions = search.attached["ablation"].contributions(at, batch, removed).numpy()
@@ -186,7 +186,8 @@ def test_the_own_gradient_is_its_formula(eagerly):
     for index, gradient in enumerate(at.gradients):
         factor = 1 - 0.5 / mean * (1 - contributions[index] / (n * mean))
         np.testing.assert_allclose(total[index], factor * gradient, rtol=1e-10)
-    paper = _search(ablation_weight=0.5, ablation_sign="paper", **UNBOUND).architecture_gradients(batch, batch)
+    paper = _search(ablation="own", ablation_weight=0.5, ablation_sign="paper", **UNBOUND)
+    paper = paper.architecture_gradients(batch, batch)
     for index, gradient in enumerate(at.gradients):
         np.testing.assert_allclose(paper[index] - gradient, gradient - total[index], rtol=1e-6, atol=1e-12)
 
@@ -196,7 +197,8 @@ def test_the_loss_counts_only_where_cells_help_and_its_factors_are_bounded(eager
     plain = _search(ablation_weight=0.0).architecture_gradients(batch, batch)
     search = _search(ablation_margin=1e3)
     far = search.architecture_gradients(batch, batch)
-    bound = _search(ablation_weight=1e6, ablation_clip=0.25, ablation_margin=-1e9).architecture_gradients(batch, batch)
+    bounds = {"ablation_weight": 1e6, "ablation_clip": 0.25, "ablation_margin": -1e9}
+    bound = _search(ablation="own", **bounds).architecture_gradients(batch, batch)
     constant = _search(ablation="constant").architecture_gradients(batch, batch)
     mean = float(tf.reduce_mean(search._compute_architecture_gradients(batch, batch)[1]))
     for index, gradient in enumerate(plain):
@@ -205,11 +207,73 @@ def test_the_loss_counts_only_where_cells_help_and_its_factors_are_bounded(eager
         np.testing.assert_allclose(bound[index], (1 - 0.25 * np.sign(mean)) * gradient, rtol=1e-9)
 
 
-def test_one_cell_alone_has_no_share_to_speak_of(eagerly):
-    search = _search([0, 0, 0], ablation="own", **UNBOUND)
+@pytest.mark.parametrize("sharing", ["individual", [0, 1, 0]])
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"removal": "skip"},
+        {"removal": "zero", "order": "second", "net_options": {"partial_channels": 2}},
+        {"removal": "half", "net_options": {"auxiliary_skip": True}},
+        {"removal": "random", "ablation_clip": 0.5},
+    ],
+    ids=str,
+)
+def test_the_drawn_gradient_is_the_exact_one_on_average(choices, sharing, eagerly, monkeypatch):
+    choices = {"ablation_weight": 2.0, **UNBOUND, **choices.get("net_options", {}), **choices}
+    exact, drawn = (_search(sharing, ablation=mode, **choices) for mode in ("exact", "drawn"))
+    ablation, batch = drawn.attached["ablation"], _batch()
+    wanted = exact.architecture_gradients(batch, batch, betas=True)
+    found = []
+    for place in range(len(ablation.owners)):
+        monkeypatch.setattr(ablation, "drawn", lambda seed, place=place: tf.constant(place))
+        found.append(drawn.architecture_gradients(batch, batch, betas=True))
+    for position, gradient in enumerate(wanted):
+        mean = np.mean([gradients[position] for gradients in found], 0)
+        np.testing.assert_allclose(mean, gradient, rtol=1e-9, atol=1e-12)
+        assert _relative(found[0][position], gradient) > 1e-3  # A single draw is not.
+
+
+def test_each_step_and_seed_draws_a_cell_and_a_resumed_run_the_same():
+    search = _search()
+    ablation = search.attached["ablation"]
+    draws = [int(ablation.drawn(step)) for step in range(300)]
+    assert draws == [int(ablation.drawn(step)) for step in range(300)]
+    assert all(70 < draws.count(place) < 130 for place in range(3))
+    search.seed = 2**32 - 1
+    assert draws != [int(ablation.drawn(step)) for step in range(300)]
+
+
+def test_a_clip_shrinks_all_factors_of_a_cell_alike(eagerly):
+    batch, terms = _batch(), []
+    for clip in (1e9, 1e-3):
+        search = _search(ablation="exact", ablation_clip=clip, ablation_margin=-1e9)
+        terms.append(search.attached["ablation"].gradients(_first(search, batch), batch, 0)[0])
+    for free, held in zip(*terms, strict=True):
+        ratio = held / free
+        assert 0 < float(ratio[0, 0]) < 1
+        np.testing.assert_allclose(ratio, float(ratio[0, 0]), rtol=1e-9)
+
+
+@pytest.mark.parametrize("mode", ["drawn", "exact", "own"])
+def test_one_cell_alone_has_no_share_to_speak_of_and_that_is_told_once(mode, eagerly):
+    with pytest.warns(UserWarning, match="the ablation loss is always 0 here") as told:
+        search = _search([0, 0, 0], ablation=mode, **UNBOUND)
+    assert len(told) == 1
     gradients, contributions = search.attached["ablation"].gradients(_first(search, _batch()), _batch(), 0)
     assert contributions.shape == (1,)
-    np.testing.assert_allclose(gradients[0], 0, atol=1e-12)
+    np.testing.assert_array_equal(gradients[0], 0)
+
+
+def test_the_history_has_the_contribution_of_each_cell():
+    search, alone = _search(dtype="float32"), _search([0, 0, 0], dtype="float32")
+    data = tf.data.Dataset.from_tensors((_batch(dtype="float32"), _batch(1, dtype="float32"))).repeat(2)
+    history = search.fit(data, epochs=1, verbose=0, validation_data=_batch(dtype="float32")).history
+    each = [history[f"contribution_cell_{index}"][0] for index in range(3)]
+    assert len(set(each)) == 3
+    assert np.mean(each) == pytest.approx(history["contribution"][0], rel=1e-5)
+    assert not any(name.startswith("val_contribution") for name in history)
+    names = alone.fit(data, epochs=1, verbose=0).history
+    assert [name for name in names if name.startswith("contribution")] == ["contribution"]
 
 
 def test_ablated_passes_leave_weights_and_statistics_alone(eagerly):
@@ -256,7 +320,7 @@ def test_zero_one_loss_is_least_at_clear_weights():
     np.testing.assert_allclose(tape.gradient(loss, alpha), -2 * (p - 0.5) * p * (1 - p) / 15)
 
 
-@pytest.mark.parametrize("mode", ["own", "exact"])
+@pytest.mark.parametrize("mode", ["own", "drawn", "exact"])
 def test_recomputed_cells_give_the_same_gradients(mode, eagerly):
     batch = _batch()
     kept = _search(ablation=mode, zero_one_weight=7.0).architecture_gradients(batch, batch)
@@ -268,7 +332,7 @@ def test_recomputed_cells_give_the_same_gradients(mode, eagerly):
 @pytest.mark.parametrize(
     ("choice", "allowed"),
     [
-        ({"ablation": "both"}, "own, exact, constant"),
+        ({"ablation": "both"}, "drawn, exact, own, constant"),
         ({"removal": "all"}, "skip, zero, half, random"),
         ({"ablation_sign": "minus"}, "reward, paper"),
         ({"zero_one": "l3", "zero_one_weight": 1.0}, "l2, l1"),
@@ -282,8 +346,8 @@ def test_a_wrong_choice_is_told_with_what_is_allowed(choice, allowed, eagerly):
 
 def test_a_space_without_skips_cannot_remove_by_skip():
     space = SearchSpace("bare", ("avg_pool_3x3", "dil_conv_3x3"), nodes=1, multiplier=1)
-    net = Supernet(space, (8, 8, 3), 4, channels=4, cells=1, mixing="sigmoid")
+    net = Supernet(space, (8, 8, 3), 4, channels=4, cells=2, mixing="sigmoid", sharing="individual")
     with pytest.raises(KdartsError, match="skip_connect"):
-        Search(net, "ddarts", sharing="shared")
-    method = get_method("ddarts").override(sharing="shared", removal="zero")
+        Search(net, "ddarts")
+    method = get_method("ddarts").override(removal="zero")
     AblationLoss(Search(net, method), method)

@@ -18,7 +18,7 @@ from kdarts.search.method import get_method
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-MEASURED = {"benchmark", "edarts", "sharpdarts", "speed"}
+MEASURED = {"benchmark", "ddarts", "edarts", "sharpdarts", "speed"}
 """Pages of results, whose commands take hours and are tested at other sizes, in the tests of what they are about."""
 TESTED = {"serving", "backbone"}
 """Pages whose Python is tested beside what it is about (test_export, test_backbone)."""

@@ -42,9 +42,11 @@ def test_three_cells_have_both():
     assert list(alphas_by_name(search)) == ["normal", "reduce"]
 
 
-def test_the_command_says_so(tmp_path, capsys, eagerly):
-    assert main(["search", "--cells=2", *SIZES, "--partial_channels=2", f"--workdir={tmp_path}"]) == 0
-    printed = capsys.readouterr().out
+def test_the_command_says_so(tmp_path, capfd, eagerly):
+    words = ["--partial_channels=2", "--ablation_weight=0.5"]
+    assert main(["search", "--cells=2", *SIZES, *words, f"--workdir={tmp_path}"]) == 0
+    printed, errors = capfd.readouterr()
+    assert printed.count("note: the ablation loss is always 0 here") == 1 and "ablation" not in errors
     assert "with --cells=2 all cells are reductions: no normal cell is searched" in printed
     assert list(np.load(tmp_path / "alphas.npz")) == ["reduce"] == list(np.load(tmp_path / "betas.npz"))
     assert "skips_normal" not in (tmp_path / "history.csv").read_text()

@@ -105,13 +105,20 @@ def test_what_would_fit_is_computed():
         ({"order": "second"}, 15),
         ({"order": "exact"}, 15),
         ({"update": "epoch"}, 3),
-        ({"ablation_weight": 1.0}, 6 + 1.5),
+        ({"ablation_weight": 1.0, "ablation": "own"}, 6 + 1.5),
+        ({"ablation_weight": 1.0}, 6 + 1.5 + 3),
+        ({"ablation_weight": 1.0, "ablation": "exact"}, 6 + 4.5 + 3),
     ],
 )
 def test_passes_of_a_step(choices, passes):
     method = get_method("darts").override(**{"order": "first", **choices})
     assert passes_of_step(method, 2) == passes
     assert passes_of_step(method, 2, searching=False) == 3
+
+
+@pytest.mark.parametrize("mode", ["drawn", "exact", "own", "constant"])
+def test_one_cell_alone_is_removed_without_a_gradient(mode):
+    assert passes_of_step(get_method("darts").override(ablation_weight=1.0, ablation=mode), 1) == 6 + 1
 
 
 @pytest.mark.parametrize(("text", "expected"), [("8GB", 8000), ("900MB", 900), ("1.5gb", 1500), (None, None)])

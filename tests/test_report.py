@@ -240,6 +240,15 @@ def test_seeds_of_a_search(tmp_path):
     assert data["parts"]["rows"] == [["5", "50.00%", "–"], ["6", "–", "2"]] and data["epochs"] == 3
 
 
+def test_the_contributions_of_the_cells_are_one_chart(tmp_path):
+    columns = {f"contribution_cell_{cell}": [-0.1, -0.2, cell] for cell in range(2)}
+    folder = write_run(tmp_path / "run", contribution=[-0.1, -0.2, 0.5], **columns)
+    charts = {chart["key"]: chart for chart in run_data(read_run(folder))["curves"]}
+    assert {key for key in charts if key.startswith("contribution")} == {"contribution", "contributions"}
+    lines = {line["name"]: line["values"] for line in charts["contributions"]["lines"]}
+    assert lines == {"cell 0": [-0.1, -0.2, 0], "cell 1": [-0.1, -0.2, 1]}
+
+
 def test_a_family(tmp_path):
     folder = write_run(tmp_path / "run", summary={"family": 1})
     (folder / "family").mkdir()

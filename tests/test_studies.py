@@ -3,6 +3,7 @@
 import csv
 import json
 import subprocess
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -212,6 +213,20 @@ def test_comparison_of_two_gradients(tool):
     assert [r["own_factor"] for r in rows] == pytest.approx([1, 0.625])
     off = compared([np.zeros((1, 2))] * 2, [np.zeros((1, 2))] * 2, np.array([0.1, 0.3]), method)
     assert all(np.isnan(r["cosine"]) and np.isnan(r["norm_ratio"]) and r["own_factor"] == 0 for r in off)
+
+
+def test_comparison_of_all_modes_with_the_exact_gradient(tool):
+    compared = tool("ablation_study").compared
+    search = SimpleNamespace(
+        method=get_method("ddarts"), architecture_gradients=lambda train, valid: [np.array([[0.0, 1.0]])]
+    )
+    exact, other, none = ([np.array([row])] for row in ([1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]))
+    for mean, counted, whole in ((-0.03, 1, "0.500"), (-0.01, 0, "1.000")):
+        found = {"exact": [exact], "drawn": [exact, other], "constant": [none]}
+        head, *rows = compared(search, lambda batch, f=found, m=mean: (f, np.array([m])), [None])
+        assert f"counted on {counted} of 1 batches" in head
+        assert rows[0] == "| exact | 1.000 | 1.000 |" and rows[1] == f"| drawn | 0.000 | {whole} |"
+        assert rows[2].startswith("| constant | nan |")
 
 
 def test_figure_of_the_modes(tool, tmp_path):

@@ -1,6 +1,8 @@
 """`kdarts search`: from images to a genotype."""
 
+import re
 import time
+import warnings
 from typing import Any, NamedTuple
 
 from absl import flags
@@ -129,6 +131,7 @@ def build(
     compiled: bool = True,
 ):
     """Returns the `Search` of a method on images of a shape, which may start from a genotype."""
+    from kdarts.search.ablation import ALONE
     from kdarts.search.search import Search
 
     options_of_supernet = {"nodes": values.nodes, "dtype": values.precision}
@@ -139,7 +142,8 @@ def build(
     elif given:
         raise KdartsError(f"--{given[0]} is about cells; a HyperCuboid has none")
     shared = {"sync_batch_norm": process.together(values), "seed": values.seed}
-    with process.strategy(values).scope():
+    with process.strategy(values).scope(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", re.escape(ALONE))  # A search tells it in a note.
         search = Search(method, image_shape, num_classes, start=start, **shared, **options_of_supernet)
         if compiled:
             search.compile(jit_compile=values.jit_compile)
@@ -306,6 +310,7 @@ def search_in(workdir, values: flags.FlagValues, method: Method, data, start: Ge
 
     `choices` are more arguments of `SearchSession`.
     """
+    from kdarts.search.ablation import ALONE
     from kdarts.training.search_run import SearchSession, run_search
     from kdarts.views.events import cell_events
 
@@ -319,6 +324,8 @@ def search_in(workdir, values: flags.FlagValues, method: Method, data, start: Ge
         cells = f"with --cells={method.cells} all cells are reductions"
         text = f"note: {cells}: no normal cell is searched, and genotype.json has the reduction cell in its place"
         print(text, flush=True)
+    if "ablation" in search.attached and search.attached["ablation"].alone:
+        print(f"note: {ALONE}", flush=True)
     workdir.begin(options.remembered(values, start=start), options.usual(values))
     about = {"method": method.name, "dataset": values.dataset, "seed": values.seed}
     choices.setdefault("extra", lambda folder: cell_events(folder / "events"))

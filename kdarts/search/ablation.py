@@ -1,6 +1,4 @@
-"""The replacement of a removed cell: the weights of its edges (D-DARTS section 3.3 leaves it open).
-
-The ablation loss: each cell is judged by what its absence costs (D-DARTS section 3.3).
+"""The ablation loss: each cell is judged by what its absence costs (D-DARTS section 3.3).
 
 With CE the cross-entropy of the validation batch and CE₋ᵢ that of the network whose cell i is removed,
 
@@ -11,17 +9,26 @@ With CE the cross-entropy of the validation batch and CE₋ᵢ that of the netwo
 The sign s is −1, as in the authors' program: a cell that contributes more than its share (Mᵢ/M̄ > 1) is rewarded. The
 paper prints +1, which punishes it. With gᵢ = ∂CE/∂αᵢ, Dᵢ = ∂CE₋ᵢ/∂αᵢ, Gᵢ = Σⱼ ∂CE₋ⱼ/∂αᵢ and rᵢ = Mᵢ/M̄,
 
-    ∂L_AB,i/∂αᵢ = [(1 − rᵢ) gᵢ − Dᵢ + rᵢ Gᵢ/n] / M̄          mode `exact`
-    ∂L_AB,i/∂αᵢ = (1 − rᵢ/n) gᵢ / M̄                          mode `own`: Mⱼ, j ≠ i, counts as independent of αᵢ
-    ∂L_AB,i/∂αᵢ = 0                                           mode `constant`: the authors' program
+    ∂L_AB,i/∂αᵢ = [(1 − rᵢ) gᵢ − Dᵢ + rᵢ Gᵢ/n] / M̄                     mode `exact`
+    ∂L_AB,i/∂αᵢ = [(1 − rᵢ) gᵢ − n 1{i = j} Dᵢ + rᵢ ∂CE₋ⱼ/∂αᵢ] / M̄      mode `drawn`
+    ∂L_AB,i/∂αᵢ = (1 − rᵢ/n) gᵢ / M̄                                     mode `own`
+    ∂L_AB,i/∂αᵢ = 0                                                      mode `constant`: the authors' program
 
-`own` needs no more than the values of CE₋ᵢ. Near M̄ = 0 the loss explodes, and above it a cell would be rewarded for
-harm; so it counts while M̄ < −margin only (and never at 0), and each factor of a gradient is held within ±clip. With
-partial channels a cell's β goes the way of its α.
+`drawn` takes the values Mᵢ from forward passes, as `own` does, and differentiates CE₋ⱼ alone, of a cell j that each
+step draws uniformly, by the step and the seed: one backward pass in place of n + 1. Its mean over j is `exact`. `own`
+is an approximation: Mⱼ, j ≠ i, and CE₋ᵢ count as independent of αᵢ, so that it has no direction but that of gᵢ.
+
+With one α, L_AB is 0 whatever the network does; its gradient is then left out in every mode. The removed cell is
+replaced in its edges' weights; the paper leaves open by what.
+
+Near M̄ = 0 the loss explodes, and above it a cell would be rewarded for harm; so it counts while M̄ < −margin only (and
+never at 0). Where a factor of a cell's gradients exceeds ±clip, all of its factors are made smaller alike, so that the
+direction stays; `drawn` does so before n multiplies. With partial channels a cell's β goes the way of its α.
 """
 
 from dataclasses import dataclass
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -73,12 +80,42 @@ def random(operations, edges: int, seed) -> Removed:
 
 
 REMOVALS = {"skip": skip, "zero": zero, "half": half, "random": random}
-MODES = ("own", "exact", "constant")
+MODES = ("drawn", "exact", "own", "constant")
 SIGNS = {"reward": -1.0, "paper": 1.0}
+
+
+ALONE = "the ablation loss is always 0 here: it compares cells with α of their own, and all share one (see sharing)"
+"""What is said of a loss that has nothing to compare."""
+
+
+class Contributions(keras.metrics.Metric):
+    """The mean over steps of M: `contribution` of all cells and, of several, `contribution_NAME` of each.
+
+    Args:
+        names: of the α in use.
+    """
+
+    def __init__(self, names):
+        super().__init__(name="contribution")
+        self._names = tuple(names)
+        self._total = self.add_variable((len(self._names),), "zeros", name="total")
+        self._count = self.add_variable((), "zeros", name="count")
+
+    def update_state(self, values):
+        """Adds the M of a step, `[n]`."""
+        self._total.assign_add(keras.ops.cast(values, self.dtype))
+        self._count.assign_add(1)
+
+    def result(self):
+        """The means by the names of their columns in a history."""
+        means = keras.ops.divide_no_nan(self._total, self._count)
+        each = {f"contribution_{name}": means[place] for place, name in enumerate(self._names)}
+        return {"contribution": keras.ops.mean(means), **(each if len(each) > 1 else {})}
 
 
 class AblationLoss:
     """L_AB of a supernet and its gradient. A "cell" is the first of those that share an α: n is the number of α in use.
+    With one it is `alone`: there is nothing to compare.
 
     The cells before the removed one are computed once, for all. No running statistic changes. The `owner`, an
     `Objective` or a compiled `Search`, gives CE; the `method`, which may be the term `Ablation` alone, gives the mode
@@ -93,12 +130,19 @@ class AblationLoss:
         sequence = owner.supernet.sequence
         self.owners = {index: sequence.index(index) for index in sorted(set(sequence))}
         """For each α in use the first cell that uses it: the one that is removed."""
+        self.alone = len(self.owners) == 1
+        self.mode = "constant" if self.alone else method.ablation
         self.removed(0)  # Tells at once if the space lacks what the removal needs.
 
     @property
     def objective(self) -> Objective:
         """Gives CE."""
         return getattr(self._owner, "objective", self._owner)
+
+    def metric(self) -> Contributions:
+        """A metric of M, to be updated at each step."""
+        names = self._owner.supernet.alpha_names
+        return Contributions(names[index] for index in self.owners)
 
     def removed(self, seed) -> list[Removed]:
         """Returns the replacement of each owner, by the method's removal."""
@@ -141,34 +185,75 @@ class AblationLoss:
             at: the validation loss and its gradient; an unrolled one stands for gᵢ as a whole, while in mode `exact` Dᵢ
                 and Gᵢ are taken at w' without the part that goes through it.
             valid: its batch, `(x, y)`.
-            seed: an integer, of a random removal.
+            seed: an integer, of a random removal and of the drawn cell.
             scale: as of `scaled_gradient`.
         """
         removed = self.removed(seed)
-        if self.method.ablation == "exact":
+        if self.mode == "exact":
             contributions, own, totals = self._differentiated(at, valid, removed, scale)
         else:
             contributions = self.contributions(at, valid, removed)
+        if self.mode == "drawn":
+            own, totals = self._of_one(at, valid, removed, self.drawn(seed), scale, [contributions])
         mean = tf.reduce_mean(contributions)
         active = (mean < -self.method.ablation_margin) & (mean != 0)
         mean = tf.where(active, mean, -1.0)
         ratios, n = contributions / mean, len(removed)
 
-        def factor(value):
-            clip = self.method.ablation_clip
-            return tf.where(active, tf.clip_by_value(self._scale * value / mean, -clip, clip), 0.0)
+        def factors(*values):
+            values = self._scale * tf.stack(values) / mean
+            shrunk = tf.math.divide_no_nan(self.method.ablation_clip, tf.reduce_max(tf.abs(values)))
+            return tf.unstack(tf.where(active, tf.minimum(shrunk, 1) * values, 0.0))
 
         gradients = [tf.zeros_like(g) for g in at.gradients]
-        for place, index in enumerate(self.owners):
+        for place, index in enumerate(self.owners if self.mode != "constant" else ()):
             r = ratios[place]
+            [of_g, *of_others] = factors(1 - r / n) if self.mode == "own" else factors(1 - r, -tf.ones_like(r), r / n)
             for own_place, position in enumerate(self._of(index)):
-                g = at.gradients[position]
-                if self.method.ablation == "exact":
-                    d, total = own[place][own_place], totals[position]
-                    gradients[position] = factor(1 - r) * g - factor(1.0) * d + factor(r / n) * total
-                elif self.method.ablation == "own":
-                    gradients[position] = factor(1 - r / n) * g
+                gradients[position] = of_g * at.gradients[position]
+                if of_others:
+                    others = own[place][own_place], totals[position]
+                    gradients[position] += of_others[0] * others[0] + of_others[1] * others[1]
         return gradients, contributions
+
+    def drawn(self, seed):
+        """The place of the cell that mode `drawn` differentiates, by the number of the step and the search's seed."""
+        # A random removal draws by the step and the number of an α, which is never below zero.
+        apart = -1 - getattr(self._owner, "seed", 0)
+        seed = tf.stack([tf.cast(seed, tf.int64), tf.constant(apart, tf.int64)])
+        return tf.random.stateless_uniform((), seed, maxval=len(self.owners), dtype=tf.int32)
+
+    def _of_one(self, at: Validation, valid, removed, drawn, scale, after):
+        """D and G with those of the drawn cell alone, n times, once `after` is computed: their mean is that of all.
+
+        One graph serves every draw: the drawn cell's weights are chosen inside it.
+        """
+        objective, net = self.objective, self.objective.supernet
+        _, alphas, statistics = objective.values()
+        places = {owner: place for place, owner in enumerate(self.owners.values())}
+        with objective.at(at.weights, alphas, statistics), tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(alphas)
+            with tf.control_dependencies(after):
+                s0, s1 = (tf.identity(s) for s in at.states[:2])
+            mixtures = net.mixture.drawn(training=True)
+            for index in range(len(net.cells)):
+                weights, shares = mixtures[net.sequence[index]]
+                if index in places:
+                    here, instead = tf.equal(drawn, places[index]), removed[places[index]]
+                    more = weights.shape[1] - instead.weights.shape[1]  # an auxiliary skip connection
+                    in_place = tf.pad(tf.cast(instead.weights, weights.dtype), [[0, 0], [0, more]])
+                    weights = tf.where(here, in_place, weights)
+                    if shares is not None and not instead.passes:
+                        shares = tf.where(here, tf.zeros_like(shares), shares)
+                s0, s1 = s1, net.run_cell(index, s0, s1, weights, shares, True)
+            loss = self.objective.loss_of(valid[1], net.classify(s1))
+        found = mean_over_replicas(scaled_gradient(tape, loss, alphas, scale))
+        totals = [len(removed) * g for g in found]
+        own = [
+            [tf.where(tf.equal(drawn, place), totals[position], 0.0) for position in self._of(index)]
+            for place, index in enumerate(self.owners)
+        ]
+        return own, totals
 
     def _of(self, index: int) -> range:
         """Where α number `index`, and its β if there is one, stand in the supernet's `architecture`."""

@@ -15,7 +15,7 @@ from kdarts.genotypes.settings import Axis, Registry, setting
 LOSSES = Registry("loss")
 
 ZERO_ONE = ("l2", "l1")
-ABLATIONS = ("own", "exact", "constant")
+ABLATIONS = ("drawn", "exact", "own", "constant")
 REMOVALS = ("skip", "zero", "half", "random")
 SIGNS = ("reward", "paper")
 
@@ -102,8 +102,9 @@ class Ablation(LossTerm):
         0.0, "weight of the ablation loss, which rewards a cell by what its absence costs; 0: none", **_WEIGHT
     )
     ablation: str = setting(
-        "own",
-        "gradient of the ablation loss: own (from forward passes alone), exact, constant (none)",
+        "drawn",
+        "gradient of the ablation loss: exact; drawn (exact on average, through one cell a step); own (an "
+        "approximation from forward passes alone); constant (none)",
         choices=ABLATIONS,
         source="D-DARTS, Eq. 8",
     )

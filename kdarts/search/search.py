@@ -1,5 +1,7 @@
 """The search: a Keras model whose `fit` trains the weights and α of a supernet in turn."""
 
+import warnings
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -12,6 +14,7 @@ from kdarts.genotypes.settings import MOST_SEED
 from kdarts.networks.examples import Expected
 from kdarts.ops.layers import unbiased_statistics
 from kdarts.ops.replicas import if_true, loss_metric, mean_over_replicas, synchronize, whole_loss
+from kdarts.search.ablation import ALONE
 from kdarts.search.building import at_start_depth, build_supernet, check_supernet, start_from, start_of
 from kdarts.search.loop import SearchEpochs, run_epochs, search_data
 from kdarts.search.method import Method, get_method
@@ -112,7 +115,10 @@ class Search(keras.Model):
         if method.attention_mode == "once":
             self._attend()
         self._attach()
-        self._contribution = keras.metrics.Mean("contribution") if "ablation" in self.attached else None
+        ablation = self.attached.get("ablation")
+        self._contribution = None if ablation is None else ablation.metric()
+        if ablation is not None and ablation.alone:
+            warnings.warn(ALONE, stacklevel=2)
         self.built = True
 
     def _attach(self) -> None:
@@ -437,8 +443,7 @@ class Search(keras.Model):
 
     def test_step(self, data):
         results = super().test_step(data)
-        results.pop("contribution", None)
-        return results
+        return {name: value for name, value in results.items() if not name.startswith("contribution")}
 
     def _compute_architecture_gradients(self, train, valid):
         """For each α and β the gradient of its cell's loss (D-DARTS Eq. 10), and the cells' contributions, if any."""

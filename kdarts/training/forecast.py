@@ -29,8 +29,9 @@ def passes_of_step(method: Method, sets: int, searching: bool = True, recompute:
     The weights need one gradient. α needs one of first order; four with finite differences (the training loss's for the
     virtual step, the validation loss's there, and two beside it); the same as four if unrolled exactly, because the
     backward pass goes twice through the two passes and the step between them; none on a single level. Each of D-DARTS'
-    ablated networks needs one pass of the cells from the ablated one on, half of them on average, or with `exact` a
-    gradient of these and a backward pass through the whole. Recomputation adds a forward pass to each gradient.
+    ablated networks needs one pass of the cells from the ablated one on, half of them on average, with `drawn` and one
+    gradient of a whole network, or with `exact` a gradient of these and a backward pass through the whole; for one
+    alone none has a gradient. Recomputation adds a forward pass to each gradient.
 
     Args:
         method: Has order, update and ablation. With the update "epoch", only the last step changes α.
@@ -44,7 +45,9 @@ def passes_of_step(method: Method, sets: int, searching: bool = True, recompute:
         passes += gradient * method.gradient.passes
         if method.ablation_weight:
             part = (sets + 1) / 2
-            passes += part * gradient + gradient if method.ablation == "exact" else part
+            mode = method.ablation if sets > 1 else "constant"
+            passes += part * gradient if mode == "exact" else part
+            passes += gradient if mode in ("exact", "drawn") else 0
     return passes
 
 

@@ -188,6 +188,9 @@ _CURVES = {
 }
 """Title, unit and lines of each chart, by columns of the history. Every other column has a chart of its own."""
 
+_OF_CELL = "contribution_"
+"""Begins the columns that share one chart, each the contribution of a cell, under its name."""
+
 _FACTORS = {"accuracy": 100, "val_accuracy": 100}
 
 _COUNTS = ("params", "macs")
@@ -299,7 +302,11 @@ def _curves(run: Run, cost: list | None, epochs: int) -> list[dict]:
         tables = [("", [row | size for row, size in zip_longest(rows, sizes, fillvalue={})])]
     known = {column for _, _, lines in _CURVES.values() for column in lines} | {"epoch", "stage", "seed"}
     others = dict.fromkeys(name for _, rows in tables for row in rows for name in row if name not in known)
-    more = {name: (name.replace("_", " "), "", {name: name.replace("_", " ")}) for name in others}
+    cells = [name for name in others if name.startswith(_OF_CELL)]
+    others = [name for name in others if name not in cells]
+    of_cells = {name: name.removeprefix(_OF_CELL).replace("_", " ") for name in cells}
+    more = {"contributions": ("Contribution of each cell", "cross-entropy, nats", of_cells)}
+    more |= {name: (name.replace("_", " "), "", {name: name.replace("_", " ")}) for name in others}
     charts = []
     for key, (title, unit, columns) in (_CURVES | more).items():
         lines = []
