@@ -269,7 +269,7 @@ def test_ablation_counts_beta_as_its_cells(removal, eagerly):
 
 def test_a_removed_cell_passes_nothing_where_zero_is_asked_for(eagerly):
     net = _few(sharing="individual", mixing="sigmoid")
-    search = _search(net, method="ddarts", removal="zero")
+    search = _search(net, method="ddarts", ablation="own", removal="zero")
     seen = []
     run_cell = net.run_cell
     net.run_cell = lambda *args, **kwargs: seen.append(run_cell(*args, **kwargs)) or seen[-1]
