@@ -79,14 +79,15 @@ def _supernet(arrays, dtype) -> Supernet:
 def test_the_supernet_is_that_of_the_reference(golden, eagerly):
     arrays = golden("course_supernet.npz")
     assert [NAMES.get(name, name) for name in arrays["ops"].tolist()] == list(get_space("course").operations)
-    net = _supernet(arrays, "float32")
-    with tf.GradientTape() as tape:
-        logits = net(_images(arrays["x"]), training=True)
-        loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(arrays["y"], logits))
-    assert _relative(logits, arrays["logits"]) < 1e-4 and _relative(loss, arrays["loss"]) < 1e-5
+    for dtype in ("float32", "float64"):
+        net = _supernet(arrays, dtype)
+        with tf.GradientTape() as tape:
+            logits = net(_images(arrays["x"], dtype), training=True)
+            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(arrays["y"], logits))
+        assert _relative(logits, arrays["logits"]) < 1e-4 and _relative(loss, arrays["loss"]) < 1e-5
+    # In float64: rounding at float32 moves the gradient by as much as the bound.
     for gradient, kind in zip(tape.gradient(loss, [a.value for a in net.alphas]), KINDS, strict=True):
-        # Rounding: in float64 the step of α is that of the reference to 1e-5.
-        assert _relative(gradient, arrays[f"dalpha_{kind}"]) < 3e-3
+        assert _relative(gradient, arrays[f"dalpha_{kind}"]) < 1e-3
 
 
 @pytest.mark.slow

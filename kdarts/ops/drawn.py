@@ -72,7 +72,7 @@ class Drawing:
 
             return tuple(parts), gradient
 
-        return list(apply(*values)) if len(values) > 1 else [apply(*values)[0]] if values else []
+        return list(apply(*values)) if values else []
 
 
 def inputs(forms: list, readers: list[tuple[Drawing, int, bool]]) -> list:
@@ -104,7 +104,7 @@ def inputs(forms: list, readers: list[tuple[Drawing, int, bool]]) -> list:
 
         return tuple(parts), gradient
 
-    return list(apply(*forms)) if len(readers) > 1 else [apply(*forms)[0]]
+    return list(apply(*forms))
 
 
 def by_edge(results: list, drawn: list[Drawing], order, channels, copies: int, filters: int, batch=None) -> list:
@@ -148,7 +148,7 @@ def by_edge(results: list, drawn: list[Drawing], order, channels, copies: int, f
             part.set_shape([batch, *sides, filters])
         return tuple(parts), gradient
 
-    return list(apply(*results)) if copies > 1 else [apply(*results)[0]]
+    return list(apply(*results))
 
 
 def drawings(mixing, layers: list, rows: list, batch, sides) -> list[tuple]:

@@ -76,14 +76,11 @@ class MixedEdges(keras.layers.Layer):
             stack.build(input_shape)
 
     def call(self, x, mixing, training=False, only=None, dropout=None, drawn=False):
-        rows = [range(self.copies)]
-        if drawn and dropout is None and kernels.grouped(x):
-            sides = [-(-side // self.stride) for side in x.shape[1:3]]
-            return self.mix_drawn(x, *drawings(mixing, [self], rows, tf.shape(x)[0], sides)[0])
-        return self.mix(x, channel_weights(mixing, [self], rows)[0], training, only, dropout)
+        (weights,) = edge_weights(mixing, [self], [range(self.copies)], x, drawn and dropout is None)
+        return self.mix(x, weights, training, only, dropout)
 
-    def mix_drawn(self, x, drawn: dict, order, channels) -> list:
-        """The outputs of a call in training of which the arguments are drawn, from what `drawings` gives."""
+    def _mix_drawn(self, x, drawn: dict, order, channels) -> list:
+        """The outputs of a call in training, from what `drawings` gives."""
         if not drawn:
             return [self._nothing(x)] * self.copies
         stacks = [self.stacks.get(column) or self.free[column] for column in drawn]
@@ -99,8 +96,10 @@ class MixedEdges(keras.layers.Layer):
     def _nothing(self, x):
         return tf.zeros_like(x[:, :: self.stride, :: self.stride])
 
-    def mix(self, x, weights: dict, training=False, only=None, dropout=None) -> list:
-        """The outputs of a call, from weights as of `channel_weights`; the other arguments are those of the call."""
+    def mix(self, x, weights, training=False, only=None, dropout=None) -> list:
+        """The outputs of a call, from weights as of `edge_weights`; the other arguments are those of the call."""
+        if isinstance(weights, tuple):
+            return self._mix_drawn(x, *weights)
         stacks = {c: stack for c, stack in self.stacks.items() if only is None or c in only}
         free = {c: stack for c, stack in self.free.items() if only is None or c in only}
         views, even = Views(x), not any(side % 2 for side in x.shape[1:3])
@@ -112,7 +111,7 @@ class MixedEdges(keras.layers.Layer):
             output = stack(given, scale=weights[column], training=training, phased=phased)
             (in_phases if phased else outputs).setdefault(self.edges[column], []).append(output)
         for edges, parts in in_phases.items():
-            outputs.setdefault(edges, []).append(kernels.from_phases(_sum(parts), x.shape[1:3]))
+            outputs.setdefault(edges, []).append(kernels.from_phases(total(parts), x.shape[1:3]))
         if dropout is not None:
             for column in [c for c in free if not self.operations[c].layers(self.stride)]:
                 free.pop(column)
@@ -124,12 +123,12 @@ class MixedEdges(keras.layers.Layer):
             outputs.setdefault(self.free_edges, []).append(self._spread(features, [weights[c] for c in free]))
         arriving = [[] for _ in range(self.copies)]
         for edges, parts in outputs.items():
-            total = _sum(parts)
-            shares = tf.split(total, len(edges), kernels.constant(-1)) if len(edges) > 1 else [total]
+            whole = total(parts)
+            shares = tf.split(whole, len(edges), kernels.constant(-1)) if len(edges) > 1 else [whole]
             for edge, part in zip(edges, shares, strict=True):
                 arriving[edge].append(part)
         nothing = None if all(arriving) else self._nothing(x)
-        return [_sum(parts) if parts else nothing for parts in arriving]
+        return [total(parts) if parts else nothing for parts in arriving]
 
     def _spread(self, features, weights):
         """Each edge's own sum of the shared features: a 1x1 convolution whose blocks are diagonal."""
@@ -139,6 +138,24 @@ class MixedEdges(keras.layers.Layer):
         shape = kernels.constant([1, 1, count * self.filters, edges * self.filters])
         together = kernels.joined(*features) if count > 1 else features[0]
         return kernels.convolution(together, tf.reshape(kernel, shape))
+
+
+def edge_weights(mixing, layers: list[MixedEdges], rows: list, x, drawn: bool) -> list:
+    """What `MixedEdges.mix` of each source of a cell weighs by.
+
+    Args:
+        mixing, layers, rows: as of `channel_weights`; the first layer reads an input of the cell.
+        x: what it reads.
+        drawn: as of `MixedEdges`.
+
+    Returns:
+        For each layer what `drawings` gives, if the weights are drawn and the device has the kernels for it; else what
+        `channel_weights` gives.
+    """
+    if not drawn or not kernels.grouped(x):
+        return channel_weights(mixing, layers, rows)
+    sides = [-(-side // layers[0].stride) for side in x.shape[1:3]]
+    return drawings(mixing, layers, rows, tf.shape(x)[0], sides)
 
 
 def channel_weights(mixing, layers: list[MixedEdges], rows: list) -> list[dict[int, tf.Tensor]]:
@@ -173,7 +190,8 @@ def channel_weights(mixing, layers: list[MixedEdges], rows: list) -> list[dict[i
     return [{column: next(parts) for column in layer.edges} for layer in layers]
 
 
-def _sum(parts: list):
+def total(parts: list):
+    """The sum of tensors, at least one."""
     return tf.add_n(parts) if len(parts) > 1 else parts[0]
 
 

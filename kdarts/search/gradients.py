@@ -97,45 +97,8 @@ class FiniteDifference(Gradient):
     name: ClassVar[str] = "second"
     passes: ClassVar[int] = 4
     unrolls: ClassVar[bool] = True
-
-    def __call__(self, objective, train, valid, optimizer, scale=None, radius: float | None = None) -> Validation:
-        import tensorflow as tf
-
-        from kdarts.ops.replicas import mean_over_replicas
-
-        if radius is None:
-            radius = LOW_PRECISION_RADIUS if objective.low_precision else RADIUS
-        weights, alphas, statistics = objective.values()
-        by_weights = mean_over_replicas(objective.gradients(weights, alphas, statistics, train, scale)["by_weights"])
-        unrolled = optimizer.virtual_step(by_weights, weights)
-        found = objective.gradients(unrolled, alphas, statistics, valid, scale)
-        direction, by_alphas, loss = mean_over_replicas((found["by_weights"], found["by_alphas"], found["loss"]))
-        epsilon = radius / tf.linalg.global_norm(direction)
-        sides = []
-        for sign in (1, -1):
-            shifted = [w + sign * epsilon * v for w, v in zip(weights, direction, strict=True)]
-            sides.append(objective.gradients(shifted, alphas, statistics, train, scale)["by_alphas"])
-        sides = mean_over_replicas(sides)
-        rate = tf.cast(getattr(optimizer, "unrolled_rate", optimizer.learning_rate), epsilon.dtype)
-        gradients = [
-            tf.cast(g, epsilon.dtype) - rate * tf.cast(plus - minus, epsilon.dtype) / (2 * epsilon)
-            for g, plus, minus in zip(by_alphas, *sides, strict=True)
-        ]
-        return Validation(gradients, loss, found["states"], unrolled)
-
-
-@register_gradient
-@dataclass(frozen=True)
-class ForwardDifference(Gradient):
-    """Eq. 7 with the difference on one side: ∇α L_valid(w') − ξ [∇α L_train(w⁺) − ∇α L_train(w)] / ε.
-
-    ∇α L_train(w) comes with ∇w L_train(w), which the virtual step needs anyway, so that one pass less is computed than
-    in Eq. 8. In return the error falls with ε and not with its square.
-    """
-
-    name: ClassVar[str] = "second_forward"
-    passes: ClassVar[int] = 3
-    unrolls: ClassVar[bool] = True
+    sides: ClassVar[tuple[int, int]] = (1, -1)
+    """Where the difference is taken, in units of ε along ∇w' L_valid(w')."""
 
     def __call__(self, objective, train, valid, optimizer, scale=None, radius: float | None = None) -> Validation:
         import tensorflow as tf
@@ -146,19 +109,37 @@ class ForwardDifference(Gradient):
             radius = LOW_PRECISION_RADIUS if objective.low_precision else RADIUS
         weights, alphas, statistics = objective.values()
         here = objective.gradients(weights, alphas, statistics, train, scale)
-        by_weights, before = mean_over_replicas((here["by_weights"], here["by_alphas"]))
-        unrolled = optimizer.virtual_step(by_weights, weights)
+        unrolled = optimizer.virtual_step(mean_over_replicas(here["by_weights"]), weights)
         found = objective.gradients(unrolled, alphas, statistics, valid, scale)
         direction, by_alphas, loss = mean_over_replicas((found["by_weights"], found["by_alphas"], found["loss"]))
         epsilon = radius / tf.linalg.global_norm(direction)
-        shifted = [w + epsilon * v for w, v in zip(weights, direction, strict=True)]
-        after = mean_over_replicas(objective.gradients(shifted, alphas, statistics, train, scale)["by_alphas"])
+        sides = []
+        for sign in self.sides:
+            shifted = [w + sign * epsilon * v for w, v in zip(weights, direction, strict=True)]
+            at_side = objective.gradients(shifted, alphas, statistics, train, scale) if sign else here
+            sides.append(at_side["by_alphas"])
+        sides = mean_over_replicas(sides)
         rate = tf.cast(getattr(optimizer, "unrolled_rate", optimizer.learning_rate), epsilon.dtype)
+        reach = (self.sides[0] - self.sides[1]) * epsilon
         gradients = [
-            tf.cast(g, epsilon.dtype) - rate * tf.cast(a - b, epsilon.dtype) / epsilon
-            for g, a, b in zip(by_alphas, after, before, strict=True)
+            tf.cast(g, epsilon.dtype) - rate * tf.cast(plus - minus, epsilon.dtype) / reach
+            for g, plus, minus in zip(by_alphas, *sides, strict=True)
         ]
         return Validation(gradients, loss, found["states"], unrolled)
+
+
+@register_gradient
+@dataclass(frozen=True)
+class ForwardDifference(FiniteDifference):
+    """Eq. 7 with the difference on one side: ∇α L_valid(w') − ξ [∇α L_train(w⁺) − ∇α L_train(w)] / ε.
+
+    ∇α L_train(w) comes with ∇w L_train(w), which the virtual step needs anyway, so that one pass less is computed than
+    in Eq. 8. In return the error falls with ε and not with its square.
+    """
+
+    name: ClassVar[str] = "second_forward"
+    passes: ClassVar[int] = 3
+    sides: ClassVar[tuple[int, int]] = (1, 0)
 
 
 @register_gradient

@@ -17,8 +17,7 @@ import tensorflow as tf
 from kdarts.genotypes.edges import Topology, node_rows
 from kdarts.genotypes.errors import KdartsError
 from kdarts.ops import kernels
-from kdarts.ops.drawn import drawings
-from kdarts.ops.mixed import GroupedOperation, MixedEdges, channel_weights
+from kdarts.ops.mixed import GroupedOperation, MixedEdges, edge_weights, total
 from kdarts.ops.operations import CLOSING, RESIDUAL, Operation, adapter
 from kdarts.ops.replicas import is_synchronized, own_seed, synchronized
 from kdarts.supernet.macro import Stem
@@ -203,12 +202,7 @@ class SearchCell(keras.layers.Layer):
             states = [p(tf.nn.relu(s), training=training) for p, s in zip(self.preprocess, (s0, s1), strict=True)]
         if shares is not None:
             mixing *= shares[:, None]
-        cheap = drawn and dropout is None and kernels.grouped(states[1])
-        if cheap:
-            sides = [-(-side // 2) if self.reduction else side for side in states[1].shape[1:3]]
-            weights = drawings(mixing, self.mixed_edges, self.rows, tf.shape(states[1])[0], sides)
-        else:
-            weights = channel_weights(mixing, self.mixed_edges, self.rows)
+        weights = edge_weights(mixing, self.mixed_edges, self.rows, states[1], drawn and dropout is None)
         arriving, passing = ([[] for _ in range(self.nodes)] for _ in range(2))
         for place, (source, mixed) in enumerate(zip(self.sources, self.mixed_edges, strict=True)):
             while len(states) <= source:
@@ -216,10 +210,7 @@ class SearchCell(keras.layers.Layer):
             x, targets = states[source], [to - 2 for to, start in self.edges if start == source]
             seen = x if self.partial_channels == 1 else kernels.first_channels(x, self.width)
             drop = dropout and (dropout[0], own_seed(tf.random.fold_in(dropout[1], source)))
-            if cheap:
-                edges = mixed.mix_drawn(seen, *weights[place])
-            else:
-                edges = mixed.mix(seen, weights[place], training, only, drop)
+            edges = mixed.mix(seen, weights[place], training, only, drop)
             for to, edge in zip(targets, edges, strict=True):
                 arriving[to].append(edge)
             if self.partial_channels > 1:
@@ -231,7 +222,7 @@ class SearchCell(keras.layers.Layer):
         return kernels.joined(*states[-self.multiplier :])
 
     def _node(self, arriving, passing):
-        mixed = tf.add_n(arriving) if len(arriving) > 1 else arriving[0]
+        mixed = total(arriving)
         return tf.add_n([place(mixed, self.partial_channels), *passing]) if passing else mixed
 
 
