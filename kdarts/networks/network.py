@@ -77,7 +77,7 @@ def build_network(
     frame: MacroConfig | None = None,
     c_mid: int | None = None,
 ) -> keras.Model:
-    """Builds the network of a genotype (DARTS section 3.2, D-DARTS section 4) from stock Keras layers.
+    """Builds the network of a genotype (DARTS section 3.2, D-DARTS sections 4.1 and 4.3) from stock Keras layers.
 
     Edges and nodes that do not contribute to the output are left out (see `Genotype.live` and `Genotype.gaps`).
 

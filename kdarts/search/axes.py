@@ -39,7 +39,7 @@ class ArchitectureParameters(Axis):
         "shared",
         "which cells share an α: shared (normal and reduce), individual, or start (those identical in --start)",
         choices=("shared", "individual", "start"),
-        source="DARTS, section 2.1; D-DARTS, sections 3.2 and 4.4",
+        source="DARTS, section 2.1; D-DARTS, sections 4.1 and 4.4",
     )
     partial_channels: int = setting(
         1,
