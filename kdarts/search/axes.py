@@ -15,14 +15,12 @@ from kdarts.genotypes.settings import (
     MOST_EPOCHS,
     MOST_RATE,
     MOST_SIDE,
+    SCHEDULES,
     Axis,
     Registry,
     setting,
 )
 from kdarts.search.stages import Stage, parse_stages
-
-SCHEDULES = ("cosine", "cosine_power")
-"""How the learning rate of the weights falls."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +73,12 @@ class WeightTraining(Axis):
         "cosine", "how the learning rate of the weights falls", choices=SCHEDULES, source="sharpDARTS, Eq. 2"
     )
     power: float = setting(2.0, "p of the cosine power; 1 is the plain cosine", least=1, most=100)
+    restarts: str = setting(
+        "",
+        "epochs, from 0, at which the rate of cosine_restarts or cosine_power jumps up again: 20,35; or with the rates "
+        "that it jumps to: 20:0.0125",
+        source="SGDR, Loshchilov and Hutter 2017",
+    )
     learning_rate_warmup: int = setting(
         0,
         "epochs in which the learning rate climbs to its first value, in proportion to the epochs; 0: none",
@@ -94,11 +98,15 @@ class WeightTraining(Axis):
         return SGD(self.learning_rate, self.momentum, self.l2, global_clipnorm=self.clip or None)
 
     def rate(self, epochs: int, begin: int):
-        """The learning rate by epoch: a descent over `epochs` behind `begin` epochs at the first rate."""
+        """The learning rate by epoch: a descent over `epochs` behind `begin` epochs at the first rate.
+
+        Raises `KdartsError` for `restarts` that do not fit the epochs or the schedule.
+        """
         from kdarts.search.schedules import get_schedule
 
         rates = self.learning_rate, self.final_learning_rate
-        return get_schedule(self.schedule, *rates, epochs, begin, self.learning_rate_warmup, self.power)
+        how = self.learning_rate_warmup, self.power, self.restarts
+        return get_schedule(self.schedule, *rates, epochs, begin, *how)
 
 
 @dataclass(frozen=True)

@@ -129,6 +129,7 @@ class Search(keras.Model):
     def _check(self) -> None:
         """Refuses choices that do not go together."""
         method, net = self.method, self.supernet
+        method.axes["weights"].rate(method.epochs, method.pretrain_epochs)
         if method.stages:
             check_method(method)
         every = method.stopping.watched_every
