@@ -13,7 +13,7 @@ from absl import flags
 from kdarts.cli import options, search, seeds
 from kdarts.cli.command import Command
 from kdarts.cli.process import start_tensorflow
-from kdarts.genotypes.errors import KdartsError, quoted
+from kdarts.genotypes.errors import KdartsError, quoted, shortened
 from kdarts.search.method import method_names
 from kdarts.supernet.spaces import get_space
 
@@ -70,7 +70,7 @@ def contestants(text: str) -> list[Contestant]:
                 raise KdartsError(f"--methods: {quoted(piece)} has {quoted(other)} in place of AXIS=VALUE; see --help")
         found.append(Contestant(piece, (f"--method={name}", *(f"--{other}" for other in choices))))
     if len({one.folder for one in found}) < len(found):
-        raise KdartsError(f"--methods={text[:80]}: names one twice")
+        raise KdartsError(f"--methods={shortened(text)}: names one twice")
     return found
 
 
@@ -80,10 +80,10 @@ def parse_seeds(text: str) -> list[int]:
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,9})(?:-(\d{1,9}))?\s*", part)
         if not match or int(match[2] or match[1]) - int(match[1]) not in range(1000):
-            raise KdartsError(f"--seeds={text[:80]}: needs numbers from 0, such as 0,1,2 or 10-14")
+            raise KdartsError(f"--seeds={shortened(text)}: needs numbers from 0, such as 0,1,2 or 10-14")
         numbers += range(int(match[1]), int(match[2] or match[1]) + 1)
     if len(set(numbers)) < len(numbers):
-        raise KdartsError(f"--seeds={text[:80]}: names one twice")
+        raise KdartsError(f"--seeds={shortened(text)}: names one twice")
     return numbers
 
 

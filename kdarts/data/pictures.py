@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageChops, UnidentifiedImageError
 
-from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.errors import KdartsError, listed
 
 FORMATS = {
     "PNG": (".png", ".apng"),
@@ -57,7 +57,7 @@ SMALLEST, LARGEST_CHOSEN, STEP = 8, 224, 8
 _DEPTHS = (255, 1023, 4095, 16383, 65535)  # largest values of 8, 10, 12, 14 and 16 bits
 _STEPS = {"1": 255, "L;2": 85, "L;4": 17}  # what grey of 1, 2 and 4 bits is multiplied by
 _UNREAD = {"F": "its pixels are floating-point numbers", "LAB": "its colours are CIELAB"}
-_NAMED = 5  # files listed by name in one message
+_LONG = 64  # a picture that is so many times longer than wide is not scaled as a whole
 _REDUCED = 4  # a JPEG is decoded at a fraction of its size that is still this many times what is needed
 _ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -136,9 +136,8 @@ def allowed() -> str:
 def unreadable(errors: Sequence[PictureError]) -> KdartsError:
     """One error for all pictures of a data set that cannot be read: the first of them by name, and their number."""
     errors = sorted(errors, key=lambda error: error.name)
-    named = ", ".join(f"{error.name} ({error.reason})" for error in errors[:_NAMED])
-    more = f" and {len(errors) - _NAMED} more" if len(errors) > _NAMED else ""
-    return KdartsError(f"cannot read {len(errors)} pictures: {named}{more}; allowed: {allowed()}")
+    named = listed(f"{error.name} ({error.reason})" for error in errors)
+    return KdartsError(f"cannot read {len(errors)} pictures: {named}; allowed: {allowed()}")
 
 
 def header(source: Path | str | bytes) -> Header:

@@ -13,7 +13,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from kdarts.genotypes.errors import KdartsError, choice, quoted, shortened
+from kdarts.genotypes.errors import KdartsError, choice, listed, quoted, shortened
 from kdarts.genotypes.files import fields_of, json_of, text_of, write_text
 from kdarts.genotypes.genotype import LONGEST_NAME, Genotype, check_name
 
@@ -297,7 +297,7 @@ def _index(given, axes: dict, where: str) -> int:
     for name, values in axes.items():
         found = [k for k, value in enumerate(values) if type(value) is type(given[name]) and value == given[name]]
         if not found:
-            some = ", ".join(map(quoted, values[:10])) + (", …" if len(values) > 10 else "")
+            some = listed(map(quoted, values), 10)
             raise KdartsError(f"{where}: {shortened(name)} {quoted(given[name])} is none of {some}")
         number = number * len(values) + found[0]
     return number

@@ -14,7 +14,7 @@ import zlib
 import keras
 from keras import ops
 
-from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.errors import KdartsError, quoted
 from kdarts.genotypes.files import write_with
 from kdarts.networks.archive import check_model_archive
 
@@ -138,11 +138,11 @@ def check_about(about: dict, source, classes: int | None = None) -> dict:
         KdartsError: If an entry has a wrong value.
     """
     if not isinstance(about, dict):
-        raise KdartsError(f"{source}: needs a JSON object, got {_short(about)}")
+        raise KdartsError(f"{source}: needs a JSON object, got {quoted(about)}")
 
     def check(name, is_valid, allowed):
         if name in about and not is_valid(about[name]):
-            raise KdartsError(f"{source}: {name} {_short(about[name])}; allowed: {allowed}")
+            raise KdartsError(f"{source}: {name} {quoted(about[name])}; allowed: {allowed}")
 
     def numbers(value, length):
         return _is_list(value, _is_finite) and len(value) in length
@@ -177,11 +177,6 @@ def _is_finite(value) -> bool:
 
 def _is_whole(value) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _short(value) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:59]}…"
 
 
 @keras.saving.register_keras_serializable("kdarts")
