@@ -53,11 +53,20 @@ def define_dataset(values: flags.FlagValues) -> None:
     flags.DEFINE_string("cache_dir", None, text, flag_values=values)
 
 
+@titled("Data")
+def define_resize(values: flags.FlagValues, default: str) -> None:
+    """Declares `--resize`."""
+    text = "scale the shorter side of the pictures that are tested and validated on to so many pixels before the middle"
+    text += f" --image_size are cut out, such as 256 for 224; default: {default}"
+    flags.DEFINE_integer("resize", None, text, 8, MOST_SIDE, flag_values=values)
+
+
 def load(values: flags.FlagValues, split: str, valid_split: str | None = None):
     """Loads the images of a split of the data set that the flags name (see `datasets.load`)."""
     from kdarts.data import datasets
 
     which = {"split": split, "valid_split": valid_split, "image_size": values.image_size, "limit": values.limit}
+    which["resize"] = values.resize if split != "train" and "resize" in values else None
     return datasets.load(values.dataset, **which, **reading(values))
 
 

@@ -274,7 +274,7 @@ def halves(values: flags.FlagValues, workdir=None) -> Halves:
     if workdir is not None:
         workdir.check_data(train=data)
     count = len(data)
-    data = datasets.hold_back(data, values.hold_back)[0] if values.hold_back else data
+    data = datasets.hold_back(data, values.hold_back, values.group)[0] if values.hold_back else data
     sizes = values.train_examples, values.valid_examples
     train, valid = datasets.halves(data, *sizes, values.seed, values.stratified)
     return Halves(train, valid, *datasets.statistics(data.images), count)

@@ -24,6 +24,7 @@ def define(values: flags.FlagValues) -> None:
     """Declares the flags."""
     flags.DEFINE_string("genotype", None, "path of a genotype, or its name in the zoo", flag_values=values)
     options.define_dataset(values)
+    options.define_resize(values, "--image_size")
     options.define_augmentation(values)
     options.define_network(values)
     text = "part of the train split that is not trained on but measured on: at the end, in place of the test images, "
@@ -92,6 +93,7 @@ def run(values: flags.FlagValues) -> None:
     sizes = dict(SMALL if values.dataset == "digits" else PAPER)
     sizes |= {name: values[name].value for name in ("epochs", "batch_size") if values[name].value}
     _check_validation(values, sizes["epochs"])
+    _check_resize(values)
     workdir = Workdir(values.workdir or options.default_workdir(values, f"{genotype.name or 'found'}-train"))
     remembered = options.remembered(values, genotype=genotype)
     workdir.check(remembered, options.usual(values))
@@ -103,7 +105,7 @@ def run(values: flags.FlagValues) -> None:
     splits = {split: options.load(values, split, values.valid_split) for split in _splits(values)}
     workdir.check_data(**splits)
     if values.hold_back:
-        splits["train"], splits["valid"] = datasets.hold_back(splits["train"], values.hold_back)
+        splits["train"], splits["valid"] = datasets.hold_back(splits["train"], values.hold_back, values.group)
     options.augmentation(values, splits["train"].image_shape)
     note_gaps(genotype)
     if values.dry_run:
@@ -113,6 +115,15 @@ def run(values: flags.FlagValues) -> None:
         return print(f"dry run: {times}{steps:,} steps of batch {sizes['batch_size']}")
     with process.run_on(values, workdir) as folder:
         _run(values, genotype, sizes, splits, folder, remembered, began)
+
+
+def _check_resize(values) -> None:
+    """Raises `KdartsError` for a `--resize` that no picture would be read by."""
+    if values.resize and not 0 < (values.image_size or 0) <= values.resize:
+        raise KdartsError(f"--resize={values.resize}: needs an --image_size, of {values.resize} or less")
+    if values.resize and values.hold_back:
+        text = "pictures that are held back are read as those of the train split"
+        raise KdartsError(f"--resize={values.resize} with --hold_back={values.hold_back}: {text}; see --valid_split")
 
 
 def _check_validation(values, epochs: int) -> None:
@@ -266,7 +277,7 @@ def _train(values, genotype, sizes, data, seed, workdir, begin, began) -> dict:
         about={
             "genotype": genotype.name or values.genotype,
             "dataset": values.dataset,
-            **{name: values[name].value for name in ("labels", "group", "background") if values[name].value},
+            **{name: values[name].value for name in ("labels", "group", "background", "resize") if values[name].value},
             "seed": seed,
             **size,
         },
