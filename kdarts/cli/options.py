@@ -98,6 +98,11 @@ def precision_flags(values: flags.FlagValues) -> dict:
     return {} if values.precision == values["precision"].default else {"precision": values.precision}
 
 
+def command(verb: str, given: dict, *paths) -> str:
+    """Returns a command with flags, quoted as a shell needs it."""
+    return shlex.join(["kdarts", verb, *(f"--{name}={value}" for name, value in given.items()), *paths])
+
+
 def next_command(verb: str, given: dict, *paths) -> str:
     """Returns a line with the command that follows, quoted as a shell needs it."""
     return "Next: " + shlex.join(["kdarts", verb, *(f"--{name}={value}" for name, value in given.items()), *paths])
@@ -292,9 +297,10 @@ def network_size(values: flags.FlagValues, genotype, sizes: dict[str, int]) -> t
     return values.channels or sizes["channels"], values.cells or (None if own_depth else sizes["cells"])
 
 
-def fingerprint(genotype) -> str:
-    """Returns a short text that differs between genotypes and does not depend on their file."""
-    return hashlib.sha256(genotype.named("").to_json().encode()).hexdigest()[:16]
+def fingerprint(*genotypes) -> str:
+    """Returns a short text that differs between genotypes, or several, and does not depend on their files."""
+    texts = [genotype.named("").to_json() for genotype in genotypes]
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
 
 
 def check_data_service(values: flags.FlagValues) -> None:

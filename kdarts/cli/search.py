@@ -14,7 +14,7 @@ from kdarts.genotypes.cuboid import Architecture, HyperPath, load_architecture
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.genotypes.settings import MOST_EPOCHS
-from kdarts.ops.cost import amount
+from kdarts.ops.cost import UNITS, amount
 from kdarts.search.method import Method
 from kdarts.supernet.spaces import get_space
 
@@ -229,22 +229,26 @@ def _run(values: flags.FlagValues, method: Method, workdir, data, start: Genotyp
 
 
 def _tell_of_paths(search, workdir, best) -> dict:
-    """Prints what was chosen among shared paths; returns the size of its training."""
+    """Prints what was chosen among shared paths; returns what `train_command` takes of its training."""
     result, method = search.path_result, search.method
     if not result.family:
         print(f"Found the places of the skip connections, accuracy along the path {result.accuracy:.3f}: {best}")
         return {}
     from kdarts.views.curves import draw_family
 
-    points = [[(row["params"] / 1e6, row["accuracy"]) for row in rows] for rows in (result.rows, result.family)]
-    draw_family(*points, workdir / "family" / "family.png", method.size_bin)
-    sizes = [row["params"] for row in result.family]
+    by, width = result.about["size_by"], result.about["size_bin"]
+    what, unit = {"params": "weights", "macs": "MACs", "latency_ms": "ms"}[by], UNITS[by]
+    points = [[(row[by] / unit, row["accuracy"]) for row in rows] for rows in (result.rows, result.family)]
+    size = f"{what} of the stand-alone network{' (millions)' if unit > 1 else ''}"
+    draw_family(*points, workdir / "family" / "family.png", width, size)
+    ends = [amount(end) if unit > 1 else f"{end:.3g}" for end in (pick(points[1])[0] * unit for pick in (min, max))]
     print(
-        f"Found a family of {len(sizes)} networks of {amount(min(sizes))} to {amount(max(sizes))} weights: "
+        f"Found a family of {len(points[1])} networks of {' to '.join(ends)} {what}: "
         f"{workdir / 'family'}; the best, {result.accuracy:.3f} on the images of α: {best}"
     )
     stem = {} if method.family_stem == "search" else {"stem": method.family_stem}
-    return {"channels": method.family_channels, "cells": method.family_cells, **stem}
+    sizes = {"channels": method.family_channels, "cells": method.family_cells, **stem}
+    return {"family": str(workdir / "family"), **sizes}
 
 
 class Halves(NamedTuple):

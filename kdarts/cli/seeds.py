@@ -107,15 +107,25 @@ def train_words(values: flags.FlagValues, method: Method) -> list[str]:
     return words + [f"--{name}={value}" for name, value in (_frame(values, method) | chosen).items()]
 
 
+_TRAINED_IN = {"imagenet_wide": "imagenet"}
+"""The stem of a training where it is another than that of its search (PC-DARTS on ImageNet)."""
+
+LARGE_SIZES = {"channels": 48, "cells": 14}
+"""Of the networks that the papers train on ImageNet."""
+
+
 def _frame(values: flags.FlagValues, method: Method) -> dict:
     """Returns the flags of a training that has the stem and the frame of a search."""
     if method.space in cuboid_names():
         return {}
     space = get_space(method.space)
-    return options.frame_flags(space.stem if values.stem == "auto" else values.stem, options.frame(values, space))
+    stem = space.stem if values.stem == "auto" else values.stem
+    return options.frame_flags(_TRAINED_IN.get(stem, stem), options.frame(values, space))
 
 
-def train_command(values: flags.FlagValues, method: Method, genotype, examples: int, **size) -> str:
+def train_command(
+    values: flags.FlagValues, method: Method, genotype, examples: int, family: str | None = None, **size
+) -> str:
     """The line with the training that follows a search.
 
     Args:
@@ -123,6 +133,7 @@ def train_command(values: flags.FlagValues, method: Method, genotype, examples: 
         method: what they choose.
         genotype: path of what the search found.
         examples: number of the training images.
+        family: the folder of a family of networks, for a second line with the training of all of them.
         **size: `channels`, `cells` and `stem` of the network; without, they are the search's, the sizes where images
             are few.
     """
@@ -132,8 +143,13 @@ def train_command(values: flags.FlagValues, method: Method, genotype, examples: 
         few = {"channels": method.channels} if recipe else {}
         if recipe and load_architecture(genotype).sequence is None:  # Others have a depth of their own.
             few["cells"] = method.cells
+        few = few or (LARGE_SIZES if values.stem in _TRAINED_IN else {})
         told |= {**few, **_frame(values, method), **size}
-    return options.next_command("train", told)
+    line = options.next_command("train", told)
+    if family is None:
+        return line
+    rest = {name: value for name, value in told.items() if name != "genotype"}
+    return f"{line}\nOr, all of the family: {options.command('train', {'family': family, **rest})}"
 
 
 OWN = {"help", "seed", "seeds", "workdir", "flagfile", "undefok"}

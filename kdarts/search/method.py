@@ -88,7 +88,6 @@ SMALL_PATHS = {
     "population": 20,
     "generations": 5,
     "calibration_batches": 20,
-    "size_bin": 0.01,
     "family_channels": 16,
     "family_cells": 5,
 }

@@ -121,14 +121,16 @@ def draw_family(
     family: list[tuple[float, float]],
     path: str | os.PathLike,
     bin_width: float | None = None,
+    size: str = "weights of the stand-alone network (millions)",
 ) -> None:
     """Draws the candidates of an evolution, and the family of networks chosen from them, by size (DARTS-PD).
 
     Args:
-        candidates: The number of weights, in 10^6, and the accuracy, 0 to 1, of each candidate.
+        candidates: The size and the accuracy, 0 to 1, of each candidate.
         family: The same values of the networks in the family.
         path: The file to write.
-        bin_width: Width of the size bins, in 10^6 weights. If given, the bins and the best network of each are drawn.
+        bin_width: Width of the size bins. If given, the bins and the best network of each are drawn.
+        size: What the size is, with its unit.
     """
     if not candidates or not family:
         raise KdartsError("draw_family: needs a candidate and a network of the family at least")
@@ -147,7 +149,7 @@ def draw_family(
             for edge in range(int(sizes.min() // bin_width), int(sizes.max() // bin_width) + 2):
                 axes.axvline(edge * bin_width, color="0.88", linewidth=0.6, zorder=0)
         axes.legend(frameon=False, loc="lower right", fontsize=house.SMALL_SIZE, handletextpad=0.3)
-        axes.set_xlabel("weights of the stand-alone network (millions)")
+        axes.set_xlabel(size)
         axes.set_ylabel("validation accuracy, shared weights (%)")
         axes.tick_params(color=house.MUTED)
 
