@@ -10,6 +10,7 @@ import sys
 
 from absl import flags
 
+from kdarts.cli import preset
 from kdarts.cli.command import entitle, titled
 from kdarts.genotypes.cuboid import Architecture, HyperPath
 from kdarts.genotypes.errors import KdartsError
@@ -104,8 +105,8 @@ def command(verb: str, given: dict, *paths) -> str:
 
 
 def next_command(verb: str, given: dict, *paths) -> str:
-    """Returns a line with the command that follows, quoted as a shell needs it."""
-    return "Next: " + shlex.join(["kdarts", verb, *(f"--{name}={value}" for name, value in given.items()), *paths])
+    """Returns a line with the command that follows."""
+    return f"Next: {command(verb, given, *paths)}"
 
 
 LARGE = 20_000
@@ -169,6 +170,8 @@ def remembered(values: flags.FlagValues, **genotypes) -> dict[str, str]:
     for name in values:
         value = values[name].value
         if name in NEUTRAL or name in ("flagfile", "undefok") or value is None:
+            continue
+        if name == "preset" and value == preset.usual(values):
             continue
         if name == "dataset" and value.startswith("folder:"):
             value = "folder:" + os.path.abspath(os.path.expanduser(value.removeprefix("folder:")))
@@ -361,12 +364,26 @@ def names() -> list[str]:
 
 def chosen_method(values: flags.FlagValues) -> Method:
     """Returns the method with the choices of the flags."""
+    return _chosen(values, preset.is_small(values))
+
+
+def preset_changes(values: flags.FlagValues) -> dict[str, tuple]:
+    """Returns what a small preset changes in the method of the flags: by name the paper's value and its own."""
+    if not preset.is_small(values):
+        return {}
+    try:
+        paper, small = (_chosen(values, each).config() for each in (False, True))
+    except KdartsError:  # Of flags that go with the small preset alone.
+        return {}
+    return {name: (paper[name], small[name]) for name in small if paper[name] != small[name]}
+
+
+def _chosen(values: flags.FlagValues, small: bool) -> Method:
     method = get_method(values.method)
     space = listed_space(values.operations).name if values.operations is not None else values["space"].value
     if space is not None:
         method = method.in_space(space)
-    if "dataset" in values and values.dataset == "digits":
-        method = method.small()
+    method = method.small() if small else method
     known = fields()
     given = {name: values[name].value for name in names() if values[name].value is not None and name != "space"}
     for name in [name for name in given if name in known and known[name].metadata["setting"].parse]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from kdarts.cli import idle, options, process, seeds
+from kdarts.cli import idle, options, preset, process, seeds
 from kdarts.cli.command import Command, entitle, titled
 from kdarts.cli.process import check_backend, start_tensorflow
 from kdarts.genotypes.cuboid import Architecture, HyperPath, load_architecture
@@ -69,6 +69,7 @@ def define_one(values: flags.FlagValues) -> None:
     """Declares the flags of one search: those of the data, of the method's axes and of the run."""
     flags.DEFINE_string("method", "darts", "method of the search; `kdarts methods` lists them", flag_values=values)
     options.define_dataset(values)
+    preset.define(values, "smaller networks and batches, half of the epochs, α's rate times 10")
     define_halves(values)
     options.define_augmentation(values)
     define_supernet(values)
@@ -161,6 +162,7 @@ def run(values: flags.FlagValues) -> None:
     start, method = chosen_start(values, options.chosen_method(values))
     check(values, method)
     idle.tell(idle.in_search(values, method))
+    preset.tell(options.preset_changes(values) | ({} if values.seeds is None else seeds.preset_changes(values)))
     workdir = Workdir(values.workdir or options.default_workdir(values, method.name))
     remembered, usual = options.remembered(values, start=start), options.usual(values)
     workdir.check(remembered, usual)

@@ -11,7 +11,7 @@ import time
 
 from absl import flags
 
-from kdarts.cli import options
+from kdarts.cli import options, preset
 from kdarts.cli.command import IN_USE, entitle, titled
 from kdarts.cli.process import run_kdarts, start_tensorflow
 from kdarts.genotypes.cuboid import load_architecture
@@ -59,7 +59,7 @@ def define(values: flags.FlagValues) -> None:
         "batch_size": "examples in each of its steps",
         "train_examples": "images it is trained on; default: all that are not held back",
     }.items():
-        default = f"; default: {PAPER[name]}, digits: {SMALL[name]}" if name in PAPER else ""
+        default = f"; default: {PAPER[name]}, preset small: {SMALL[name]}" if name in PAPER else ""
         options.positive(f"shallow_{name}", None, text + default, values, _MOST[name])
 
 
@@ -97,7 +97,7 @@ def given(values: flags.FlagValues, names) -> list[str]:
 def train_words(values: flags.FlagValues, method: Method) -> list[str]:
     """Returns the command of a shallow training, without genotype, seed and workdir, from the flags of its search."""
     sizes = {name: values[f"shallow_{name}"].value for name in (*PAPER, "train_examples") if name != "drop_path"}
-    usual = SMALL if values.dataset == "digits" else PAPER
+    usual = SMALL if preset.is_small(values) else PAPER
     chosen = usual | {name: value for name, value in sizes.items() if value is not None}
     if method.space in cuboid_names():
         chosen = {name: value for name, value in chosen.items() if name not in (*_SIZES, "drop_path")}
@@ -112,6 +112,14 @@ _TRAINED_IN = {"imagenet_wide": "imagenet"}
 
 LARGE_SIZES = {"channels": 48, "cells": 14}
 """Of the networks that the papers train on ImageNet."""
+
+
+def preset_changes(values: flags.FlagValues) -> dict[str, tuple]:
+    """Returns what a small preset changes in the shallow trainings of the flags (see `options.preset_changes`)."""
+    if not preset.is_small(values):
+        return {}
+    given = {f"shallow_{name}": (PAPER[name], SMALL[name]) for name in PAPER if PAPER[name] != SMALL[name]}
+    return {name: both for name, both in given.items() if name not in values or values[name].value is None}
 
 
 def _frame(values: flags.FlagValues, method: Method) -> dict:
@@ -137,8 +145,9 @@ def train_command(
         **size: `channels`, `cells` and `stem` of the network; without, they are the search's, the sizes where images
             are few.
     """
-    recipe = {} if values.dataset == "digits" else options.fitting_recipe(examples)
-    told = {"genotype": genotype, **options.data_flags(values), **recipe, **options.precision_flags(values)}
+    recipe = {} if preset.is_small(values) else options.fitting_recipe(examples)
+    told = {"genotype": genotype, **options.data_flags(values), **preset.flag(values), **recipe}
+    told |= options.precision_flags(values)
     if method.space not in cuboid_names():
         few = {"channels": method.channels} if recipe else {}
         if recipe and load_architecture(genotype).sequence is None:  # Others have a depth of their own.

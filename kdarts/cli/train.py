@@ -4,12 +4,12 @@ import time
 
 from absl import flags
 
-from kdarts.cli import idle, options, process
+from kdarts.cli import idle, options, preset, process
 from kdarts.cli import seeds as shallow
 from kdarts.cli.command import Command, entitle, titled
 from kdarts.cli.options import note_gaps
 from kdarts.cli.process import start_tensorflow
-from kdarts.genotypes.cuboid import load_architecture, load_family
+from kdarts.genotypes.cuboid import HyperPath, load_architecture, load_family
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.settings import MOST_BATCH, MOST_EPOCHS, MOST_RATE
 
@@ -28,6 +28,8 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_string("family", None, text, flag_values=values)
     options.define_dataset(values)
     options.define_resize(values, "--image_size")
+    sizes = ", ".join(f"{SMALL[name]} {name}" for name in SMALL if name != "batch_size")
+    preset.define(values, f"{sizes} and batches of {SMALL['batch_size']}")
     options.define_augmentation(values)
     options.define_network(values)
     text = "part of the train split that is not trained on but measured on: at the end, in place of the test images, "
@@ -55,8 +57,9 @@ def define(values: flags.FlagValues) -> None:
 
 @titled("Training")
 def _define_training(values: flags.FlagValues) -> None:
-    options.positive("epochs", None, f"default: {PAPER['epochs']}; digits: {SMALL['epochs']}", values, MOST_EPOCHS)
-    sizes = f"default: {PAPER['batch_size']}; digits: {SMALL['batch_size']}"
+    text = f"default: {PAPER['epochs']}; preset small: {SMALL['epochs']}"
+    options.positive("epochs", None, text, values, MOST_EPOCHS)
+    sizes = f"default: {PAPER['batch_size']}; preset small: {SMALL['batch_size']}"
     options.positive("batch_size", None, sizes, values, MOST_BATCH)
     flags.DEFINE_float("learning_rate", 0.025, "learning rate at the start", 0.0, MOST_RATE, flag_values=values)
     flags.DEFINE_float("final_learning_rate", 0.0, "learning rate at the end", 0.0, MOST_RATE, flag_values=values)
@@ -97,7 +100,9 @@ def run(values: flags.FlagValues) -> None:
     for genotype in family.values():
         options.check(values, genotype)
     idle.tell(idle.in_training(values))
-    sizes = dict(SMALL if values.dataset == "digits" else PAPER)
+    small = preset.is_small(values)
+    preset.tell(_preset_changes(values, family) if small else {})
+    sizes = dict(SMALL if small else PAPER)
     sizes |= {name: values[name].value for name in ("epochs", "batch_size") if values[name].value}
     _check_validation(values, sizes["epochs"])
     _check_resize(values)
@@ -129,6 +134,14 @@ def run(values: flags.FlagValues) -> None:
         return print(f"dry run: {times}{steps:,} steps of batch {sizes['batch_size']}")
     with process.run_on(values, workdir) as folder:
         _run(values, family, sizes, splits, folder, remembered, began)
+
+
+def _preset_changes(values, family) -> dict[str, tuple]:
+    """What the small preset changes in a training, of which a path or a genotype has some sizes of its own."""
+    paths = [isinstance(each, HyperPath) for each in family.values()]
+    deep = [path or each.sequence is not None for path, each in zip(paths, family.values(), strict=True)]
+    own = {name for name, all_have in (("channels", all(paths)), ("cells", all(deep))) if all_have}
+    return {name: (PAPER[name], SMALL[name]) for name in SMALL if values[name].value is None and name not in own}
 
 
 def _architectures(values) -> dict:

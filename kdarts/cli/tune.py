@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from absl import flags
 
-from kdarts.cli import idle, options, search, seeds
+from kdarts.cli import idle, options, preset, search, seeds
 from kdarts.cli.command import Command, in_flags
 from kdarts.cli.process import start_tensorflow
 from kdarts.genotypes.errors import KdartsError
@@ -102,6 +102,7 @@ _OWN = ("choose", "tuner", "trials", "random")
 _FIXED = {
     *options.NEUTRAL,
     "dataset",
+    "preset",
     "labels",
     "group",
     "background",
@@ -151,6 +152,7 @@ def run(values: flags.FlagValues) -> None:
     workdir.check(remembered, options.usual(values))
     tuning = _Tuning(values, method, choices, workdir)
     idle.tell(tuning.idle())
+    preset.tell(options.preset_changes(values) | seeds.preset_changes(values))
     start_tensorflow()
     tuning.run(remembered)
 
