@@ -8,7 +8,30 @@ from typing import ClassVar
 
 from kdarts.genotypes.edges import cell_of, node_rows
 from kdarts.genotypes.settings import setting
-from kdarts.supernet.relaxation import Sampling, register_sampling
+from kdarts.supernet.relaxation import Relaxation, Sampling, Softmax, register_relaxation, register_sampling
+
+
+@register_relaxation
+@dataclass(frozen=True)
+class Concentration(Relaxation):
+    """The mean of a Dirichlet distribution of concentrations c = elu(α) + 1 (DrNAS, Chen et al. 2021).
+
+    c is 1 + α where α is not negative, else e^α; `log_weights` is its logarithm, which sampling "dirichlet" draws by. A
+    genotype is derived from softmax(α), as in the authors' program.
+    """
+
+    name: ClassVar[str] = "concentration"
+
+    def weights(self, alpha, inputs=None):
+        return Softmax().weights(self.log_weights(alpha))
+
+    def log_weights(self, alpha, inputs=None):
+        from keras import ops
+
+        return ops.where(alpha > 0, ops.log1p(ops.maximum(alpha, 0)), alpha)
+
+    def ranking(self, alpha, inputs=None):
+        return Softmax().weights(alpha)
 
 
 def gumbel_noise(like, seed):
@@ -70,6 +93,29 @@ class Concrete(Sampling):
             return weights
         temperature = self.temperature + (self.final_temperature - self.temperature) * tf.cast(progress, logs.dtype)
         return tf.nn.softmax((tf.nn.log_softmax(logs, -1) + gumbel_noise(logs, seed)) / temperature, -1)
+
+
+@register_sampling
+@dataclass(frozen=True)
+class Dirichlet(Sampling):
+    """Weights of each edge, drawn from a Dirichlet distribution (DrNAS, Chen et al. 2021).
+
+    The concentrations are those of mixing "concentration", else the mixing weights. p = y / Σ y with y drawn from Gamma
+    distributions, whose gradient is TensorFlow's implicit one; it has no gradient of its own. A pass that measures
+    takes the mean.
+    """
+
+    name: ClassVar[str] = "dirichlet"
+    twice_differentiable: ClassVar[bool] = False
+
+    def draw(self, weights, logs, none, progress, seed, inputs=None):
+        import tensorflow as tf
+
+        if seed is None:
+            return weights
+        # What is drawn is at least the smallest normal number.
+        drawn = tf.random.stateless_gamma(logs.shape, seed, tf.exp(logs), dtype=logs.dtype)
+        return tf.nn.softmax(tf.where(weights > 0, tf.math.log(drawn), logs.dtype.min), -1)
 
 
 @register_sampling
