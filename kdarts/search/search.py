@@ -132,10 +132,10 @@ class Search(keras.Model):
         if method.stages:
             check_method(method)
         every = method.stopping.watched_every
-        if every and not method.axes["sampling"].moves_alpha:
-            raise KdartsError(
-                "watch_hessian and stop 'eigenvalue': with sampling 'random' the loss does not depend on α"
-            )
+        sampling = method.axes["sampling"]
+        if every and not (sampling.moves_alpha and sampling.twice_differentiable):
+            why = "the loss has no second derivative in α" if sampling.moves_alpha else "the loss does not depend on α"
+            raise KdartsError(f"watch_hessian and stop 'eigenvalue': with sampling {sampling.name!r} {why}")
         if net.grid:
             if self.start is not None:
                 raise KdartsError("start: a HyperCuboid's α begins without one")

@@ -120,6 +120,10 @@ class Mixture(keras.layers.Layer):
         """The mixing weights of each α, `[edges, operations]`; 0 for what is no candidate any more."""
         return self._each(self.relaxation.weights)
 
+    def log_weights(self) -> list:
+        """As of `Relaxation.log_weights`, for each α; -1e30 for what is no candidate any more."""
+        return self._each(self.relaxation.log_weights, -1e30)
+
     def _each(self, function, absent: float = 0.0) -> list:
         """A function of α, over the candidates that are left, for each α."""
         present = self.candidates or [None] * len(self.alphas)
@@ -170,7 +174,7 @@ class Mixture(keras.layers.Layer):
         of one gradient, finite differences among them, compare like with like.
         """
         progress, drawn = tf.convert_to_tensor(self.progress), []
-        logs = self._each(self.relaxation.log_weights, -1e30) if self.sampling.draws else [None] * len(self.alphas)
+        logs = self.log_weights() if self.sampling.draws else [None] * len(self.alphas)
         present = self.candidates or [None] * len(self.alphas)
         for index, (alpha, there, log) in enumerate(zip(self._given(), present, logs, strict=True)):
             seed = tf.stack([tf.convert_to_tensor(self.draws), index]) if training else None

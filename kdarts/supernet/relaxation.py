@@ -49,7 +49,7 @@ class Relaxation(Axis):
         raise NotImplementedError
 
     def log_weights(self, alpha, inputs=None):
-        """The logarithm of `weights`, finite however far α are apart."""
+        """The logarithm of `weights`, finite however far α are apart; it may lack a constant of each edge."""
         import tensorflow as tf
 
         return tf.math.log(tf.maximum(self.weights(alpha, inputs), 1e-30))
@@ -171,11 +171,13 @@ class Sampling(Axis):
             as its running statistics are a mixture of all that was drawn.
         moves_alpha: whether the loss depends on α.
         single: whether a draw leaves each edge one candidate at most: only that is computed then.
+        twice_differentiable: whether a draw has a second derivative with respect to α.
     """
 
     draws: ClassVar[bool] = True
     single: ClassVar[bool] = False
     moves_alpha: ClassVar[bool] = True
+    twice_differentiable: ClassVar[bool] = True
 
     def draw(self, weights, logs, none, progress, seed, inputs=None):
         """The weights of one pass.

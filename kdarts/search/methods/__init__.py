@@ -3,8 +3,8 @@
 import importlib
 
 PAGES = (
-    *("beta_darts", "darts", "darts_minus", "darts_plus", "dartspd", "ddarts", "edarts", "fairdarts", "gdas"),
-    *("i_darts", "kdarts", "pcdarts", "pdarts", "random", "sharpdarts", "snas"),
+    *("beta_darts", "darts", "darts_minus", "darts_plus", "dartspd", "ddarts", "drnas", "edarts", "fairdarts"),
+    *("gdas", "i_darts", "kdarts", "pcdarts", "pdarts", "random", "reinmax", "sharpdarts", "snas"),
 )
 
 for _page in PAGES:
