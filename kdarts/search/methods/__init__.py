@@ -3,7 +3,7 @@
 import importlib
 
 PAGES = (
-    *("beta_darts", "darts", "darts_minus", "darts_plus", "dartspd", "ddarts", "edarts", "fairdarts", "gdas"),
+    *("beta_darts", "darts", "darts_minus", "darts_plus", "dartspd", "ddarts", "edarts", "fairdarts", "gaea", "gdas"),
     *("i_darts", "kdarts", "pcdarts", "pdarts", "random", "sharpdarts", "snas"),
 )
 
