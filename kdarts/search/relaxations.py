@@ -3,12 +3,27 @@
 TensorFlow is imported where it is used: commands that only read settings do not wait for it.
 """
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 from kdarts.genotypes.edges import cell_of, node_rows
 from kdarts.genotypes.settings import setting
 from kdarts.supernet.relaxation import Relaxation, Sampling, Softmax, register_relaxation, register_sampling
+
+LEAST = 1e-5
+"""The least mixing weight under exponentiated gradient, as in GAEA's program: from 0 no factor leads back."""
+
+
+def free_softmax(logits):
+    """The softmax over the last axis, whose gradient is handed to the logits as if they were the weights themselves."""
+    import tensorflow as tf
+
+    @tf.custom_gradient
+    def weights(logits):
+        return tf.nn.softmax(logits, -1), lambda upstream: upstream
+
+    return weights(logits)
 
 
 @register_relaxation
@@ -32,6 +47,31 @@ class Concentration(Relaxation):
 
     def ranking(self, alpha, inputs=None):
         return Softmax().weights(alpha)
+
+
+@register_relaxation
+@dataclass(frozen=True)
+class ExponentiatedSoftmax(Relaxation):
+    """A softmax whose gradient is handed to α as that of the mixing weights (GAEA, Li et al. 2021).
+
+    With plain descent, `arch_optimizer` "sgd" without a penalty, a step of rate η is exponentiated gradient on the
+    weights, p ← p exp(−η ∂L/∂p) / Σ. After it weights below 1e-5 are raised to that. β of partial channels likewise.
+    """
+
+    name: ClassVar[str] = "softmax_eg"
+    zero_start: ClassVar[bool] = True
+    exponentiated: ClassVar[bool] = True
+
+    def weights(self, alpha, inputs=None):
+        return free_softmax(alpha)
+
+    def shares(self, beta):
+        return free_softmax(beta)
+
+    def bounded(self, logits):
+        import tensorflow as tf
+
+        return tf.maximum(logits, tf.reduce_logsumexp(logits, -1, keepdims=True) + math.log(LEAST))
 
 
 def gumbel_noise(like, seed):

@@ -30,11 +30,14 @@ class Relaxation(Axis):
         zero_start: whether α starts at 0, not at small random numbers.
         draws: whether `sample` draws.
         per_row: whether each row of α is weighed alone.
+        exponentiated: whether a step of α (and of β) is one of the mixing weights themselves, as exponentiated
+            gradient has it: then β starts at 0, too, and `bounded` follows each step.
     """
 
     zero_start: ClassVar[bool] = False
     draws: ClassVar[bool] = False
     per_row: ClassVar[bool] = True
+    exponentiated: ClassVar[bool] = False
 
     def weights(self, alpha, inputs=None):
         """The mixing weights, without any draw: what is measured, drawn and derived.
@@ -57,6 +60,16 @@ class Relaxation(Axis):
     def ranking(self, alpha, inputs=None):
         """What a genotype is derived from; the mixing weights, unless a kind of it says otherwise."""
         return self.weights(alpha, inputs)
+
+    def shares(self, beta):
+        """The shares that the edges into one node have of it, `[edges]`, from their β."""
+        import tensorflow as tf
+
+        return tf.nn.softmax(beta)
+
+    def bounded(self, logits):
+        """What α, or the β of a node, is kept at after a step; rows are weighed alone."""
+        return logits
 
     def sample(self, alpha, progress, seed, inputs=None):
         """The weights of one pass of the training.
