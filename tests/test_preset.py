@@ -32,7 +32,9 @@ def test_the_digits_are_small_and_other_data_are_not(words, small):
         assert changes == {}
         return
     assert changes["channels"] == (16, 8) and changes["arch_learning_rate"] == (0.003, 0.03)
-    assert "cells" not in changes and "epochs" in changes
+    assert "cells" not in changes and "epochs" in changes and not any("path" in name for name in changes)
+    paths = options.preset_changes(parsed("search", "--method=dartspd", *words))
+    assert paths["path_epochs"] == (600, 40) and paths["population"] == (50, 20)
     given = parsed("search", "--method=ddarts", "--epochs=7", "--channels=3", *words)
     assert not {"epochs", "channels"} & options.preset_changes(given).keys()
     assert options.chosen_method(given).epochs == 7

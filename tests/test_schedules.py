@@ -157,7 +157,7 @@ def test_restarts_of_a_search_that_do_not_fit_are_refused_before_it(tmp_path, ca
     assert main([*words, "--schedule=cosine_restarts", "--restarts=9"]) == 2
     assert "--restarts=9: needs rising epochs from 1 to 4" in capsys.readouterr().err
     assert main([*words, "--schedule=cosine_restarts"]) == 2
-    assert "--schedule=cosine_restarts: needs --restarts=" in capsys.readouterr().err
+    assert "--schedule=cosine_restarts: needs restarts, such as --restarts=" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 

@@ -372,10 +372,13 @@ def preset_changes(values: flags.FlagValues) -> dict[str, tuple]:
     if not preset.is_small(values):
         return {}
     try:
-        paper, small = (_chosen(values, each).config() for each in (False, True))
+        methods = [_chosen(values, small) for small in (False, True)]
     except KdartsError:  # Of flags that go with the small preset alone.
         return {}
-    return {name: (paper[name], small[name]) for name in small if paper[name] != small[name]}
+    paths = methods[1].axes["path_choice"]
+    unused = set() if paths.paths else set(paths.config())
+    paper, small = (method.config() for method in methods)
+    return {name: (paper[name], small[name]) for name in small if paper[name] != small[name] and name not in unused}
 
 
 def _chosen(values: flags.FlagValues, small: bool) -> Method:
