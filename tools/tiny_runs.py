@@ -39,6 +39,7 @@ COMMANDS = {
         *("search", "--method=dartopti", "--space=ddarts", "--channels=2", "--epochs=3", "--pretrain_epochs=1"),
         "--start=START",
     ],
+    "lambda_darts": ["search", "--method=lambda_darts", "--cells=4", "--channels=2", "--epochs=3"],
     "pcdarts": ["search", "--method=pcdarts", "--cells=2", "--channels=4", "--epochs=3", "--warmup_epochs=1"],
     "random": ["search", "--method=random", "--cells=2", "--channels=2", "--epochs=3", "--samples=3"],
 }

@@ -4,7 +4,7 @@ import importlib
 
 PAGES = (
     *("beta_darts", "darts", "darts_minus", "darts_plus", "dartspd", "ddarts", "edarts", "fairdarts", "gaea", "gdas"),
-    *("i_darts", "kdarts", "pcdarts", "pdarts", "random", "sharpdarts", "snas"),
+    *("i_darts", "kdarts", "lambda_darts", "pcdarts", "pdarts", "r_darts", "random", "sdarts", "sharpdarts", "snas"),
 )
 
 for _page in PAGES:
