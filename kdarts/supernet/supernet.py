@@ -343,6 +343,8 @@ class Supernet(MixedModel):
         if training and self.skip_dropout:
             seed = tf.stack([tf.convert_to_tensor(self.mixture.draws), index])
             options["dropout"] = tf.convert_to_tensor(self.skip_dropout_rate), seed
+        if any(operation.noisy for operation in self._operations):
+            options["noise"] = tf.stack([tf.convert_to_tensor(self.mixture.draws), -1 - index])
         if self.recompute and training:
             return recomputed(cell, s0, s1, weights, **options)
         return cell(s0, s1, mixing=weights, **options)
