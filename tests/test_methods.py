@@ -99,8 +99,8 @@ def test_a_method_is_the_same_in_python_and_by_the_command(name, eagerly, tmp_pa
 def test_a_method_refuses_a_plain_supernet_that_contradicts_it(name):
     """Names the axis; or the plain supernet of DARTS is what the method asks for."""
     own = {
-        **dict.fromkeys(("ddarts", "fairdarts", "dartopti", "i_darts", "sharpdarts"), "mixing"),
-        **dict.fromkeys(("gdas", "random", "snas"), "sampling"),
+        **dict.fromkeys(("ddarts", "fairdarts", "dartopti", "drnas", "gaea", "i_darts", "sharpdarts"), "mixing"),
+        **dict.fromkeys(("gdas", "random", "reinmax", "snas"), "sampling"),
         **dict.fromkeys(("pcdarts", "dartspd"), "partial_channels"),
         "darts_minus": "auxiliary_skip",
         "edarts": "topology",

@@ -41,7 +41,8 @@ def _step(search) -> dict:
 
 @pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize(
-    "name", ["gdas", "darts_plus", "darts_minus", "beta_darts", "i_darts", "random", "sharpdarts", "snas"]
+    "name",
+    ["gdas", "darts_plus", "darts_minus", "beta_darts", "drnas", "i_darts", "random", "reinmax", "sharpdarts", "snas"],
 )
 def test_every_relative_takes_a_step(name):
     search = _search(name)

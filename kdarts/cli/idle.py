@@ -36,6 +36,11 @@ def in_search(values: flags.FlagValues, method: Method) -> list[str]:
         of_paths = [name for name in settings_of(type(method.axes["path_choice"])) if name != "paths"]
         idle = [name for name in given if name in (*of_paths, "path_choice")]
         found += [f"{_written(values, name)}: has no effect without --paths" for name in idle]
+    if "level" in given and method.gradient.joint:
+        found.append(_idle(values, "level", "order", method.order, ["an order with a batch of α's own"]))
+    if method.arch_optimizer == "sgd":
+        betas = [name for name in ("arch_beta_1", "arch_beta_2") if name in given]
+        found += [_idle(values, name, "arch_optimizer", "sgd", ["adam"]) for name in betas]
     if "power" in given and method.schedule == "cosine":
         found.append(_idle(values, "power", "schedule", "cosine", ["cosine_power"]))
     if "attention_mode" in given and not method.attention:

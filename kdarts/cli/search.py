@@ -88,8 +88,10 @@ def define_one(values: flags.FlagValues) -> None:
 @titled("Data")
 def define_halves(values: flags.FlagValues) -> None:
     """Declares the two parts of the images."""
-    options.positive("train_examples", None, "images for the weights; default: half of the train split", values)
-    options.positive("valid_examples", None, "images for α; default: the other half", values)
+    text = "images for the weights, with one level for α too; default: half of the train split, with one level all"
+    options.positive("train_examples", None, text, values)
+    text = "images for α, with one level to measure on alone; default: the other half"
+    options.positive("valid_examples", None, text, values)
     flags.DEFINE_bool("stratified", False, "give both their share of every class", flag_values=values)
 
 
@@ -254,6 +256,7 @@ class Halves(NamedTuple):
         train, valid: `ImageData` for the weights and for α.
         mean, std: of each channel, for the scale 0 to 1.
         examples: number of images in the train split.
+        whole: `ImageData` for both, of a search with one level.
     """
 
     train: Any
@@ -261,6 +264,7 @@ class Halves(NamedTuple):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     examples: int
+    whole: Any
 
 
 def halves(values: flags.FlagValues, workdir=None) -> Halves:
@@ -275,9 +279,9 @@ def halves(values: flags.FlagValues, workdir=None) -> Halves:
         workdir.check_data(train=data)
     count = len(data)
     data = datasets.hold_back(data, values.hold_back)[0] if values.hold_back else data
-    sizes = values.train_examples, values.valid_examples
-    train, valid = datasets.halves(data, *sizes, values.seed, values.stratified)
-    return Halves(train, valid, *datasets.statistics(data.images), count)
+    parts = data, values.train_examples, values.valid_examples, values.seed, values.stratified
+    (train, valid), whole = datasets.halves(*parts), datasets.for_both(*parts)
+    return Halves(train, valid, *datasets.statistics(data.images), count, whole)
 
 
 def assembled(values: flags.FlagValues, method: Method, data, start: Genotype | None = None, compiled: bool = True):
@@ -287,12 +291,15 @@ def assembled(values: flags.FlagValues, method: Method, data, start: Genotype | 
     """
     from kdarts.data.pipeline import ImageSearchData, check_service, served
 
-    train, valid, mean, std, _ = data
-    most = {"batch_size": min(len(train), len(valid))} | ({"path_batch_size": len(train)} if method.paths else {})
-    for name, count in most.items():
+    train, valid, mean, std, _, whole = data
+    one_level, most = method.one_level, {"batch_size": min(len(train), len(valid)), "path_batch_size": len(train)}
+    what = dict.fromkeys(most, "the images of a half")
+    if one_level:
+        most["batch_size"], what["batch_size"] = len(whole), "the images that train"
+    for name in [name for name in most if method.paths or name == "batch_size"]:
         size = getattr(method, name)
-        if size > count:
-            raise KdartsError(f"--{name}={size}: allowed is 1 to {count}, the images of a half")
+        if size > most[name]:
+            raise KdartsError(f"--{name}={size}: allowed is 1 to {most[name]}, {what[name]}")
         process.check(values, f"--{name}", size)
     side = min(train.image_shape[:2])
     if method.paths and method.path_cutout > side:
@@ -301,7 +308,8 @@ def assembled(values: flags.FlagValues, method: Method, data, start: Genotype | 
     images = train, valid, method.batch_size, values.seed, options.augmentation(values, train.image_shape), mean, std
     if service:
         check_service(train, service)
-    batches = ImageSearchData(*images, served=(lambda made: served(made, service)) if service else None)
+    passed_on = (lambda made: served(made, service)) if service else None
+    batches = ImageSearchData(*images, passed_on, whole, one_level)
     return build(values, method, train.image_shape, train.num_classes, start, compiled), batches
 
 
@@ -320,6 +328,9 @@ def search_in(workdir, values: flags.FlagValues, method: Method, data, start: Ge
             f"note: the warm-up lasts all {method.epochs} epochs, so that α does not change; see --warmup_epochs",
             flush=True,
         )
+    if method.one_level and values.train_examples is None and values.valid_examples is None:
+        text = "all images train the weights and α, and the accuracy is measured on half of them"
+        print(f"note: {text}; --valid_examples=N keeps N out of the training", flush=True)
     if not method.on_grid and search.supernet.reductions_only:
         cells = f"with --cells={method.cells} all cells are reductions"
         text = f"note: {cells}: no normal cell is searched, and genotype.json has the reduction cell in its place"

@@ -272,10 +272,32 @@ def halves(
             f"train_examples {train_examples} and valid_examples {valid_examples}; allowed: {count} in all for the "
             f"train split of {data.name}"
         )
-    order = np.random.RandomState(seed).permutation(count)
-    if stratified:
-        order = order[np.argsort(_places(data.labels[order]), kind="stable")]
+    order = _order(data, seed, stratified)
     return data.take(order[:train_examples]), data.take(order[train_examples : train_examples + valid_examples])
+
+
+def for_both(
+    data: ImageData,
+    train_examples: int | None = None,
+    valid_examples: int | None = None,
+    seed: int = 0,
+    stratified: bool = False,
+) -> ImageData:
+    """Data for the weights and the architecture parameters of a search with one level.
+
+    Args:
+        data, train_examples, valid_examples, seed, stratified: as of `halves`.
+
+    Returns:
+        All data where neither size is given. Else what `halves` gives the weights, or with `valid_examples` alone all
+        that it does not give the architecture parameters: those are kept out, to measure on.
+    """
+    if train_examples is None and valid_examples is None:
+        return data
+    train, valid = halves(data, train_examples, valid_examples, seed, stratified)
+    if train_examples is not None:
+        return train
+    return data.take(np.delete(_order(data, seed, stratified), slice(len(train), len(train) + len(valid))))
 
 
 def hold_back(data: ImageData, part: float) -> tuple[ImageData, ImageData]:
@@ -295,6 +317,11 @@ def hold_back(data: ImageData, part: float) -> tuple[ImageData, ImageData]:
     if not 0 < count < len(data):
         raise KdartsError(f"{data.name}: {part:g} of {len(data)} examples cannot be held back; allowed: 1 to all but 1")
     return halves(data, len(data) - count, count, stratified=True)
+
+
+def _order(data: ImageData, seed: int, stratified: bool) -> np.ndarray:
+    order = np.random.RandomState(seed).permutation(len(data))
+    return order[np.argsort(_places(data.labels[order]), kind="stable")] if stratified else order
 
 
 def _places(labels: np.ndarray) -> np.ndarray:

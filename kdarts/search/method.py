@@ -11,6 +11,7 @@ from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.settings import Axis, Registry, settings_of
 from kdarts.search.axes import PATHS, PERTURBATIONS, ArchitectureParameters, Progression, Size, WeightTraining
 from kdarts.search.gradients import GRADIENTS
+from kdarts.search.levels import LEVELS
 from kdarts.search.losses import LOSSES
 from kdarts.search.selection import SELECTIONS
 from kdarts.search.stages import Stage
@@ -65,6 +66,7 @@ AXES = (
     Slot(
         "perturbation", "Perturbation", "what is added to α in the pass that trains the weights", PERTURBATIONS, "none"
     ),
+    Slot("level", "Level", "which images the weights and α learn from", LEVELS, "bilevel"),
     Slot("order", "Gradient", "the gradient that α descends", GRADIENTS, "first"),
     Slot("update", "Update", "when α moves", UPDATES, "step"),
     Slot("stop", "Stopping", "what may end the search before its last epoch", STOPS, "epochs"),
@@ -163,6 +165,11 @@ class Method:
     def gradient(self):
         """The form of ∇α."""
         return self.axes["order"]
+
+    @property
+    def one_level(self) -> bool:
+        """Whether the weights and α learn from the same images."""
+        return self.axes["level"].one or self.gradient.joint
 
     @property
     def stopping(self):

@@ -16,6 +16,7 @@ from kdarts.ops.layers import unbiased_statistics
 from kdarts.ops.replicas import if_true, loss_metric, mean_over_replicas, synchronize, whole_loss
 from kdarts.search.ablation import ALONE
 from kdarts.search.building import at_start_depth, build_supernet, check_supernet, start_from, start_of
+from kdarts.search.gradients import Validation
 from kdarts.search.loop import SearchEpochs, run_epochs, search_data
 from kdarts.search.method import Method, get_method
 from kdarts.search.objective import Objective, apply_gradients, cross_entropy, loss_scale, without_graph_rewriting
@@ -131,11 +132,16 @@ class Search(keras.Model):
         method, net = self.method, self.supernet
         if method.stages:
             check_method(method)
-        every = method.stopping.watched_every
-        if every and not method.axes["sampling"].moves_alpha:
+        if method.gradient.joint and method.level != "bilevel":
             raise KdartsError(
-                "watch_hessian and stop 'eigenvalue': with sampling 'random' the loss does not depend on α"
+                f"level {method.level!r}: order {method.order!r} takes the gradients of α and of the weights from one "
+                "batch, and has one level by itself; choose order 'first' for a batch of α's own"
             )
+        every = method.stopping.watched_every
+        sampling = method.axes["sampling"]
+        if every and not (sampling.moves_alpha and sampling.twice_differentiable):
+            why = "the loss has no second derivative in α" if sampling.moves_alpha else "the loss does not depend on α"
+            raise KdartsError(f"watch_hessian and stop 'eigenvalue': with sampling {sampling.name!r} {why}")
         if net.grid:
             if self.start is not None:
                 raise KdartsError("start: a HyperCuboid's α begins without one")
@@ -286,7 +292,9 @@ class Search(keras.Model):
         Args:
             x: a dataset of `((x, y), (x_valid, y_valid))`, which shuffles by itself; or an array of images
                 `[n, height, width, channels]`, of which half train the weights and half α, in batches of the method's
-                size.
+                size. With one level (`level="single"`, `order="joint"`) all of an array train both, and so do all
+                images of `kdarts.search_dataset`, unless it was given sizes; other datasets decide by themselves which
+                images their batches have.
             y: labels of the array, integers `[n]`; None for a dataset.
             epochs: length of the search, with warm-ups in proportion, as `--epochs`; epochs of a pretraining come
                 before them. None: the method's. A search in stages takes as many for each.
@@ -310,7 +318,8 @@ class Search(keras.Model):
         if self._gradients_of is None:
             self.compile()
         expected, callbacks = self._expected(), [*_listed(callbacks)]
-        data = search_data(x, y, expected, self.method.batch_size, self.seed, steps_per_epoch)
+        how = self.method.batch_size, self.seed, steps_per_epoch, self.method.one_level
+        data = search_data(x, y, expected, *how)
         if isinstance(validation_data, tuple | list):
             arrays = expected.arrays(*validation_data)
             validation_data = tf.data.Dataset.from_tensor_slices(arrays).batch(self.method.batch_size)
@@ -400,7 +409,8 @@ class Search(keras.Model):
         step = self.objective.gradients(weights, alphas, statistics, (x, y), loss_scale(self.optimizer))
         by_weights, statistics = mean_over_replicas((step["by_weights"], step["statistics"]))
         if joint and update.each_step:
-            self._move(mean_over_replicas(step["by_alphas"]), None)
+            by_alphas, loss = mean_over_replicas((step["by_alphas"], step["loss"]))
+            self._move(*self._with_terms(Validation(by_alphas, loss, step["states"], weights), (x, y)))
         apply_gradients(self.optimizer, by_weights, net.network_variables)
         for variable, value in zip(net.non_trainable_variables, statistics, strict=True):
             variable.assign(value)
@@ -424,6 +434,7 @@ class Search(keras.Model):
 
     def _move(self, gradients, contributions) -> None:
         apply_gradients(self.arch_optimizer, gradients, self.supernet.architecture)
+        self.supernet.mixture.keep_bounded()
         for kept in self.attached.values():
             if hasattr(kept, "updated"):
                 kept.updated(self.arch_optimizer.iterations)
@@ -447,13 +458,18 @@ class Search(keras.Model):
 
     def _compute_architecture_gradients(self, train, valid):
         """For each α and β the gradient of its cell's loss (D-DARTS Eq. 10), and the cells' contributions, if any."""
+        gradient = self.method.gradient
+        at = gradient(self.objective, train, valid, self._unrolled, loss_scale(self.arch_optimizer))
+        return self._with_terms(at, train if gradient.joint else valid)
+
+    def _with_terms(self, at: Validation, batch):
+        """The gradients at a place, on a batch, with those of the other terms of α's loss; and the contributions."""
         scale = loss_scale(self.arch_optimizer)
-        at = self.method.gradient(self.objective, train, valid, self._unrolled, scale)
         parts, contributions = [at.gradients], None
         if (own := self._gradients_of_alpha()) is not None:
             parts.append(own)
         for kept in self.attached.values():
-            gradients = kept.gradients(at, valid, self.arch_optimizer.iterations, scale)
+            gradients = kept.gradients(at, batch, self.arch_optimizer.iterations, scale)
             if isinstance(gradients, tuple):
                 gradients, contributions = gradients
             parts.append(gradients)

@@ -40,10 +40,13 @@ def check_partial_channels(partial_channels: int, plan) -> int:
     return partial_channels
 
 
-def edge_shares(beta, inputs: int | None = None):
-    """β `[edges]`, node by node, as shares of a node: a softmax over its incoming edges; `inputs` as of `node_rows`."""
+def edge_shares(beta, inputs: int | None = None, of_node=tf.nn.softmax):
+    """β `[edges]`, node by node, as shares of a node: a softmax over its incoming edges; `inputs` as of `node_rows`.
+
+    `of_node` is the function of the β of one node, in place of the softmax.
+    """
     sizes = [rows.stop - rows.start for rows in node_rows(beta.shape[0], inputs).values()]
-    return tf.concat([tf.nn.softmax(part) for part in tf.split(tf.convert_to_tensor(beta), sizes)], 0)
+    return tf.concat([of_node(part) for part in tf.split(tf.convert_to_tensor(beta), sizes)], 0)
 
 
 def _shuffle(channels: int, groups: int) -> np.ndarray:
