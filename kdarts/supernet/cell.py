@@ -145,7 +145,7 @@ class SearchCell(keras.layers.Layer):
         only: columns whose weights are not zero; None: all. The others cost nothing.
         dropout: rate and seed `[2]` of a dropout on the edges that pass their input on; None: none.
         shares: with partial channels those of the edges, `[edges]`, which multiply both parts.
-        drawn: as of `MixedEdges`.
+        drawn, noise: as of `MixedEdges`.
         drop_path: rate and seed `[2]` at which the output of an edge is dropped for an image; None: never.
     """
 
@@ -200,14 +200,27 @@ class SearchCell(keras.layers.Layer):
         for mixed in self.mixed_edges:
             mixed.build((None, None, None, self.width))
 
-    def call(self, s0, s1, mixing, training=False, only=None, shares=None, dropout=None, drawn=False, drop_path=None):
+    def call(
+        self,
+        s0,
+        s1,
+        mixing,
+        training=False,
+        only=None,
+        shares=None,
+        dropout=None,
+        drawn=False,
+        drop_path=None,
+        noise=None,
+    ):
         kept = None if drop_path is None else self._kept(*drop_path, s1)
         states = [None, s1 if self.residual is None else self.residual(s1, training=training)]
         if self.preprocess:
             states = [p(tf.nn.relu(s), training=training) for p, s in zip(self.preprocess, (s0, s1), strict=True)]
         if shares is not None:
             mixing *= shares[:, None]
-        weights = edge_weights(mixing, self.mixed_edges, self.rows, states[1], drawn and dropout is None)
+        drawn = drawn and dropout is None and noise is None
+        weights = edge_weights(mixing, self.mixed_edges, self.rows, states[1], drawn)
         arriving, passing = ([[] for _ in range(self.nodes)] for _ in range(2))
         for place, (source, mixed) in enumerate(zip(self.sources, self.mixed_edges, strict=True)):
             while len(states) <= source:
@@ -215,7 +228,8 @@ class SearchCell(keras.layers.Layer):
             x, targets = states[source], [to - 2 for to, start in self.edges if start == source]
             seen = x if self.partial_channels == 1 else kernels.first_channels(x, self.width)
             drop = dropout and (dropout[0], own_seed(tf.random.fold_in(dropout[1], source)))
-            parts = [(arriving, mixed.mix(seen, weights[place], training, only, drop))]
+            seed = None if noise is None else own_seed(tf.random.fold_in(noise, source))
+            parts = [(arriving, mixed.mix(seen, weights[place], training, only, drop, seed))]
             if self.partial_channels > 1:
                 edges = bypass(x, tf.gather(shares, self.rows[place]), self.partial_channels, mixed.stride)
                 parts.append((passing, edges))

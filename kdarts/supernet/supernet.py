@@ -357,6 +357,8 @@ class Supernet(MixedModel):
         if training and self.search_drop_path:
             seed = tf.random.fold_in(tf.stack([tf.convert_to_tensor(self.mixture.draws), index]), 3)
             options["drop_path"] = tf.convert_to_tensor(self.search_drop_path_rate), own_seed(seed)
+        if any(operation.noisy for operation in self._operations):
+            options["noise"] = tf.stack([tf.convert_to_tensor(self.mixture.draws), -1 - index])
         if self.recompute and training:
             return recomputed(cell, s0, s1, weights, **options)
         return cell(s0, s1, mixing=weights, **options)
