@@ -103,7 +103,10 @@ def test_it_lacks_the_jacobian_of_darts_and_nothing_else():
 @pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize(
     "choices",
-    [{"partial_channels": 2, "nodes": 2, "space": "none,skip_connect,dil_conv_3x3"}, {"space": "nasbench201"}],
+    [
+        {"partial_channels": 2, "nodes": 2, "space": "none,skip_connect,dil_conv_3x3"},
+        pytest.param({"space": "nasbench201"}, marks=pytest.mark.slow),
+    ],
 )
 def test_a_search_moves_alpha_by_exponentiated_gradient(choices):
     search = Search("gaea", (8, 8, 1), 10, channels=4, cells=1, dtype="float64", **choices)

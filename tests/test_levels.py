@@ -79,6 +79,7 @@ def batches():
     return [(tf.constant(rng.normal(size=(6, 8, 8, 3))), tf.constant([0, 1, 2] * 2)) for _ in range(2)]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("eagerly")
 def test_a_step_with_one_level_is_that_of_darts_on_its_two_batches():
     one, two = small_search(level="single"), small_search()

@@ -18,6 +18,7 @@ OWN = {
     "ddarts": {"cells": 2},
     "dartspd": {"channels": 8, "path_epochs": 1, "population": 3, "generations": 2, "path_batch_size": 8},
     "kdarts": {"path_epochs": 1, "path_batch_size": 8},
+    "lambda_darts": {"cells": 4},
     "pcdarts": {"channels": 8},
     "pdarts": {"stages": "2:8:0,3:4:0.4"},
     "random": {"samples": 5},
@@ -104,6 +105,7 @@ def test_a_method_refuses_a_plain_supernet_that_contradicts_it(name):
         **dict.fromkeys(("pcdarts", "dartspd"), "partial_channels"),
         "darts_minus": "auxiliary_skip",
         "edarts": "topology",
+        "lambda_darts": "alignment_weight",
         "multichannelnet": "discretization",
         "pdarts": "stages",
     }

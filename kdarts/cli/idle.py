@@ -38,6 +38,8 @@ def in_search(values: flags.FlagValues, method: Method) -> list[str]:
         found += [f"{_written(values, name)}: has no effect without --paths" for name in idle]
     if "level" in given and method.gradient.joint:
         found.append(_idle(values, "level", "order", method.order, ["an order with a batch of α's own"]))
+    if "alignment_radius" in given and not method.alignment_weight:
+        found.append(f"{_written(values, 'alignment_radius')}: has no effect without --alignment_weight")
     if method.arch_optimizer == "sgd":
         betas = [name for name in ("arch_beta_1", "arch_beta_2") if name in given]
         found += [_idle(values, name, "arch_optimizer", "sgd", ["adam"]) for name in betas]

@@ -62,6 +62,8 @@ class TrainedPaths(SharedPaths):
 
     def check(self, method, space, macro) -> None:
         check_kept(self.paths, space)
+        if noisy := [operation.name for operation in space.candidates if operation.noisy]:
+            raise KdartsError(f"paths {self.paths}: shared paths know no {noisy[0]}, which space {space.name!r} has")
         if macro != MacroConfig() or space.stem != "auto":
             others = f"not a head of hidden layers or space {space.name!r}"
             raise KdartsError(f"paths {self.paths}: shared paths know DARTS' macro structure alone, {others}")

@@ -1,12 +1,11 @@
 """Axes of a method with one class each: the architecture parameters, the training of the weights, and the sizes.
 
-The axes that have several classes stand in modules of their own: relaxations, gradients, losses, updates, stop rules,
-selections. Keras and TensorFlow are imported where they are used: commands that only read settings do not wait for
-them.
+The axes that have several classes stand in modules of their own: relaxations, perturbations, levels, gradients, losses,
+updates, stop rules, selections. Keras and TensorFlow are imported where they are used: commands that only read settings
+do not wait for them.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from kdarts.genotypes.settings import (
     MOST_BATCH,
@@ -57,6 +56,13 @@ class ArchitectureParameters(Axis):
         least=0,
         most=0.999,
         source="P-DARTS, section 3.3",
+    )
+    search_drop_path: float = setting(
+        0.0,
+        "rate at which an edge's output is dropped for an image, in the last epoch; it grows from 0 in a straight line",
+        least=0,
+        most=0.999,
+        source="R-DARTS",
     )
 
 
@@ -130,45 +136,6 @@ class Progression(Axis):
         source="P-DARTS, section 3.2",
     )
 
-
-PERTURBATIONS = Registry("perturbation")
-
-
-@dataclass(frozen=True)
-class Perturbation(Axis):
-    """What is added to α (and β) before the pass that trains the weights. A kind of it defines `perturbed`."""
-
-    def perturbed(self, objective, weights, alphas, statistics, batch, seed) -> list:
-        """The architecture parameters at which the weights take their gradient.
-
-        Args:
-            objective: an `Objective`.
-            weights, alphas, statistics: the current values of the supernet's variables.
-            batch: the training batch, `(x, y)`.
-            seed: integers `[2]`, which differ from step to step.
-
-        Returns:
-            Tensors in the shapes of `alphas`.
-        """
-        raise NotImplementedError
-
-
-@dataclass(frozen=True)
-class NoPerturbation(Perturbation):
-    """Nothing is added."""
-
-    name: ClassVar[str] = "none"
-
-    def perturbed(self, objective, weights, alphas, statistics, batch, seed) -> list:
-        return alphas
-
-
-def register_perturbation(kind: type[Perturbation]) -> type[Perturbation]:
-    """Makes a perturbation known by its `name`, to `--perturbation` and to `perturbation=`."""
-    return PERTURBATIONS.add(kind)
-
-
-register_perturbation(NoPerturbation)
 
 PATHS = Registry("path_choice", "kdarts.paths.derivation")
 

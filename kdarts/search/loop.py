@@ -156,12 +156,18 @@ class SearchEpochs(keras.callbacks.Callback):
         search.supernet.mixture.progress.assign(max(0, epoch - method.pretrain_epochs) / method.epochs)
         if search.supernet.skip_dropout:
             search.supernet.skip_dropout_rate.assign(self._skip_dropout(epoch))
+        if search.supernet.search_drop_path:
+            search.supernet.search_drop_path_rate.assign(self._drop_path(epoch))
         self._told = False
 
     def _skip_dropout(self, epoch: int) -> float:
         method = self.model.method
         rate = SkipDropout(method.skip_dropout, method.epochs, method.warmup_epochs, method.pretrain_epochs)
         return rate(epoch)
+
+    def _drop_path(self, epoch: int) -> float:
+        method = self.model.method
+        return method.search_drop_path * max(0, epoch - method.pretrain_epochs) / max(1, method.epochs - 1)
 
     def on_train_batch_begin(self, batch, logs=None):
         if self.model.steps_left is not None and not self._told:
@@ -173,6 +179,8 @@ class SearchEpochs(keras.callbacks.Callback):
         logs["learning_rate"] = float(keras.ops.convert_to_numpy(search.optimizer.learning_rate))
         if search.supernet.skip_dropout:
             logs["skip_dropout"] = self._skip_dropout(epoch)
+        if search.supernet.search_drop_path:
+            logs["search_drop_path"] = self._drop_path(epoch)
         for term in search.attached.values():
             logs |= term.epoch_logs(search) if hasattr(term, "epoch_logs") else {}
         if method.samples and epoch + 1 == method.pretrain_epochs + method.epochs:

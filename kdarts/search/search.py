@@ -20,6 +20,7 @@ from kdarts.search.gradients import Validation
 from kdarts.search.loop import SearchEpochs, run_epochs, search_data
 from kdarts.search.method import Method, get_method
 from kdarts.search.objective import Objective, apply_gradients, cross_entropy, loss_scale, without_graph_rewriting
+from kdarts.search.perturbations import perturbed
 from kdarts.search.replicas import calibrated
 from kdarts.search.selection import get_selection
 from kdarts.search.session import Record, Session
@@ -138,6 +139,7 @@ class Search(keras.Model):
                 f"level {method.level!r}: order {method.order!r} takes the gradients of α and of the weights from one "
                 "batch, and has one level by itself; choose order 'first' for a batch of α's own"
             )
+        method.axes["alignment"].check(net)
         every = method.stopping.watched_every
         sampling = method.axes["sampling"]
         if every and not (sampling.moves_alpha and sampling.twice_differentiable):
@@ -390,8 +392,8 @@ class Search(keras.Model):
     def train_step(self, data):
         """One step of α on the validation batch, then one of the weights on the training batch, at the new α.
 
-        With the update "epoch" that of the weights comes first, and that of α follows the last step alone. With one
-        level, both come from one pass over the training batch.
+        With the update "epoch" that of the weights comes first, and that of α follows the last step alone. With the
+        order "joint" both come from one pass over the training batch.
         """
         (x, y), valid = data
         method, net, update = self.method, self.supernet, self.method.axes["update"]
@@ -403,15 +405,21 @@ class Search(keras.Model):
         # Nothing of the second pass may start before the first has freed its activations.
         with tf.control_dependencies([tf.identity(v) for v in net.architecture]):
             x = tf.identity(x)
-        weights, alphas, statistics = self.objective.values()
+        values, batch, scale = self.objective.values(), (x, y), loss_scale(self.optimizer)
+        shifts, alignment = None, method.axes["alignment"]
         if method.perturbation != "none":
-            seed, perturbed = tf.stack([net.mixture.draws.value, 0]), method.axes["perturbation"].perturbed
-            alphas = perturbed(self.objective, weights, alphas, statistics, (x, y), seed)
-        step = self.objective.gradients(weights, alphas, statistics, (x, y), loss_scale(self.optimizer))
+            shifts = perturbed(method.axes["perturbation"], self.objective, values, batch, scale)
+        elif alignment.passes:
+            shifts = [tf.zeros(net.alphas[index].shape, net.alphas[index].dtype) for index in net.sequence]
+        step = self.objective.gradients(*values, batch, scale, shifts)
         by_weights, statistics = mean_over_replicas((step["by_weights"], step["statistics"]))
+        if alignment.passes:
+            along = mean_over_replicas(step["by_shifts"]), shifts, net.mixture.progress, method.epochs, scale
+            more = alignment.correction(self.objective, values, batch, *along)
+            by_weights = [g + tf.cast(other, g.dtype) for g, other in zip(by_weights, more, strict=True)]
         if joint and update.each_step:
             by_alphas, loss = mean_over_replicas((step["by_alphas"], step["loss"]))
-            self._move(*self._with_terms(Validation(by_alphas, loss, step["states"], weights), (x, y)))
+            self._move(*self._with_terms(Validation(by_alphas, loss, step["states"], values[0]), batch))
         apply_gradients(self.optimizer, by_weights, net.network_variables)
         for variable, value in zip(net.non_trainable_variables, statistics, strict=True):
             variable.assign(value)

@@ -106,6 +106,10 @@ STOPPED = "stopped.json"
 """The file that a diverged run writes: `stopped_by` "divergence", `what`, and `epoch` and `step`, counted from 1."""
 
 
+WEIGHTS = "selection_weights.npz"
+"""The file of what a finished search's selection compares: `[edges, operations]` for each cell of the genotype."""
+
+
 class Workdir:
     """A folder that belongs to one run, which is identified by the flags that it was started with.
 

@@ -160,15 +160,18 @@ def draw_benchmark(
     best: float,
     random: float,
     label: str = "true accuracy (%)",
+    names: tuple[str, str] = ("optimum", "random choice"),
 ) -> None:
     """Draws the true accuracy of the current architecture of each method against the time of its search.
 
     Args:
-        courses: For each method, `(seconds, accuracy in %)` after each epoch, averaged over seeds.
+        courses: For each method, `(seconds, accuracy in %)` after each epoch, averaged over seeds; or another figure
+            in place of the accuracy.
         path: The file to write.
         best: The best accuracy of the space, in %.
         random: The mean accuracy of random architectures, in %.
         label: Label of the accuracy axis.
+        names: What `best` and `random` are called.
     """
     if not courses or not all(len(course) for course in courses.values()):
         raise KdartsError("draw_benchmark: no course to draw")
@@ -181,9 +184,10 @@ def draw_benchmark(
             axes.plot(seconds / 60, accuracies, color=colours[number], label=house.plain(name), **look, **every)
         axes.axhline(best, color=house.INK, linewidth=0.8)
         axes.axhline(random, color=house.MUTED, linewidth=0.8, linestyle=(0, (1, 2)))
-        for value, text in ((best, f"optimum {best:.2f}"), (random, f"random choice {random:.2f}")):
+        for value, text in ((best, f"{names[0]} {best:.2f}"), (random, f"{names[1]} {random:.2f}")):
             place = {"xycoords": ("axes fraction", "data"), "xytext": (2, 2), "textcoords": "offset points"}
             axes.annotate(text, (0, value), fontsize=house.TEXT_SIZE, **place)
-        lowest = min(random, *(min(a for _, a in course) for course in courses.values()))
-        axes.set(xlabel="time of the search (min)", ylabel=label, xlim=(0, None), ylim=(lowest - 2, best + 4))
+        values = [best, random, *(value for course in courses.values() for _, value in course)]
+        axes.set(xlabel="time of the search (min)", ylabel=label, xlim=(0, None))
+        axes.set_ylim(min(values) - 2, max(values) + 4)
         axes.figure.legend(frameon=False, loc="outside right upper")
