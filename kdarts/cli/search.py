@@ -93,13 +93,13 @@ def define_halves(values: flags.FlagValues) -> None:
     options.positive("train_examples", None, text, values)
     text = "images for α, with one level to measure on alone; default: the other half"
     options.positive("valid_examples", None, text, values)
-    flags.DEFINE_bool("stratified", False, "give both their share of every class", flag_values=values)
+    flags.DEFINE_bool("stratified", False, "give both halves the same share of every class", flag_values=values)
 
 
 def define_supernet(values: flags.FlagValues) -> None:
     """Declares the flags of the method, `--start`, and the form of the supernet."""
     options.define(values)
-    text = "genotype that α starts from: a path, or a name of the zoo such as resnet18"
+    text = "genotype that the search starts from: a path, or a published name such as resnet18"
     flags.DEFINE_string("start", None, text, flag_values=values)
     options.define_nodes(values)
     options.define_frame(values, "the space's, else ")
