@@ -145,6 +145,7 @@ MIXES = [
     ("ddarts", {"ablation_margin": 0.0}, {"mixing": "sigmoid", "sharing": "individual"}),
     ("darts", {"order": "second"}, {"partial_channels": 2, "mixing": "max_w"}),
     ("gdas", {}, {"sampling": "gumbel"}),
+    ("oles", {"freeze_window": 1, "freeze_below": 1.0}, {}),
     ("reinmax", {}, {"sampling": "reinmax"}),
     ("drnas", {"anchor_weight": 0.1}, {"mixing": "concentration", "sampling": "dirichlet"}),
     ("random", {"samples": 20}, {"sampling": "random"}),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.settings import Axis, Registry, settings_of
 from kdarts.search.axes import PATHS, PERTURBATIONS, ArchitectureParameters, Progression, Size, WeightTraining
+from kdarts.search.freezing import FREEZING
 from kdarts.search.gradients import GRADIENTS
 from kdarts.search.losses import LOSSES
 from kdarts.search.selection import SELECTIONS
@@ -68,6 +69,7 @@ AXES = (
     Slot("order", "Gradient", "the gradient that α descends", GRADIENTS, "first"),
     Slot("update", "Update", "when α moves", UPDATES, "step"),
     Slot("stop", "Stopping", "what may end the search before its last epoch", STOPS, "epochs"),
+    Slot("freezing", "Freezing", "which operations are trained no further", FREEZING, "none"),
     Slot("discretization", "Selection", "the rule that derives an architecture", SELECTIONS, "darts"),
     Slot("weights", "Training of the weights", "their optimizer and its schedule", None, WeightTraining),
     Slot("size", "Size", "length and size of the search", None, Size),

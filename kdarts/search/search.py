@@ -115,6 +115,7 @@ class Search(keras.Model):
         if method.attention_mode == "once":
             self._attend()
         self._attach()
+        self.freezing = method.axes["freezing"].attach(self)
         ablation = self.attached.get("ablation")
         self._contribution = None if ablation is None else ablation.metric()
         if ablation is not None and ablation.alone:
@@ -373,7 +374,7 @@ class Search(keras.Model):
         """Takes over the supernet and the record of another search, that of the last of several stages."""
         self._supernets.clear()
         self._supernets.append(other.supernet)
-        self.record, self._derived = other.record, other._derived
+        self.record, self._derived, self.freezing = other.record, other._derived, other.freezing
         self._attach()
         self.compile(jit_compile=self.jit_compile)
 
@@ -399,9 +400,14 @@ class Search(keras.Model):
             alphas = perturbed(self.objective, weights, alphas, statistics, (x, y), seed)
         step = self.objective.gradients(weights, alphas, statistics, (x, y), loss_scale(self.optimizer))
         by_weights, statistics = mean_over_replicas((step["by_weights"], step["statistics"]))
+        if self.freezing is not None:
+            at = weights, alphas, self.objective.values()[2], valid, loss_scale(self.optimizer)
+            by_weights = self.freezing.masked(by_weights, self.searching, self._gradients_of_weights, *at)
         if joint and update.each_step:
             self._move(mean_over_replicas(step["by_alphas"]), None)
         apply_gradients(self.optimizer, by_weights, net.network_variables)
+        if self.freezing is not None:
+            self.freezing.hold(weights)
         for variable, value in zip(net.non_trainable_variables, statistics, strict=True):
             variable.assign(value)
         loss_metric(self).update_state(step["loss"], sample_weight=tf.shape(x)[0])
@@ -412,6 +418,9 @@ class Search(keras.Model):
                 last = tf.equal(tf.convert_to_tensor(self.steps_left), 0)
                 if_true(last, self._last_step, (x, y), valid)
         return results
+
+    def _gradients_of_weights(self, *at) -> list:
+        return mean_over_replicas(self.objective.gradients(*at)["by_weights"])
 
     def _last_step(self, train, valid) -> None:
         self.supernet.mixture.redraw()

@@ -4,7 +4,7 @@ import importlib
 
 PAGES = (
     *("beta_darts", "darts", "darts_minus", "darts_plus", "dartspd", "ddarts", "drnas", "edarts", "fairdarts"),
-    *("gdas", "i_darts", "kdarts", "pcdarts", "pdarts", "random", "reinmax", "sharpdarts", "snas"),
+    *("gdas", "i_darts", "kdarts", "oles", "pcdarts", "pdarts", "random", "reinmax", "sharpdarts", "snas"),
 )
 
 for _page in PAGES:
