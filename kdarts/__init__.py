@@ -24,6 +24,7 @@ _HOMES = {
     "kdarts.ops.operations": ["Operation", "get_operation", "register_operation"],
     "kdarts.search.axes": ["Perturbation", "SharedPaths", "register_paths", "register_perturbation"],
     "kdarts.networks.examples": ["check_examples"],
+    "kdarts.search.freezing": ["Freezing", "register_freezing"],
     "kdarts.search.gradients": ["Gradient", "register_gradient"],
     "kdarts.search.losses": ["LossTerm", "register_loss"],
     "kdarts.search.method": ["Method", "get_method", "register_method"],

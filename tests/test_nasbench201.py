@@ -155,7 +155,14 @@ MIXES = [
 ]
 
 
-@pytest.mark.parametrize("method, choices, sizes", [pytest.param(*mix, id=mix[0]) for mix in MIXES])
+LONG = ("oles", "reinmax")
+"""Methods of which what is their own is tested elsewhere."""
+
+
+@pytest.mark.parametrize(
+    "method, choices, sizes",
+    [pytest.param(*mix, id=mix[0], marks=pytest.mark.slow if mix[0] in LONG else []) for mix in MIXES],
+)
 def test_every_method_takes_steps_there(eagerly, method, choices, sizes):
     net = Supernet(SPACE, (8, 8, 1), 3, channels=4, cells=1, **sizes)
     search = Search(net, method, **choices, **sizes)

@@ -99,6 +99,7 @@ class Search(keras.Model):
         self.method, self.seed, self.start = method, seed, start
         self._as_built = method  # In proportion to its epochs are the warm-ups of another length.
         self.sync_batch_norm, self._options = sync_batch_norm, None if given is not None else options
+        self._paths = 1 if supernet.grid else method.axes["sampling"].paths(len(supernet.operation_names))
         self._check()
         if supernet.grid and sync_batch_norm:
             synchronize(supernet)
@@ -137,6 +138,9 @@ class Search(keras.Model):
         if every and not (sampling.moves_alpha and sampling.twice_differentiable):
             why = "the loss has no second derivative in α" if sampling.moves_alpha else "the loss does not depend on α"
             raise KdartsError(f"watch_hessian and stop 'eigenvalue': with sampling {sampling.name!r} {why}")
+        if (self._paths > 1) and (method.update != "frozen" or self.sync_batch_norm):
+            wrong = "sync_batch_norm" if method.update == "frozen" else f"update {method.update!r}"
+            raise KdartsError(f"sampling {sampling.name!r}: {self._paths} passes a step do not go with {wrong}")
         if net.grid:
             if self.start is not None:
                 raise KdartsError("start: a HyperCuboid's α begins without one")
@@ -398,7 +402,8 @@ class Search(keras.Model):
         if method.perturbation != "none":
             seed, perturbed = tf.stack([net.mixture.draws.value, 0]), method.axes["perturbation"].perturbed
             alphas = perturbed(self.objective, weights, alphas, statistics, (x, y), seed)
-        step = self.objective.gradients(weights, alphas, statistics, (x, y), loss_scale(self.optimizer))
+        compute = self.objective.gradients if self._paths == 1 else self._gradients_of_paths
+        step = compute(weights, alphas, statistics, (x, y), loss_scale(self.optimizer))
         by_weights, statistics = mean_over_replicas((step["by_weights"], step["statistics"]))
         if self.freezing is not None:
             at = weights, alphas, self.objective.values()[2], valid, loss_scale(self.optimizer)
@@ -418,6 +423,26 @@ class Search(keras.Model):
                 last = tf.equal(tf.convert_to_tensor(self.steps_left), 0)
                 if_true(last, self._last_step, (x, y), valid)
         return results
+
+    def _gradients_of_paths(self, weights, alphas, statistics, batch, scale) -> dict:
+        """As `Objective.gradients`, with the sums over several draws: one after the other, in one graph."""
+        count, draws = self._paths, self.supernet.mixture.draws
+        [place] = [k for k, v in enumerate(self.supernet.non_trainable_variables) if v is draws]
+        statistics = list(statistics)
+        statistics[place] = (statistics[place] + count - 1) // count * count - 1
+        logits = tf.zeros((tf.shape(batch[1])[0], self.supernet.num_classes), self.supernet.variable_dtype)
+
+        def one(number, statistics, sums, loss, logits):
+            statistics = [value + 1 if k == place else value for k, value in enumerate(statistics)]
+            found = self.objective.gradients(weights, alphas, statistics, batch, scale)
+            sums = [total + each for total, each in zip(sums, found["by_weights"], strict=True)]
+            return number + 1, found["statistics"], sums, loss + found["loss"], found["logits"]
+
+        first = 0, statistics, [tf.zeros_like(w) for w in weights], tf.zeros((), logits.dtype), logits
+        _, statistics, sums, loss, logits = tf.while_loop(
+            lambda number, *_: number < count, one, first, parallel_iterations=1
+        )
+        return {"by_weights": sums, "statistics": statistics, "loss": loss / count, "logits": logits}
 
     def _gradients_of_weights(self, *at) -> list:
         return mean_over_replicas(self.objective.gradients(*at)["by_weights"])

@@ -4,7 +4,8 @@ import importlib
 
 PAGES = (
     *("beta_darts", "darts", "darts_minus", "darts_plus", "dartspd", "ddarts", "drnas", "edarts", "fairdarts"),
-    *("gdas", "i_darts", "kdarts", "oles", "pcdarts", "pdarts", "random", "reinmax", "sharpdarts", "snas"),
+    *("fairnas", "gdas", "i_darts", "kdarts", "oles", "pcdarts", "pdarts", "random", "reinmax", "sharpdarts"),
+    *("snas", "spos"),
 )
 
 for _page in PAGES:
