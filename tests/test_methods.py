@@ -22,6 +22,7 @@ OWN = {
     "pcdarts": {"channels": 8},
     "pdarts": {"stages": "2:8:0,3:4:0.4"},
     "random": {"samples": 5},
+    **{name: {"population": 3, "generations": 2, "path_batch_size": 8} for name in ("spos", "fairnas")},
 }
 """What a method needs otherwise."""
 
@@ -43,6 +44,8 @@ def choices_of(name: str) -> dict:
     choices = {**TINY, **OWN.get(name, {})}
     if name == "dartspd":
         choices |= PATHS
+    if name in ("spos", "fairnas"):
+        choices |= {key: PATHS[key] for key in ("family_channels", "family_cells", "calibration_batches")}
     if name in ("pdarts", "dartopti"):
         choices.pop("cells")
     if name == "dartopti":
@@ -101,7 +104,7 @@ def test_a_method_refuses_a_plain_supernet_that_contradicts_it(name):
     """Names the axis; or the plain supernet of DARTS is what the method asks for."""
     own = {
         **dict.fromkeys(("ddarts", "fairdarts", "dartopti", "drnas", "gaea", "i_darts", "sharpdarts"), "mixing"),
-        **dict.fromkeys(("gdas", "random", "reinmax", "snas"), "sampling"),
+        **dict.fromkeys(("gdas", "random", "reinmax", "snas", "spos", "fairnas"), "sampling"),
         **dict.fromkeys(("pcdarts", "dartspd"), "partial_channels"),
         "darts_minus": "auxiliary_skip",
         "edarts": "topology",

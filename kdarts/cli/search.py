@@ -201,7 +201,7 @@ def _dry_run(values: flags.FlagValues, method: Method, data, start: Genotype | N
     size, cost, searches = ", ".join(f"{n} {name}" for name, n in net.sizes.items()), net.cost(), len(method.stages)
     times = f"{searches} times " if searches else ""
     steps = [f"{times}{epochs * batches.steps:,} steps of batch {method.batch_size}"]
-    if method.paths and method.path_cycles is None:
+    if method.paths and method.has("path_epochs") and method.path_cycles is None:
         steps.append(f"{method.path_epochs * batches.path_steps(method.path_batch_size):,} of shared paths")
         steps[-1] += f", of batch {method.path_batch_size}"
     print(
@@ -308,7 +308,7 @@ def assembled(values: flags.FlagValues, method: Method, data, start: Genotype | 
             raise KdartsError(f"--{name}={size}: allowed is 1 to {most[name]}, {what[name]}")
         process.check(values, f"--{name}", size)
     side = min(train.image_shape[:2])
-    if method.paths and method.path_cutout > side:
+    if method.paths and method.has("path_cutout") and method.path_cutout > side:
         raise KdartsError(f"--path_cutout={method.path_cutout}: allowed is 0 to {side}, the smaller side of the images")
     service = values.data_service
     images = train, valid, method.batch_size, values.seed, options.augmentation(values, train.image_shape), mean, std

@@ -11,6 +11,7 @@ from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.settings import Axis, Registry, settings_of
 from kdarts.search.alignment import Alignment
 from kdarts.search.axes import PATHS, ArchitectureParameters, Progression, Size, WeightTraining
+from kdarts.search.freezing import FREEZING
 from kdarts.search.gradients import GRADIENTS
 from kdarts.search.levels import LEVELS
 from kdarts.search.losses import LOSSES
@@ -83,6 +84,7 @@ AXES = (
     Slot("order", "Gradient", "the gradient that α descends", GRADIENTS, "first"),
     Slot("update", "Update", "when α moves", UPDATES, "step"),
     Slot("stop", "Stopping", "what may end the search before its last epoch", STOPS, "epochs"),
+    Slot("freezing", "Freezing", "which operations are trained no further", FREEZING, "none"),
     Slot("discretization", "Selection", "the rule that derives an architecture", SELECTIONS, "darts"),
     Slot("weights", "Training of the weights", "their optimizer and its schedule", None, WeightTraining),
     Slot("size", "Size", "length and size of the search", None, Size),

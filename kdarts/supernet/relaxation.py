@@ -192,6 +192,14 @@ class Sampling(Axis):
     moves_alpha: ClassVar[bool] = True
     twice_differentiable: ClassVar[bool] = True
 
+    def paths(self, operations: int) -> int:
+        """How many passes, each with a draw of its own, a step of the weights takes the sum of the gradients of.
+
+        Their draws have successive numbers as the first of their seeds, from a multiple of that many on. `operations`
+        is the number of candidates.
+        """
+        return 1
+
     def draw(self, weights, logs, none, progress, seed, inputs=None):
         """The weights of one pass.
 
