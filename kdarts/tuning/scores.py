@@ -139,19 +139,19 @@ def score(folder: pathlib.Path, table: AccuracyTable) -> dict:
 
 
 def _seconds(summary: dict) -> float:
-    """Returns the time of a search and of the shared paths after it."""
-    return summary["wall_seconds"] + summary.get("path_seconds", 0)
+    """Returns the time of a search and of what came after it."""
+    return summary["wall_seconds"] + summary.get("path_seconds", 0) + summary.get("removal_seconds", 0)
 
 
 def course(folder: pathlib.Path, table: AccuracyTable) -> list[dict]:
     """Returns the true accuracies of the genotypes of α after each epoch of a finished search.
 
     Each row has `epoch`, from 1, `seconds` (from the mean time of an epoch) and the accuracies under the names of the
-    table. After shared paths, there is a last row for their genotype.
+    table. After shared paths or a selection by removal, there is a last row for their genotype.
     """
     summary, genotypes = read_json(folder / "summary.json", FIGURES), read_genotypes(folder / "genotypes.jsonl")
     times = [summary["wall_seconds"] * number / len(genotypes) for number in range(1, len(genotypes) + 1)]
-    if "path_seconds" in summary:
+    if "path_seconds" in summary or "removal_seconds" in summary:
         genotypes.append(Genotype.load(folder / "genotype.json"))
         times.append(_seconds(summary))
     return [

@@ -3,6 +3,7 @@
 import importlib
 
 PAGES = (
+    *("blank_pt", "darts_pt", "zero_cost_pt"),
     *("beta_darts", "darts", "darts_minus", "darts_plus", "dartspd", "ddarts", "edarts", "fairdarts", "gdas"),
     *("i_darts", "kdarts", "pcdarts", "pdarts", "random", "sharpdarts", "snas"),
 )
