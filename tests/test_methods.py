@@ -20,6 +20,7 @@ OWN = {
     "ddarts": {"cells": 2},
     "dartspd": {"channels": 8, "path_epochs": 1, "population": 3, "generations": 2, "path_batch_size": 8},
     "kdarts": {"path_epochs": 1, "path_batch_size": 8},
+    "lambda_darts": {"cells": 4},
     "pcdarts": {"channels": 8},
     "pdarts": {"stages": "2:8:0,3:4:0.4"},
     "random": {"samples": 5},
@@ -103,13 +104,13 @@ def test_a_method_is_the_same_in_python_and_by_the_command(name, eagerly, tmp_pa
 def test_a_method_refuses_a_plain_supernet_that_contradicts_it(name):
     """Names the axis; or the plain supernet of DARTS is what the method asks for."""
     own = {
-        **dict.fromkeys(
-            ("blank_pt", "zero_cost_pt", "ddarts", "fairdarts", "dartopti", "i_darts", "sharpdarts"), "mixing"
-        ),
-        **dict.fromkeys(("gdas", "random", "snas"), "sampling"),
+        **dict.fromkeys(("blank_pt", "ddarts", "fairdarts", "dartopti", "drnas", "gaea"), "mixing"),
+        **dict.fromkeys(("i_darts", "sharpdarts", "zero_cost_pt"), "mixing"),
+        **dict.fromkeys(("gdas", "random", "reinmax", "snas"), "sampling"),
         **dict.fromkeys(("pcdarts", "dartspd"), "partial_channels"),
         "darts_minus": "auxiliary_skip",
         "edarts": "topology",
+        "lambda_darts": "alignment_weight",
         "multichannelnet": "discretization",
         "pdarts": "stages",
     }

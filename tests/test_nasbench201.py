@@ -145,6 +145,8 @@ MIXES = [
     ("ddarts", {"ablation_margin": 0.0}, {"mixing": "sigmoid", "sharing": "individual"}),
     ("darts", {"order": "second"}, {"partial_channels": 2, "mixing": "max_w"}),
     ("gdas", {}, {"sampling": "gumbel"}),
+    ("reinmax", {}, {"sampling": "reinmax"}),
+    ("drnas", {"anchor_weight": 0.1}, {"mixing": "concentration", "sampling": "dirichlet"}),
     ("random", {"samples": 20}, {"sampling": "random"}),
     ("darts_minus", {}, {"auxiliary_skip": True}),
     ("i_darts", {"order": "exact"}, {"mixing": "node_softmax"}),

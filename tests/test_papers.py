@@ -20,8 +20,9 @@ def _rows(papers) -> list[dict]:
     return [row for paper in papers.read()["paper"] for row in paper["row"]]
 
 
-def test_the_page_is_up_to_date(papers):
-    assert papers.page() == papers.PAGE.read_text("utf-8"), "run python tools/papers_page.py"
+def test_the_pages_are_up_to_date(papers):
+    for path, text in papers.pages().items():
+        assert text == path.read_text("utf-8"), f"{path.name}: run python tools/papers_page.py"
 
 
 def test_every_part_of_a_paper_is_there_once(papers):

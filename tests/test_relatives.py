@@ -41,7 +41,8 @@ def _step(search) -> dict:
 
 @pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize(
-    "name", ["gdas", "darts_plus", "darts_minus", "beta_darts", "i_darts", "random", "sharpdarts", "snas"]
+    "name",
+    ["gdas", "darts_plus", "darts_minus", "beta_darts", "drnas", "i_darts", "random", "reinmax", "sharpdarts", "snas"],
 )
 def test_every_relative_takes_a_step(name):
     search = _search(name)
@@ -54,8 +55,11 @@ def test_every_relative_takes_a_step(name):
     assert len(search.genotype().cells) == 2
 
 
+MIXED = ["softmax", "sigmoid", "max_w", "node_softmax", pytest.param("softmax_eg", marks=pytest.mark.slow)]
+
+
 @pytest.mark.usefixtures("eagerly")
-@pytest.mark.parametrize("mixed", ["softmax", "sigmoid", "max_w", "node_softmax"])
+@pytest.mark.parametrize("mixed", MIXED)
 @pytest.mark.parametrize("sampling", ["gumbel", "random"])
 def test_samplings_mix_with_the_other_axes(mixed, sampling):
     choices = {"mixing": mixed, "sampling": sampling, "sharing": "individual", "auxiliary_skip": True}

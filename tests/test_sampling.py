@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from kdarts.genotypes.errors import KdartsError
-from kdarts.search.relaxations import Concrete, Gumbel, RandomGenotype, gumbel_noise
+from kdarts.search.relaxations import Concrete, Gumbel, RandomGenotype, ReinMax, gumbel_noise, reinmax
 from kdarts.search.search import Search
 from kdarts.supernet.relaxation import Softmax, get_sampling
 from kdarts.supernet.spaces import SearchSpace
@@ -98,6 +98,60 @@ def test_concrete_weights_have_the_gradient_of_the_tempered_softmax():
     z = tf.nn.softmax((tf.nn.log_softmax(alpha) + gumbel_noise(alpha, seed)) / temperature).numpy()
     expected = z * (upstream - (z * upstream).sum(-1, keepdims=True)) / temperature
     np.testing.assert_allclose(tape.gradient(value, alpha), expected, atol=1e-5)
+
+
+def test_reinmax_draws_as_gumbel_does():
+    alpha, softmax = _alpha(), Softmax()
+    for seed in (None, tf.constant([3, 1])):
+        drawn = ReinMax().draw(softmax.weights(alpha), softmax.log_weights(alpha), None, 0.0, seed)
+        np.testing.assert_allclose(drawn, gumbel(alpha, None, 0.0, seed), atol=1e-6)
+
+
+@pytest.mark.parametrize("degree", [1, 2, 3])
+def test_the_mean_of_reinmax_is_the_gradient_of_the_mean_up_to_a_quadratic_loss(degree):
+    """By all draws, each with its probability; that of the straight-through estimate only for a linear loss."""
+    alpha = tf.constant(np.random.default_rng(2).normal(size=(1, 4)))
+    factors = [tf.constant(np.random.default_rng(k).normal(size=(4,) * k)) for k in range(1, degree + 1)]
+
+    def loss(p):
+        value = 0.0
+        for factor in factors:
+            for _ in range(len(factor.shape)):
+                factor = tf.tensordot(factor, p[0], 1)
+            value += factor
+        return value
+
+    found, plain = np.zeros((2, 4))
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(alpha)
+        softmax = tf.nn.softmax(alpha)
+        mean = tf.add_n([softmax[0, k] * loss(tf.one_hot([k], 4, dtype=alpha.dtype)) for k in range(4)])
+        drawn = [tf.one_hot([k], 4, dtype=alpha.dtype) for k in range(4)]
+        losses = [loss(reinmax(tf.nn.log_softmax(alpha), one)) for one in drawn]
+        straight = [loss(one + softmax - tf.stop_gradient(softmax)) for one in drawn]
+    for k in range(4):
+        each = tape.gradient(losses[k], alpha).numpy()[0]
+        assert abs(each.sum()) < 1e-12
+        found += softmax[0, k].numpy() * each
+        plain += softmax[0, k].numpy() * tape.gradient(straight[k], alpha).numpy()[0]
+    expected = tape.gradient(mean, alpha).numpy()[0]
+    assert np.allclose(found, expected, atol=1e-12) == (degree < 3)
+    assert np.allclose(plain, expected, atol=1e-12) == (degree < 2)
+
+
+def test_the_temperature_of_reinmax_is_that_of_the_middle():
+    alpha, upstream, drawn = _alpha(), _alpha(seed=1).numpy(), np.eye(3)[[0, 1, 2, 0, 1]].astype("float32")
+    with tf.GradientTape() as tape:
+        tape.watch(alpha)
+        value = tf.reduce_sum(reinmax(alpha, tf.constant(drawn), 2.0) * upstream)
+
+    def projected(q):
+        return q * (upstream - (q * upstream).sum(-1, keepdims=True))
+
+    middle, p = (tf.nn.softmax(alpha / 2).numpy() + drawn) / 2, tf.nn.softmax(alpha).numpy()
+    np.testing.assert_allclose(tape.gradient(value, alpha), 2 * projected(middle) - projected(p) / 2, atol=1e-6)
+    with pytest.raises(KdartsError, match=r"gradient_temperature 0\.9: allowed is from 1"):
+        ReinMax(gradient_temperature=0.9)
 
 
 def test_a_random_genotype_has_two_inputs_of_each_node_and_never_none():

@@ -39,7 +39,10 @@ COMMANDS = {
         *("search", "--method=dartopti", "--space=ddarts", "--channels=2", "--epochs=3", "--pretrain_epochs=1"),
         "--start=START",
     ],
+    "gaea": ["search", "--method=gaea", "--level=single", "--cells=2", "--channels=2", "--epochs=3"],
+    "lambda_darts": ["search", "--method=lambda_darts", "--cells=4", "--channels=2", "--epochs=3"],
     "pcdarts": ["search", "--method=pcdarts", "--cells=2", "--channels=4", "--epochs=3", "--warmup_epochs=1"],
+    "r_darts": ["search", "--method=r_darts", "--search_drop_path=0.3", "--cells=2", "--channels=2", "--epochs=3"],
     "random": ["search", "--method=random", "--cells=2", "--channels=2", "--epochs=3", "--samples=3"],
 }
 COMMANDS |= {

@@ -28,6 +28,10 @@ MOST_CELLS, MOST_CHANNELS, MOST_NODES, MOST_SIDE, MOST_CLASSES = 1000, 4096, 16,
 """Sizes beyond any network: cells, channels at its start, nodes of a searched cell, pixels of a side, classes."""
 
 
+SCHEDULES = ("cosine", "cosine_power", "cosine_power_equation", "cosine_restarts", "step", "linear")
+"""How the learning rate of the weights may fall (see `search.schedules.get_schedule`)."""
+
+
 def in_words(least: float | None, most: float | None, open: bool = False) -> str:
     """A range in words, such as `from 0 to 0.9999` or `above 0, at most 10`; "" where there is none."""
 

@@ -77,7 +77,7 @@ def build_network(
     frame: MacroConfig | None = None,
     c_mid: int | None = None,
 ) -> keras.Model:
-    """Builds the network of a genotype (DARTS section 3.2, D-DARTS section 4) from stock Keras layers.
+    """Builds the network of a genotype (DARTS section 3.2, D-DARTS sections 4.1 and 4.3) from stock Keras layers.
 
     Edges and nodes that do not contribute to the output are left out (see `Genotype.live` and `Genotype.gaps`).
 
@@ -129,14 +129,14 @@ def build_network(
         x = part.x
         if aux_at is not None and part.cell == aux_at:
             aux_logits = auxiliary_head(x, num_classes, imagenet=chosen.halved)
-    logits = _classified(trunk.close(x), frame.head, num_classes)
+    logits = classified(trunk.close(x), frame.head, num_classes)
     name = genotype.name or "network"
     if auxiliary:
         return AuxiliaryNetwork(inputs, [logits, aux_logits], name=name)
     return keras.Model(inputs, logits, name=name)
 
 
-def _classified(x, head, num_classes):
+def classified(x, head, num_classes):
     """Adds the classifier to the last cell's output, and returns the logits, float32 (`head`: see `MacroConfig`)."""
     if head:
         x = layers.Permute((3, 1, 2), name="flatten-channels_first")(x)

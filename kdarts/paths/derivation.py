@@ -14,6 +14,7 @@ from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.genotypes.path_space import PathSpace
 from kdarts.genotypes.settings import MOST_CELLS, MOST_CHANNELS, MOST_RATE, setting
+from kdarts.ops.cost import UNITS, Latencies
 from kdarts.paths.prune import (
     Evolution,
     best_places,
@@ -23,6 +24,7 @@ from kdarts.paths.prune import (
     ranked,
     skip_paths,
     soft_prune,
+    usual_width,
 )
 from kdarts.search.axes import SharedPaths, register_paths
 from kdarts.supernet.macro import STEMS, MacroConfig
@@ -60,6 +62,8 @@ class TrainedPaths(SharedPaths):
 
     def check(self, method, space, macro) -> None:
         check_kept(self.paths, space)
+        if noisy := [operation.name for operation in space.candidates if operation.noisy]:
+            raise KdartsError(f"paths {self.paths}: shared paths know no {noisy[0]}, which space {space.name!r} has")
         if macro != MacroConfig() or space.stem != "auto":
             others = f"not a head of hidden layers or space {space.name!r}"
             raise KdartsError(f"paths {self.paths}: shared paths know DARTS' macro structure alone, {others}")
@@ -71,6 +75,9 @@ class TrainedPaths(SharedPaths):
     def prune(self, selection_weights, net, reductions) -> PathSpace:
         """The paths that are trained, from the selection weights of a supernet."""
         raise NotImplementedError
+
+    def begin(self, network) -> None:
+        """Raises `KdartsError` where the choice could not be made among the paths of a `PathNetwork`."""
 
     def choose(self, search, training, measure, session) -> PathResult | None:
         """The choice among trained paths; None in a process that only measures for another.
@@ -123,6 +130,7 @@ class TrainedPaths(SharedPaths):
             sizes = net.image_shape, net.num_classes, net.channels, net.depth, net.stem_name
             drop_path = {"drop_path": self.path_drop_path, "seed": search.seed}
             network = PathNetwork(space, *sizes, **drop_path, dtype=net.dtype_policy)
+            self.begin(network)
             training = FairTraining(network, search.method, search.sync_batch_norm)
             training.compile(jit_compile=search.jit_compile)
         return training
@@ -144,12 +152,21 @@ class Family(TrainedPaths):
         50, "candidates in a generation of the evolution", least=1, most=100_000, source="SPOS, 3.4"
     )
     generations: int = setting(20, "generations of the evolution, the first of which is random", least=1, most=100_000)
-    size_limit: float | None = setting(
-        None, "greatest size of a candidate, in millions of weights; unset: any", least=0, most=1e6
+    size_by: str = setting(
+        "params",
+        "what sizes of networks are: weights, MACs, or milliseconds, as the sum over their operations",
+        choices=tuple(UNITS),
     )
-    size_bin: float = setting(
-        0.2,
-        "width of the size bins whose best candidates are the family, in millions of weights",
+    size_latencies: str = setting(
+        "", "file of measured latencies, which tools/latency_table.py writes, given the sizes of the family"
+    )
+    size_limit: float | None = setting(
+        None, "greatest size of a candidate, in millions of weights or of MACs, or in ms; unset: any", least=0, most=1e6
+    )
+    size_bin: float | None = setting(
+        None,
+        "width of the size bins whose best candidates are the family, in the same; unset: about a sixteenth of the "
+        "largest candidate (0.2 for networks of 4 million weights)",
         least=0,
         most=1e6,
         open=True,
@@ -164,30 +181,58 @@ class Family(TrainedPaths):
     def prune(self, selection_weights, net, reductions):
         return soft_prune(selection_weights, net.space, self.paths, reductions=reductions, multiplier=net.multiplier)
 
+    def check(self, method, space, macro):
+        super().check(method, space, macro)
+        self._latencies()
+
+    def _latencies(self) -> Latencies | None:
+        """The table of `size_latencies`; raises `KdartsError` for one that is not asked for, or not there."""
+        if self.size_by == "latency_ms" and not self.size_latencies:
+            raise KdartsError("size_by 'latency_ms': needs size_latencies=FILE, which tools/latency_table.py writes")
+        if self.size_by != "latency_ms" and self.size_latencies:
+            raise KdartsError(f"size_latencies {self.size_latencies!r}: needs size_by=latency_ms")
+        return Latencies.load(self.size_latencies) if self.size_latencies else None
+
+    def _sizes(self) -> tuple:
+        """The sizes of the stand-alone networks, as of `PathNetwork.cost_of`."""
+        stem = None if self.family_stem == "search" else self.family_stem
+        return self.family_channels, self.family_cells, stem, self._latencies()
+
+    def begin(self, network):
+        try:  # What the table lacks is told before the paths are trained.
+            for operation in range(network.space.kept):
+                network.cost_of((operation,) * network.space.edges, *self._sizes())
+        except KdartsError as error:
+            stem = "" if self.family_stem == "search" else f" --stem={self.family_stem}"
+            sizes = f"--channels={self.family_channels} --cells={self.family_cells}{stem}"
+            raise KdartsError(f"{error}, but with {sizes}") from None
+
     def choose(self, search, training, measure, session):
-        network, stem = training.network, None if self.family_stem == "search" else self.family_stem
-        sizes = self.family_channels, self.family_cells, stem
+        network, sizes, unit = training.network, self._sizes(), UNITS[self.size_by]
 
         @functools.cache
         def cost(path):
             return network.cost_of(path, *sizes)
 
         def allowed(path):
-            return self.size_limit is None or cost(path).params <= self.size_limit * 1e6
+            return self.size_limit is None or getattr(cost(path), self.size_by) <= self.size_limit * unit
 
         evolution = Evolution(network.space, self.population, self.generations, search.seed, allowed)
         measured = session.measured("evolution", evolution, lambda path: measure(path)[0])
         if measured is None:
             return None
         if not measured:
-            raise KdartsError(f"size_limit {self.size_limit}: no path of at most so many million weights exists here")
+            least = {"params": "million weights", "macs": "million MACs", "latency_ms": "milliseconds"}[self.size_by]
+            raise KdartsError(f"size_limit {self.size_limit}: no path of at most so many {least} exists here")
         rows, paths = [], dict(enumerate(path for path, _ in measured))
         for number, (path, accuracy) in enumerate(measured):
             row = {"candidate": number, "accuracy": accuracy, "params": cost(path).params, "macs": cost(path).macs}
+            row |= {"latency_ms": cost(path).latency_ms} if self.size_latencies else {}
             rows.append(row | {"path": " ".join(map(str, path))})
-        family, best = family_of(rows, self.size_bin, self.per_bin), ranked(rows)[0]
+        width = self.size_bin or usual_width(max(row[self.size_by] for row in rows) / unit)
+        family, best = family_of(rows, width, self.per_bin, self.size_by), ranked(rows, self.size_by)[0]
         genotypes = {r["name"]: network.space.genotype(paths[r["candidate"]]).named(r["name"]) for r in family}
-        about = {"candidates": len(rows), "family": len(family)}
+        about = {"candidates": len(rows), "family": len(family), "size_by": self.size_by, "size_bin": width}
         genotype = network.space.genotype(paths[best["candidate"]])
         return PathResult(network.space, genotype, best["accuracy"], rows, family, genotypes, about)
 

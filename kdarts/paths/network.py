@@ -7,7 +7,7 @@ import tensorflow as tf
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.path_space import PathSpace, Slot
 from kdarts.networks.trunk import DropPath
-from kdarts.ops.cost import Cost
+from kdarts.ops.cost import Cost, Latencies
 from kdarts.ops.kernels import DECAY
 from kdarts.ops.layers import make_head
 from kdarts.ops.mixed import GroupedOperation
@@ -220,10 +220,18 @@ class PathNetwork(keras.Model):
             s1 = tf.stack(s1) if several else s1[0]
         return self.classifier(tf.reduce_mean(tf.cast(s1, self.variable_dtype), [-3, -2]))
 
-    def cost_of(self, path, channels: int | None = None, cells: int | None = None, stem: str | None = None) -> Cost:
+    def cost_of(
+        self,
+        path,
+        channels: int | None = None,
+        cells: int | None = None,
+        stem: str | None = None,
+        latencies: Latencies | None = None,
+    ) -> Cost:
         """Cost of a path's stand-alone network, at the sizes and with the stem of this one where none are given."""
         sizes = channels or self.channels, cells or self.depth, stem or self._stem_name
-        return network_cost(self.space.genotype(path), self.image_shape, self.num_classes, *sizes)
+        genotype = self.space.genotype(path)
+        return network_cost(genotype, self.image_shape, self.num_classes, *sizes, latencies=latencies)
 
     @property
     def statistics(self) -> list[keras.Variable]:

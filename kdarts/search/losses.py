@@ -9,7 +9,7 @@ Keras and TensorFlow are imported where they are used: commands that only read s
 from dataclasses import dataclass
 from typing import ClassVar
 
-from kdarts.genotypes.errors import choice
+from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.genotypes.settings import Axis, Registry, setting
 
 LOSSES = Registry("loss")
@@ -95,7 +95,7 @@ class BetaDecay(LossTerm):
 @register_loss
 @dataclass(frozen=True)
 class Ablation(LossTerm):
-    """The ablation loss: each cell is judged by what its absence costs (D-DARTS section 3.3; see `ablation`)."""
+    """The ablation loss: each cell is judged by what its absence costs (D-DARTS section 4.2; see `ablation`)."""
 
     name: ClassVar[str] = "ablation"
     ablation_weight: float = setting(
@@ -123,6 +123,30 @@ class Ablation(LossTerm):
         from kdarts.search.ablation import AblationLoss
 
         return AblationLoss(search, self)
+
+
+@register_loss
+@dataclass(frozen=True)
+class Anchor(LossTerm):
+    """The anchor of DrNAS: it keeps the edges' Dirichlet distributions near the uniform one (Chen et al. 2021).
+
+    Σ KL(Dir(c) || Dir(1)) over all edges, in place of the L2 penalty that the authors' program has by default.
+    """
+
+    name: ClassVar[str] = "anchor"
+    anchor_weight: float = setting(
+        0.0, "weight of the divergence of the edges' Dirichlet distributions from the uniform one; 0: none", **_WEIGHT
+    )
+
+    def value(self, supernet):
+        import tensorflow as tf
+
+        concentrations = [tf.exp(logs) for logs in supernet.mixture.log_weights()]
+        return self.anchor_weight * anchor_divergence(concentrations, supernet.mixture.candidates)
+
+    def attach(self, search):
+        if search.method.sampling != "dirichlet":
+            raise KdartsError(f"anchor_weight {self.anchor_weight}: is for sampling 'dirichlet' only")
 
 
 def _count(text: str) -> float:
@@ -174,6 +198,28 @@ def beta_decay(alphas, candidates=None):
     if candidates is not None:
         values = [tf.where(left, v, v.dtype.min) for left, v in zip(candidates, values, strict=True)]
     return tf.reduce_mean(tf.reduce_logsumexp(tf.concat(values, 0), -1))
+
+
+def anchor_divergence(concentrations, candidates=None):
+    """The sum over all edges of KL(Dir(c) || Dir(1)); a scalar, at least 0, and 0 where every c is 1.
+
+    lnΓ(c₀) − Σ lnΓ(c) − lnΓ(K) + Σ (c − 1)(ψ(c) − ψ(c₀)) with c₀ = Σ c, for an edge of K candidates.
+
+    Args:
+        concentrations: for each α its c, `[edges, operations]`, above 0.
+        candidates: as of `Mixture`.
+    """
+    import tensorflow as tf
+
+    parts = []
+    for c, there in zip(concentrations, candidates or [True] * len(concentrations), strict=True):
+        left = tf.broadcast_to(there, c.shape)
+        whole = tf.reduce_sum(tf.where(left, c, 0.0), -1, keepdims=True)
+        count = tf.reduce_sum(tf.cast(left, c.dtype), -1, keepdims=True)
+        c = tf.where(left, c, 1.0)  # What is no candidate adds 0.
+        rows = (c - 1) * (tf.math.digamma(c) - tf.math.digamma(whole)) - tf.math.lgamma(c)
+        parts.append(tf.reduce_sum(rows) + tf.reduce_sum(tf.math.lgamma(whole) - tf.math.lgamma(count)))
+    return tf.add_n(parts)
 
 
 def zero_one_loss(weights, form: str = "l2", joint: bool = False):

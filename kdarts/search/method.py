@@ -9,9 +9,12 @@ from dataclasses import dataclass
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.settings import Axis, Registry, settings_of
-from kdarts.search.axes import PATHS, PERTURBATIONS, ArchitectureParameters, Progression, Size, WeightTraining
+from kdarts.search.alignment import Alignment
+from kdarts.search.axes import PATHS, ArchitectureParameters, Progression, Size, WeightTraining
 from kdarts.search.gradients import GRADIENTS
+from kdarts.search.levels import LEVELS
 from kdarts.search.losses import LOSSES
+from kdarts.search.perturbations import PERTURBATIONS
 from kdarts.search.selection import SELECTIONS
 from kdarts.search.stages import Stage
 from kdarts.search.stopping import STOPS
@@ -63,8 +66,20 @@ AXES = (
     Slot("mixing", "Relaxation", "how α weighs the candidates of an edge", RELAXATIONS, "softmax"),
     Slot("sampling", "Sampling", "which candidates a pass goes through", SAMPLINGS, "all"),
     Slot(
-        "perturbation", "Perturbation", "what is added to α in the pass that trains the weights", PERTURBATIONS, "none"
+        "perturbation",
+        "Perturbation",
+        "what is added to the mixing weights in the pass that trains the weights",
+        PERTURBATIONS,
+        "none",
     ),
+    Slot(
+        "alignment",
+        "Alignment",
+        "a term in the loss of the weights by which the normal cells agree on their α",
+        None,
+        Alignment,
+    ),
+    Slot("level", "Level", "which images the weights and α learn from", LEVELS, "bilevel"),
     Slot("order", "Gradient", "the gradient that α descends", GRADIENTS, "first"),
     Slot("update", "Update", "when α moves", UPDATES, "step"),
     Slot("stop", "Stopping", "what may end the search before its last epoch", STOPS, "epochs"),
@@ -88,7 +103,6 @@ SMALL_PATHS = {
     "population": 20,
     "generations": 5,
     "calibration_batches": 20,
-    "size_bin": 0.01,
     "family_channels": 16,
     "family_cells": 5,
     "removal_tune": 1,
@@ -164,6 +178,11 @@ class Method:
     def gradient(self):
         """The form of ∇α."""
         return self.axes["order"]
+
+    @property
+    def one_level(self) -> bool:
+        """Whether the weights and α learn from the same images."""
+        return self.axes["level"].one or self.gradient.joint
 
     @property
     def stopping(self):

@@ -3,12 +3,75 @@
 TensorFlow is imported where it is used: commands that only read settings do not wait for it.
 """
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 from kdarts.genotypes.edges import cell_of, node_rows
 from kdarts.genotypes.settings import setting
-from kdarts.supernet.relaxation import Sampling, register_sampling
+from kdarts.supernet.relaxation import Relaxation, Sampling, Softmax, register_relaxation, register_sampling
+
+LEAST = 1e-5
+"""The least mixing weight under exponentiated gradient, as in GAEA's program: from 0 no factor leads back."""
+
+
+def free_softmax(logits):
+    """The softmax over the last axis, whose gradient is handed to the logits as if they were the weights themselves."""
+    import tensorflow as tf
+
+    @tf.custom_gradient
+    def weights(logits):
+        return tf.nn.softmax(logits, -1), lambda upstream: upstream
+
+    return weights(logits)
+
+
+@register_relaxation
+@dataclass(frozen=True)
+class Concentration(Relaxation):
+    """The mean of a Dirichlet distribution of concentrations c = elu(α) + 1 (DrNAS, Chen et al. 2021).
+
+    c is 1 + α where α is not negative, else e^α; `log_weights` is its logarithm, which sampling "dirichlet" draws by. A
+    genotype is derived from softmax(α), as in the authors' program.
+    """
+
+    name: ClassVar[str] = "concentration"
+
+    def weights(self, alpha, inputs=None):
+        return Softmax().weights(self.log_weights(alpha))
+
+    def log_weights(self, alpha, inputs=None):
+        from keras import ops
+
+        return ops.where(alpha > 0, ops.log1p(ops.maximum(alpha, 0)), alpha)
+
+    def ranking(self, alpha, inputs=None):
+        return Softmax().weights(alpha)
+
+
+@register_relaxation
+@dataclass(frozen=True)
+class ExponentiatedSoftmax(Relaxation):
+    """A softmax whose gradient is handed to α as that of the mixing weights (GAEA, Li et al. 2021).
+
+    With plain descent, `arch_optimizer` "sgd" without a penalty, a step of rate η is exponentiated gradient on the
+    weights, p ← p exp(−η ∂L/∂p) / Σ. After it weights below 1e-5 are raised to that. β of partial channels likewise.
+    """
+
+    name: ClassVar[str] = "softmax_eg"
+    zero_start: ClassVar[bool] = True
+    exponentiated: ClassVar[bool] = True
+
+    def weights(self, alpha, inputs=None):
+        return free_softmax(alpha)
+
+    def shares(self, beta):
+        return free_softmax(beta)
+
+    def bounded(self, logits):
+        import tensorflow as tf
+
+        return tf.maximum(logits, tf.reduce_logsumexp(logits, -1, keepdims=True) + math.log(LEAST))
 
 
 def gumbel_noise(like, seed):
@@ -70,6 +133,80 @@ class Concrete(Sampling):
             return weights
         temperature = self.temperature + (self.final_temperature - self.temperature) * tf.cast(progress, logs.dtype)
         return tf.nn.softmax((tf.nn.log_softmax(logs, -1) + gumbel_noise(logs, seed)) / temperature, -1)
+
+
+@register_sampling
+@dataclass(frozen=True)
+class ReinMax(Sampling):
+    """One candidate of each edge, drawn with its probability, with a gradient of second order (Liu et al. 2023).
+
+    The weights are 0 but for a single 1; `reinmax` says what the gradient is. It needs the outputs of all candidates,
+    so that, unlike with "gumbel", all are computed. A pass that measures takes the most probable candidate. The mixing
+    weights of an edge are normalised to probabilities.
+    """
+
+    name: ClassVar[str] = "reinmax"
+    gradient_temperature: float = setting(
+        1.0, "τ of the drawn candidates' gradient", least=1, most=1e4, source="ReinMax, Liu et al. 2023"
+    )
+
+    def draw(self, weights, logs, none, progress, seed, inputs=None):
+        import tensorflow as tf
+
+        noise = 0.0 if seed is None else gumbel_noise(logs, seed)
+        drawn = tf.one_hot(tf.argmax(logs + noise, -1), logs.shape[-1], dtype=logs.dtype)
+        return drawn if seed is None else reinmax(logs, drawn, self.gradient_temperature)
+
+
+def reinmax(logs, drawn, temperature: float = 1.0):
+    """A draw with ReinMax's gradient with respect to the logits.
+
+    With π = softmax(θ), m = (softmax(θ / τ) + D) / 2 and J(q) v = q v − q (q · v), the gradient g that arrives at the
+    draw D goes on to θ as 2 J(m) g − J(π) g / 2. At τ = 1 its mean over D is the gradient of E f(D) for every quadratic
+    f; that of the straight-through J(π) g is for a linear one alone.
+
+    Args:
+        logs: θ, `[edges, operations]`.
+        drawn: D, one-hot rows of the same shape.
+        temperature: τ, at least 1.
+    """
+    import tensorflow as tf
+
+    def projected(q, v):
+        return q * (v - tf.reduce_sum(q * v, -1, keepdims=True))
+
+    @tf.custom_gradient
+    def passing(logs):
+        def gradient(arriving):
+            middle = (tf.nn.softmax(logs / temperature, -1) + drawn) / 2
+            return 2 * projected(middle, arriving) - projected(tf.nn.softmax(logs, -1), arriving) / 2
+
+        return tf.identity(drawn), gradient
+
+    return passing(logs)
+
+
+@register_sampling
+@dataclass(frozen=True)
+class Dirichlet(Sampling):
+    """Weights of each edge, drawn from a Dirichlet distribution (DrNAS, Chen et al. 2021).
+
+    The concentrations are those of mixing "concentration", else the mixing weights. p = y / Σ y with y drawn from Gamma
+    distributions, whose gradient is TensorFlow's implicit one; it has no gradient of its own. A pass that measures
+    takes the mean.
+    """
+
+    name: ClassVar[str] = "dirichlet"
+    twice_differentiable: ClassVar[bool] = False
+
+    def draw(self, weights, logs, none, progress, seed, inputs=None):
+        import tensorflow as tf
+
+        if seed is None:
+            return weights
+        # What is drawn is at least the smallest normal number.
+        drawn = tf.random.stateless_gamma(logs.shape, seed, tf.exp(logs), dtype=logs.dtype)
+        return tf.nn.softmax(tf.where(weights > 0, tf.math.log(drawn), logs.dtype.min), -1)
 
 
 @register_sampling

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from kdarts.genotypes.errors import KdartsError, choice
+from kdarts.networks.training_form import training_form
 from kdarts.ops.layers import all_layers, running_statistics
 from kdarts.ops.replicas import counted_once, loss_metric, mean_over_replicas, replicas
 
@@ -129,8 +130,10 @@ def _part(tensor, number, count: int):
 
 def replica_step(model: keras.Model):
     """The training step of a compiled model as one replica takes it, from its part of a batch to its metrics."""
-    own_step = type(model).train_step is not keras.Model.train_step
-    return model.train_step if own_step or not is_spread(model) else lambda batch: _supervised_step(model, batch)
+    if type(model).train_step is not keras.Model.train_step:
+        return model.train_step
+    form = training_form(model)
+    return lambda batch: _supervised_step(model, form, batch)
 
 
 def run_on_replicas(model: keras.Model, step, batch) -> tuple:
@@ -147,12 +150,13 @@ def run_on_replicas(model: keras.Model, step, batch) -> tuple:
     return {name: results[name] for name in metrics}, tensors
 
 
-def _supervised_step(model: keras.Model, batch) -> dict:
-    """As Keras' own step; but there each replica clips its own gradient, and one of them decides what is finite."""
+def _supervised_step(model: keras.Model, form: keras.Model, batch) -> dict:
+    """As Keras' own step of `model`, by way of its `form`; but in Keras each replica clips its own gradient, and one of
+    them decides what is finite."""
     x, y = batch
     weights = model.trainable_variables
     with tf.GradientTape() as tape:
-        outputs = model(x, training=True)
+        outputs = form(x, training=True)
         loss = model.compute_loss(x, y, outputs) * replicas()  # Keras' losses are shares of the replicas' sum.
         scaled = model.optimizer.scale_loss(loss)
     gradients = mean_over_replicas(tape.gradient(scaled, weights, unconnected_gradients="zero"))

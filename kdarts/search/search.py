@@ -16,9 +16,11 @@ from kdarts.ops.layers import unbiased_statistics
 from kdarts.ops.replicas import if_true, loss_metric, mean_over_replicas, synchronize, whole_loss
 from kdarts.search.ablation import ALONE
 from kdarts.search.building import at_start_depth, build_supernet, check_supernet, start_from, start_of
+from kdarts.search.gradients import Validation
 from kdarts.search.loop import SearchEpochs, run_epochs, search_data
 from kdarts.search.method import Method, get_method
 from kdarts.search.objective import Objective, apply_gradients, cross_entropy, loss_scale, without_graph_rewriting
+from kdarts.search.perturbations import perturbed
 from kdarts.search.replicas import calibrated
 from kdarts.search.selection import get_selection
 from kdarts.search.session import Record, Session
@@ -132,13 +134,20 @@ class Search(keras.Model):
         """Refuses choices that do not go together."""
         method, net = self.method, self.supernet
         method.selection.check(method)
+        method.axes["weights"].rate(method.epochs, method.pretrain_epochs)
         if method.stages:
             check_method(method)
-        every = method.stopping.watched_every
-        if every and not method.axes["sampling"].moves_alpha:
+        if method.gradient.joint and method.level != "bilevel":
             raise KdartsError(
-                "watch_hessian and stop 'eigenvalue': with sampling 'random' the loss does not depend on α"
+                f"level {method.level!r}: order {method.order!r} takes the gradients of α and of the weights from one "
+                "batch, and has one level by itself; choose order 'first' for a batch of α's own"
             )
+        method.axes["alignment"].check(net)
+        every = method.stopping.watched_every
+        sampling = method.axes["sampling"]
+        if every and not (sampling.moves_alpha and sampling.twice_differentiable):
+            why = "the loss has no second derivative in α" if sampling.moves_alpha else "the loss does not depend on α"
+            raise KdartsError(f"watch_hessian and stop 'eigenvalue': with sampling {sampling.name!r} {why}")
         if net.grid:
             if self.start is not None:
                 raise KdartsError("start: a HyperCuboid's α begins without one")
@@ -289,7 +298,9 @@ class Search(keras.Model):
         Args:
             x: a dataset of `((x, y), (x_valid, y_valid))`, which shuffles by itself; or an array of images
                 `[n, height, width, channels]`, of which half train the weights and half α, in batches of the method's
-                size.
+                size. With one level (`level="single"`, `order="joint"`) all of an array train both, and so do all
+                images of `kdarts.search_dataset`, unless it was given sizes; other datasets decide by themselves which
+                images their batches have.
             y: labels of the array, integers `[n]`; None for a dataset.
             epochs: length of the search, with warm-ups in proportion, as `--epochs`; epochs of a pretraining come
                 before them. None: the method's. A search in stages takes as many for each.
@@ -313,7 +324,8 @@ class Search(keras.Model):
         if self._gradients_of is None:
             self.compile()
         expected, callbacks = self._expected(), [*_listed(callbacks)]
-        data = search_data(x, y, expected, self.method.batch_size, self.seed, steps_per_epoch)
+        how = self.method.batch_size, self.seed, steps_per_epoch, self.method.one_level
+        data = search_data(x, y, expected, *how)
         if isinstance(validation_data, tuple | list):
             arrays = expected.arrays(*validation_data)
             validation_data = tf.data.Dataset.from_tensor_slices(arrays).batch(self.method.batch_size)
@@ -398,8 +410,8 @@ class Search(keras.Model):
     def train_step(self, data):
         """One step of α on the validation batch, then one of the weights on the training batch, at the new α.
 
-        With the update "epoch" that of the weights comes first, and that of α follows the last step alone. With one
-        level, both come from one pass over the training batch.
+        With the update "epoch" that of the weights comes first, and that of α follows the last step alone. With the
+        order "joint" both come from one pass over the training batch.
         """
         (x, y), valid = data
         method, net, update = self.method, self.supernet, self.method.axes["update"]
@@ -411,14 +423,21 @@ class Search(keras.Model):
         # Nothing of the second pass may start before the first has freed its activations.
         with tf.control_dependencies([tf.identity(v) for v in net.architecture]):
             x = tf.identity(x)
-        weights, alphas, statistics = self.objective.values()
+        values, batch, scale = self.objective.values(), (x, y), loss_scale(self.optimizer)
+        shifts, alignment = None, method.axes["alignment"]
         if method.perturbation != "none":
-            seed, perturbed = tf.stack([net.mixture.draws.value, 0]), method.axes["perturbation"].perturbed
-            alphas = perturbed(self.objective, weights, alphas, statistics, (x, y), seed)
-        step = self.objective.gradients(weights, alphas, statistics, (x, y), loss_scale(self.optimizer))
+            shifts = perturbed(method.axes["perturbation"], self.objective, values, batch, scale)
+        elif alignment.passes:
+            shifts = [tf.zeros(net.alphas[index].shape, net.alphas[index].dtype) for index in net.sequence]
+        step = self.objective.gradients(*values, batch, scale, shifts)
         by_weights, statistics = mean_over_replicas((step["by_weights"], step["statistics"]))
+        if alignment.passes:
+            along = mean_over_replicas(step["by_shifts"]), shifts, net.mixture.progress, method.epochs, scale
+            more = alignment.correction(self.objective, values, batch, *along)
+            by_weights = [g + tf.cast(other, g.dtype) for g, other in zip(by_weights, more, strict=True)]
         if joint and update.each_step:
-            self._move(mean_over_replicas(step["by_alphas"]), None)
+            by_alphas, loss = mean_over_replicas((step["by_alphas"], step["loss"]))
+            self._move(*self._with_terms(Validation(by_alphas, loss, step["states"], values[0]), batch))
         if method.train_weights:
             apply_gradients(self.optimizer, by_weights, net.network_variables)
         for variable, value in zip(net.non_trainable_variables, statistics, strict=True):
@@ -443,6 +462,7 @@ class Search(keras.Model):
 
     def _move(self, gradients, contributions) -> None:
         apply_gradients(self.arch_optimizer, gradients, self.supernet.architecture)
+        self.supernet.mixture.keep_bounded()
         for kept in self.attached.values():
             if hasattr(kept, "updated"):
                 kept.updated(self.arch_optimizer.iterations)
@@ -466,13 +486,18 @@ class Search(keras.Model):
 
     def _compute_architecture_gradients(self, train, valid):
         """For each α and β the gradient of its cell's loss (D-DARTS Eq. 10), and the cells' contributions, if any."""
+        gradient = self.method.gradient
+        at = gradient(self.objective, train, valid, self._unrolled, loss_scale(self.arch_optimizer))
+        return self._with_terms(at, train if gradient.joint else valid)
+
+    def _with_terms(self, at: Validation, batch):
+        """The gradients at a place, on a batch, with those of the other terms of α's loss; and the contributions."""
         scale = loss_scale(self.arch_optimizer)
-        at = self.method.gradient(self.objective, train, valid, self._unrolled, scale)
         parts, contributions = [at.gradients], None
         if (own := self._gradients_of_alpha()) is not None:
             parts.append(own)
         for kept in self.attached.values():
-            gradients = kept.gradients(at, valid, self.arch_optimizer.iterations, scale)
+            gradients = kept.gradients(at, batch, self.arch_optimizer.iterations, scale)
             if isinstance(gradients, tuple):
                 gradients, contributions = gradients
             parts.append(gradients)

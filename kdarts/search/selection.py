@@ -142,7 +142,7 @@ def register_selection(kind: type[Selection]) -> type[Selection]:
     return SELECTIONS.add(kind)
 
 
-_THRESHOLD = {"least": 0, "most": 1, "source": "FairDARTS and D-DARTS, section 4.3"}
+_THRESHOLD = {"least": 0, "most": 1, "source": "FairDARTS; D-DARTS, section 5.1"}
 _MAX_SKIPS = {"least": 0, "most": 1000, "source": "P-DARTS, section 3.3"}
 
 

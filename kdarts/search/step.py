@@ -128,6 +128,7 @@ class Step:
         found = [*model.variables, *model.metrics_variables, *(v for o in self._optimizers for v in o.variables)]
         self.variables = list({id(variable): variable for variable in found}.values())
         self.scaled = [o for o in self._optimizers if isinstance(o, LossScaleOptimizer)]
+        self._step = replica_step(model)
         self._scales = None
         self._before: list = []
         self._functions: dict = {}
@@ -165,7 +166,7 @@ class Step:
     def _take(self, kind, batch):
         """The step on one replica; what is not finite on one is so on all."""
         with noting() as noted:
-            logs = replica_step(self.model)(batch)
+            logs = self._step(batch)
             supernet = getattr(self.model, "supernet", None)
             if supernet is not None:
                 values = [tf.nn.l2_loss(tf.convert_to_tensor(v)) for v in supernet.architecture]

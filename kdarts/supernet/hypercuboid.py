@@ -66,13 +66,16 @@ _NO_SECOND = (
 
 _ABOUT_CELLS = {
     "ablation_weight": 0.0,
+    "alignment_weight": 0.0,
     "attention": (),
     "auxiliary_skip": False,
     "partial_channels": 1,
     "paths": 0,
+    "perturbation": "none",
     "samples": 0,
     "sampling": "all",
     "sharing": "shared",
+    "search_drop_path": 0.0,
     "skip_dropout": 0.0,
     "stages": (),
     "topology": "",
@@ -132,7 +135,7 @@ class HyperCuboid(MixedModel):
     betas = ()
     operation_names = ()
     sharing = "shared"
-    skip_dropout = 0.0
+    skip_dropout = search_drop_path = 0.0
     alpha_names = ("stages",)
 
     def __init__(

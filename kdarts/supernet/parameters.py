@@ -100,7 +100,7 @@ class Mixture(keras.layers.Layer):
         self.alphas = [self.add_weight(name=f"alpha_{i}", shape=shape, initializer=start) for i in range(sets)]
         for alpha, present in zip(self.alphas, self.candidates or [], strict=False):
             alpha.assign(tf.where(present, alpha, 0.0))
-        start = initializer(Softmax())
+        start = initializer(self.relaxation if self.relaxation.exponentiated else Softmax())
         count = sets if shares else 0
         self.betas = [self.add_weight(name=f"beta_{i}", shape=shape[:1], initializer=start) for i in range(count)]
         state = {"shape": (), "initializer": "zeros", "trainable": False}
@@ -154,6 +154,10 @@ class Mixture(keras.layers.Layer):
         """The mixing weights of each α, `[edges, operations]`; 0 for what is no candidate any more."""
         return [self._left(i, w) for i, w in enumerate(self._each(self.relaxation.weights))]
 
+    def log_weights(self) -> list:
+        """As of `Relaxation.log_weights`, for each α; -1e30 for what is no candidate any more."""
+        return self._each(self.relaxation.log_weights, -1e30)
+
     def _each(self, function, absent: float = 0.0) -> list:
         """A function of α, over the candidates that are left, for each α."""
         return [
@@ -175,7 +179,8 @@ class Mixture(keras.layers.Layer):
 
     def shares(self) -> list:
         """For each α its edges' shares of their nodes, `[edges]`: β after its softmax; None each without β."""
-        shares = [edge_shares(beta, self.inputs) for beta in self.betas]
+        how = self.inputs, self.relaxation.shares
+        shares = [edge_shares(beta, *how) for beta in self.betas]
         if self.masks:
             shares = [s * tf.cast(tf.reduce_max(m, 1), s.dtype) for s, m in zip(shares, self.masks, strict=False)]
         return shares or [None] * len(self.alphas)
@@ -206,7 +211,7 @@ class Mixture(keras.layers.Layer):
         of one gradient, finite differences among them, compare like with like.
         """
         progress, drawn = tf.convert_to_tensor(self.progress), []
-        logs = self._each(self.relaxation.log_weights, -1e30) if self.sampling.draws else [None] * len(self.alphas)
+        logs = self.log_weights() if self.sampling.draws else [None] * len(self.alphas)
         for index, (alpha, there, log) in enumerate(zip(self._given(), self.present, logs, strict=True)):
             seed = tf.stack([tf.convert_to_tensor(self.draws), index]) if training else None
             weights = among(functools.partial(self._pass, progress, seed), alpha, there)
@@ -224,6 +229,12 @@ class Mixture(keras.layers.Layer):
             return self.relaxation.weights(alpha, self.inputs)
         # A seed of its own: the sampling draws by the other one.
         return self.relaxation.sample(alpha, progress, tf.random.fold_in(seed, 1), self.inputs)
+
+    def keep_bounded(self) -> None:
+        """Bounds α and β after a step, as the relaxation has it."""
+        _bound_alphas(self)
+        for beta in self.betas if self.relaxation.exponentiated else ():
+            beta.assign(edge_shares(beta, self.inputs, self.relaxation.bounded))
 
     def redraw(self) -> None:
         """Lets the passes to come draw anew what they go through and what they drop."""
@@ -308,5 +319,15 @@ class StageMixture(keras.layers.Layer):
         """What a path is found by: the weights after mixing, but for Max-W, whose scores are its softmax."""
         return self._each(self.relaxation.ranking)
 
+    def keep_bounded(self) -> None:
+        """As of `Mixture`."""
+        _bound_alphas(self)
+
     def redraw(self) -> None:
         """Nothing is drawn here."""
+
+
+def _bound_alphas(mixture) -> None:
+    for index, alpha in enumerate(mixture.alphas if mixture.relaxation.exponentiated else ()):
+        present = mixture.candidates and mixture.candidates[index]
+        alpha.assign(among(mixture.relaxation.bounded, tf.convert_to_tensor(alpha), present))

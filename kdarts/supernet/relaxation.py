@@ -30,11 +30,14 @@ class Relaxation(Axis):
         zero_start: whether α starts at 0, not at small random numbers.
         draws: whether `sample` draws.
         per_row: whether each row of α is weighed alone.
+        exponentiated: whether a step of α (and of β) is one of the mixing weights themselves, as exponentiated
+            gradient has it: then β starts at 0, too, and `bounded` follows each step.
     """
 
     zero_start: ClassVar[bool] = False
     draws: ClassVar[bool] = False
     per_row: ClassVar[bool] = True
+    exponentiated: ClassVar[bool] = False
 
     def weights(self, alpha, inputs=None):
         """The mixing weights, without any draw: what is measured, drawn and derived.
@@ -49,7 +52,7 @@ class Relaxation(Axis):
         raise NotImplementedError
 
     def log_weights(self, alpha, inputs=None):
-        """The logarithm of `weights`, finite however far α are apart."""
+        """The logarithm of `weights`, finite however far α are apart; it may lack a constant of each edge."""
         import tensorflow as tf
 
         return tf.math.log(tf.maximum(self.weights(alpha, inputs), 1e-30))
@@ -57,6 +60,16 @@ class Relaxation(Axis):
     def ranking(self, alpha, inputs=None):
         """What a genotype is derived from; the mixing weights, unless a kind of it says otherwise."""
         return self.weights(alpha, inputs)
+
+    def shares(self, beta):
+        """The shares that the edges into one node have of it, `[edges]`, from their β."""
+        import tensorflow as tf
+
+        return tf.nn.softmax(beta)
+
+    def bounded(self, logits):
+        """What α, or the β of a node, is kept at after a step; rows are weighed alone."""
+        return logits
 
     def sample(self, alpha, progress, seed, inputs=None):
         """The weights of one pass of the training.
@@ -185,11 +198,13 @@ class Sampling(Axis):
             as its running statistics are a mixture of all that was drawn.
         moves_alpha: whether the loss depends on α.
         single: whether a draw leaves each edge one candidate at most: only that is computed then.
+        twice_differentiable: whether a draw has a second derivative with respect to α.
     """
 
     draws: ClassVar[bool] = True
     single: ClassVar[bool] = False
     moves_alpha: ClassVar[bool] = True
+    twice_differentiable: ClassVar[bool] = True
 
     def draw(self, weights, logs, none, progress, seed, inputs=None):
         """The weights of one pass.

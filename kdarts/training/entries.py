@@ -14,6 +14,7 @@ from kdarts.genotypes.settings import (
     MOST_SIDE,
     in_words,
 )
+from kdarts.ops.cost import UNITS
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,10 @@ SUMMARY = {
     **dict.fromkeys(("test_accuracy_half_range", "accuracy_half_range"), SHARE.or_null()),
     **dict.fromkeys(("test_loss", "held_back_loss"), FIGURE.or_null()),
     **dict.fromkeys(("seed", "best_seed"), whole(0, MOST_SEED)),
-    "seeds": OBJECTS,
+    **dict.fromkeys(("seeds", "networks"), OBJECTS),
     "stages": STAGES,
     **dict.fromkeys(("epochs", "tested_after_epochs"), whole(0, 1000 * MOST_EPOCHS)),
+    "size_by": Entry(", ".join(UNITS), lambda value: isinstance(value, str) and value in UNITS),
     "step_ms": AMOUNT.or_null(),
     "channels": whole(1, MOST_CHANNELS),
     "cells": whole(1, MOST_CELLS),

@@ -33,14 +33,17 @@ def passes_of_step(method: Method, sets: int, searching: bool = True, recompute:
     gradient of a whole network, or with `exact` a gradient of these and a backward pass through the whole; for one
     alone none has a gradient. Recomputation adds a forward pass to each gradient.
 
+    A perturbation takes the gradients that it says, an alignment two.
+
     Args:
-        method: Has order, update and ablation. With the update "epoch", only the last step changes α.
+        method: Has order, update, perturbation, alignment and ablation. With the update "epoch", only the last step
+            changes α.
         sets: The number of distinct cells.
         searching: Whether the step changes α.
         recompute: Whether cells are recomputed.
     """
     gradient = GRADIENT + recompute
-    passes = gradient
+    passes = gradient * (1 + method.axes["perturbation"].passes + method.axes["alignment"].passes)
     if searching and method.update == "step":
         passes += gradient * method.gradient.passes
         if method.ablation_weight:

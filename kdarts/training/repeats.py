@@ -69,8 +69,8 @@ def search_is_whole(search: pathlib.Path) -> bool:
 
 
 def diverged(folder: pathlib.Path) -> bool:
-    """Returns whether the search or the training of a seed, in its folder, has diverged."""
-    records = [folder / part / STOPPED for part in ("search", "train")]
+    """Returns whether what ran in a folder, or the search or the training of a seed there, has diverged."""
+    records = [folder / part / STOPPED for part in ("search", "train", ".")]
     return any(read_json(record).get("stopped_by") == "divergence" for record in records if record.exists())
 
 
@@ -150,7 +150,7 @@ def run_seeds(train: Callable[[int, Workdir], dict], workdir: Workdir, seeds: Se
         raise KdartsError("seeds: needs at least 1")
     parts, summaries, history = [Workdir(workdir / "seeds" / str(number)) for number in range(len(seeds))], [], []
     for number, (seed, part) in enumerate(zip(seeds, parts, strict=True), 1):
-        done = _done(part)
+        done = training_is_whole(part, TRAINED)
         print(f"seed {seed}, {number} of {len(seeds)}" + (": finished before" if done else ""), flush=True)
         if not done:
             train(seed, part)
@@ -166,9 +166,12 @@ def run_seeds(train: Callable[[int, Workdir], dict], workdir: Workdir, seeds: Se
     return summary
 
 
-def _done(part: Workdir) -> bool:
-    """Returns whether a seed is finished and its files are not damaged; a damaged one is reported."""
-    if read_summary(part, TRAINED) is None:
+def training_is_whole(part: Workdir, needed: Sequence[str]) -> bool:
+    """Returns whether a training is finished, and its files, the summary with entries `needed`, are not damaged.
+
+    A damaged one is reported.
+    """
+    if read_summary(part, needed) is None:
         return False
     try:
         check_archive(part / "model.keras")

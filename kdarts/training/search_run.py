@@ -18,7 +18,16 @@ from kdarts.training.checkpoint import last_is_whole, notes
 from kdarts.training.entries import SEARCHED
 from kdarts.training.forecast import TooLarge, forecast, lower_memory_options
 from kdarts.training.session import RunSession, peak_memory_mb, skipped_steps
-from kdarts.training.workdir import Workdir, read_arrays, read_json, read_summary, write_arrays, write_json, write_table
+from kdarts.training.workdir import (
+    WEIGHTS,
+    Workdir,
+    read_arrays,
+    read_json,
+    read_summary,
+    write_arrays,
+    write_json,
+    write_table,
+)
 
 
 class SearchSession(RunSession):
@@ -96,6 +105,10 @@ class SearchSession(RunSession):
     def finish(self, model):
         super().finish(model)
         write_json(self.workdir / "setting.json", setting_of(model))
+        if not model.supernet.grid:
+            weights = {f"cell_{index}": np.asarray(w) for index, w in enumerate(model.supernet.selection_weights())}
+            names = np.array(model.supernet.operation_names)
+            write_arrays(self.workdir / WEIGHTS, {"operations": names, **weights})
         done = self.first_step >= self.epochs * self.steps or "stopped_by" in self.checkpoint.records
         known = read_summary(self.workdir, SEARCHED) if self.clock.median_ms is None and done else None
         if known is not None:
@@ -239,6 +252,7 @@ def collect_stages(workdir: Workdir, count: int) -> None:
     write_table(workdir / "history.csv", history)
     write_text(workdir / "genotypes.jsonl", lines)
     write_arrays(workdir / "alphas.npz", {n: np.stack(r) for n, r in arrays.items() if not n.startswith(BETA)})
+    write_arrays(workdir / WEIGHTS, read_arrays(part / WEIGHTS))
     genotype.save(workdir / "genotype.json")
 
 
