@@ -197,10 +197,12 @@ def _dry_run(values: flags.FlagValues, method: Method, data, start: Genotype | N
             search, batches = assembled(values, method, data, start, compiled=False)
     finally:
         keras.utils.clear_session(free_memory=False)  # Otherwise Keras would give them values later on.
-    net, epochs = search.supernet, method.pretrain_epochs + method.epochs
+    net, epochs, each = search.supernet, method.pretrain_epochs + method.epochs, search.steps_of(batches)
     size, cost, searches = ", ".join(f"{n} {name}" for name, n in net.sizes.items()), net.cost(), len(method.stages)
     times = f"{searches} times " if searches else ""
-    steps = [f"{times}{epochs * batches.steps:,} steps of batch {method.batch_size}"]
+    steps = [f"{times}{epochs * each:,} steps of batch {method.batch_size}"]
+    if more := method.selection.further_steps(net, each):
+        steps.append(f"{more:,} between decisions")
     if method.paths and method.has("path_epochs") and method.path_cycles is None:
         steps.append(f"{method.path_epochs * batches.path_steps(method.path_batch_size):,} of shared paths")
         steps[-1] += f", of batch {method.path_batch_size}"

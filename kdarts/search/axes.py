@@ -95,6 +95,7 @@ class WeightTraining(Axis):
     )
     l2: float = setting(3e-4, "L2 penalty on the weights", **_RATE)
     clip: float = setting(5.0, "greatest norm of the gradient of the weights; 0: any", least=0, most=1e6)
+    train_weights: bool = setting(True, "whether the weights move at all; else they stay as they were drawn")
 
     def optimizer(self):
         """The optimizer of the weights."""

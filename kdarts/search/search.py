@@ -103,6 +103,8 @@ class Search(keras.Model):
         self.sync_batch_norm, self._options = sync_batch_norm, None if given is not None else options
         self._paths = 1 if supernet.grid else method.axes["sampling"].paths(len(supernet.operation_names))
         self._check()
+        if method.selection.measures:
+            supernet.mixture.let_go()
         if supernet.grid and sync_batch_norm:
             synchronize(supernet)
         self._gradients_of, self._derived, self._step = None, None, None
@@ -133,6 +135,7 @@ class Search(keras.Model):
     def _check(self) -> None:
         """Refuses choices that do not go together."""
         method, net = self.method, self.supernet
+        method.selection.check(method)
         method.axes["weights"].rate(method.epochs, method.pretrain_epochs)
         if method.stages:
             check_method(method)
@@ -339,6 +342,8 @@ class Search(keras.Model):
         elif validation_data is not None:
             expected.spec(validation_data, ("x", "y"))
         self._derived = None
+        if self.method.selection.measures:
+            self.supernet.mixture.let_go()
         how = {"validation_data": validation_data, "validation_freq": validation_freq}
         with without_graph_rewriting():
             if self.method.stages:
@@ -346,7 +351,21 @@ class Search(keras.Model):
             history = self.train(data, callbacks, session, **how)
         if self.method.paths:
             self._derived = self.method.axes["path_choice"].follow(self, data, session)
+        if self.method.selection.measures:
+            with without_graph_rewriting():
+                self._derived = self.method.selection.follow(self, data, session)
         return history
+
+    @property
+    def step(self) -> Step:
+        """The step of the compiled search."""
+        self._step = self._step or Step(self)
+        return self._step
+
+    def steps_of(self, data) -> int:
+        """Steps of an epoch with a `SearchData`: those of its batches, or one where nothing is trained."""
+        still = not self.method.train_weights and self.method.update == "frozen"
+        return 1 if still else data.steps
 
     def _expected(self) -> Expected:
         """The examples that `fit` takes; labels for a loss of a program's own may be anything."""
@@ -361,16 +380,15 @@ class Search(keras.Model):
         if self._gradients_of is None:
             self.compile()
         self.record, method = Record(), self.method
-        self._step = self._step or Step(self)
         return run_epochs(
             self,
             lambda first_step: data.pairs(first_step, seed),
-            steps=data.steps,
+            steps=self.steps_of(data),
             epochs=method.pretrain_epochs + method.epochs,
             callbacks=[SearchEpochs(data, self.record, self.seed), *callbacks],
             session=session,
             record=self.record,
-            step=self._step,
+            step=self.step,
             calibration=lambda: calibrated(self, data),
             **how,
         )
@@ -436,7 +454,8 @@ class Search(keras.Model):
         if joint and update.each_step:
             by_alphas, loss = mean_over_replicas((step["by_alphas"], step["loss"]))
             self._move(*self._with_terms(Validation(by_alphas, loss, step["states"], values[0]), batch))
-        apply_gradients(self.optimizer, by_weights, net.network_variables)
+        if method.train_weights:
+            apply_gradients(self.optimizer, by_weights, net.network_variables)
         if self.freezing is not None:
             self.freezing.hold(values[0])
         for variable, value in zip(net.non_trainable_variables, statistics, strict=True):
