@@ -25,6 +25,7 @@ _HOMES = {
     "kdarts.search.axes": ["SharedPaths", "register_paths"],
     "kdarts.search.perturbations": ["Perturbation", "register_perturbation"],
     "kdarts.networks.examples": ["check_examples"],
+    "kdarts.search.freezing": ["Freezing", "register_freezing"],
     "kdarts.search.gradients": ["Gradient", "register_gradient"],
     "kdarts.search.losses": ["LossTerm", "register_loss"],
     "kdarts.search.method": ["Method", "get_method", "register_method"],

@@ -52,7 +52,7 @@ def small(words: list[str]) -> list[str]:
         else:
             sizes = ["--cells=2", "--nodes=2"]
         sizes += PATHS if method.paths else []
-        sizes += FAMILY if method.paths and method.path_choice == "family" else []
+        sizes += FAMILY if method.paths and method.path_choice in ("family", "evolution") else []
         return [*BATCH, "--valid_examples=16", "--channels=4", *sizes]
     if verb == "train":
         found = load_architecture(given["genotype"])

@@ -63,7 +63,15 @@ TRAININGS = {
 STREAMED = {"streamed": [*SEARCHES["darts"], "--dataset=folder:PICTURES", "--image_size=8"]}
 """A search on the pictures of `write_pictures`, which `kill_runs.py` lets it read from disk for each batch."""
 
-_MEASURED = {"step_ms", "wall_seconds", "peak_memory_mb", "path_seconds", "seconds", "data_wait_share"}
+_MEASURED = {
+    "step_ms",
+    "wall_seconds",
+    "peak_memory_mb",
+    "path_seconds",
+    "removal_seconds",
+    "seconds",
+    "data_wait_share",
+}
 """What is a matter of the clock and of the machine."""
 
 

@@ -93,13 +93,13 @@ def define_halves(values: flags.FlagValues) -> None:
     options.positive("train_examples", None, text, values)
     text = "images for α, with one level to measure on alone; default: the other half"
     options.positive("valid_examples", None, text, values)
-    flags.DEFINE_bool("stratified", False, "give both their share of every class", flag_values=values)
+    flags.DEFINE_bool("stratified", False, "give both halves the same share of every class", flag_values=values)
 
 
 def define_supernet(values: flags.FlagValues) -> None:
     """Declares the flags of the method, `--start`, and the form of the supernet."""
     options.define(values)
-    text = "genotype that α starts from: a path, or a name of the zoo such as resnet18"
+    text = "genotype that the search starts from: a path, or a published name such as resnet18"
     flags.DEFINE_string("start", None, text, flag_values=values)
     options.define_nodes(values)
     options.define_frame(values, "the space's, else ")
@@ -197,11 +197,13 @@ def _dry_run(values: flags.FlagValues, method: Method, data, start: Genotype | N
             search, batches = assembled(values, method, data, start, compiled=False)
     finally:
         keras.utils.clear_session(free_memory=False)  # Otherwise Keras would give them values later on.
-    net, epochs = search.supernet, method.pretrain_epochs + method.epochs
+    net, epochs, each = search.supernet, method.pretrain_epochs + method.epochs, search.steps_of(batches)
     size, cost, searches = ", ".join(f"{n} {name}" for name, n in net.sizes.items()), net.cost(), len(method.stages)
     times = f"{searches} times " if searches else ""
-    steps = [f"{times}{epochs * batches.steps:,} steps of batch {method.batch_size}"]
-    if method.paths and method.path_cycles is None:
+    steps = [f"{times}{epochs * each:,} steps of batch {method.batch_size}"]
+    if more := method.selection.further_steps(net, each):
+        steps.append(f"{more:,} between decisions")
+    if method.paths and method.has("path_epochs") and method.path_cycles is None:
         steps.append(f"{method.path_epochs * batches.path_steps(method.path_batch_size):,} of shared paths")
         steps[-1] += f", of batch {method.path_batch_size}"
     print(
@@ -308,7 +310,7 @@ def assembled(values: flags.FlagValues, method: Method, data, start: Genotype | 
             raise KdartsError(f"--{name}={size}: allowed is 1 to {most[name]}, {what[name]}")
         process.check(values, f"--{name}", size)
     side = min(train.image_shape[:2])
-    if method.paths and method.path_cutout > side:
+    if method.paths and method.has("path_cutout") and method.path_cutout > side:
         raise KdartsError(f"--path_cutout={method.path_cutout}: allowed is 0 to {side}, the smaller side of the images")
     service = values.data_service
     images = train, valid, method.batch_size, values.seed, options.augmentation(values, train.image_shape), mean, std

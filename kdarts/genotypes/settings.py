@@ -11,7 +11,7 @@ import math
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, get_args
+from typing import Any, ClassVar, get_args
 
 from kdarts.genotypes.errors import KdartsError, choice
 
@@ -96,7 +96,7 @@ def because(why: str) -> str:
     return f"; {why}" if why else ""
 
 
-def setting(default, help: str, **about):
+def setting(default: Any, help: str, **about: Any) -> Any:
     """A field of an axis class.
 
     Args:

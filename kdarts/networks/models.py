@@ -7,6 +7,7 @@ deviation the network would no longer take normalised images, and no layer holds
 """
 
 import json
+import os
 import pathlib
 import zipfile
 import zlib
@@ -20,7 +21,7 @@ from kdarts.genotypes.settings import MOST_SIDE
 from kdarts.networks.archive import check_model_archive
 
 
-def load_model(path, compile: bool = True) -> keras.Model:
+def load_model(path: str | os.PathLike[str], compile: bool = True) -> keras.Model:
     """Loads a network from a `.keras` file.
 
     `keras.saving.load_model` does the same once `kdarts.networks` was imported: Keras needs the classes that the file

@@ -1,5 +1,7 @@
 """A genotype as a functional Keras model of stock layers, with the auxiliary classifier of DARTS (section 3.2)."""
 
+from collections.abc import Sequence
+
 import keras
 from keras import layers
 
@@ -66,7 +68,7 @@ class AuxiliaryNetwork(keras.Model):
 
 def build_network(
     genotype: Genotype | str,
-    input_shape,
+    input_shape: Sequence[int | None],
     num_classes: int,
     channels: int,
     cells: int | None = None,

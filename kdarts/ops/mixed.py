@@ -322,6 +322,15 @@ class GroupedOperation(keras.layers.Layer):
         norms = [w for step, w in zip(self.layers_in_order, self.step_weights, strict=True) if isinstance(step, Norm)]
         return [(w[place], float(place), 1 - kernels.DECAY) for w in norms for place in (0, 1)]
 
+    @property
+    def own_weights(self) -> list:
+        """The trainable variables whose last axis is edge by edge; a normalisation of what all edges read has none."""
+        own, found = self.reads[1], []
+        for step, values in zip(self.layers_in_order, self.step_weights, strict=True):
+            own = own or isinstance(step, Conv | Reduce)
+            found += [v for v in values if v.trainable and (own or self.copies == 1)]
+        return found
+
     def call(self, x, scale=None, training=False, phased=False):
         return self._run(x, self.step_weights, self.copies, scale, training, phased)
 

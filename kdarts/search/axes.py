@@ -13,7 +13,6 @@ from kdarts.genotypes.settings import (
     MOST_CHANNELS,
     MOST_EPOCHS,
     MOST_RATE,
-    MOST_SIDE,
     SCHEDULES,
     Axis,
     Registry,
@@ -96,6 +95,7 @@ class WeightTraining(Axis):
     )
     l2: float = setting(3e-4, "L2 penalty on the weights", **_RATE)
     clip: float = setting(5.0, "greatest norm of the gradient of the weights; 0: any", least=0, most=1e6)
+    train_weights: bool = setting(True, "whether the weights move at all; else they stay as they were drawn")
 
     def optimizer(self):
         """The optimizer of the weights."""
@@ -151,18 +151,7 @@ class SharedPaths(Axis):
         most=100,
         source="DARTS-PD, 3.2",
     )
-    path_epochs: int = setting(
-        600, "length of the training of the shared paths", least=1, most=MOST_EPOCHS, source="DARTS-PD, 4.1"
-    )
-    path_cycles: int | None = setting(
-        None, "the same in cycles, after each of which all paths were trained equally often", least=1, most=1_000_000
-    )
-    path_batch_size: int = setting(256, "examples in each step of that training", least=1, most=MOST_BATCH)
-    path_learning_rate: float = setting(0.0025, "learning rate of the shared paths at the start", **_RATE, open=True)
-    path_drop_path: float = setting(0.3, "drop-path rate at the end of their training", least=0, most=0.999)
-    path_cutout: int = setting(
-        16, "side of the square cut out of each image of their training, in pixels", least=0, most=MOST_SIDE
-    )
+    path_batch_size: int = setting(256, "examples in each batch of the shared paths", least=1, most=MOST_BATCH)
     calibration_batches: int = setting(
         40,
         "training batches that each candidate's running statistics are taken from",

@@ -183,6 +183,8 @@ class SearchEpochs(keras.callbacks.Callback):
             logs["search_drop_path"] = self._drop_path(epoch)
         for term in search.attached.values():
             logs |= term.epoch_logs(search) if hasattr(term, "epoch_logs") else {}
+        if search.freezing is not None:
+            logs |= search.freezing.epoch_logs()
         if method.samples and epoch + 1 == method.pretrain_epochs + method.epochs:
             logs["val_accuracy"] = take_best(search, self.data.held_back(), method.samples, self.seed)
         every = method.stopping.watched_every

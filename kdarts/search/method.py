@@ -11,6 +11,7 @@ from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.settings import Axis, Registry, settings_of
 from kdarts.search.alignment import Alignment
 from kdarts.search.axes import PATHS, ArchitectureParameters, Progression, Size, WeightTraining
+from kdarts.search.freezing import FREEZING
 from kdarts.search.gradients import GRADIENTS
 from kdarts.search.levels import LEVELS
 from kdarts.search.losses import LOSSES
@@ -83,6 +84,7 @@ AXES = (
     Slot("order", "Gradient", "the gradient that α descends", GRADIENTS, "first"),
     Slot("update", "Update", "when α moves", UPDATES, "step"),
     Slot("stop", "Stopping", "what may end the search before its last epoch", STOPS, "epochs"),
+    Slot("freezing", "Freezing", "which operations are trained no further", FREEZING, "none"),
     Slot("discretization", "Selection", "the rule that derives an architecture", SELECTIONS, "darts"),
     Slot("weights", "Training of the weights", "their optimizer and its schedule", None, WeightTraining),
     Slot("size", "Size", "length and size of the search", None, Size),
@@ -105,8 +107,9 @@ SMALL_PATHS = {
     "calibration_batches": 20,
     "family_channels": 16,
     "family_cells": 5,
+    "removal_tune": 1,
 }
-"""The same for what comes after a search; the stand-alone networks are those of `kdarts train`."""
+"""The same for what comes after a search, if it does; the stand-alone networks are those of `kdarts train`."""
 
 SMALL_EPOCHS = 25
 """The least there; else half of the paper's."""
@@ -283,7 +286,7 @@ class Method:
         """The same where a space leaves no choice: with stages all edges stay, each with its strongest operation."""
         if not space.stages:
             return self
-        rule = self.selection if self.discretization == "residual" else "argmax"
+        rule = self.selection if self.selection.one_input else "argmax"
         return self.override(discretization=rule, topology="")
 
     def in_space(self, name: str) -> "Method":
@@ -312,8 +315,10 @@ class Method:
 
     def small(self) -> "Method":
         """The same at a size for the built-in digits."""
-        made = self.override(**SMALL).lasting(max(SMALL_EPOCHS, self.epochs // 2))
-        made = made.override(**{name: value for name, value in SMALL_PATHS.items() if made.has(name)})
+        made = self.override(**SMALL).lasting(max(min(SMALL_EPOCHS, self.epochs), self.epochs // 2))
+        made = made.override(
+            **{name: value for name, value in SMALL_PATHS.items() if made.has(name) and getattr(made, name)}
+        )
         stages = tuple(dataclasses.replace(stage, cells=3 + number) for number, stage in enumerate(self.stages))
         in_steps = self.selection.grid
         in_stages = not in_steps and get_space(self.space).stages

@@ -239,3 +239,54 @@ class RandomGenotype(Sampling):
             chosen = tf.math.top_k(draw[rows, -1], 2).indices
             kept.append(tf.reduce_max(tf.one_hot(chosen, rows.stop - rows.start, dtype=weights.dtype), 0))
         return tf.concat(kept, 0)[:, None] * tf.one_hot(best, operations, dtype=weights.dtype)
+
+
+@register_sampling
+@dataclass(frozen=True)
+class UniformPath(Sampling):
+    """One candidate of each edge, all equally likely, `none` among them (SPOS, Guo et al. 2020); α does not count.
+
+    What weighs 0 is never drawn. A pass that measures takes the weights as they are.
+    """
+
+    name: ClassVar[str] = "path"
+    single: ClassVar[bool] = True
+    moves_alpha: ClassVar[bool] = False
+
+    def draw(self, weights, logs, none, progress, seed, inputs=None):
+        import tensorflow as tf
+
+        if seed is None:
+            return weights
+        draw = tf.random.stateless_uniform(weights.shape, seed, dtype=weights.dtype)
+        return tf.one_hot(tf.argmax(tf.where(weights > 0, draw, -1), -1), weights.shape[-1], dtype=weights.dtype)
+
+
+@register_sampling
+@dataclass(frozen=True)
+class FairDraws(Sampling):
+    """As many paths in a step as an edge has candidates, which take each of them once (FairNAS, Chu et al. 2021).
+
+    On each edge the candidates come in a random order, drawn anew for each step; the weights move once, along the sum
+    of the gradients. α does not count. What weighs 0 passes nothing on. A pass that measures takes the weights as they
+    are.
+    """
+
+    name: ClassVar[str] = "fair_paths"
+    single: ClassVar[bool] = True
+    moves_alpha: ClassVar[bool] = False
+
+    def paths(self, operations):
+        return operations
+
+    def draw(self, weights, logs, none, progress, seed, inputs=None):
+        import tensorflow as tf
+
+        if seed is None:
+            return weights
+        count = weights.shape[-1]
+        group, place = seed[0] // count, seed[0] % count
+        order = tf.argsort(tf.random.stateless_uniform(weights.shape, tf.stack([group, seed[1]])), -1)
+        return tf.one_hot(tf.gather(order, place, axis=-1), count, dtype=weights.dtype) * tf.cast(
+            weights > 0, weights.dtype
+        )

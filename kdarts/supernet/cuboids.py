@@ -3,6 +3,8 @@
 MultiChannelNet is a HyperCuboid of filters, layers, strides and operations (sharpDARTS, section 4.1).
 """
 
+from collections.abc import Sequence
+
 import keras
 
 from kdarts.genotypes.cuboid import Cuboid, HyperPath
@@ -44,7 +46,9 @@ class PublishedHyperCuboid(HyperCuboid):
         return {**keras.Model.get_config(self), **about, **self._axes, "mixing": mixing}
 
 
-def build_path_network(path: HyperPath, input_shape, num_classes: int, drop_last_step: bool = False) -> keras.Model:
+def build_path_network(
+    path: HyperPath, input_shape: Sequence[int], num_classes: int, drop_last_step: bool = False
+) -> keras.Model:
     """The network of a path of a published HyperCuboid, as a functional Keras model.
 
     Args:

@@ -1,12 +1,14 @@
 """The HyperCuboid: all networks of a grid of hyperparameters at once, with α as a trainable variable."""
 
 import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from kdarts.genotypes.cuboid import Cuboid, HyperPath, label
+from kdarts.genotypes.cuboid import Cuboid, HyperPath, Step, Value, label
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.path_space import live
 from kdarts.ops.cost import Cost
@@ -15,6 +17,10 @@ from kdarts.ops.mixed import GroupedOperation
 from kdarts.supernet.cost import GridCosts
 from kdarts.supernet.parameters import MixedModel, StageMixture
 from kdarts.supernet.parts import Parts, Placed, listed, naming, path_network
+from kdarts.supernet.relaxation import Relaxation
+
+Axes = Mapping[str, Iterable[Value]] | Iterable[tuple[str, Iterable[Value]]]
+"""The values of each axis of a kind, by its name."""
 
 
 class Chain:
@@ -95,6 +101,9 @@ class HyperCuboid(MixedModel):
     whose coefficients c are α after mixing. All transitions of a stage compete: with "softmax" c = w, with "max_w"
     c = 1 − max(w) + w (Eq. 3), with the maximum over the stage and the gradient through it.
 
+    The functions `build`, `head`, `stem` and `tail` return a new Keras layer, a `Placed` operation, or a list of such,
+    to be applied in order.
+
     Args:
         input_shape: of one example, without the batch, such as `(30,)` or `(32, 32, 3)`.
         sequence, states, choices: the axes, each `{name: values}`; values are texts, numbers or truth values. States
@@ -109,9 +118,6 @@ class HyperCuboid(MixedModel):
         mixing: how α weighs the transitions: "softmax", "max_w" or "sigmoid" (see `mixing`). Under the last two a state
             is a sum of as many whole outputs as lead to it: layers should normalise what they get.
         space: name of the published HyperCuboid that this is; "": none.
-
-        Each of the four functions returns a new Keras layer, a `Placed` operation, or a list of such, to be applied in
-        order.
 
     Attributes:
         cuboid: the axes.
@@ -140,16 +146,16 @@ class HyperCuboid(MixedModel):
 
     def __init__(
         self,
-        input_shape,
-        sequence,
-        states=(),
-        choices=(),
+        input_shape: Sequence[int],
+        sequence: Axes,
+        states: Axes = (),
+        choices: Axes = (),
         *,
-        build,
-        head,
-        stem=None,
-        tail=None,
-        mixing: str = "softmax",
+        build: Callable[[Step], Any],
+        head: Callable[[dict[str, Value]], Any],
+        stem: Callable[[dict[str, Value]], Any] | None = None,
+        tail: Callable[[], Any] | None = None,
+        mixing: Relaxation | str = "softmax",
         space: str = "",
         **kwargs,
     ):

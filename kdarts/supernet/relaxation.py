@@ -176,6 +176,20 @@ class NodeSoftmax(Relaxation):
 
 
 @dataclass(frozen=True)
+class Uniform(Relaxation):
+    """All candidates of an edge weigh the same, whatever α; the loss does not depend on it."""
+
+    name: ClassVar[str] = "uniform"
+    zero_start: ClassVar[bool] = True
+
+    def weights(self, alpha, inputs=None):
+        from keras import ops
+
+        lowest = np.finfo(alpha.dtype if isinstance(alpha.dtype, str) else alpha.dtype.name).min
+        return ops.softmax(ops.where(alpha == lowest, alpha, ops.zeros_like(alpha)), axis=-1)
+
+
+@dataclass(frozen=True)
 class Sampling(Axis):
     """Which candidates a pass goes through. A kind of it defines `draw`.
 
@@ -191,6 +205,14 @@ class Sampling(Axis):
     single: ClassVar[bool] = False
     moves_alpha: ClassVar[bool] = True
     twice_differentiable: ClassVar[bool] = True
+
+    def paths(self, operations: int) -> int:
+        """How many passes, each with a draw of its own, a step of the weights takes the sum of the gradients of.
+
+        Their draws have successive numbers as the first of their seeds, from a multiple of that many on. `operations`
+        is the number of candidates.
+        """
+        return 1
 
     def draw(self, weights, logs, none, progress, seed, inputs=None):
         """The weights of one pass.
@@ -230,7 +252,7 @@ def register_sampling(kind: type[Sampling]) -> type[Sampling]:
     return SAMPLINGS.add(kind)
 
 
-for _kind in (Softmax, Sigmoid, MaxW, MaxWStopped, NodeSoftmax):
+for _kind in (Softmax, Sigmoid, MaxW, MaxWStopped, NodeSoftmax, Uniform):
     register_relaxation(_kind)
 register_sampling(AllCandidates)
 

@@ -1,13 +1,13 @@
 """The supernet: all networks of a space at once, with α (and β) as trainable variables."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from kdarts.genotypes.edges import check_topology, parse_topology
+from kdarts.genotypes.edges import Topology, check_topology, parse_topology
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype, thirds
 from kdarts.genotypes.settings import MOST_NODES
@@ -36,7 +36,7 @@ from kdarts.supernet.macro import (
     share_cells,
 )
 from kdarts.supernet.parameters import MixedModel, Mixture
-from kdarts.supernet.relaxation import configuration
+from kdarts.supernet.relaxation import Relaxation, Sampling, configuration
 from kdarts.supernet.spaces import SearchSpace, get_space
 
 AUXILIARY_SKIP = Operation("auxiliary_skip", (), FACTORIZED_REDUCE.strided_steps)
@@ -106,23 +106,23 @@ class Supernet(MixedModel):
     def __init__(
         self,
         space: SearchSpace | str,
-        input_shape,
+        input_shape: Sequence[int],
         num_classes: int,
         channels: int = 16,
         cells: int = 8,
-        reductions=None,
-        sharing="shared",
-        mixing: str = "softmax",
+        reductions: Sequence[int] | None = None,
+        sharing: str | Sequence[int] = "shared",
+        mixing: Relaxation | str = "softmax",
         partial_channels: int = 1,
         nodes: int | None = None,
         multiplier: int | None = None,
         stem: str = "auto",
         recompute: bool = False,
-        candidates=None,
+        candidates: Sequence[np.ndarray] | None = None,
         skip_dropout: float = 0.0,
-        sampling: str = "all",
+        sampling: Sampling | str = "all",
         auxiliary_skip: bool = False,
-        topology=None,
+        topology: Topology | str | None = None,
         offsets: Mapping[str, float] | None = None,
         frame: MacroConfig | dict | None = None,
         search_drop_path: float = 0.0,

@@ -71,10 +71,11 @@ EDGE = several(whole(0, 10_000), 2)
 
 SUMMARY = {
     **dict.fromkeys(("method", "genotype", "dataset", "labels", "group", "background", "stopped_by"), TEXT),
+    "removal_measure": TEXT,
     **dict.fromkeys(("params", "macs", "skip_connects", "test_examples", "held_back_examples", "skipped_steps"), COUNT),
     **dict.fromkeys(("test_top_5_accuracy", "held_back_top_5_accuracy"), SHARE),
     **dict.fromkeys(("stage", "paths", "path_steps"), COUNT),
-    **dict.fromkeys(("wall_seconds", "path_seconds", "peak_memory_mb", "distance"), AMOUNT),
+    **dict.fromkeys(("wall_seconds", "path_seconds", "removal_seconds", "peak_memory_mb", "distance"), AMOUNT),
     **dict.fromkeys(("valid_accuracy", "test_accuracy", "held_back_accuracy", "accuracy", "path_accuracy"), SHARE),
     **dict.fromkeys(("test_accuracy_median", "accuracy_median"), SHARE),
     **dict.fromkeys(("data_wait_share", "test_accuracy_sd", "accuracy_sd"), SHARE.or_null()),

@@ -49,10 +49,14 @@ def measured(
     return figures(folder, seed)
 
 
+_AFTER = ("paths", "path_accuracy"), ("removal_measure", "removal_seconds")
+"""Entries of a search's summary, and those that are there once what follows the search is finished, too."""
+
+
 def search_is_whole(search: pathlib.Path) -> bool:
     """Returns whether a search and its paths are finished and its files are not damaged; a damaged one is reported."""
     summary = read_summary(search)
-    if summary is None or ("paths" in summary and "path_accuracy" not in summary):
+    if summary is None or any(a in summary and b not in summary for a, b in _AFTER):
         return False
     try:
         load_architecture(search / "genotype.json")

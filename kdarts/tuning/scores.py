@@ -218,15 +218,15 @@ def figures(folder: pathlib.Path) -> dict:
 
 
 def _seconds(summary: dict) -> float:
-    """Returns the time of a search and of the shared paths after it."""
-    return summary["wall_seconds"] + summary.get("path_seconds", 0)
+    """Returns the time of a search and of what came after it."""
+    return summary["wall_seconds"] + summary.get("path_seconds", 0) + summary.get("removal_seconds", 0)
 
 
 def by_epoch(folder: pathlib.Path) -> list[tuple[float, Genotype]]:
-    """Returns the seconds and the genotype after each epoch of a finished search, and of shared paths after it."""
+    """Returns the seconds and the genotype after each epoch of a finished search, and of what came after it."""
     summary, genotypes = read_json(folder / "summary.json", FIGURES), read_genotypes(folder / "genotypes.jsonl")
     times = [summary["wall_seconds"] * number / len(genotypes) for number in range(1, len(genotypes) + 1)]
-    if "path_seconds" in summary:
+    if "path_seconds" in summary or "removal_seconds" in summary:
         genotypes.append(Genotype.load(folder / "genotype.json"))
         times.append(_seconds(summary))
     return [(round(seconds, 1), genotype) for seconds, genotype in zip(times, genotypes, strict=True)]

@@ -78,6 +78,8 @@ _FIGURES = {
     "path_steps": ("steps of the shared paths", "{:,}".format),
     "path_seconds": ("time of the shared paths", clock),
     "path_accuracy": ("best accuracy along a path", _PERCENT),
+    "removal_measure": ("measured without each operation", str),
+    "removal_seconds": ("time of the decisions by removal", clock),
 }
 _LEFT_OUT = ("mean", "std", "class_names", "stages", "seeds")
 
