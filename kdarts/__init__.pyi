@@ -16,10 +16,10 @@ from kdarts.networks.trunk import DropPathSchedule as DropPathSchedule
 from kdarts.ops.operations import Operation as Operation
 from kdarts.ops.operations import get_operation as get_operation
 from kdarts.ops.operations import register_operation as register_operation
-from kdarts.search.axes import Perturbation as Perturbation
 from kdarts.search.axes import SharedPaths as SharedPaths
 from kdarts.search.axes import register_paths as register_paths
-from kdarts.search.axes import register_perturbation as register_perturbation
+from kdarts.search.freezing import Freezing as Freezing
+from kdarts.search.freezing import register_freezing as register_freezing
 from kdarts.search.gradients import Gradient as Gradient
 from kdarts.search.gradients import register_gradient as register_gradient
 from kdarts.search.losses import LossTerm as LossTerm
@@ -29,6 +29,8 @@ from kdarts.search.method import get_method as get_method
 from kdarts.search.method import register_method as register_method
 from kdarts.search.optimizers import SGD as SGD
 from kdarts.search.optimizers import Adam as Adam
+from kdarts.search.perturbations import Perturbation as Perturbation
+from kdarts.search.perturbations import register_perturbation as register_perturbation
 from kdarts.search.schedules import CosinePower as CosinePower
 from kdarts.search.search import Search as Search
 from kdarts.search.selection import NodeSelection as NodeSelection
@@ -58,6 +60,7 @@ __all__ = [
     "Adam",
     "CosinePower",
     "DropPathSchedule",
+    "Freezing",
     "Genotype",
     "Gradient",
     "HyperCuboid",
@@ -92,6 +95,7 @@ __all__ = [
     "get_space",
     "load_model",
     "load_reference_state",
+    "register_freezing",
     "register_gradient",
     "register_loss",
     "register_method",

@@ -229,6 +229,7 @@ class Evolved(SharedPaths):
         return self.family_channels, self.family_cells, stem, self._latencies()
 
     def begin(self, network):
+        """Refuses a table of latencies that lacks an operation of the paths, before these are trained."""
         try:  # What the table lacks is told before the paths are trained.
             for operation in range(network.space.kept):
                 network.cost_of((operation,) * network.space.edges, *self._sizes())
@@ -238,6 +239,7 @@ class Evolved(SharedPaths):
             raise KdartsError(f"{error}, but with {sizes}") from None
 
     def choose(self, search, training, measure, session):
+        """The family that evolution finds among the paths, and the best of all; as of `TrainedPaths.choose`."""
         network, sizes, unit = training.network, self._sizes(), UNITS[self.size_by]
 
         @functools.cache

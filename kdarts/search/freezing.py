@@ -64,6 +64,7 @@ class GradientMatching(Freezing):
 
     @property
     def passes(self) -> float:
+        """One pass for each measurement, spread over the steps between two of them."""
         return 1 / self.freeze_every
 
     def attach(self, search):
