@@ -21,6 +21,7 @@ OWN = {
     "pcdarts": {"channels": 8},
     "pdarts": {"stages": "2:8:0,3:4:0.4"},
     "random": {"samples": 5},
+    "zero_cost": {"samples": 5, "score": "az_nas"},
 }
 """What a method needs otherwise."""
 
@@ -100,7 +101,7 @@ def test_a_method_refuses_a_plain_supernet_that_contradicts_it(name):
     """Names the axis; or the plain supernet of DARTS is what the method asks for."""
     own = {
         **dict.fromkeys(("ddarts", "fairdarts", "dartopti", "drnas", "gaea", "i_darts", "sharpdarts"), "mixing"),
-        **dict.fromkeys(("gdas", "random", "reinmax", "snas"), "sampling"),
+        **dict.fromkeys(("gdas", "random", "reinmax", "snas", "zero_cost"), "sampling"),
         **dict.fromkeys(("pcdarts", "dartspd"), "partial_channels"),
         "darts_minus": "auxiliary_skip",
         "edarts": "topology",

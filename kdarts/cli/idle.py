@@ -41,6 +41,8 @@ def in_search(values: flags.FlagValues, method: Method) -> list[str]:
     if method.arch_optimizer == "sgd":
         betas = [name for name in ("arch_beta_1", "arch_beta_2") if name in given]
         found += [_idle(values, name, "arch_optimizer", "sgd", ["adam"]) for name in betas]
+    if "epochs" in given and not method.trains:
+        found.append(f"{_written(values, 'epochs')}: has no effect with --score={method.score}: nothing is trained")
     if "power" in given and method.schedule == "cosine":
         found.append(_idle(values, "power", "schedule", "cosine", ["cosine_power"]))
     if "attention_mode" in given and not method.attention:

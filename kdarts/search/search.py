@@ -20,11 +20,12 @@ from kdarts.search.gradients import Validation
 from kdarts.search.loop import SearchEpochs, run_epochs, search_data
 from kdarts.search.method import Method, get_method
 from kdarts.search.objective import Objective, apply_gradients, cross_entropy, loss_scale, without_graph_rewriting
+from kdarts.search.random_search import check_untrained
 from kdarts.search.replicas import calibrated
 from kdarts.search.selection import get_selection
 from kdarts.search.session import Record, Session
 from kdarts.search.stages import check_method, run_stages
-from kdarts.search.step import Step, read_before
+from kdarts.search.step import NoStep, Step, read_before
 from kdarts.supernet.parameters import attention_row
 
 _OPTIONS = ("nodes", "multiplier", "reductions", "stem", "frame", "recompute", "candidates", "dtype")
@@ -132,6 +133,8 @@ class Search(keras.Model):
         method, net = self.method, self.supernet
         if method.stages:
             check_method(method)
+        if method.score != "accuracy":
+            check_untrained(method, net)
         if method.gradient.joint and method.level != "bilevel":
             raise KdartsError(
                 f"level {method.level!r}: order {method.order!r} takes the gradients of α and of the weights from one "
@@ -348,12 +351,16 @@ class Search(keras.Model):
         if self._gradients_of is None:
             self.compile()
         self.record, method = Record(), self.method
-        self._step = self._step or Step(self)
+        length = {"steps": data.steps, "epochs": method.pretrain_epochs + method.epochs}
+        if method.trains:
+            self._step = self._step or Step(self)
+        else:
+            self._step, length = NoStep(), {"steps": 1, "epochs": 1}
+            how["validation_data"] = None
         return run_epochs(
             self,
             lambda first_step: data.pairs(first_step, seed),
-            steps=data.steps,
-            epochs=method.pretrain_epochs + method.epochs,
+            **length,
             callbacks=[SearchEpochs(data, self.record, self.seed), *callbacks],
             session=session,
             record=self.record,
