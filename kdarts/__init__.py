@@ -28,6 +28,7 @@ _HOMES = {
     "kdarts.search.freezing": ["Freezing", "register_freezing"],
     "kdarts.search.gradients": ["Gradient", "register_gradient"],
     "kdarts.search.losses": ["LossTerm", "register_loss"],
+    "kdarts.search.masks": ["Masks", "register_masks"],
     "kdarts.search.method": ["Method", "get_method", "register_method"],
     "kdarts.search.optimizers": ["SGD", "Adam"],
     "kdarts.search.schedules": ["CosinePower"],

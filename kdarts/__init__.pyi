@@ -24,6 +24,8 @@ from kdarts.search.gradients import Gradient as Gradient
 from kdarts.search.gradients import register_gradient as register_gradient
 from kdarts.search.losses import LossTerm as LossTerm
 from kdarts.search.losses import register_loss as register_loss
+from kdarts.search.masks import Masks as Masks
+from kdarts.search.masks import register_masks as register_masks
 from kdarts.search.method import Method as Method
 from kdarts.search.method import get_method as get_method
 from kdarts.search.method import register_method as register_method
@@ -68,6 +70,7 @@ __all__ = [
     "KdartsError",
     "LossTerm",
     "MacroConfig",
+    "Masks",
     "Method",
     "NodeSelection",
     "Operation",
@@ -98,6 +101,7 @@ __all__ = [
     "register_freezing",
     "register_gradient",
     "register_loss",
+    "register_masks",
     "register_method",
     "register_operation",
     "register_paths",

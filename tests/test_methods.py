@@ -108,8 +108,8 @@ def test_a_method_is_the_same_in_python_and_by_the_command(name, eagerly, tmp_pa
 def test_a_method_refuses_a_plain_supernet_that_contradicts_it(name):
     """Names the axis; or the plain supernet of DARTS is what the method asks for."""
     own = {
-        **dict.fromkeys(("blank_pt", "ddarts", "fairdarts", "dartopti", "drnas", "gaea"), "mixing"),
-        **dict.fromkeys(("i_darts", "sharpdarts", "zero_cost_pt"), "mixing"),
+        **dict.fromkeys(("blank_pt", "ddarts", "fairdarts", "dartopti", "drnas", "drnas_progressive"), "mixing"),
+        **dict.fromkeys(("gaea", "i_darts", "is_darts", "sharpdarts", "zero_cost_pt"), "mixing"),
         **dict.fromkeys(("gdas", "random", "reinmax", "snas", "spos", "fairnas", "zero_cost"), "sampling"),
         **dict.fromkeys(("pcdarts", "dartspd"), "partial_channels"),
         "darts_minus": "auxiliary_skip",

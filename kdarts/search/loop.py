@@ -136,8 +136,10 @@ class SearchEpochs(keras.callbacks.Callback):
     """Runs the schedules of a search, and measures, notes and maybe ends it after each epoch.
 
     At the beginning of an epoch: the learning rates, whether α moves, the progress of the search, the rate of the
-    dropout on skip connections. At its end, in this order: the terms of the loss, the random search (by `seed`), the
-    curvature, the record, the stop rule. `data` is a `SearchData`, whose held-back batches are measured on.
+    dropout on skip connections. At its end, in this order: the terms of the loss, the masks, the random search (by
+    `seed`), the curvature, the record, the stop rule.
+
+    `data` is a `SearchData`, whose held-back batches are measured on.
     """
 
     def __init__(self, data, record: Record, seed: int):
@@ -152,7 +154,8 @@ class SearchEpochs(keras.callbacks.Callback):
             search.optimizer.learning_rate = method.axes["weights"].rate(*length)(epoch)
         if search.schedules_alpha:
             search.arch_optimizer.learning_rate = update.rate(*length)(epoch)
-        search.searching = epoch >= update.resting_epochs and method.update != "frozen"
+        rests = method.axes["masks"].rests(epoch - method.pretrain_epochs, method)
+        search.searching = epoch >= update.resting_epochs and method.update != "frozen" and not rests
         search.supernet.mixture.progress.assign(max(0, epoch - method.pretrain_epochs) / method.epochs)
         if search.supernet.skip_dropout:
             search.supernet.skip_dropout_rate.assign(self._skip_dropout(epoch))
@@ -183,6 +186,9 @@ class SearchEpochs(keras.callbacks.Callback):
             logs["search_drop_path"] = self._drop_path(epoch)
         for term in search.attached.values():
             logs |= term.epoch_logs(search) if hasattr(term, "epoch_logs") else {}
+        if (masks := method.axes["masks"]).active:
+            masks.end_epoch(search, epoch - method.pretrain_epochs, self.data)
+            logs["candidates"] = float(np.sum([mask.numpy().sum() for mask in search.supernet.mixture.masks]))
         if search.freezing is not None:
             logs |= search.freezing.epoch_logs()
         if method.samples and epoch + 1 == self.params["epochs"]:

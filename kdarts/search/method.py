@@ -15,6 +15,7 @@ from kdarts.search.freezing import FREEZING
 from kdarts.search.gradients import GRADIENTS
 from kdarts.search.levels import LEVELS
 from kdarts.search.losses import LOSSES
+from kdarts.search.masks import MASKS
 from kdarts.search.perturbations import PERTURBATIONS
 from kdarts.search.selection import SELECTIONS
 from kdarts.search.stages import Stage
@@ -83,6 +84,7 @@ AXES = (
     Slot("level", "Level", "which images the weights and α learn from", LEVELS, "bilevel"),
     Slot("order", "Gradient", "the gradient that α descends", GRADIENTS, "first"),
     Slot("update", "Update", "when α moves", UPDATES, "step"),
+    Slot("masks", "Masks", "which candidates leave in the course of the search", MASKS, "none"),
     Slot("stop", "Stopping", "what may end the search before its last epoch", STOPS, "epochs"),
     Slot("freezing", "Freezing", "which operations are trained no further", FREEZING, "none"),
     Slot("discretization", "Selection", "the rule that derives an architecture", SELECTIONS, "darts"),

@@ -151,6 +151,7 @@ def perturbed(kind: Perturbation, objective, values, batch, scale=None) -> list:
     with objective.at(*values):
         progress, draws = tf.convert_to_tensor(mixture.progress), tf.convert_to_tensor(mixture.draws)
         weights = [w[:, : len(net.operation_names)] for w, _ in mixture.drawn(training=True)]
+        present = mixture.present
 
     def loss_at(shifts):
         found = objective.gradients(*values, batch, scale, [shifts[index] for index in net.sequence])
@@ -159,7 +160,6 @@ def perturbed(kind: Perturbation, objective, values, batch, scale=None) -> list:
             slopes[index] += slope
         return mean_over_replicas((found["loss"], slopes))
 
-    present = mixture.candidates or [None] * len(weights)
     seed = tf.random.fold_in(tf.stack([draws, 0]), 2)  # Others than those of a sampling, of a relaxation, of dropouts.
     shifts = kind.shifts(weights, present, loss_at, progress, seed)
     return [shifts[index] for index in net.sequence]

@@ -104,8 +104,7 @@ class Search(keras.Model):
         self.sync_batch_norm, self._options = sync_batch_norm, None if given is not None else options
         self._paths = 1 if supernet.grid else method.axes["sampling"].paths(len(supernet.operation_names))
         self._check()
-        if method.selection.measures:
-            supernet.mixture.let_go()
+        self._let_go()
         if supernet.grid and sync_batch_norm:
             synchronize(supernet)
         self._gradients_of, self._derived, self._step = None, None, None
@@ -133,10 +132,17 @@ class Search(keras.Model):
         found = {term.name: term.attach(self) for term in self.method.terms()}
         self.attached = {name: kept for name, kept in found.items() if kept is not None}
 
+    def _let_go(self) -> None:
+        """Begins with all candidates, where the method lets them go."""
+        masks = self.method.axes["masks"]
+        if masks.active or self.method.selection.measures:
+            self.supernet.mixture.let_go(masks.divided)
+
     def _check(self) -> None:
         """Refuses choices that do not go together."""
         method, net = self.method, self.supernet
         method.selection.check(method)
+        method.axes["masks"].check(method, net)
         method.axes["weights"].rate(method.epochs, method.pretrain_epochs)
         if method.stages:
             check_method(method)
@@ -345,8 +351,7 @@ class Search(keras.Model):
         elif validation_data is not None:
             expected.spec(validation_data, ("x", "y"))
         self._derived = None
-        if self.method.selection.measures:
-            self.supernet.mixture.let_go()
+        self._let_go()
         how = {"validation_data": validation_data, "validation_freq": validation_freq}
         with without_graph_rewriting():
             if self.method.stages:

@@ -127,9 +127,14 @@ class Mixture(keras.layers.Layer):
     @property
     def present(self) -> list:
         """For each α which operations an edge has now, boolean `[edges, operations]`; None: all."""
-        if self.masks and not self._divided:
+        if self.masks:
             return [tf.convert_to_tensor(mask) > 0 for mask in self.masks]
         return list(self.candidates or [None] * len(self.alphas))
+
+    @property
+    def _competing(self) -> list:
+        """For each α what shares the weight of an edge, likewise."""
+        return list(self.candidates or [None] * len(self.alphas)) if self._divided else self.present
 
     def _left(self, index: int, weights):
         """The weights of a pass of α number `index`, 0 for what has left, and 1 for what is the only one left."""
@@ -162,7 +167,7 @@ class Mixture(keras.layers.Layer):
         """A function of α, over the candidates that are left, for each α."""
         return [
             among(lambda alpha: function(alpha, self.inputs), alpha, there, absent)
-            for alpha, there in zip(self._given(), self.present, strict=True)
+            for alpha, there in zip(self._given(), self._competing, strict=True)
         ]
 
     def _given(self) -> list:
@@ -212,7 +217,7 @@ class Mixture(keras.layers.Layer):
         """
         progress, drawn = tf.convert_to_tensor(self.progress), []
         logs = self.log_weights() if self.sampling.draws else [None] * len(self.alphas)
-        for index, (alpha, there, log) in enumerate(zip(self._given(), self.present, logs, strict=True)):
+        for index, (alpha, there, log) in enumerate(zip(self._given(), self._competing, logs, strict=True)):
             seed = tf.stack([tf.convert_to_tensor(self.draws), index]) if training else None
             weights = among(functools.partial(self._pass, progress, seed), alpha, there)
             weights = self.sampling.draw(weights, log, self._none, progress, seed, self.inputs)
