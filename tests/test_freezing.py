@@ -14,7 +14,8 @@ SIZE = {"channels": 2, "cells": 1, "nodes": 2, "space": "skip_connect,nor_conv_1
 
 
 def search(method="oles", seed=0, **choices) -> Search:
-    made = Search(method, (8, 8, 1), 3, seed=seed, **SIZE, arch_learning_rate=0.1, learning_rate=0.1, **choices)
+    rates = {"arch_learning_rate": 0.1, "learning_rate": 0.1}
+    made = Search(method, (8, 8, 1), 3, seed=seed, **{**SIZE, **rates, **choices})
     made.compile()
     return made
 
@@ -67,8 +68,13 @@ def test_a_threshold_that_nothing_falls_below_is_darts_bit_for_bit():
     assert not np.asarray(never.freezing.frozen).any()
 
 
-def test_equal_batches_agree_whole_and_freeze_nothing():
-    made = search("oles", freeze_window=2, freeze_below=0.999)
+@pytest.mark.parametrize(
+    "choices", [{}, {"perturbation": "random"}, {"alignment_weight": 0.5, "cells": 2, "reductions": ()}], ids=list
+)
+def test_equal_batches_agree_whole_and_freeze_nothing(choices):
+    """Also where the weights are trained at shifted mixing weights, or along more than the loss alone."""
+    made = search("oles", freeze_window=2, freeze_below=0.999, **choices)
+    made.supernet.mixture.progress.assign(0.5)  # At the start the agreement of cells does not count yet.
     steps(made, [(0, 0), (1, 1)])
     logs = made.freezing.epoch_logs()
     assert logs["frozen_operations"] == 0 and logs["gradient_cosine"] == pytest.approx(1, abs=1e-5)

@@ -143,6 +143,8 @@ def test_what_the_paths_through_a_supernet_cannot_be_is_refused():
         ({"update": "step"}, "sampling 'fair_paths': 4 passes a step do not go with update 'step'"),
         ({"auxiliary_skip": True}, "goes through whole operations alone, not with auxiliary_skip"),
         ({"sharing": "individual"}, "needs sharing 'shared'"),
+        ({"size_by": "latency_ms"}, "size_by 'latency_ms': needs size_latencies=FILE"),
+        ({"space": "noise,skip_connect"}, "shared paths know no noise"),
     ):
         with pytest.raises(KdartsError, match=message):
             made("fairnas", **choices)
