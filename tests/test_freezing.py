@@ -69,7 +69,13 @@ def test_a_threshold_that_nothing_falls_below_is_darts_bit_for_bit():
 
 
 @pytest.mark.parametrize(
-    "choices", [{}, {"perturbation": "random"}, {"alignment_weight": 0.5, "cells": 2, "reductions": ()}], ids=list
+    "choices",
+    [
+        {},
+        pytest.param({"perturbation": "random"}, marks=pytest.mark.slow),
+        pytest.param({"alignment_weight": 0.5, "cells": 2, "reductions": ()}, marks=pytest.mark.slow),
+    ],
+    ids=list,
 )
 def test_equal_batches_agree_whole_and_freeze_nothing(choices):
     """Also where the weights are trained at shifted mixing weights, or along more than the loss alone."""
@@ -132,6 +138,7 @@ def test_an_operation_freezes_once_the_mean_of_its_window_is_below_the_threshold
     assert made.freezing.epoch_logs()["gradient_cosine"] == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_measuring_less_often_takes_every_so_many_steps():
     made = search("oles", freeze_window=10, freeze_every=3)
     steps(made, PAIRS)
