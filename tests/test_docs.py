@@ -23,7 +23,7 @@ MEASURED = {"benchmark", "ddarts", "edarts", "sharpdarts", "speed"}
 TESTED = {"serving", "backbone"}
 """Pages whose Python is tested beside what it is about (test_export, test_backbone)."""
 BATCH = ["--epochs=1", "--batch_size=16", "--train_examples=32"]
-PATHS = ["--path_batch_size=16", "--path_epochs=1", "--calibration_batches=1"]
+PATHS = ["--path_batch_size=16", "--calibration_batches=1"]
 FAMILY = ["--population=2", "--generations=1"]
 
 
@@ -52,6 +52,7 @@ def small(words: list[str]) -> list[str]:
         else:
             sizes = ["--cells=2", "--nodes=2"]
         sizes += PATHS if method.paths else []
+        sizes += ["--path_epochs=1"] if method.paths and method.path_choice != "evolution" else []
         sizes += FAMILY if method.paths and method.path_choice in ("family", "evolution") else []
         return [*BATCH, "--valid_examples=16", "--channels=4", *sizes]
     if verb == "train":
