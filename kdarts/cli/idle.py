@@ -44,6 +44,8 @@ def in_search(values: flags.FlagValues, method: Method) -> list[str]:
         betas = [name for name in ("arch_beta_1", "arch_beta_2") if name in given]
         found += [_idle(values, name, "arch_optimizer", "sgd", ["adam"]) for name in betas]
     found += _of_schedule(values, method.schedule)
+    if "epochs" in given and not method.trains:
+        found.append(f"{_written(values, 'epochs')}: has no effect with --score={method.score}: nothing is trained")
     if "attention_mode" in given and not method.attention:
         found.append(f"{_written(values, 'attention_mode')}: has no effect without --attention")
     if values.seeds is None:

@@ -15,6 +15,7 @@ from kdarts.cli.train import PAPER
 from kdarts.genotypes.cuboid import HyperPath, describe_path, load_architecture, path_names
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import LONGEST_NAME, Genotype
+from kdarts.genotypes.rule import OF_DARTS, rule_parts
 from kdarts.genotypes.settings import MOST_CELLS, MOST_RATE
 from kdarts.genotypes.text import describe, genotype_names
 
@@ -35,6 +36,8 @@ def run(values: flags.FlagValues) -> None:
         start_tensorflow()
     size = options.sizes(values, found, shape, values.num_classes, PAPER)
     result = {"name": found.name, "params": size.pop("params"), "macs": size.pop("macs"), **size}
+    if isinstance(found, Genotype) and set(found.operations) <= OF_DARTS and not (found.stages or found.sequence):
+        result |= {"rule_score": rule_parts(found)}
     result |= _of_path(found, result) if isinstance(found, HyperPath) else _of_cells(values, found, shape, result)
     if name in genotype_names() or name in path_names():
         result["source"] = describe(name) if name in genotype_names() else describe_path(name)

@@ -227,9 +227,10 @@ def _run(values: flags.FlagValues, method: Method, workdir, data, start: Genotyp
     if search.path_result is not None:
         size = _tell_of_paths(search, workdir, best)
     elif not method.paths:
+        result = f"{summary['score']} {summary['best_score']:,.6g}" if "score" in summary else ""
+        result = result or f"search accuracy {summary['valid_accuracy']:.3f}"
         print(
-            f"Found a network of {amount(summary['params'])} weights ({amount(summary['macs'])} MACs), "
-            f"search accuracy {summary['valid_accuracy']:.3f}: {best}"
+            f"Found a network of {amount(summary['params'])} weights ({amount(summary['macs'])} MACs), {result}: {best}"
         )
     print(seeds.train_command(values, method, best, data.examples, **size))
 

@@ -201,6 +201,11 @@ class Method:
         """Whether its space is a grid of choices and not cells."""
         return self.axes["architecture"].space in cuboid_names()
 
+    @property
+    def trains(self) -> bool:
+        """Whether anything is trained: not where random genotypes are compared by a score without training."""
+        return not self.samples or self.score == "accuracy"
+
     def terms(self) -> list:
         """The terms of the loss that are there."""
         return [term for term in self.losses.values() if term.active]

@@ -21,11 +21,12 @@ from kdarts.search.loop import SearchEpochs, run_epochs, search_data
 from kdarts.search.method import Method, get_method
 from kdarts.search.objective import Objective, apply_gradients, cross_entropy, loss_scale, without_graph_rewriting
 from kdarts.search.perturbations import perturbed
+from kdarts.search.random_search import check_untrained
 from kdarts.search.replicas import calibrated
 from kdarts.search.selection import get_selection
 from kdarts.search.session import Record, Session
 from kdarts.search.stages import check_method, run_stages
-from kdarts.search.step import Step, read_before
+from kdarts.search.step import NoStep, Step, read_before
 from kdarts.supernet.parameters import attention_row
 
 _OPTIONS = ("nodes", "multiplier", "reductions", "stem", "frame", "recompute", "candidates", "dtype")
@@ -139,6 +140,8 @@ class Search(keras.Model):
         method.axes["weights"].rate(method.epochs, method.pretrain_epochs)
         if method.stages:
             check_method(method)
+        if method.score != "accuracy":
+            check_untrained(method, net)
         if method.gradient.joint and method.level != "bilevel":
             raise KdartsError(
                 f"level {method.level!r}: order {method.order!r} takes the gradients of α and of the weights from one "
@@ -359,12 +362,13 @@ class Search(keras.Model):
     @property
     def step(self) -> Step:
         """The step of the compiled search."""
-        self._step = self._step or Step(self)
+        self._step = self._step or (Step(self) if self.method.trains else NoStep())
         return self._step
 
     def steps_of(self, data) -> int:
         """Steps of an epoch with a `SearchData`: those of its batches, or one where nothing is trained."""
-        still = not self.method.train_weights and self.method.update == "frozen"
+        method = self.method
+        still = not method.trains or (not method.train_weights and method.update == "frozen")
         return 1 if still else data.steps
 
     def _expected(self) -> Expected:
@@ -380,11 +384,13 @@ class Search(keras.Model):
         if self._gradients_of is None:
             self.compile()
         self.record, method = Record(), self.method
+        if not method.trains:
+            how["validation_data"] = None
         return run_epochs(
             self,
             lambda first_step: data.pairs(first_step, seed),
             steps=self.steps_of(data),
-            epochs=method.pretrain_epochs + method.epochs,
+            epochs=method.pretrain_epochs + method.epochs if method.trains else 1,
             callbacks=[SearchEpochs(data, self.record, self.seed), *callbacks],
             session=session,
             record=self.record,
