@@ -450,13 +450,14 @@ class Search(keras.Model):
         else:
             step = self._gradients_of_paths(*values, batch, scale)
         by_weights, statistics = mean_over_replicas((step["by_weights"], step["statistics"]))
+        if self.freezing is not None and self.searching:
+            self.freezing.compare(by_weights, self._gradients_of_weights, *values, valid, scale, shifts)
         if alignment.passes:
             along = mean_over_replicas(step["by_shifts"]), shifts, net.mixture.progress, method.epochs, scale
             more = alignment.correction(self.objective, values, batch, *along)
             by_weights = [g + tf.cast(other, g.dtype) for g, other in zip(by_weights, more, strict=True)]
         if self.freezing is not None:
-            at = *values[:2], self.objective.values()[2], valid, scale
-            by_weights = self.freezing.masked(by_weights, self.searching, self._gradients_of_weights, *at)
+            by_weights = self.freezing.masked(by_weights)
         if joint and update.each_step:
             by_alphas, loss = mean_over_replicas((step["by_alphas"], step["loss"]))
             self._move(*self._with_terms(Validation(by_alphas, loss, step["states"], values[0]), batch))
