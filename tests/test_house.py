@@ -61,12 +61,12 @@ def test_no_two_files_import_each_other():
 
 
 def test_a_folder_is_read_in_a_day():
-    """Folders hold about 20 modules, the package 145, and less than 28,000 lines."""
+    """Folders hold about 20 modules, the package 160, and less than 30,000 lines."""
     for folder in {path.parent for path in FILES}:
         few = 23 if folder.name == "search" else 20
         assert sum(path.parent == folder for path in FILES) <= few, folder
-    assert len(FILES) <= 145
-    assert sum(path.read_text("utf-8").count("\n") for path in FILES) < 28_000
+    assert len(FILES) <= 160
+    assert sum(path.read_text("utf-8").count("\n") for path in FILES) < 30_000
 
 
 def test_what_reads_settings_imports_no_tensorflow():
