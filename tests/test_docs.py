@@ -52,6 +52,8 @@ def small(words: list[str]) -> list[str]:
         else:
             sizes = ["--cells=2", "--nodes=2"]
         sizes += PATHS if method.paths else []
+        if given.get("space") == "mobile":
+            return [*BATCH, "--valid_examples=16", *(["--blocks=mb_k3_e3,skip"] if "latency_table" in given else [])]
         sizes += FAMILY if method.paths and method.path_choice == "family" else []
         return [*BATCH, "--valid_examples=16", "--channels=4", *sizes]
     if verb == "train":
@@ -62,7 +64,10 @@ def small(words: list[str]) -> list[str]:
     if verb == "tune":
         shallow = ["--shallow_epochs=1", "--shallow_channels=4", "--shallow_train_examples=64"]
         return [*BATCH, "--valid_examples=16", "--channels=4", "--cells=2", *shallow, "--trials=1", "--seeds=1"]
-    return ["--runs=1", "--channels=4", "--cells=2", "--nodes=2"] if verb == "tools/latency_table.py" else []
+    if verb == "tools/latency_table.py":
+        chain = ["--blocks=mb_k3_e3,skip", "--validate=0"]
+        return ["--runs=1", *(chain if "space" in given else ["--channels=4", "--cells=2", "--nodes=2"])]
+    return []
 
 
 @pytest.fixture
