@@ -79,6 +79,7 @@ CASES = {
     "epoch": {"update": "epoch", "order": "second"},
     "recompute": {"order": "first", "net": {"recompute": True}},
     "partial": {"order": "first", "net": {"partial_channels": 2}},
+    "freezing": {"method": "oles", "freeze_window": 2, "freeze_every": 2},
 }
 
 

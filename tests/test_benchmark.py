@@ -12,7 +12,7 @@ from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.supernet.spaces import get_space
 from kdarts.training.workdir import write_json
-from kdarts.tuning.scores import AccuracyTable, course, markdown, score, together
+from kdarts.tuning.scores import AccuracyTable
 from kdarts.views.curves import draw_benchmark
 
 SKIPS = "|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|skip_connect~2|"
@@ -80,7 +80,10 @@ def test_a_table_without_an_architecture_that_a_search_could_find_is_refused_bef
     part.write_text("".join(lines[:-1]))
     for words, message in (
         ([f"--table={part}"], "the table has 15624 architectures, and a search could find 15625: it lacks |avg_pool"),
-        ([f"--table={truth}", "--space=darts"], "--space=darts: a table knows cells of one input"),
+        (
+            [f"--table={truth}", "--space=darts"],
+            "darts in --space=darts: a table of architectures knows cells of one input",
+        ),
     ):
         assert main(["benchmark", f"--workdir={tmp_path}/run", *words]) == 2
         assert message in capfd.readouterr().err and not (tmp_path / "run").exists()
@@ -122,19 +125,21 @@ def _row(first, skips=1, seconds=60.0):
     return {
         "first": first,
         "regret": 90 - first,
+        "kendall": first / 100,
+        "spearman": "",
         "skip_connects": skips,
         "wall_seconds": seconds,
         "peak_memory_mb": 9.0,
     }
 
 
-def test_scores_of_seeds_are_means_and_deviations(truth):
-    row = together([_row(80.0), _row(84.0, 2, 80.0)], ("first",))
+def test_scores_of_seeds_are_means_and_deviations():
+    table = AccuracyTable({CONVS: (90.0,), SKIPS: (0.0,)}, ("first",))
+    row = table.together([_row(80.0), _row(84.0, 2, 80.0)])
     assert (row["first"], row["first_sd"], row["regret"]) == (82.0, pytest.approx(2.8284), 8.0)
     assert (row["skip_connects"], row["wall_seconds"], row["seeds"]) == (1.5, 70.0, 2)
-    table = AccuracyTable({CONVS: (90.0,), SKIPS: (0.0,)}, ("first",))
-    text = markdown({"darts": row, "one": together([_row(81.0)], ("first",))}, table)
-    assert "| `darts` | 82.00 ± 2.83 | 8.00 | 1.5 | 70 | 9 | 2 |" in text
+    text = table.markdown({"darts": row, "one": table.together([_row(81.0)])})
+    assert "| `darts` | 82.00 ± 2.83 | 8.00 | 0.82 |  | 1.5 | 70 | 9 | 2 |" in text
     assert "| `one` | 81.00 | 9.00 |" in text
     assert "| random choice | 45.00 | 45.00 |" in text and "| optimum | 90.00 | 0.00 |" in text
 
@@ -148,9 +153,9 @@ def test_the_course_of_a_search_ends_with_what_its_paths_led_to(truth, tmp_path,
     lines = [{"epoch": number, "genotype": json.loads(genotype.to_json())} for number, genotype in enumerate(epochs)]
     (folder / "genotypes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     Genotype.from_text(CONVS).save(folder / "genotype.json")
-    points = [(row["epoch"], row["seconds"], row["first"]) for row in course(folder, table)]
-    assert points == ([(1, 5, 0), (2, 10, 0), (3, 15, 90)] if paths else [(1, 5, 0), (2, 10, 90)])
-    assert score(folder, table)["wall_seconds"] == points[-1][1] and score(folder, table)["regret"] == 0
+    points, found = table.course(folder), table.score(folder)
+    assert points == ([(5, 0), (10, 0), (15, 90)] if paths else [(5, 0), (10, 90)])
+    assert found["wall_seconds"] == points[-1][0] and found["regret"] == 0 and found["kendall"] == ""
 
 
 def test_the_picture_needs_a_course(tmp_path):

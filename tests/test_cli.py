@@ -257,7 +257,7 @@ def test_mistakes_in_deepening(refused, tmp_path):
 
 
 def test_mistakes_in_flags(refused):
-    assert "(did you mean 'darts'?); allowed: darts, beta_darts, " in refused("search", "--method=drats")
+    assert "(did you mean 'darts'?); allowed: darts, beta_darts, " in refused("search", "--method=dartss")
     assert "did you mean 'darts'" in refused("search", "--space=dart")
     assert "bogus" in refused("search", "--bogus=1")
     assert "--epochs=x" in refused("search", "--epochs=x")
@@ -286,7 +286,7 @@ def test_mistakes_name_flags(refused):
     assert "--sharing=start and --stop=distance: needs --start=NAME, a path" in refused("search", "--method=dartopti")
     said = refused("search", "--sampling=random", "--stop=eigenvalue", "--channels=2", "--cells=2")
     assert "--stop=eigenvalue: with --sampling=random the loss" in said
-    assert refused("search", "--method=drats").startswith("kdarts: unknown method 'drats'")
+    assert refused("search", "--method=dartss").startswith("kdarts: unknown method 'drats'")
     said = refused("tune", "--choose=warmup_epochs=0,1", "--method=pdarts", "--epochs=1")
     assert said.startswith("kdarts: with --warmup_epochs=1: --warmup_epochs=1: a stage of 1 epochs needs one")
 

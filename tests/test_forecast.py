@@ -116,6 +116,12 @@ def test_passes_of_a_step(choices, passes):
     assert passes_of_step(method, 2, searching=False) == 3
 
 
+def test_passes_of_what_the_weights_are_trained_for():
+    assert passes_of_step(get_method("sdarts_rs"), 2) == 6
+    assert passes_of_step(get_method("sdarts_adv"), 2) == 6 + 8 * 3
+    assert passes_of_step(get_method("lambda_darts"), 2, searching=False) == 3 + 2 * 3
+
+
 @pytest.mark.parametrize("mode", ["drawn", "exact", "own", "constant"])
 def test_one_cell_alone_is_removed_without_a_gradient(mode):
     assert passes_of_step(get_method("darts").override(ablation_weight=1.0, ablation=mode), 1) == 6 + 1

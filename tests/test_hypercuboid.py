@@ -274,7 +274,9 @@ def test_a_search_refuses_what_is_about_cells():
     cuboid = mlp()
     with pytest.raises(KdartsError, match="unknown discretization of a HyperCuboid 'darts'"):
         kdarts.Search(cuboid)
-    for choices in ({"ablation_weight": 0.5}, {"stop": "ranking"}, {"samples": 2}, {"partial_channels": 2}):
+    of_cells = {"ablation_weight": 0.5, "stop": "ranking", "samples": 2, "partial_channels": 2}
+    of_cells |= {"perturbation": "random", "alignment_weight": 0.5, "search_drop_path": 0.5}
+    for choices in ({name: value} for name, value in of_cells.items()):
         with pytest.raises(KdartsError, match=r"is about cells|of a HyperCuboid"):
             kdarts.Search(cuboid, discretization="best_path", **choices)
     normalised = mlp(build=lambda s: [keras.layers.Dense(s["width"]), keras.layers.BatchNormalization()])

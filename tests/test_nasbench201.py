@@ -145,6 +145,7 @@ MIXES = [
     ("ddarts", {"ablation_margin": 0.0}, {"mixing": "sigmoid", "sharing": "individual"}),
     ("darts", {"order": "second"}, {"partial_channels": 2, "mixing": "max_w"}),
     ("gdas", {}, {"sampling": "gumbel"}),
+    ("oles", {"freeze_window": 1, "freeze_below": 1.0}, {}),
     ("reinmax", {}, {"sampling": "reinmax"}),
     ("drnas", {"anchor_weight": 0.1}, {"mixing": "concentration", "sampling": "dirichlet"}),
     ("random", {"samples": 20}, {"sampling": "random"}),
@@ -154,7 +155,14 @@ MIXES = [
 ]
 
 
-@pytest.mark.parametrize("method, choices, sizes", [pytest.param(*mix, id=mix[0]) for mix in MIXES])
+LONG = ("oles", "reinmax")
+"""Methods of which what is their own is tested elsewhere."""
+
+
+@pytest.mark.parametrize(
+    "method, choices, sizes",
+    [pytest.param(*mix, id=mix[0], marks=pytest.mark.slow if mix[0] in LONG else []) for mix in MIXES],
+)
 def test_every_method_takes_steps_there(eagerly, method, choices, sizes):
     net = Supernet(SPACE, (8, 8, 1), 3, channels=4, cells=1, **sizes)
     search = Search(net, method, **choices, **sizes)

@@ -486,6 +486,37 @@ def test_pictures_that_fit_are_unchanged_and_wider_ones_are_cut():
     assert np.array_equal(decode(file(RGB[:1, :1], "PNG"), 3, 8), np.broadcast_to(RGB[:1, :1], (8, 8, 3)))
 
 
+@pytest.mark.parametrize("shape", [(20, 31), (31, 20), (24, 24), (14, 90), (16, 16), (300, 170), (3, 400)])
+def test_a_test_picture_is_read_as_by_torchvision(shape):
+    """`Resize(18)` and `CenterCrop(14)` of torchvision: the longer side rounded down, the corner to the even pixel."""
+    rgb = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    (height, width), short = shape, min(shape)
+    size = (18, 18 * height // width) if width == short else (18 * width // height, 18)
+    left, top = (round((side - 14) / 2.0) for side in size)
+    whole = np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BILINEAR))
+    expected = whole[top : top + 14, left : left + 14]
+    rounding = int(max(shape) > 64 * short)  # It is not scaled as a whole.
+    assert np.abs(decode(file(rgb, "PNG"), 3, 14, resize=18) - expected.astype(int)).max() <= rounding
+    assert rounding or np.array_equal(fitted(rgb, 14, 18), expected)
+    if shape != (16, 16):
+        plain = fitted(rgb, 14).astype(int)
+        assert np.abs(plain - expected).max() > 10  # The whole shorter side shows there, 14 of 18 pixels of it here.
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = file(np.ascontiguousarray(np.rot90(rgb, 1)), "PNG", exif=exif)
+    assert np.abs(decode(turned, 3, 14, resize=18) - expected.astype(int)).max() <= rounding
+
+
+def test_scaling_for_the_test_is_a_mean_over_a_triangle():
+    """By hand, where the shorter side of 8 becomes 4: weights of 1, 3, 3, 1 around each pixel, less at the edge."""
+    line = np.random.default_rng(0).integers(0, 256, 8)
+    padded, weights = np.pad(line.astype(float), 1), np.array([1, 3, 3, 1])
+    there = np.pad(np.ones(8), 1)
+    expected = [padded[k : k + 4] @ weights / (there[k : k + 4] @ weights) for k in (2, 4)]
+    image = np.broadcast_to(line.astype(np.uint8)[:, None, None], (8, 8, 3))
+    assert np.abs(fitted(np.ascontiguousarray(image), 2, 4)[:, 0, 0] - expected).max() <= 0.51
+
+
 def test_turned_pictures_are_cut_as_upright_ones():
     wide = np.random.default_rng(0).integers(0, 256, (21, 300, 3), np.uint8)
     for orientation, back in ((3, 2), (6, 1), (8, 3)):
@@ -525,6 +556,7 @@ for shape in ((1, 500_000, 3), (500_000, 1, 4)):
 before = most()
 shapes = [decode(data, 3, 224).shape for data in files]
 assert shapes == [(224, 224, 3)] * 2
+assert decode(files[0], 3, 224, resize=256).shape == (224, 224, 3)
 print(most() - before)
 """
     folder = pathlib.Path(kdarts.__file__).parent.parent

@@ -14,6 +14,9 @@ from kdarts.supernet.relaxation import NodeSoftmax
 from kdarts.supernet.spaces import SearchSpace
 from kdarts.supernet.supernet import Supernet
 
+RELATIVES = ("gdas", "darts_plus", "darts_minus", "beta_darts", "drnas", "i_darts", "oles", "random", "reinmax")
+RELATIVES += ("sharpdarts", "snas")
+
 FEW = SearchSpace("few", ("none", "max_pool_3x3", "skip_connect", "dil_conv_3x3"), nodes=2, multiplier=2)
 
 
@@ -40,10 +43,7 @@ def _step(search) -> dict:
 
 
 @pytest.mark.usefixtures("eagerly")
-@pytest.mark.parametrize(
-    "name",
-    ["gdas", "darts_plus", "darts_minus", "beta_darts", "drnas", "i_darts", "random", "reinmax", "sharpdarts", "snas"],
-)
+@pytest.mark.parametrize("name", RELATIVES)
 def test_every_relative_takes_a_step(name):
     search = _search(name)
     before = [v.numpy() for v in search.supernet.alphas], search.supernet.network_variables[0].numpy()
@@ -55,8 +55,11 @@ def test_every_relative_takes_a_step(name):
     assert len(search.genotype().cells) == 2
 
 
+MIXED = ["softmax", "sigmoid", "max_w", "node_softmax", pytest.param("softmax_eg", marks=pytest.mark.slow)]
+
+
 @pytest.mark.usefixtures("eagerly")
-@pytest.mark.parametrize("mixed", ["softmax", "sigmoid", "max_w", "node_softmax"])
+@pytest.mark.parametrize("mixed", MIXED)
 @pytest.mark.parametrize("sampling", ["gumbel", "random"])
 def test_samplings_mix_with_the_other_axes(mixed, sampling):
     choices = {"mixing": mixed, "sampling": sampling, "sharing": "individual", "auxiliary_skip": True}

@@ -106,6 +106,12 @@ def test_a_killed_search_whose_alpha_moves_once_an_epoch_comes_to_the_same_resul
 
 
 @pytest.mark.slow
+def test_a_killed_search_that_freezes_operations_comes_to_the_same_result(tmp_path):
+    oles = [*SEARCH[:4], "--epochs=3", "--method=oles", "--freeze_window=10", "--freeze_every=2"]
+    _killed_and_whole(oles, tmp_path, [1], ["genotype.json", "history.csv", "alphas.npz"])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [CUBOID, LIMITED], ids=["states", "limits"])
 def test_a_killed_search_of_a_hypercuboid_comes_to_the_same_result(tmp_path, arguments):
     _killed_and_whole(arguments, tmp_path, [1], ["genotype.json", "genotypes.jsonl", "history.csv", "alphas.npz"])

@@ -7,8 +7,12 @@ import pathlib
 import keras
 import pytest
 
+from kdarts.cli.main import main
+from kdarts.genotypes import settings
 from kdarts.genotypes.errors import KdartsError
 from kdarts.networks.trunk import DropPath, DropPathSchedule
+from kdarts.search.axes import WeightTraining
+from kdarts.search.method import get_method
 from kdarts.search.schedules import Cosine, Linear, Step, Warmup, get_schedule
 
 EXACT = {"rel": 0, "abs": 1e-12}
@@ -136,6 +140,25 @@ def test_warm_restarts_begin_again_at_their_rates():
 def test_restarts_that_do_not_fit_are_refused(text):
     with pytest.raises(KdartsError, match=f"restarts {text}: needs rising epochs from 1 to 7, such as 100,300"):
         get_schedule("cosine_restarts", 0.5, 0.1, 8, restarts=text)
+
+
+@pytest.mark.parametrize("name", settings.SCHEDULES)
+def test_a_search_takes_every_schedule_of_a_training(name):
+    restarts = "4,7:0.01" if name == "cosine_restarts" else ""
+    weights = WeightTraining(schedule=name, restarts=restarts, learning_rate_warmup=2)
+    found, same = weights.rate(10, 3), get_schedule(name, 0.025, 0.001, 10, 3, 2, 2.0, restarts)
+    rates = [found(epoch) for epoch in range(13)]
+    assert rates == [same(epoch) for epoch in range(13)] and max(rates) <= 0.025
+    assert get_method("darts").override(schedule=name).schedule == name
+
+
+def test_restarts_of_a_search_that_do_not_fit_are_refused_before_it(tmp_path, capsys):
+    words = ["search", "--epochs=5", "--cells=1", "--channels=2", "--nodes=1", f"--workdir={tmp_path / 'run'}"]
+    assert main([*words, "--schedule=cosine_restarts", "--restarts=9"]) == 2
+    assert "--restarts=9: needs rising epochs from 1 to 4" in capsys.readouterr().err
+    assert main([*words, "--schedule=cosine_restarts"]) == 2
+    assert "--schedule=cosine_restarts: needs restarts, such as --restarts=" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_restarts_need_a_schedule_that_has_them_and_that_one_needs_them():

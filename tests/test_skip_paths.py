@@ -115,7 +115,7 @@ def test_a_search_killed_while_its_paths_are_trained_comes_to_the_same_places(tm
     [
         (["--paths=3"], "--path_choice=skips: needs --paths=2 and --max_skips=1 or more"),
         (["--max_skips=0"], "--path_choice=skips: needs --paths=2 and --max_skips=1 or more"),
-        (["--path_choice=best"], "family, skips"),
+        (["--path_choice=best"], "family, evolution, skips"),
         (["--operations=none,sep_conv_3x3,dil_conv_3x3"], "to place skip connections"),
         (["--sharing=individual"], "--paths=2: needs --sharing=shared"),
     ],

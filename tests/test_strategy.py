@@ -16,7 +16,17 @@ from kdarts.search.replicas import make_strategy
 PROGRAM = pathlib.Path(__file__).with_name("replicas_program.py")
 FAST = ("first", "draws")
 RUNS = ("whole", "restored")
-SLOW = ("second", "first_individual", "second_individual", "exact", "ablation", "epoch", "recompute", "partial")
+SLOW = (
+    "second",
+    "first_individual",
+    "second_individual",
+    "exact",
+    "ablation",
+    "epoch",
+    "recompute",
+    "partial",
+    "freezing",
+)
 STATES = ("infinity", "checkpoint")
 
 

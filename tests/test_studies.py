@@ -201,7 +201,7 @@ def test_the_time_left_goes_by_the_finished_searches(tool, study, finished, tmp_
 
 
 def test_comparison_of_two_gradients(tool):
-    compared = tool("ablation_modes").compared
+    compared = tool("ablation_study").own_and_exact
     own = [np.array([[3.0, 4.0]]), np.array([[1.0, 0.0]])]
     exact = [np.array([[6.0, 8.0]]), np.array([[0.0, 2.0]])]
     method = get_method("ddarts").override(ablation_clip=1.0)

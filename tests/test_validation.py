@@ -11,6 +11,7 @@ from kdarts.cli.main import main
 from kdarts.data import datasets
 from kdarts.data.augmentation import Augmentation
 from kdarts.data.pipeline import eval_dataset
+from kdarts.genotypes.errors import KdartsError
 from kdarts.networks.models import load_model, read_about, training_loss
 from kdarts.training.train_run import run_training
 from kdarts.training.workdir import Workdir, read_summary
@@ -77,6 +78,24 @@ def test_the_best_epoch_is_tested_and_saved(tmp_path, best, plain):
     last, _, _ = _train(tmp_path)
     assert last["tested_after_epochs"] == 3 and last["held_back_accuracy"] == pytest.approx(accuracies[2])
     assert last["test_accuracy"] < summary["test_accuracy"]
+
+
+def test_groups_stay_whole_in_what_is_held_back():
+    rng = np.random.default_rng(0)
+    names = tuple(f"{'cats' if k % 3 else 'dogs'}/{rng.integers(40):02d}_{k}.png" for k in range(400))
+    labels = np.array([int(name.startswith("dogs")) for name in names], np.int32)
+    images = np.zeros((400, 8, 8, 1), np.uint8)
+    data = datasets.ImageData(images, labels, ("cats", "dogs"), "folder:x", names)
+    rest, held = datasets.hold_back(data, 0.2, r"(\d+)_")
+    groups = [{name.split("/")[1].split("_")[0] for name in part.names} for part in (rest, held)]
+    assert not groups[0] & groups[1] and len(groups[0] | groups[1]) == 40
+    assert sorted((*rest.names, *held.names)) == sorted(names)
+    assert 74 <= len(held) <= 86 and 0.2 < held.labels.mean() < 0.47
+    assert datasets.hold_back(data, 0.2, r"(\d+)_")[1].names == held.names
+    plain = datasets.hold_back(data, 0.2)[1].names
+    assert len(plain) == 80 and datasets.hold_back(data, 0.2, "(no such)")[1].names != held.names
+    with pytest.raises(KdartsError, match="all pictures are of one group"):
+        datasets.hold_back(data, 0.2, r"\.(png)")
 
 
 def test_a_validation_changes_no_training(tmp_path, plain):

@@ -12,6 +12,8 @@ single draw, and that of the mean over all cells that can be drawn.
 
 The second, with flags of `kdarts bench`, starts one process for each mode and one without the loss, which take
 `--rounds` steps in turn, and prints the median ratios to that without.
+
+`tools/ddarts_study.py modes` records by `search_and_compare` how far `own` is from `exact` along a whole search.
 """
 
 import argparse
@@ -25,10 +27,13 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # Runs 
 
 from peer_benchmark import Program
 
+from kdarts.cli import options
 from kdarts.cli.command import exit_code
 from kdarts.cli.options import chosen_method
 from kdarts.cli.process import start_tensorflow
-from kdarts.cli.search import SEARCH, assembled, halves
+from kdarts.cli.search import SEARCH, assembled, halves, search_in
+
+_UNBOUNDED = 1e9
 
 
 def cosine(one, other) -> float:
@@ -38,31 +43,48 @@ def cosine(one, other) -> float:
     return float(one @ other / norms) if norms else float("nan")
 
 
-def term(search, method):
+def gradients_of(search, *modes: str, **choices):
+    """A compiled function of a batch `(x, y)`: for each mode the ablation loss's gradients, for each α, and M, `[n]`.
+
+    All are taken at the same weights, α and cross-entropy. It may be given a cell, which then is the one that is drawn.
+
+    Args:
+        search: a `Search`.
+        modes: of `--ablation`.
+        **choices: what differs from the method, such as the margin.
+    """
+    import tensorflow as tf
+
+    from kdarts.search.ablation import AblationLoss
+    from kdarts.search.gradients import FirstOrder
+    from kdarts.search.objective import loss_scale
+
+    losses = [AblationLoss(search, search.method.override(**choices, ablation=mode)) for mode in modes]
+
+    def gradients(x, y, place=None):
+        scale, removal_seed = loss_scale(search.arch_optimizer), search.arch_optimizer.iterations
+        at = FirstOrder()(search.objective, None, (x, y), None, scale)
+        for loss in losses if place is not None else ():
+            loss.drawn = lambda seed: place
+        return [loss.gradients(at, (x, y), removal_seed, scale) for loss in losses]
+
+    return tf.function(gradients, autograph=False)
+
+
+def term(search):
     """A function of a batch `(x, y)`: for each mode the ablation loss's gradients with no margin, and M, `[n]`.
 
     There is one for each draw, with an array for each α.
     """
     import tensorflow as tf
 
-    from kdarts.search.ablation import AblationLoss
-    from kdarts.search.gradients import FirstOrder
-
-    method = method.override(ablation_margin=-1e9)
-    modes = {mode: AblationLoss(search, method.override(ablation=mode)) for mode in ("exact", "own", "drawn")}
-
-    def gradients(x, y, place=None):
-        at = FirstOrder()(search.objective, None, (x, y), None)
-        modes["drawn"].drawn = lambda seed: place
-        wanted = ("exact", "own") if place is None else ("drawn",)
-        return [modes[mode].gradients(at, (x, y), 0) for mode in wanted]
-
-    traced = [tf.function(gradients, autograph=False) for _ in range(2)]
+    both = gradients_of(search, "exact", "own", ablation_margin=-_UNBOUNDED)
+    drawn = gradients_of(search, "drawn", ablation_margin=-_UNBOUNDED)
 
     def each(batch):
-        (exact, contributions), (own, _) = tf.nest.map_structure(np.asarray, traced[0](*batch))
-        places = [tf.constant(place) for place in range(len(modes["drawn"].owners))]
-        draws = [[np.asarray(g) for g in traced[1](*batch, place)[0][0]] for place in places]
+        (exact, contributions), (own, _) = tf.nest.map_structure(np.asarray, both(*batch))
+        places = map(tf.constant, range(len(contributions)))
+        draws = [[np.asarray(g) for g in drawn(*batch, place)[0][0]] for place in places]
         mean = [np.mean(each, 0) for each in zip(*draws, strict=True)]
         none = [np.zeros_like(g) for g in exact]
         found = {"exact": [exact], "drawn": draws, "drawn, mean of all": [mean], "own": [own], "constant": [none]}
@@ -103,12 +125,94 @@ def study(steps: list[int], count: int, words: list[str]) -> None:
     search, batches = assembled(values, method.override(ablation="constant"), data)
     search.compile()
     valid = list(eval_dataset(data.valid, method.batch_size, data.mean, data.std).take(count))
-    term_of, step, taken = term(search, method), Step(search), iter(batches.pairs(0))
+    term_of, step, taken = term(search), Step(search), iter(batches.pairs(0))
     with without_graph_rewriting():
         for begun, ended in zip([0, *steps], [*steps, None], strict=True):
             print(f"after {begun} steps:", *compared(search, term_of, valid), sep="\n", flush=True)
             for _ in range(ended - begun if ended else 0):
                 step(next(taken))
+
+
+def own_and_exact(own, exact, contributions, method) -> list[dict]:
+    """For each cell how its two gradients differ, and the factor that `own` has in the search itself.
+
+    Args:
+        own, exact: gradients, an array for each α, while the mean of M is below zero; otherwise they are zero.
+        contributions: M, `[n]`.
+        method: gives sign, weight, margin and clip of the search.
+
+    Returns:
+        Rows of `contribution`, `cosine`, `norm_ratio` (own over exact; NaN if a norm is zero), both norms, and the
+        factor (1 − rᵢ/n) s w_AB / M̄ of the cell's own gradient with and without clip and margin.
+    """
+    from kdarts.search.ablation import SIGNS
+
+    mean, n = np.mean(contributions), len(contributions)
+    active = mean < -method.ablation_margin
+    rows = []
+    for g, e, contribution in zip(own, exact, contributions, strict=True):
+        norms = [np.linalg.norm(np.ravel(each).astype(np.float64)) for each in (g, e)]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            factor = SIGNS[method.ablation_sign] * method.ablation_weight * (1 - contribution / mean / n) / mean
+            row = {
+                "contribution": contribution,
+                "cosine": cosine(g, e),
+                "norm_ratio": norms[0] / norms[1],
+                "own_norm": norms[0],
+                "exact_norm": norms[1],
+                "own_factor": np.clip(factor, -method.ablation_clip, method.ablation_clip) if active else 0.0,
+                "own_factor_unclipped": factor,
+            }
+        rows.append({name: float(value) for name, value in row.items()})
+    return rows
+
+
+def search_and_compare(values, workdir) -> list[dict]:
+    """Runs one search in a workdir, going on from its latest state, and compares the modes along it.
+
+    They are compared before the first epoch and after each, always on the same batch. The notes are in the record of
+    the search, under `modes`, and so in its checkpoints.
+
+    Args:
+        values: flags of `kdarts search`.
+        workdir: of the run.
+
+    Returns:
+        Rows as of `own_and_exact`, with `epoch` (how many are done) and `cell`.
+    """
+    import keras
+    import tensorflow as tf
+
+    from kdarts.data.pipeline import eval_dataset
+    from kdarts.search.objective import without_graph_rewriting
+
+    workdir.check(options.remembered(values))
+    method, data = chosen_method(values), halves(values)
+    batch = next(iter(eval_dataset(data.valid, method.batch_size, data.mean, data.std)))
+    choices = {"ablation_weight": 1.0, "ablation_margin": 0.0, "ablation_clip": _UNBOUNDED}
+
+    class Recorded(keras.callbacks.Callback):
+        gradients = None
+
+        def note(self, epoch: int) -> None:
+            self.gradients = self.gradients or gradients_of(self.model, "own", "exact", **choices)
+            with without_graph_rewriting():
+                found = self.gradients(*batch)
+            (own, contributions), (exact, _) = tf.nest.map_structure(np.asarray, found)
+            rows = own_and_exact(own, exact, contributions, self.model.method)
+            labels = [{"epoch": epoch, "cell": name} for name in self.model.supernet.alpha_names]
+            notes = self.model.record.notes.setdefault("modes", [])
+            notes += [{**label, **row} for label, row in zip(labels, rows, strict=True)]
+
+        def on_train_begin(self, logs=None):
+            if not self.model.record.notes.get("modes"):
+                self.note(0)
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.note(epoch + 1)
+
+    search, _ = search_in(workdir, values, method, data, extra=lambda folder: [Recorded()])
+    return search.record.notes["modes"]
 
 
 def timed(rounds: int, words: list[str]) -> None:

@@ -258,7 +258,7 @@ def run(arguments: list[str]) -> int:
         rows = [{**run.label, **row} for run in runs for row in study.figure.read(run.folder)]
     else:
         start_tensorflow()
-        from ablation_modes import search_and_compare
+        from ablation_study import search_and_compare
 
         rows = search_and_compare(runs[0].values, Workdir(runs[0].folder))
     write_table(chosen.workdir / f"{name}.csv", rows)

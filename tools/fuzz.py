@@ -235,7 +235,7 @@ def score() -> None:
 
     texts = [found.to_text() for found in read_genotypes("../whole/run/genotypes.jsonl")]
     table, run = scores.AccuracyTable(dict.fromkeys(texts, (50.0,)), ("first",)), pathlib.Path("run")
-    print(json.dumps([scores.score(run, table), scores.course(run, table)]))
+    print(json.dumps([table.score(run), table.course(run)]))
 
 
 class Writes:

@@ -39,7 +39,10 @@ COMMANDS = {
         *("search", "--method=dartopti", "--space=ddarts", "--channels=2", "--epochs=3", "--pretrain_epochs=1"),
         "--start=START",
     ],
+    "gaea": ["search", "--method=gaea", "--level=single", "--cells=2", "--channels=2", "--epochs=3"],
+    "lambda_darts": ["search", "--method=lambda_darts", "--cells=4", "--channels=2", "--epochs=3"],
     "pcdarts": ["search", "--method=pcdarts", "--cells=2", "--channels=4", "--epochs=3", "--warmup_epochs=1"],
+    "r_darts": ["search", "--method=r_darts", "--search_drop_path=0.3", "--cells=2", "--channels=2", "--epochs=3"],
     "random": ["search", "--method=random", "--cells=2", "--channels=2", "--epochs=3", "--samples=3"],
 }
 COMMANDS |= {
@@ -60,7 +63,15 @@ TRAININGS = {
 STREAMED = {"streamed": [*SEARCHES["darts"], "--dataset=folder:PICTURES", "--image_size=8"]}
 """A search on the pictures of `write_pictures`, which `kill_runs.py` lets it read from disk for each batch."""
 
-_MEASURED = {"step_ms", "wall_seconds", "peak_memory_mb", "path_seconds", "seconds", "data_wait_share"}
+_MEASURED = {
+    "step_ms",
+    "wall_seconds",
+    "peak_memory_mb",
+    "path_seconds",
+    "removal_seconds",
+    "seconds",
+    "data_wait_share",
+}
 """What is a matter of the clock and of the machine."""
 
 

@@ -1,6 +1,8 @@
-"""`kdarts benchmark`: methods scored by a table of true accuracies."""
+"""`kdarts benchmark`: methods scored by a table of true accuracies, or by what they choose in a space made to fail."""
 
 import concurrent.futures
+import gc
+import itertools
 import os
 import re
 import statistics
@@ -13,12 +15,14 @@ from absl import flags
 from kdarts.cli import options, search, seeds
 from kdarts.cli.command import Command
 from kdarts.cli.process import start_tensorflow
-from kdarts.genotypes.errors import KdartsError, quoted
+from kdarts.genotypes.errors import KdartsError, choice, quoted, shortened
+from kdarts.genotypes.settings import MOST
 from kdarts.search.method import method_names
+from kdarts.supernet.grids import cuboid_names
 from kdarts.supernet.spaces import get_space
 
-_OWN = ("table", "methods", "seeds", "jobs", "method")
-_SPACE = "nasbench201"
+_OWN = ("table", "methods", "seeds", "jobs", "method", "along", "scores")
+_SCORES = ("params", "macs", "naswot", "az_nas", "rule")
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,13 @@ class Contestant:
 def define(values: flags.FlagValues) -> None:
     """Declares the flags of one search, which are the same for all, and those of the benchmark."""
     search.define_one(values)
-    text = "CSV with the columns architecture and an accuracy in % for each data set"
+    text = "CSV with the columns architecture and an accuracy in % for each data set, or, for cells of DARTS' space, "
+    text += "genotype and last (after the last epoch); unset: skip connections and noise are counted, as in --space=s4"
     flags.DEFINE_string("table", None, text, flag_values=values)
+    text = "with a table of genotypes, validation batches on which each supernet's loss along its cells is measured"
+    flags.DEFINE_integer("along", 0, text, 0, MOST, flag_values=values)
+    text = "with a table of genotypes, scores without training by which its cells are ranked, or none"
+    flags.DEFINE_string("scores", ",".join(_SCORES), text, flag_values=values)
     text = "methods, separated by commas; +AXIS=VALUE behind one is another choice, as in darts+order=second"
     flags.DEFINE_string("methods", "darts,beta_darts", text, flag_values=values)
     flags.DEFINE_string("seeds", "0-2", "seeds of each method's searches, such as 0,1,2 or 10-14", flag_values=values)
@@ -70,7 +79,7 @@ def contestants(text: str) -> list[Contestant]:
                 raise KdartsError(f"--methods: {quoted(piece)} has {quoted(other)} in place of AXIS=VALUE; see --help")
         found.append(Contestant(piece, (f"--method={name}", *(f"--{other}" for other in choices))))
     if len({one.folder for one in found}) < len(found):
-        raise KdartsError(f"--methods={text[:80]}: names one twice")
+        raise KdartsError(f"--methods={shortened(text)}: names one twice")
     return found
 
 
@@ -80,53 +89,147 @@ def parse_seeds(text: str) -> list[int]:
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,9})(?:-(\d{1,9}))?\s*", part)
         if not match or int(match[2] or match[1]) - int(match[1]) not in range(1000):
-            raise KdartsError(f"--seeds={text[:80]}: needs numbers from 0, such as 0,1,2 or 10-14")
+            raise KdartsError(f"--seeds={shortened(text)}: needs numbers from 0, such as 0,1,2 or 10-14")
         numbers += range(int(match[1]), int(match[2] or match[1]) + 1)
     if len(set(numbers)) < len(numbers):
-        raise KdartsError(f"--seeds={text[:80]}: names one twice")
+        raise KdartsError(f"--seeds={shortened(text)}: names one twice")
     return numbers
+
+
+def parse_scores(text: str) -> list[str]:
+    """Parses `--scores`, such as `params,rule` or `none`."""
+    names = [] if text.strip() in ("none", "") else [word.strip() for word in text.split(",")]
+    for name in names:
+        choice("--scores", name, _SCORES)
+    return list(dict.fromkeys(names))
 
 
 def run(values: flags.FlagValues) -> None:
     """Runs or continues the searches, and scores their genotypes."""
     from kdarts.training.workdir import Workdir
-    from kdarts.tuning.scores import AccuracyTable
 
-    if values.table is None:
-        raise KdartsError("--table: needs the CSV of true accuracies, with columns architecture and one a data set")
-    table, numbers, methods = AccuracyTable.load(values.table), parse_seeds(values.seeds), contestants(values.methods)
+    truth, numbers, methods = _truth(values), parse_seeds(values.seeds), contestants(values.methods)
+    scores = parse_scores(values.scores)
     common = seeds.given(values, [name for name in values if name not in seeds.OWN | set(_OWN)])
-    common = ["search", *([] if values["space"].present else [f"--space={_SPACE}"]), *common]
+    common = ["search", *([] if values["space"].present else [f"--space={truth.space}"]), *common]
     if not values["validate_every"].present:
         common.append("--validate_every=0")
     start_tensorflow()
     for one in methods:
-        _check([*common, *one.words], table)
+        _check([*common, *one.words], truth)
     workdir = Workdir(values.workdir)
     # The same folder takes more methods, seeds or processes.
     remembered = {name: value for name, value in options.remembered(values).items() if name not in _OWN}
     workdir.begin(remembered, options.usual(values))
-    _run_all(common, methods, numbers, values.jobs, workdir, table)
-    _write(methods, numbers, workdir, table)
+    _run_all(common, methods, numbers, values.jobs, workdir, truth)
+    if hasattr(truth, "zero_cost"):
+        for one, seed in itertools.product(methods, numbers) if values.along else ():
+            folder = workdir / "searches" / one.folder / str(seed)
+            _measure_along([*common, *one.words], folder, seed, truth, values.along)
+        _rank_untrained([*common, *methods[0].words], workdir, truth, scores)
+    _write(methods, numbers, workdir, truth)
 
 
-def _check(words: list[str], table) -> None:
-    """Refuses a search with wrong flags, or with a result that the table does not have."""
+def _truth(values: flags.FlagValues):
+    """What the searches are scored by."""
+    from kdarts.tuning.cells import CellTable, Counts
+    from kdarts.tuning.scores import AccuracyTable, columns
+
+    if values.table is not None:
+        kind = CellTable if "genotype" in columns(values.table) else AccuracyTable
+        truth = kind.load(values.table)
+    else:
+        space = get_space(values.space) if values.space not in (None, *cuboid_names()) else None
+        truth = None if space is None or space.stages else Counts(space)
+        if truth is None or not truth.names:
+            needed = "columns architecture and one a data set, or genotype and last"
+            raise KdartsError(
+                f"--table: needs the CSV of true accuracies, with {needed}; only --space=s4 and the like "
+                "(s2, s3: noise and skip connections are counted there) needs none"
+            )
+    for name in ("along", "scores"):
+        if values[name].present and not isinstance(truth, CellTable):
+            raise KdartsError(f"--{name}: is about a table of genotypes")
+    return truth
+
+
+def _check(words: list[str], truth) -> None:
+    """Refuses a search with wrong flags, or with a result that cannot be scored."""
     values = search.SEARCH.parse(words)
     method = options.chosen_method(values)
     search.check(values, method)
     if method.sharing != "shared":
         raise KdartsError(f"{method.name}: its cells differ, and a table knows one at a time; add +sharing=shared")
     space = None if method.on_grid else get_space(method.space)
-    if space is None or not space.stages:
-        raise KdartsError(f"--space={method.space}: a table knows cells of one input; take --space={_SPACE}")
-    table.check_space(space.operations, values.nodes or space.nodes)
+    try:
+        truth.check(space, values.nodes or (space.nodes if space else 0))
+    except KdartsError as error:
+        raise KdartsError(f"{method.name} in --space={method.space}: {error}") from None
 
 
-def _run_all(common, methods, numbers, jobs, workdir, table) -> None:
+def _measure_along(words: list[str], folder, seed: int, table, count: int) -> None:
+    """Measures the loss of a finished search's supernet along all cells of a table, unless that is known."""
+    import keras
+
+    from kdarts.search.along import losses_along
+    from kdarts.training.workdir import Workdir
+    from kdarts.tuning.cells import known, note
+
+    file, names = folder / "along.csv", ("loss", "batches")
+    losses = {text: found for text, found in known(file, names).items() if found[1] == count}
+    left = [place for place, text in enumerate(table.texts) if text not in losses]
+    if not left:
+        return
+    values = search.SEARCH.parse([*words, f"--seed={seed}", f"--workdir={folder / 'search'}"])
+    start, method = search.chosen_start(values, options.chosen_method(values))
+    data = search.halves(values)
+    found, _ = search.search_in(Workdir(folder / "search"), values, method, data, start)  # Restored: it is finished.
+    batches = _held_back(data, method).take(count)
+    measured = losses_along(found, [table.genotypes[place] for place in left], batches)
+    losses |= {table.texts[place]: (loss, count) for place, loss in zip(left, measured, strict=True)}
+    note(file, names, losses)
+    del found
+    keras.utils.clear_session()
+    gc.collect()
+
+
+def _held_back(data, method):
+    """The batches of α's images in order, of `data` of `search.halves`."""
+    from kdarts.data.pipeline import eval_dataset
+
+    return eval_dataset(data.valid, method.batch_size, data.mean, data.std)
+
+
+def _rank_untrained(words: list[str], workdir, table, names: list[str]) -> None:
+    """Gives a table the scores without training of its cells, in networks of the sizes of a search."""
+    from kdarts.search import zero_cost
+    from kdarts.tuning.cells import known, note
+
+    values = search.SEARCH.parse(words)
+    method = options.chosen_method(values)
+    data = search.halves(values)
+    shape, frame = tuple(data.train.image_shape), options.frame(values, get_space(method.space))
+    size = shape, data.train.num_classes, method.channels, method.cells, values.stem, frame
+    images, _ = next(iter(_held_back(data, method)))
+    for name in names:
+        columns = zero_cost.FIGURES[name]
+        place = workdir / f"scores_{name}_{method.channels}x{method.cells}.csv"
+        rows = known(place, columns)
+        left = [n for n, text in enumerate(table.texts) if text not in rows]
+        for number, n in enumerate(left, 1):
+            rows[table.texts[n]] = [
+                *zero_cost.figures(table.genotypes[n], name, zero_cost.Sizes(*size), images).values()
+            ]
+            if number % 10 == 0 or number == len(left):
+                note(place, columns, rows)
+                gc.collect()
+        pool = [dict(zip(columns, rows[text], strict=True)) for text in table.texts]
+        table.zero_cost[name] = zero_cost.compared(name, pool)
+
+
+def _run_all(common, methods, numbers, jobs, workdir, truth) -> None:
     """Runs all searches that are not finished, `jobs` at a time."""
     from kdarts.training.repeats import search_is_whole
-    from kdarts.tuning.scores import score
 
     tasks = [(one, seed, workdir / "searches" / one.folder / str(seed)) for seed in numbers for one in methods]
     left = [task for task in tasks if not search_is_whole(task[2] / "search")]
@@ -145,14 +248,13 @@ def _run_all(common, methods, numbers, jobs, workdir, table) -> None:
 
     def work(one, seed, folder):
         seeds.Commands([*common, *one.words], [], quiet=True).search(seed, folder / "search")
-        found = score(folder / "search", table)
+        found = truth.score(folder / "search")
         with lock:
             done.append(one)
             ahead = (time.monotonic() - began) / len(done) * (len(left) - len(done))
-            accuracies = " / ".join(f"{found[name]:.2f}" for name in table.names)
             print(
-                f"{len(done)} of {len(left)} · {one.label}, seed {seed}: {accuracies} in {found['wall_seconds']:.0f} s"
-                f" · {int(ahead // 60)}:{int(ahead % 60):02} left",
+                f"{len(done)} of {len(left)} · {one.label}, seed {seed}: {truth.told(found)}"
+                f" in {found['wall_seconds']:.0f} s · {int(ahead // 60)}:{int(ahead % 60):02} left",
                 flush=True,
             )
 
@@ -166,32 +268,30 @@ def _run_all(common, methods, numbers, jobs, workdir, table) -> None:
             raise
 
 
-def _write(methods, numbers, workdir, table) -> None:
+def _write(methods, numbers, workdir, truth) -> None:
     """Writes `searches.csv`, `results.csv`, `results.md` and `curves.png`, and prints the table."""
     from kdarts.genotypes.files import write_text
     from kdarts.training.workdir import write_table
-    from kdarts.tuning.scores import course, markdown, score, together
     from kdarts.views.curves import draw_benchmark
 
     searches, results, courses = [], {}, {}
     for one in methods:
         folders = [workdir / "searches" / one.folder / str(seed) / "search" for seed in numbers]
-        rows = [score(folder, table) for folder in folders]
+        rows = [truth.score(folder) for folder in folders]
         searches += [{"method": one.label, "seed": seed, **row} for seed, row in zip(numbers, rows, strict=True)]
-        results[one.label] = together(rows, table.names)
-        epochs = list(zip(*(course(folder, table) for folder in folders), strict=False))
-        keys = ("seconds", table.names[0])
-        courses[one.label] = [tuple(statistics.fmean(row[key] for row in epoch) for key in keys) for epoch in epochs]
+        results[one.label] = truth.together(rows)
+        epochs = zip(*(truth.course(folder) for folder in folders), strict=False)
+        courses[one.label] = [tuple(map(statistics.fmean, zip(*points, strict=True))) for points in epochs]
     write_table(workdir / "searches.csv", searches)
     write_table(workdir / "results.csv", [{"method": label, **row} for label, row in results.items()])
-    text = markdown(results, table)
+    text = truth.markdown(results)
     write_text(workdir / "results.md", text)
-    draw_benchmark(courses, workdir / "curves.png", table.best[0], table.mean[0], f"{table.names[0]} (%)")
+    draw_benchmark(courses, workdir / "curves.png", **truth.scale())
     print(f"\n{text}\n{workdir / 'results.md'}, {workdir / 'curves.png'}")
 
 
 BENCHMARK = Command(
-    "methods, scored by a table of true accuracies",
+    "methods, scored by true accuracies, or in a space made to fail",
     define,
     run,
     example="kdarts benchmark --table=accuracy.csv --dataset=cifar10 --data_dir=DIR --methods=darts,gdas --seeds=0-4",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from absl import flags
 
-from kdarts.genotypes.errors import LONGEST_QUOTE, KdartsError, handed_on, quoted
+from kdarts.genotypes.errors import LONGEST_QUOTE, KdartsError, handed_on, quoted, shortened
 from kdarts.genotypes.settings import because, in_words
 from kdarts.training.workdir import InUse
 
@@ -204,7 +204,7 @@ def _read(values: flags.FlagValues, argv: list[str]) -> list[str]:
             raise
         kind = "a whole number" if isinstance(flag.parser, flags.IntegerParser) else "a number"
         why = getattr(flag, "why", "")
-        given = found[2][:80]
+        given = shortened(found[2])
         raise KdartsError(f"--{flag.name}={given}: allowed is {kind} {_range(flag)}".rstrip() + because(why)) from None
     for name in values:
         if isinstance(values[name].value, float) and not math.isfinite(values[name].value):

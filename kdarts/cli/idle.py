@@ -5,7 +5,7 @@ import sys
 from absl import flags
 
 from kdarts.cli import options, process, seeds
-from kdarts.genotypes.settings import settings_of
+from kdarts.genotypes.settings import SCHEDULES, settings_of
 from kdarts.ops.operations import get_operation
 from kdarts.search.method import AXES, Method, get_method
 from kdarts.supernet.grids import get_cuboid
@@ -37,8 +37,14 @@ def in_search(values: flags.FlagValues, method: Method) -> list[str]:
         of_paths = [name for name in settings_of(type(method.axes["path_choice"])) if name != "paths"]
         idle = [name for name in given if name in (*of_paths, "path_choice")]
         found += [f"{_written(values, name)}: has no effect without --paths" for name in idle]
-    if "power" in given and method.schedule == "cosine":
-        found.append(_idle(values, "power", "schedule", "cosine", ["cosine_power"]))
+    if "level" in given and method.gradient.joint:
+        found.append(_idle(values, "level", "order", method.order, ["an order with a batch of α's own"]))
+    if "alignment_radius" in given and not method.alignment_weight:
+        found.append(f"{_written(values, 'alignment_radius')}: has no effect without --alignment_weight")
+    if method.arch_optimizer == "sgd":
+        betas = [name for name in ("arch_beta_1", "arch_beta_2") if name in given]
+        found += [_idle(values, name, "arch_optimizer", "sgd", ["adam"]) for name in betas]
+    found += _of_schedule(values, method.schedule)
     if "attention_mode" in given and not method.attention:
         found.append(f"{_written(values, 'attention_mode')}: has no effect without --attention")
     if values.seeds is None:
@@ -71,14 +77,21 @@ def _of_space(values, method) -> list[str]:
 
 def in_training(values: flags.FlagValues) -> list[str]:
     """Returns what to say of options that change nothing in a training."""
-    found, schedule = [], values.schedule
-    if values["power"].present and schedule in ("cosine", "cosine_restarts", "step", "linear"):
-        found.append(_idle(values, "power", "schedule", schedule, ["cosine_power", "cosine_power_equation"]))
-    if values.final_learning_rate and schedule in ("step", "linear"):
-        others = ["cosine", "cosine_power", "cosine_power_equation", "cosine_restarts"]
-        found.append(_idle(values, "final_learning_rate", "schedule", schedule, others))
+    found = _of_schedule(values, values.schedule)
     if values["auxiliary_weight"].present and not values.auxiliary:
         found.append(f"{_written(values, 'auxiliary_weight')}: has no effect without --auxiliary")
+    return found
+
+
+def _of_schedule(values, schedule: str) -> list[str]:
+    """What of a learning rate a schedule has no place for."""
+    found = []
+    bent = [name for name in SCHEDULES if name.startswith("cosine_power")]
+    if values["power"].present and schedule not in bent:
+        found.append(_idle(values, "power", "schedule", schedule, bent))
+    falling = [name for name in SCHEDULES if name.startswith("cosine")]
+    if values["final_learning_rate"].present and values.final_learning_rate and schedule not in falling:
+        found.append(_idle(values, "final_learning_rate", "schedule", schedule, falling))
     return found
 
 

@@ -233,7 +233,7 @@ def report_run(values: flags.FlagValues) -> None:
 
 
 REPORT = Command(
-    "write a page about a run: its curves, α, cells and cost by epoch",
+    "write an HTML page about a run: its curves, α, cells and cost by epoch",
     report_define,
     report_run,
     arguments="[WORKDIR ...] ",

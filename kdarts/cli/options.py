@@ -10,6 +10,7 @@ import sys
 
 from absl import flags
 
+from kdarts.cli import preset
 from kdarts.cli.command import entitle, titled
 from kdarts.genotypes.cuboid import Architecture, HyperPath
 from kdarts.genotypes.errors import KdartsError
@@ -53,11 +54,20 @@ def define_dataset(values: flags.FlagValues) -> None:
     flags.DEFINE_string("cache_dir", None, text, flag_values=values)
 
 
+@titled("Data")
+def define_resize(values: flags.FlagValues, default: str) -> None:
+    """Declares `--resize`."""
+    text = "scale the shorter side of the pictures that are tested and validated on to so many pixels before the middle"
+    text += f" --image_size are cut out, such as 256 for 224; default: {default}"
+    flags.DEFINE_integer("resize", None, text, 8, MOST_SIDE, flag_values=values)
+
+
 def load(values: flags.FlagValues, split: str, valid_split: str | None = None):
     """Loads the images of a split of the data set that the flags name (see `datasets.load`)."""
     from kdarts.data import datasets
 
     which = {"split": split, "valid_split": valid_split, "image_size": values.image_size, "limit": values.limit}
+    which["resize"] = values.resize if split != "train" and "resize" in values else None
     return datasets.load(values.dataset, **which, **reading(values))
 
 
@@ -89,9 +99,14 @@ def precision_flags(values: flags.FlagValues) -> dict:
     return {} if values.precision == values["precision"].default else {"precision": values.precision}
 
 
+def command(verb: str, given: dict, *paths) -> str:
+    """Returns a command with flags, quoted as a shell needs it."""
+    return shlex.join(["kdarts", verb, *(f"--{name}={value}" for name, value in given.items()), *paths])
+
+
 def next_command(verb: str, given: dict, *paths) -> str:
-    """Returns a line with the command that follows, quoted as a shell needs it."""
-    return "Next: " + shlex.join(["kdarts", verb, *(f"--{name}={value}" for name, value in given.items()), *paths])
+    """Returns a line with the command that follows."""
+    return f"Next: {command(verb, given, *paths)}"
 
 
 LARGE = 20_000
@@ -155,6 +170,8 @@ def remembered(values: flags.FlagValues, **genotypes) -> dict[str, str]:
     for name in values:
         value = values[name].value
         if name in NEUTRAL or name in ("flagfile", "undefok") or value is None:
+            continue
+        if name == "preset" and value == preset.usual(values):
             continue
         if name == "dataset" and value.startswith("folder:"):
             value = "folder:" + os.path.abspath(os.path.expanduser(value.removeprefix("folder:")))
@@ -286,9 +303,10 @@ def network_size(values: flags.FlagValues, genotype, sizes: dict[str, int]) -> t
     return values.channels or sizes["channels"], values.cells or (None if own_depth else sizes["cells"])
 
 
-def fingerprint(genotype) -> str:
-    """Returns a short text that differs between genotypes and does not depend on their file."""
-    return hashlib.sha256(genotype.named("").to_json().encode()).hexdigest()[:16]
+def fingerprint(*genotypes) -> str:
+    """Returns a short text that differs between genotypes, or several, and does not depend on their files."""
+    texts = [genotype.named("").to_json() for genotype in genotypes]
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
 
 
 def check_data_service(values: flags.FlagValues) -> None:
@@ -349,12 +367,29 @@ def names() -> list[str]:
 
 def chosen_method(values: flags.FlagValues) -> Method:
     """Returns the method with the choices of the flags."""
+    return _chosen(values, preset.is_small(values))
+
+
+def preset_changes(values: flags.FlagValues) -> dict[str, tuple]:
+    """Returns what a small preset changes in the method of the flags: by name the paper's value and its own."""
+    if not preset.is_small(values):
+        return {}
+    try:
+        methods = [_chosen(values, small) for small in (False, True)]
+    except KdartsError:  # Of flags that go with the small preset alone.
+        return {}
+    paths = methods[1].axes["path_choice"]
+    unused = set() if paths.paths else set(paths.config())
+    paper, small = (method.config() for method in methods)
+    return {name: (paper[name], small[name]) for name in small if paper[name] != small[name] and name not in unused}
+
+
+def _chosen(values: flags.FlagValues, small: bool) -> Method:
     method = get_method(values.method)
     space = listed_space(values.operations).name if values.operations is not None else values["space"].value
     if space is not None:
         method = method.in_space(space)
-    if "dataset" in values and values.dataset == "digits":
-        method = method.small()
+    method = method.small() if small else method
     known = fields()
     given = {name: values[name].value for name in names() if values[name].value is not None and name != "space"}
     for name in [name for name in given if name in known and known[name].metadata["setting"].parse]:

@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from kdarts.cli import idle, options, process, seeds
+from kdarts.cli import idle, options, preset, process, seeds
 from kdarts.cli.command import Command, entitle, titled
 from kdarts.cli.process import check_backend, start_tensorflow
 from kdarts.genotypes.cuboid import Architecture, HyperPath, load_architecture
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.genotypes.settings import MOST_EPOCHS
-from kdarts.ops.cost import amount
+from kdarts.ops.cost import UNITS, amount
 from kdarts.search.method import Method
 from kdarts.supernet.spaces import get_space
 
@@ -69,6 +69,7 @@ def define_one(values: flags.FlagValues) -> None:
     """Declares the flags of one search: those of the data, of the method's axes and of the run."""
     flags.DEFINE_string("method", "darts", "method of the search; `kdarts methods` lists them", flag_values=values)
     options.define_dataset(values)
+    preset.define(values, "smaller networks and batches, half of the epochs, α's rate times 10")
     define_halves(values)
     options.define_augmentation(values)
     define_supernet(values)
@@ -88,15 +89,17 @@ def define_one(values: flags.FlagValues) -> None:
 @titled("Data")
 def define_halves(values: flags.FlagValues) -> None:
     """Declares the two parts of the images."""
-    options.positive("train_examples", None, "images for the weights; default: half of the train split", values)
-    options.positive("valid_examples", None, "images for α; default: the other half", values)
-    flags.DEFINE_bool("stratified", False, "give both their share of every class", flag_values=values)
+    text = "images for the weights, with one level for α too; default: half of the train split, with one level all"
+    options.positive("train_examples", None, text, values)
+    text = "images for α, with one level to measure on alone; default: the other half"
+    options.positive("valid_examples", None, text, values)
+    flags.DEFINE_bool("stratified", False, "give both halves the same share of every class", flag_values=values)
 
 
 def define_supernet(values: flags.FlagValues) -> None:
     """Declares the flags of the method, `--start`, and the form of the supernet."""
     options.define(values)
-    text = "genotype that α starts from: a path, or a name of the zoo such as resnet18"
+    text = "genotype that the search starts from: a path, or a published name such as resnet18"
     flags.DEFINE_string("start", None, text, flag_values=values)
     options.define_nodes(values)
     options.define_frame(values, "the space's, else ")
@@ -161,6 +164,7 @@ def run(values: flags.FlagValues) -> None:
     start, method = chosen_start(values, options.chosen_method(values))
     check(values, method)
     idle.tell(idle.in_search(values, method))
+    preset.tell(options.preset_changes(values) | ({} if values.seeds is None else seeds.preset_changes(values)))
     workdir = Workdir(values.workdir or options.default_workdir(values, method.name))
     remembered, usual = options.remembered(values, start=start), options.usual(values)
     workdir.check(remembered, usual)
@@ -193,12 +197,14 @@ def _dry_run(values: flags.FlagValues, method: Method, data, start: Genotype | N
             search, batches = assembled(values, method, data, start, compiled=False)
     finally:
         keras.utils.clear_session(free_memory=False)  # Otherwise Keras would give them values later on.
-    net, epochs = search.supernet, method.pretrain_epochs + method.epochs
+    net, epochs, each = search.supernet, method.pretrain_epochs + method.epochs, search.steps_of(batches)
     _tell_width(search)
     size, cost, searches = ", ".join(f"{n} {name}" for name, n in net.sizes.items()), net.cost(), len(method.stages)
     times = f"{searches} times " if searches else ""
-    steps = [f"{times}{epochs * batches.steps:,} steps of batch {method.batch_size}"]
-    if method.paths and method.path_cycles is None:
+    steps = [f"{times}{epochs * each:,} steps of batch {method.batch_size}"]
+    if more := method.selection.further_steps(net, each):
+        steps.append(f"{more:,} between decisions")
+    if method.paths and method.has("path_epochs") and method.path_cycles is None:
         steps.append(f"{method.path_epochs * batches.path_steps(method.path_batch_size):,} of shared paths")
         steps[-1] += f", of batch {method.path_batch_size}"
     print(
@@ -237,22 +243,26 @@ def _run(values: flags.FlagValues, method: Method, workdir, data, start: Genotyp
 
 
 def _tell_of_paths(search, workdir, best) -> dict:
-    """Prints what was chosen among shared paths; returns the size of its training."""
+    """Prints what was chosen among shared paths; returns what `train_command` takes of its training."""
     result, method = search.path_result, search.method
     if not result.family:
         print(f"Found the places of the skip connections, accuracy along the path {result.accuracy:.3f}: {best}")
         return {}
     from kdarts.views.curves import draw_family
 
-    points = [[(row["params"] / 1e6, row["accuracy"]) for row in rows] for rows in (result.rows, result.family)]
-    draw_family(*points, workdir / "family" / "family.png", method.size_bin)
-    sizes = [row["params"] for row in result.family]
+    by, width = result.about["size_by"], result.about["size_bin"]
+    what, unit = {"params": "weights", "macs": "MACs", "latency_ms": "ms"}[by], UNITS[by]
+    points = [[(row[by] / unit, row["accuracy"]) for row in rows] for rows in (result.rows, result.family)]
+    size = f"{what} of the stand-alone network{' (millions)' if unit > 1 else ''}"
+    draw_family(*points, workdir / "family" / "family.png", width, size)
+    ends = [amount(end) if unit > 1 else f"{end:.3g}" for end in (pick(points[1])[0] * unit for pick in (min, max))]
     print(
-        f"Found a family of {len(sizes)} networks of {amount(min(sizes))} to {amount(max(sizes))} weights: "
+        f"Found a family of {len(points[1])} networks of {' to '.join(ends)} {what}: "
         f"{workdir / 'family'}; the best, {result.accuracy:.3f} on the images of α: {best}"
     )
     stem = {} if method.family_stem == "search" else {"stem": method.family_stem}
-    return {"channels": method.family_channels, "cells": method.family_cells, **stem}
+    sizes = {"channels": method.family_channels, "cells": method.family_cells, **stem}
+    return {"family": str(workdir / "family"), **sizes}
 
 
 class Halves(NamedTuple):
@@ -262,6 +272,7 @@ class Halves(NamedTuple):
         train, valid: `ImageData` for the weights and for α.
         mean, std: of each channel, for the scale 0 to 1.
         examples: number of images in the train split.
+        whole: `ImageData` for both, of a search with one level.
     """
 
     train: Any
@@ -269,6 +280,7 @@ class Halves(NamedTuple):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     examples: int
+    whole: Any
 
 
 def halves(values: flags.FlagValues, workdir=None) -> Halves:
@@ -282,10 +294,10 @@ def halves(values: flags.FlagValues, workdir=None) -> Halves:
     if workdir is not None:
         workdir.check_data(train=data)
     count = len(data)
-    data = datasets.hold_back(data, values.hold_back)[0] if values.hold_back else data
-    sizes = values.train_examples, values.valid_examples
-    train, valid = datasets.halves(data, *sizes, values.seed, values.stratified)
-    return Halves(train, valid, *datasets.statistics(data.images), count)
+    data = datasets.hold_back(data, values.hold_back, values.group)[0] if values.hold_back else data
+    parts = data, values.train_examples, values.valid_examples, values.seed, values.stratified
+    (train, valid), whole = datasets.halves(*parts), datasets.for_both(*parts)
+    return Halves(train, valid, *datasets.statistics(data.images), count, whole)
 
 
 def assembled(values: flags.FlagValues, method: Method, data, start: Genotype | None = None, compiled: bool = True):
@@ -295,21 +307,25 @@ def assembled(values: flags.FlagValues, method: Method, data, start: Genotype | 
     """
     from kdarts.data.pipeline import ImageSearchData, check_service, served
 
-    train, valid, mean, std, _ = data
-    most = {"batch_size": min(len(train), len(valid))} | ({"path_batch_size": len(train)} if method.paths else {})
-    for name, count in most.items():
+    train, valid, mean, std, _, whole = data
+    one_level, most = method.one_level, {"batch_size": min(len(train), len(valid)), "path_batch_size": len(train)}
+    what = dict.fromkeys(most, "the images of a half")
+    if one_level:
+        most["batch_size"], what["batch_size"] = len(whole), "the images that train"
+    for name in [name for name in most if method.paths or name == "batch_size"]:
         size = getattr(method, name)
-        if size > count:
-            raise KdartsError(f"--{name}={size}: allowed is 1 to {count}, the images of a half")
+        if size > most[name]:
+            raise KdartsError(f"--{name}={size}: allowed is 1 to {most[name]}, {what[name]}")
         process.check(values, f"--{name}", size)
     side = min(train.image_shape[:2])
-    if method.paths and method.path_cutout > side:
+    if method.paths and method.has("path_cutout") and method.path_cutout > side:
         raise KdartsError(f"--path_cutout={method.path_cutout}: allowed is 0 to {side}, the smaller side of the images")
     service = values.data_service
     images = train, valid, method.batch_size, values.seed, options.augmentation(values, train.image_shape), mean, std
     if service:
         check_service(train, service)
-    batches = ImageSearchData(*images, served=(lambda made: served(made, service)) if service else None)
+    passed_on = (lambda made: served(made, service)) if service else None
+    batches = ImageSearchData(*images, passed_on, whole, one_level)
     return build(values, method, train.image_shape, train.num_classes, start, compiled), batches
 
 
@@ -328,6 +344,9 @@ def search_in(workdir, values: flags.FlagValues, method: Method, data, start: Ge
             f"note: the warm-up lasts all {method.epochs} epochs, so that α does not change; see --warmup_epochs",
             flush=True,
         )
+    if method.one_level and values.train_examples is None and values.valid_examples is None:
+        text = "all images train the weights and α, and the accuracy is measured on half of them"
+        print(f"note: {text}; --valid_examples=N keeps N out of the training", flush=True)
     if not method.on_grid and search.supernet.reductions_only:
         cells = f"with --cells={method.cells} all cells are reductions"
         text = f"note: {cells}: no normal cell is searched, and genotype.json has the reduction cell in its place"

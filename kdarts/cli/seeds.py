@@ -11,7 +11,7 @@ import time
 
 from absl import flags
 
-from kdarts.cli import options
+from kdarts.cli import options, preset
 from kdarts.cli.command import IN_USE, entitle, titled
 from kdarts.cli.process import run_kdarts, start_tensorflow
 from kdarts.genotypes.cuboid import load_architecture
@@ -59,7 +59,7 @@ def define(values: flags.FlagValues) -> None:
         "batch_size": "examples in each of its steps",
         "train_examples": "images it is trained on; default: all that are not held back",
     }.items():
-        default = f"; default: {PAPER[name]}, digits: {SMALL[name]}" if name in PAPER else ""
+        default = f"; default: {PAPER[name]}, preset small: {SMALL[name]}" if name in PAPER else ""
         options.positive(f"shallow_{name}", None, text + default, values, _MOST[name])
 
 
@@ -97,7 +97,7 @@ def given(values: flags.FlagValues, names) -> list[str]:
 def train_words(values: flags.FlagValues, method: Method) -> list[str]:
     """Returns the command of a shallow training, without genotype, seed and workdir, from the flags of its search."""
     sizes = {name: values[f"shallow_{name}"].value for name in (*PAPER, "train_examples") if name != "drop_path"}
-    usual = SMALL if values.dataset == "digits" else PAPER
+    usual = SMALL if preset.is_small(values) else PAPER
     chosen = usual | {name: value for name, value in sizes.items() if value is not None}
     if method.space in cuboid_names():
         chosen = {name: value for name, value in chosen.items() if name not in (*_SIZES, "drop_path")}
@@ -107,15 +107,33 @@ def train_words(values: flags.FlagValues, method: Method) -> list[str]:
     return words + [f"--{name}={value}" for name, value in (_frame(values, method) | chosen).items()]
 
 
+_TRAINED_IN = {"imagenet_wide": "imagenet"}
+"""The stem of a training where it is another than that of its search (PC-DARTS on ImageNet)."""
+
+LARGE_SIZES = {"channels": 48, "cells": 14}
+"""Of the networks that the papers train on ImageNet."""
+
+
+def preset_changes(values: flags.FlagValues) -> dict[str, tuple]:
+    """Returns what a small preset changes in the shallow trainings of the flags (see `options.preset_changes`)."""
+    if not preset.is_small(values):
+        return {}
+    given = {f"shallow_{name}": (PAPER[name], SMALL[name]) for name in PAPER if PAPER[name] != SMALL[name]}
+    return {name: both for name, both in given.items() if name not in values or values[name].value is None}
+
+
 def _frame(values: flags.FlagValues, method: Method) -> dict:
     """Returns the flags of a training that has the stem and the frame of a search."""
     if method.space in cuboid_names():
         return {}
     space = get_space(method.space)
-    return options.frame_flags(space.stem if values.stem == "auto" else values.stem, options.frame(values, space))
+    stem = space.stem if values.stem == "auto" else values.stem
+    return options.frame_flags(_TRAINED_IN.get(stem, stem), options.frame(values, space))
 
 
-def train_command(values: flags.FlagValues, method: Method, genotype, examples: int, **size) -> str:
+def train_command(
+    values: flags.FlagValues, method: Method, genotype, examples: int, family: str | None = None, **size
+) -> str:
     """The line with the training that follows a search.
 
     Args:
@@ -123,17 +141,24 @@ def train_command(values: flags.FlagValues, method: Method, genotype, examples: 
         method: what they choose.
         genotype: path of what the search found.
         examples: number of the training images.
+        family: the folder of a family of networks, for a second line with the training of all of them.
         **size: `channels`, `cells` and `stem` of the network; without, they are the search's, the sizes where images
             are few.
     """
-    recipe = {} if values.dataset == "digits" else options.fitting_recipe(examples)
-    told = {"genotype": genotype, **options.data_flags(values), **recipe, **options.precision_flags(values)}
+    recipe = {} if preset.is_small(values) else options.fitting_recipe(examples)
+    told = {"genotype": genotype, **options.data_flags(values), **preset.flag(values), **recipe}
+    told |= options.precision_flags(values)
     if method.space not in cuboid_names():
         few = {"channels": method.channels} if recipe else {}
         if recipe and load_architecture(genotype).sequence is None:  # Others have a depth of their own.
             few["cells"] = method.cells
+        few = few or (LARGE_SIZES if values.stem in _TRAINED_IN else {})
         told |= {**few, **_frame(values, method), **size}
-    return options.next_command("train", told)
+    line = options.next_command("train", told)
+    if family is None:
+        return line
+    rest = {name: value for name, value in told.items() if name != "genotype"}
+    return f"{line}\nOr, all of the family: {options.command('train', {'family': family, **rest})}"
 
 
 OWN = {"help", "seed", "seeds", "workdir", "flagfile", "undefok"}

@@ -35,6 +35,7 @@ def define(values: flags.FlagValues) -> None:
     """Declares the flags of `kdarts evaluate`."""
     flags.DEFINE_string("model", None, f"path of the network: {_FORMS}", flag_values=values)
     _define_dataset(values)
+    options.define_resize(values, "as after the training, where --image_size is not given")
     flags.DEFINE_enum("split", "test", ["test", "train"], "which images", flag_values=values)
     options.positive("batch_size", 128, "examples at once", values, MOST_BATCH)
     text = "folder for evaluation.json, confusion.csv and confusion.png; default: that of the model"
@@ -97,6 +98,8 @@ def _load(values, about: dict, shape, split: str, limit: int | None = None):
         "limit": limit or values.limit,
         "alike": (shape[2], about.get("peak", 65535)),
     }
+    if split != "train":
+        which["resize"] = (values["resize"].value if "resize" in values else None) or about.get("resize")
     data = datasets.load(name, **which, **how)
     _check_shape(name, data, shape)
     return data
@@ -309,7 +312,7 @@ def _after_export(values, about: dict, data, path: str) -> str:
     return options.next_command("evaluate", {"model": path, **options.data_flags(values)})
 
 
-_TRAVELS = ("background", "peak", "metrics", "dataset", "labels", "group", "genotype")
+_TRAVELS = ("background", "peak", "resize", "metrics", "dataset", "labels", "group", "genotype")
 """What goes inside a file besides class names, mean and std."""
 
 

@@ -4,12 +4,12 @@ import time
 
 from absl import flags
 
-from kdarts.cli import idle, options, process
+from kdarts.cli import idle, options, preset, process
 from kdarts.cli import seeds as shallow
 from kdarts.cli.command import Command, entitle, titled
 from kdarts.cli.options import note_gaps
 from kdarts.cli.process import start_tensorflow
-from kdarts.genotypes.cuboid import load_architecture
+from kdarts.genotypes.cuboid import HyperPath, load_architecture, load_family
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.settings import MOST_BATCH, MOST_EPOCHS, MOST_RATE
 
@@ -23,7 +23,13 @@ SMALL = {"epochs": 40, "channels": 16, "cells": 5, "batch_size": 64}
 def define(values: flags.FlagValues) -> None:
     """Declares the flags."""
     flags.DEFINE_string("genotype", None, "path of a genotype, or its name in the zoo", flag_values=values)
+    text = "folder with a .json file for each of several genotypes, such as WORKDIR/family of a DARTS-PD search, in "
+    text += "place of --genotype: each is trained as by itself, in WORKDIR/networks/NAME, and family.csv compares them"
+    flags.DEFINE_string("family", None, text, flag_values=values)
     options.define_dataset(values)
+    options.define_resize(values, "--image_size")
+    sizes = ", ".join(f"{SMALL[name]} {name}" for name in SMALL if name != "batch_size")
+    preset.define(values, f"{sizes} and batches of {SMALL['batch_size']}")
     options.define_augmentation(values)
     options.define_network(values)
     text = "part of the train split that is not trained on but measured on: at the end, in place of the test images, "
@@ -45,13 +51,15 @@ def define(values: flags.FlagValues) -> None:
     options.define_checkpoint(values)
     process.define(values)
     options.define_dry_run(values)
-    flags.DEFINE_string("workdir", None, "folder of the run; default: runs/DATASET-GENOTYPE-train", flag_values=values)
+    text = "folder of the run; default: runs/DATASET-GENOTYPE-train, of a family runs/DATASET-family-train"
+    flags.DEFINE_string("workdir", None, text, flag_values=values)
 
 
 @titled("Training")
 def _define_training(values: flags.FlagValues) -> None:
-    options.positive("epochs", None, f"default: {PAPER['epochs']}; digits: {SMALL['epochs']}", values, MOST_EPOCHS)
-    sizes = f"default: {PAPER['batch_size']}; digits: {SMALL['batch_size']}"
+    text = f"default: {PAPER['epochs']}; preset small: {SMALL['epochs']}"
+    options.positive("epochs", None, text, values, MOST_EPOCHS)
+    sizes = f"default: {PAPER['batch_size']}; preset small: {SMALL['batch_size']}"
     options.positive("batch_size", None, sizes, values, MOST_BATCH)
     flags.DEFINE_float("learning_rate", 0.025, "learning rate at the start", 0.0, MOST_RATE, flag_values=values)
     flags.DEFINE_float("final_learning_rate", 0.0, "learning rate at the end", 0.0, MOST_RATE, flag_values=values)
@@ -83,17 +91,26 @@ def run(values: flags.FlagValues) -> None:
     from kdarts.training.workdir import Workdir
 
     began = time.monotonic()
-    if not values.genotype:
-        raise KdartsError("--genotype is missing: a path, or a name of the zoo such as DARTS_V2")
+    if values.genotype and values.family:
+        raise KdartsError(f"--genotype={values.genotype} with --family={values.family}: allowed is one of them")
+    if not values.genotype and not values.family:
+        raise KdartsError("--genotype is missing: a path, or a name of the zoo such as DARTS_V2; or --family=DIR")
     options.check_seeds(values)
-    genotype = load_architecture(values.genotype)
-    options.check(values, genotype)
+    family = _architectures(values)
+    for genotype in family.values():
+        options.check(values, genotype)
     idle.tell(idle.in_training(values))
-    sizes = dict(SMALL if values.dataset == "digits" else PAPER)
+    small = preset.is_small(values)
+    preset.tell(_preset_changes(values, family) if small else {})
+    sizes = dict(SMALL if small else PAPER)
     sizes |= {name: values[name].value for name in ("epochs", "batch_size") if values[name].value}
     _check_validation(values, sizes["epochs"])
-    workdir = Workdir(values.workdir or options.default_workdir(values, f"{genotype.name or 'found'}-train"))
-    remembered = options.remembered(values, genotype=genotype)
+    _check_resize(values)
+    name = "family" if values.family else genotype.name or "found"
+    workdir = Workdir(values.workdir or options.default_workdir(values, f"{name}-train"))
+    remembered = options.remembered(values, **({} if values.family else {"genotype": genotype}))
+    if values.family:
+        remembered["family"] = options.fingerprint(*family.values())
     workdir.check(remembered, options.usual(values))
     start_tensorflow()
     options.check_data_service(values)
@@ -103,16 +120,42 @@ def run(values: flags.FlagValues) -> None:
     splits = {split: options.load(values, split, values.valid_split) for split in _splits(values)}
     workdir.check_data(**splits)
     if values.hold_back:
-        splits["train"], splits["valid"] = datasets.hold_back(splits["train"], values.hold_back)
+        splits["train"], splits["valid"] = datasets.hold_back(splits["train"], values.hold_back, values.group)
     options.augmentation(values, splits["train"].image_shape)
-    note_gaps(genotype)
+    for genotype in family.values():
+        note_gaps(genotype)
     if values.dry_run:
-        train, *_ = _planned(values, genotype, sizes, splits["train"], values.seed)
+        for name, genotype in family.items():
+            print(f"{name}: " if values.family else "", end="")
+            train, *_ = _planned(values, genotype, sizes, splits["train"], values.seed)
         steps = len(train) // sizes["batch_size"] * sizes["epochs"]
-        times = "" if values.seeds is None else f"{values.seeds} times "
+        count = len(family) * (values.seeds or 1)
+        times = "" if count == 1 and values.seeds is None else f"{count} times "
         return print(f"dry run: {times}{steps:,} steps of batch {sizes['batch_size']}")
     with process.run_on(values, workdir) as folder:
-        _run(values, genotype, sizes, splits, folder, remembered, began)
+        _run(values, family, sizes, splits, folder, remembered, began)
+
+
+def _preset_changes(values, family) -> dict[str, tuple]:
+    """What the small preset changes in a training, of which a path or a genotype has some sizes of its own."""
+    paths = [isinstance(each, HyperPath) for each in family.values()]
+    deep = [path or each.sequence is not None for path, each in zip(paths, family.values(), strict=True)]
+    own = {name for name, all_have in (("channels", all(paths)), ("cells", all(deep))) if all_have}
+    return {name: (PAPER[name], SMALL[name]) for name in SMALL if values[name].value is None and name not in own}
+
+
+def _architectures(values) -> dict:
+    """What is trained, by name: one architecture, or those of a family."""
+    return load_family(values.family) if values.family else {"": load_architecture(values.genotype)}
+
+
+def _check_resize(values) -> None:
+    """Raises `KdartsError` for a `--resize` that no picture would be read by."""
+    if values.resize and not 0 < (values.image_size or 0) <= values.resize:
+        raise KdartsError(f"--resize={values.resize}: needs an --image_size, of {values.resize} or less")
+    if values.resize and values.hold_back:
+        text = "pictures that are held back are read as those of the train split"
+        raise KdartsError(f"--resize={values.resize} with --hold_back={values.hold_back}: {text}; see --valid_split")
 
 
 def _check_validation(values, epochs: int) -> None:
@@ -149,19 +192,33 @@ def _splits(values) -> list[str]:
     return ["train", *valid, *([] if _held_back(values) and not values.validate_every else ["test"])]
 
 
-def _run(values, genotype, sizes, data, workdir, remembered, began) -> None:
-    """Runs the training once the images, by split, are loaded, and reports its result."""
+def _run(values, family, sizes, data, workdir, remembered, began) -> None:
+    """Runs the trainings once the images, by split, are loaded, and reports their results."""
     from kdarts.training.repeats import of_seeds, run_seeds
+
+    alone = values.seeds is None and not values.family
 
     def begin():
         workdir.begin(remembered, options.usual(values))
 
-    def train_with(seed: int, folder) -> dict:
-        since = began if values.seeds is None else time.monotonic()
-        return _train(values, genotype, sizes, data, seed, folder, begin, since)
+    def train_in(genotype, folder) -> dict:
+        def train_with(seed: int, folder) -> dict:
+            return _train(values, genotype, sizes, data, seed, folder, begin, began if alone else time.monotonic())
 
+        if values.seeds is None:
+            return train_with(values.seed, folder)
+        summary = run_seeds(train_with, folder, range(values.seed, values.seed + values.seeds))
+        for each in (folder.path, *folder.path.glob("seeds/*")):
+            genotype.save(each / "genotype.json")
+        return summary
+
+    if not alone and (workdir / "flags.flags").exists():  # Otherwise the first unfinished training begins there.
+        begin()
+    if values.family:
+        return _run_family(values, train_in, workdir, family)
+    [genotype] = family.values()
+    summary = train_in(genotype, workdir)
     if values.seeds is None:
-        summary = train_with(values.seed, workdir)
         on = "test" if "test" in data else "held_back"
         text = f"{on.replace('_', '-').capitalize()} accuracy {summary[f'{on}_accuracy']:.4f}"
         top = summary.get(f"{on}_top_5_accuracy")
@@ -169,19 +226,24 @@ def _run(values, genotype, sizes, data, workdir, remembered, began) -> None:
         if values.keep == "best":
             text += f" with the weights after epoch {summary['tested_after_epochs']} of {summary['epochs']}"
     else:
-        if (workdir / "summary.json").exists():  # Otherwise the first unfinished training begins there.
-            begin()
-        summary = run_seeds(train_with, workdir, range(values.seed, values.seed + values.seeds))
         rows = [{"accuracy": each["test_accuracy"]} for each in summary["seeds"]]
         text = f"test accuracy of {len(rows)} seed{'s' * (len(rows) > 1)}: {of_seeds(rows)}; the first seed's network"
-        for folder in (workdir.path, *workdir.path.glob("seeds/*")):
-            genotype.save(folder / "genotype.json")
     if not process.is_first(values):
         return
     model, exported = workdir / "model.keras", f"saved_models/{workdir.path.name}"
     print(f"{text}: {model}")
     where = {} if values.dataset == "digits" else options.data_flags(values)
     print(options.next_command("export", {"model": model, "to": exported, **where}))
+
+
+def _run_family(values, train, workdir, family) -> None:
+    """Trains the networks of a family by `train`, and prints the table of their results."""
+    from kdarts.training.family import known_figures, run_family, table
+
+    rows = run_family(train, workdir, family, known_figures(values.family), values.seeds is not None)
+    if process.is_first(values):
+        print("\n" + "\n".join(table(rows)))
+        print(f"Written: {workdir / 'family.csv'}; each network: {workdir / 'networks' / 'NAME' / 'model.keras'}")
 
 
 def _planned(values, genotype, sizes, train, seed):
@@ -266,7 +328,7 @@ def _train(values, genotype, sizes, data, seed, workdir, begin, began) -> dict:
         about={
             "genotype": genotype.name or values.genotype,
             "dataset": values.dataset,
-            **{name: values[name].value for name in ("labels", "group", "background") if values[name].value},
+            **{name: values[name].value for name in ("labels", "group", "background", "resize") if values[name].value},
             "seed": seed,
             **size,
         },

@@ -4,6 +4,7 @@
 `--choose=NAME=LEAST..MOST`, `LEAST..MOST:log`, spans numbers, evenly or evenly in their logarithm.
 """
 
+import itertools
 import math
 import re
 import shlex
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 from absl import flags
 
-from kdarts.cli import options, search, seeds
+from kdarts.cli import idle, options, preset, search, seeds
 from kdarts.cli.command import Command, in_flags
 from kdarts.cli.process import start_tensorflow
 from kdarts.genotypes.errors import KdartsError
@@ -94,10 +95,14 @@ def default_choices(method: Method) -> list[Choice]:
     return [Choice(name, (own[name] / far, own[name] * far), "log") for name, far in found.items()]
 
 
+_TRIED = 200
+"""The most combinations of choices that are looked at for options without effect."""
+
 _OWN = ("choose", "tuner", "trials", "random")
 _FIXED = {
     *options.NEUTRAL,
     "dataset",
+    "preset",
     "labels",
     "group",
     "background",
@@ -145,8 +150,11 @@ def run(values: flags.FlagValues) -> None:
     workdir = Workdir(values.workdir or options.default_workdir(values, f"{method.name}-tune"))
     remembered = options.remembered(values)
     workdir.check(remembered, options.usual(values))
+    tuning = _Tuning(values, method, choices, workdir)
+    idle.tell(tuning.idle())
+    preset.tell(options.preset_changes(values) | seeds.preset_changes(values))
     start_tensorflow()
-    _Tuning(values, method, choices, workdir).run(remembered)
+    tuning.run(remembered)
 
 
 def _choices(values: flags.FlagValues, method: Method) -> list[Choice]:
@@ -178,6 +186,21 @@ class _Tuning:
         self._seeds = range(values.seed, values.seed + values.seeds)
         words = seeds.search_words(values, _OWN)
         self._words = words if values["validate_every"].present else [*words, "--validate_every=0"]
+
+    def idle(self) -> list[str]:
+        """Returns notes on options, and on choices, that change nothing whatever is chosen (see `idle.in_search`)."""
+        names = [choice.name for choice in self._choices]
+        ends = [choice.values if choice.span is None else choice.values[:1] for choice in self._choices]
+        found: dict[str, str] | None = None
+        for chosen in itertools.islice(itertools.product(*ends), _TRIED):
+            try:
+                _, values, method = self._parsed(dict(zip(names, chosen, strict=True)))
+            except KdartsError:  # It is told when all combinations are checked.
+                continue
+            notes = {note.partition("=")[0].removeprefix("--"): note for note in idle.in_search(values, method)}
+            found = notes if found is None else {name: note for name, note in found.items() if name in notes}
+        told = (found or {}).items()
+        return [f"--choose={name}: {note.partition(': ')[2]}" if name in names else note for name, note in told]
 
     def run(self, remembered: dict[str, str]) -> None:
         """Runs the part of the tuning that this process has."""

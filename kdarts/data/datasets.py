@@ -14,7 +14,7 @@ from PIL import ImageColor
 
 from kdarts.data import folders, pictures, records, sources
 from kdarts.data.sources import Files, Pictures, Progress, Source, check_size, measured, opened, tell
-from kdarts.data.splits import no_split
+from kdarts.data.splits import Picture, compiled, group_of, no_split
 from kdarts.genotypes.errors import KdartsError, choice
 
 SPLITS = ("train", "test")
@@ -111,6 +111,7 @@ def load(
     cache_dir: str | os.PathLike | None = None,
     alike: tuple[int, int] | None = None,
     valid_split: str | None = None,
+    resize: int | None = None,
 ) -> ImageData:
     """Loads one split of a data set.
 
@@ -133,6 +134,8 @@ def load(
             that suit its pictures.
         valid_split: name of a split that is neither train nor test, such as "validation"; of a folder, that of the
             pictures for validation, which otherwise join the train split.
+        resize: pixels that the shorter side is scaled to before `image_size` is cut; None: `image_size` (see
+            `pictures.fitted`).
 
     Returns:
         The images and labels, in an order that is the same each time. Images that take more than
@@ -142,7 +145,7 @@ def load(
         KdartsError: an unknown name or split, data that is not there or cannot be decoded.
     """
     choice("split", split, SPLITS if valid_split is None else (*SPLITS, "valid"))
-    check_size(image_size)
+    check_size(image_size, resize)
     if limit is not None and limit < 1:
         raise KdartsError(f"limit {limit}; allowed: 1 or more")
     behind = colour(background)
@@ -153,10 +156,10 @@ def load(
     if name == "digits" and valid_split is not None:
         raise no_split(valid_split, name, ())
     if name == "digits":
-        return ImageData(*_digits(split, image_size, limit), name)
+        return ImageData(*_digits(split, image_size, limit, resize), name)
     if is_folder:
-        return _folder(name, split, image_size, limit, labels, group, behind, cache_dir, alike, valid_split)
-    how = data_dir, image_size, limit, download, behind, cache_dir, valid_split
+        return _folder(name, split, image_size, limit, labels, group, behind, cache_dir, alike, valid_split, resize)
+    how = data_dir, image_size, limit, download, behind, cache_dir, valid_split, resize
     return ImageData(*records.read(name, split, *how), name)
 
 
@@ -168,7 +171,9 @@ def colour(text: str) -> tuple[int, int, int]:
         raise KdartsError(f"background {text}: allowed is a colour, such as white, black or #8a2be2") from None
 
 
-def _digits(split: str, image_size: int | None, limit: int | None) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+def _digits(
+    split: str, image_size: int | None, limit: int | None, resize: int | None
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     with (
         (importlib.resources.files("kdarts.data") / "digits.npz").open("rb") as file,
         np.load(file, allow_pickle=False) as arrays,
@@ -178,11 +183,13 @@ def _digits(split: str, image_size: int | None, limit: int | None) -> tuple[np.n
         most = int((sources.IN_MEMORY / len(images)) ** 0.5)
         if image_size > most:
             raise KdartsError(f"image_size {image_size}; allowed: 8 to {most} for {len(images)} digits")
-        images = np.stack([pictures.fitted(image, image_size) for image in images])
+        images = np.stack([pictures.fitted(image, image_size, resize) for image in images])
     return images, labels.astype(np.int32), tuple("0123456789")
 
 
-def _folder(name, split, image_size, limit, labels, group, background, cache_dir, alike, valid_split) -> ImageData:
+def _folder(
+    name, split, image_size, limit, labels, group, background, cache_dir, alike, valid_split, resize
+) -> ImageData:
     listings = folders.listings(name.removeprefix("folder:"), labels, group, valid_split)
     listing = listings.part(split)
     survey, first = measured(Files(listings.files), name, image_size)  # Train and test are read alike.
@@ -190,7 +197,7 @@ def _folder(name, split, image_size, limit, labels, group, background, cache_dir
     size = survey.image_size
     shape = (size or first.height, size or first.width, channels)
     files, names = listing.files[:limit], listing.names[:limit]
-    images = Pictures(shape, np.arange(len(files)), Files(files), size, background, peak)
+    images = Pictures(shape, np.arange(len(files)), Files(files), size, background, peak, resize)
     return ImageData(opened(images, name, cache_dir), listing.labels[:limit], listing.class_names, name, names, peak)
 
 
@@ -272,18 +279,42 @@ def halves(
             f"train_examples {train_examples} and valid_examples {valid_examples}; allowed: {count} in all for the "
             f"train split of {data.name}"
         )
-    order = np.random.RandomState(seed).permutation(count)
-    if stratified:
-        order = order[np.argsort(_places(data.labels[order]), kind="stable")]
+    order = _order(data, seed, stratified)
     return data.take(order[:train_examples]), data.take(order[train_examples : train_examples + valid_examples])
 
 
-def hold_back(data: ImageData, part: float) -> tuple[ImageData, ImageData]:
+def for_both(
+    data: ImageData,
+    train_examples: int | None = None,
+    valid_examples: int | None = None,
+    seed: int = 0,
+    stratified: bool = False,
+) -> ImageData:
+    """Data for the weights and the architecture parameters of a search with one level.
+
+    Args:
+        data, train_examples, valid_examples, seed, stratified: as of `halves`.
+
+    Returns:
+        All data where neither size is given. Else what `halves` gives the weights, or with `valid_examples` alone all
+        that it does not give the architecture parameters: those are kept out, to measure on.
+    """
+    if train_examples is None and valid_examples is None:
+        return data
+    train, valid = halves(data, train_examples, valid_examples, seed, stratified)
+    if train_examples is not None:
+        return train
+    return data.take(np.delete(_order(data, seed, stratified), slice(len(train), len(train) + len(valid))))
+
+
+def hold_back(data: ImageData, part: float, group: str | None = None) -> tuple[ImageData, ImageData]:
     """Divides data into what a run may learn from and what it is measured on, the same for every seed.
 
     Args:
         data: what to divide.
         part: of it that is held back, more than 0 and less than 1; every class gives its share (see `halves`).
+        group: as of `load`: pictures that agree in it stay together. What is held back is then as near to its share as
+            whole groups allow.
 
     Returns:
         The rest, and what is held back.
@@ -294,7 +325,36 @@ def hold_back(data: ImageData, part: float) -> tuple[ImageData, ImageData]:
     count = round(part * len(data))
     if not 0 < count < len(data):
         raise KdartsError(f"{data.name}: {part:g} of {len(data)} examples cannot be held back; allowed: 1 to all but 1")
-    return halves(data, len(data) - count, count, stratified=True)
+    if group is None or data.names is None:
+        return halves(data, len(data) - count, count, stratified=True)
+    groups = _groups(data, compiled(group))
+    if len(groups) < 2:
+        raise KdartsError(f"{data.name}: all pictures are of one group, of which none can be held back alone")
+    totals = np.cumsum([len(members) for members in groups])
+    rest = 1 + int(np.abs(totals[:-1] - (len(data) - count)).argmin())
+    return tuple(data.take(np.sort(np.concatenate(part))) for part in (groups[:rest], groups[rest:]))
+
+
+def _groups(data: ImageData, pattern) -> list[np.ndarray]:
+    """The places of each group's pictures, in an order of which any first part has its share of all classes."""
+    found: dict[str, list[int]] = {}
+    for place, (name, label) in enumerate(zip(data.names, data.labels, strict=True)):
+        named = group_of(Picture(name, data.class_names[label], ""), pattern)
+        found.setdefault(f"picture {place}" if named is None else f"group {named}", []).append(place)
+    groups = [np.array(members) for members in found.values()]
+    groups = [groups[k] for k in np.random.RandomState(0).permutation(len(groups))]
+    # A group counts for the class of most of its pictures, and stands in the middle of its pictures among those of it.
+    labels = np.array([np.bincount(data.labels[members]).argmax() for members in groups])
+    sizes, middles = np.array([len(members) for members in groups]), np.empty(len(groups))
+    for label in np.unique(labels):
+        own = sizes[labels == label]
+        middles[labels == label] = (np.cumsum(own) - own / 2) / own.sum()
+    return [groups[k] for k in np.argsort(middles, kind="stable")]
+
+
+def _order(data: ImageData, seed: int, stratified: bool) -> np.ndarray:
+    order = np.random.RandomState(seed).permutation(len(data))
+    return order[np.argsort(_places(data.labels[order]), kind="stable")] if stratified else order
 
 
 def _places(labels: np.ndarray) -> np.ndarray:

@@ -13,8 +13,8 @@ import numpy as np
 from kdarts.data import label_files, splits
 from kdarts.data.pictures import SUFFIXES
 from kdarts.data.sources import Progress
-from kdarts.data.splits import ODD, ROLES, Picture, listed, no_split
-from kdarts.genotypes.errors import KdartsError
+from kdarts.data.splits import ODD, ROLES, Picture, no_split
+from kdarts.genotypes.errors import KdartsError, listed
 
 _SKIPPED = ("__macosx", "@eadir", "lost+found", "$recycle.bin", "system volume information", "__pycache__")
 _JUNK = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")

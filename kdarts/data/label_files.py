@@ -8,8 +8,8 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
-from kdarts.data.splits import ODD, ROLES, Picture, listed
-from kdarts.genotypes.errors import KdartsError
+from kdarts.data.splits import ODD, ROLES, Picture
+from kdarts.genotypes.errors import KdartsError, listed, shortened
 
 FILES = ("file", "filename", "filepath", "path", "image", "imagefile", "imagename", "imagepath", "imageid", "img")
 FILES += ("picture", "photo", "id", "name")
@@ -148,7 +148,7 @@ def read_rows(
             return rows[1:], columns
     if fault:
         raise KdartsError(f"{file}, {fault}; allowed: a CSV file")
-    head = [name[:80] for name in max(heads, key=len)]
+    head = [shortened(name) for name in max(heads, key=len)]
     lacking = [f"of {what} ({', '.join(names)})" for what, names in needed.items() if _column(head, names) is None]
     raise KdartsError(f"{file} has columns {listed(head, 9) or 'none'}; needed: one {' and one '.join(lacking)}")
 

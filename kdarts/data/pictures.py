@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageChops, UnidentifiedImageError
 
-from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.errors import KdartsError, listed
 
 FORMATS = {
     "PNG": (".png", ".apng"),
@@ -57,7 +57,7 @@ SMALLEST, LARGEST_CHOSEN, STEP = 8, 224, 8
 _DEPTHS = (255, 1023, 4095, 16383, 65535)  # largest values of 8, 10, 12, 14 and 16 bits
 _STEPS = {"1": 255, "L;2": 85, "L;4": 17}  # what grey of 1, 2 and 4 bits is multiplied by
 _UNREAD = {"F": "its pixels are floating-point numbers", "LAB": "its colours are CIELAB"}
-_NAMED = 5  # files listed by name in one message
+_LONG = 64  # a picture that is so many times longer than wide is not scaled as a whole
 _REDUCED = 4  # a JPEG is decoded at a fraction of its size that is still this many times what is needed
 _ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -136,9 +136,8 @@ def allowed() -> str:
 def unreadable(errors: Sequence[PictureError]) -> KdartsError:
     """One error for all pictures of a data set that cannot be read: the first of them by name, and their number."""
     errors = sorted(errors, key=lambda error: error.name)
-    named = ", ".join(f"{error.name} ({error.reason})" for error in errors[:_NAMED])
-    more = f" and {len(errors) - _NAMED} more" if len(errors) > _NAMED else ""
-    return KdartsError(f"cannot read {len(errors)} pictures: {named}{more}; allowed: {allowed()}")
+    named = listed(f"{error.name} ({error.reason})" for error in errors)
+    return KdartsError(f"cannot read {len(errors)} pictures: {named}; allowed: {allowed()}")
 
 
 def header(source: Path | str | bytes) -> Header:
@@ -168,6 +167,7 @@ def decode(
     size: int | None = None,
     background: tuple[int, int, int] = WHITE,
     peak: int = 65535,
+    resize: int | None = None,
 ) -> np.ndarray:
     """Reads a picture: the right way up, without transparency, with 8 bits a channel.
 
@@ -177,6 +177,7 @@ def decode(
         size: side of the square to which the picture is scaled and cut (see `fitted`); None leaves its size.
         background: colour behind transparent pixels, red, green and blue of 0 to 255.
         peak: the value that becomes 255, in pictures of 16 bits a channel; larger ones do, too.
+        resize: pixels that the shorter side is scaled to before the square is cut, `size` or more (see `fitted`).
 
     Returns:
         uint8 `[height, width, channels]`; of pictures of several frames or pages the first.
@@ -186,45 +187,48 @@ def decode(
     """
     with _opened(source) as (image, stream):
         orientation = _orientation(image, stream)
-        if image.size == (size, size):
+        if image.size == (size, size) and resize in (None, size):
             size = None
         # Pillow takes every CMYK of a JPEG to be inverted, which is Adobe's custom and marked as such.
         inverted = image.format == "JPEG" and image.mode == "CMYK" and "adobe" not in image.info
-        if size is not None:
+        if size is not None and resize is None:
             scale = _REDUCED * size / min(image.size)
             image.draft(None, tuple(math.ceil(side * scale) for side in image.size))
         deep = _deep(image, stream)
         if deep is not None:
             image = _narrowed(deep, peak)
         whole = image.size
-        if size is not None:
+        if size is not None and resize is None:
             image = image.crop(_middle(whole, size))
         image = _converted(ImageChops.invert(image) if inverted else image, channels, background)
         if orientation > 1:
             image = image.transpose(_UPRIGHT[orientation])
             whole = whole[::-1] if orientation >= 5 else whole
-        pixels = np.asarray(image if size is None else _fitted(image, size, whole))
+        pixels = np.asarray(image if size is None else _fitted(image, size, whole, resize))
         return pixels.reshape(*pixels.shape[:2], channels)
 
 
-def fitted(images: np.ndarray, size: int | None) -> np.ndarray:
+def fitted(images: np.ndarray, size: int | None, resize: int | None = None) -> np.ndarray:
     """Pictures as squares: the shorter side scaled to `size` (bilinear, antialiased), then the middle cut out.
 
     Args:
         images: uint8 `[..., height, width, channels]`, one picture or a batch.
         size: side in pixels; None leaves the pictures as they are.
+        resize: pixels that the shorter side is scaled to instead, `size` or more, such as 256 for squares of 224 (He et
+            al. 2016, section 3.4, and torchvision's `Resize(256)` and `CenterCrop(224)`, to which it is equal).
 
     Returns:
         uint8 `[..., size, size, channels]`; pixels of pictures that already fit are unchanged.
     """
-    if size is None or images.shape[-3:-1] == (size, size):
+    if size is None or (images.shape[-3:-1] == (size, size) and resize in (None, size)):
         return images
     *batch, height, width, channels = images.shape
     flat = images.reshape(-1, height, width, channels)
     squares = np.empty((len(flat), size, size, channels), np.uint8)
     for picture, square in zip(flat, squares, strict=True):
         image = Image.fromarray(picture[..., 0] if channels == 1 else picture)
-        square[:] = np.asarray(_fitted(image.crop(_middle(image.size, size)), size, image.size)).reshape(square.shape)
+        middle = image if resize else image.crop(_middle(image.size, size))
+        square[:] = np.asarray(_fitted(middle, size, image.size, resize)).reshape(square.shape)
     return squares.reshape(*batch, size, size, channels)
 
 
@@ -407,8 +411,17 @@ def _middle(whole: tuple[int, int], size: int) -> tuple[int, int, int, int]:
     return cut_x, cut_y, whole[0] - cut_x, whole[1] - cut_y
 
 
-def _fitted(image: Image.Image, size: int, whole: tuple[int, int]) -> Image.Image:
-    """As `fitted`, from the middle of a picture of `whole` pixels."""
+def _fitted(image: Image.Image, size: int, whole: tuple[int, int], resize: int | None = None) -> Image.Image:
+    """As `fitted`, from the middle of a picture of `whole` pixels; with `resize` from all of it."""
+    if resize is not None:
+        width, height = (int(side * resize / min(whole)) if side > min(whole) else resize for side in whole)
+        left, top = (round((side - size) / 2) for side in (width, height))
+        if max(width, height) > _LONG * resize:  # The whole would take too much memory, and rounds the same but seldom.
+            x, y = whole[0] / width, whole[1] / height
+            box = (left * x, top * y, (left + size) * x, (top + size) * y)
+            return image.resize((size, size), Image.Resampling.BILINEAR, box)
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+        return image.crop((left, top, left + size, top + size))
     box = []
     for side, there in zip(whole, image.size, strict=True):
         scaled = round(side * size / min(whole))

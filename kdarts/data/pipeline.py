@@ -90,10 +90,11 @@ def search_dataset_from(
     """
     steps = steps_per_epoch(train, batch_size)
     steps_per_epoch(valid, batch_size)
-    pair = tf.data.Dataset.zip(
-        _Stream(train, batch_size, (seed, _TRAIN), augmentation, mean, std).batches(start_step),
-        _Stream(valid, batch_size, (seed, _VALID), augmentation, mean, std).batches(start_step, endless=True),
-    )
+    how = augmentation, mean, std, _held(train)
+    weights = _Stream(train, batch_size, (seed, _TRAIN), *how)
+    how = how if valid is train else (*how[:3], _held(valid))
+    alphas = _Stream(valid, batch_size, (seed, _VALID), *how)
+    pair = tf.data.Dataset.zip(weights.batches(start_step), alphas.batches(start_step, endless=True))
     length = steps if start_step is None else tf.data.INFINITE_CARDINALITY
     return _finished(pair, train.streamed or valid.streamed, length)
 
@@ -108,28 +109,39 @@ class ImageSearchData(SearchData):
         augmentation: of both.
         mean, std: of each channel, for the scale 0 to 1.
         served: from batches without end to the same from elsewhere, such as a tf.data service; None: as they are.
+        whole: examples for both where the search has one level, as of `datasets.for_both`; None: those of `train`. It
+            is measured on `valid` all the same, and so are shared paths trained and compared on `train` and `valid`.
+        one_level: as of `at`.
 
     Raises:
         KdartsError: a batch size or a seed out of range.
     """
 
-    def __init__(self, train, valid, batch_size: int, seed: int, augmentation, mean, std, served=None):
+    def __init__(
+        self, train, valid, batch_size, seed, augmentation, mean, std, served=None, whole=None, one_level=False
+    ):
         self.train, self.valid, self.batch_size, self.seed = train, valid, batch_size, seed
         self.augmentation, self.mean, self.std = augmentation, mean, std
-        self.steps, self.num_classes = steps_per_epoch(train, batch_size), train.num_classes
-        steps_per_epoch(valid, batch_size)
+        self.whole = train if whole is None else whole
+        self.searched = (self.whole, self.whole) if one_level else (train, valid)
+        self.steps, _ = (steps_per_epoch(part, batch_size) for part in self.searched)
+        self.num_classes = train.num_classes
         self._served = served or (lambda batches: batches)
+
+    def at(self, one_level: bool) -> "ImageSearchData":
+        how = self.batch_size, self.seed, self.augmentation, self.mean, self.std, self._served
+        return ImageSearchData(self.train, self.valid, *how, self.whole, one_level)
 
     def dataset(self) -> tf.data.Dataset:
         """One epoch, another each time it is gone through; it carries these data as its `search_data`."""
         how = self.batch_size, self.seed, self.augmentation, self.mean, self.std
-        dataset = search_dataset_from(self.train, self.valid, *how)
+        dataset = search_dataset_from(*self.searched, *how)
         dataset.search_data = self
         return dataset
 
     def pairs(self, first_step: int = 0, seed: int = 0) -> tf.data.Dataset:
         how = self.batch_size, self.seed + seed, self.augmentation, self.mean, self.std
-        return self._served(search_dataset_from(self.train, self.valid, *how, start_step=first_step))
+        return self._served(search_dataset_from(*self.searched, *how, start_step=first_step))
 
     def held_back(self) -> tf.data.Dataset:
         return eval_dataset(self.valid, self.batch_size, self.mean, self.std)
@@ -176,7 +188,8 @@ def search_dataset(
         data_dir: where TensorFlow Datasets finds prepared data; None for its default.
         seed: of the draw, the order and the augmentation, 0 to 2**32 - 1.
         train_examples: examples for the weights; None for half of them.
-        valid_examples: examples for the architecture parameters; None for the other half.
+        valid_examples: examples for the architecture parameters; None for the other half. A search with one level
+            learns from what `datasets.for_both` says.
         image_size: side in pixels to which images are resized; None: as of `kdarts.data.datasets.load`.
         augmentation: of all images; None for the default of the data set.
         start_step: None for one epoch, an integer for batches without end, as in `train_dataset`.
@@ -192,9 +205,10 @@ def search_dataset(
     how = {"labels": labels, "group": group, "background": background, "cache_dir": cache_dir}
     data = datasets.load(name, data_dir, image_size, download=download, **how)
     mean, std = datasets.statistics(data.images)
-    train, valid = datasets.halves(data, train_examples, valid_examples, seed)
+    parts = data, train_examples, valid_examples, seed
+    (train, valid), whole = datasets.halves(*parts), datasets.for_both(*parts)
     augmentation = augmentation or default_augmentation(name, data.image_shape)
-    found = ImageSearchData(train, valid, batch_size, seed, augmentation, mean, std)
+    found = ImageSearchData(train, valid, batch_size, seed, augmentation, mean, std, whole=whole)
     return found.dataset() if start_step is None else found.pairs(start_step)
 
 
@@ -239,6 +253,7 @@ class _Stream:
     augmentation: Augmentation
     mean: Sequence[float]
     std: Sequence[float]
+    held: tuple | None = None
 
     def batches(self, start_step: int | None, endless: bool = False) -> tf.data.Dataset:
         """Batches from `start_step` on; for None one epoch, or if `endless` one after another, under a new key."""
@@ -246,7 +261,7 @@ class _Stream:
         def augmented(images, labels, seed):
             return self.augmentation(images, seed, self.mean, self.std), labels
 
-        return _read(self.data, self._draws(start_step, endless), augmented)
+        return _read(self.data, self._draws(start_step, endless), augmented, self.held)
 
     def _draws(self, start_step: int | None, endless: bool) -> tf.data.Dataset:
         """For each batch, the indices of its examples and the seed of their augmentation."""
@@ -284,11 +299,18 @@ AHEAD = 2
 """Batches of images on disk that are read at the same time, ahead of those that are augmented."""
 
 
-def _read(data: ImageData, draws: tf.data.Dataset, function) -> tf.data.Dataset:
-    """`function(images, labels, ...)` of the examples whose indices begin each element of `draws`; the rest follows."""
-    with tf.device("CPU:0"):  # In main memory, once, wherever the model runs.
-        labels = tf.convert_to_tensor(data.labels)
-        images = None if data.streamed else tf.convert_to_tensor(data.images)
+def _held(data: ImageData) -> tuple:
+    """The images, None where they are read from disk, and the labels: in main memory, wherever the model runs."""
+    with tf.device("CPU:0"):
+        return None if data.streamed else tf.convert_to_tensor(data.images), tf.convert_to_tensor(data.labels)
+
+
+def _read(data: ImageData, draws: tf.data.Dataset, function, held: tuple | None = None) -> tf.data.Dataset:
+    """`function(images, labels, ...)` of the examples whose indices begin each element of `draws`; the rest follows.
+
+    What is `held` already, as of `_held`, is not held twice.
+    """
+    images, labels = held or _held(data)
     if images is not None:
         return _mapped(draws, lambda i, *rest: function(tf.gather(images, i), tf.gather(labels, i), *rest))
 

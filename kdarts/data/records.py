@@ -38,6 +38,7 @@ def read(
     background: tuple[int, int, int] = pictures.WHITE,
     cache_dir: str | os.PathLike | None = None,
     valid_split: str | None = None,
+    resize: int | None = None,
 ) -> tuple:
     """Reads one split of a data set, from disk unless `download` asks for it to be fetched and prepared.
 
@@ -53,6 +54,7 @@ def read(
         background: colour behind transparent pixels.
         cache_dir: as of `sources.opened`.
         valid_split: name of another split than those of train and test, or None.
+        resize: as of `pictures.decode`.
 
     Returns:
         Images uint8 `[n, height, width, channels]` as of `sources.opened`, labels int32 `[n]`, class names.
@@ -80,7 +82,7 @@ def read(
             height, width = first.height, first.width
         shape = (image_size, image_size, channels) if image_size else (height, width, channels)
         encoded = _encoded(tfds, builder, name, source, chosen)
-        images = Pictures(shape, chosen, encoded, image_size, background, peak)
+        images = Pictures(shape, chosen, encoded, image_size, background, peak, resize)
         labels = encoded.labels[chosen]
         if labels.min() < 0:
             raise KdartsError(f"split {source!r} of {name!r} has no labels; allowed: labelled splits")

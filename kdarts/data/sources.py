@@ -110,13 +110,14 @@ class Pictures(Source):
 
     Args:
         encoded: a file or the bytes of one for each place.
-        image_size, background, peak: as of `pictures.decode`.
+        image_size, background, peak, resize: as of `pictures.decode`.
     """
 
     encoded: Encoded
     image_size: int | None
     background: tuple[int, int, int]
     peak: int
+    resize: int | None = None
 
     def decode(self, places: np.ndarray) -> tuple[np.ndarray, list[PictureError]]:
         """The images at `places`, black where a picture cannot be read, and what is wrong with those."""
@@ -133,7 +134,8 @@ class Pictures(Source):
         return images, errors
 
     def _decoded(self, source: Path | bytes) -> np.ndarray:
-        image = pictures.decode(source, self.image_shape[-1], self.image_size, self.background, self.peak)
+        how = self.image_size, self.background, self.peak, self.resize
+        image = pictures.decode(source, self.image_shape[-1], *how)
         if image.shape != self.image_shape:
             (height, width), (others, wide) = image.shape[:2], self.image_shape[:2]
             raise PictureError(source, f"{width}x{height} pixels where others have {wide}x{others}; pass image_size")
@@ -312,6 +314,7 @@ def cached(source: Pictures, name: str, folder: Path) -> Rows:
         KdartsError: pictures that cannot be read, or a folder that cannot be written.
     """
     how = source.image_shape, source.image_size, source.background, source.peak
+    how += (source.resize,) if source.resize else ()
     key = hashlib.sha256(source.encoded.stamp() + source.places.tobytes() + repr(how).encode()).hexdigest()[:24]
     path, part = folder / f"{key}.npy", folder / f".{key}.writing"
     row, shape = source.nbytes // len(source), source.shape
@@ -406,10 +409,12 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(os.cpu_count() or 1, "pictures")
 
 
-def check_size(size: int | None) -> None:
-    """Raises `KdartsError` unless `size` is None or a side that pictures can be resized to."""
+def check_size(size: int | None, resize: int | None = None) -> None:
+    """Raises `KdartsError` unless `size` is None or a side that pictures can be resized to, and `resize` fits it."""
     if size is not None and not (isinstance(size, int) and size >= SMALLEST):
         raise KdartsError(f"image_size {size!r}; allowed: an integer of {SMALLEST} pixels or more")
+    if resize is not None and (size is None or resize < size):
+        raise KdartsError(f"resize {resize}: needs an image_size, of {resize} pixels or less")
 
 
 def tell(line: str) -> None:

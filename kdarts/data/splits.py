@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.errors import KdartsError, listed
 
 ROLES = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -30,7 +30,6 @@ BLOCK = 16 * 2**10
 ODD = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """What a name of one line in UTF-8 does not have."""
 
-_LONGEST = 200  # characters of a name in a message
 _THREADS = 4
 _CHUNK = 256
 
@@ -47,13 +46,6 @@ def no_split(given: str, name: str, others: Sequence[str]) -> KdartsError:
     """The error for a validation split that a data set does not have; `others` are those that it has."""
     allowed = ", ".join([*map(repr, others), "a part of train (hold_back=0.1)"])
     return KdartsError(f"valid_split {given!r}: no such split beside train and test in {name!r}; allowed: {allowed}")
-
-
-def listed(names: Sequence[str], most: int = 5) -> str:
-    """Up to `most` names, printable, and how many more there are."""
-    short = [name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..." for name in names[:most]]
-    shown = ", ".join(name if name.isprintable() else ascii(name) for name in short)
-    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
 def compiled(group: str | None) -> re.Pattern | None:

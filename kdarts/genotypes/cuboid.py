@@ -10,10 +10,11 @@ import itertools
 import json
 import math
 import os
+import pathlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from kdarts.genotypes.errors import KdartsError, choice, quoted, shortened
+from kdarts.genotypes.errors import KdartsError, choice, listed, quoted, shortened
 from kdarts.genotypes.files import fields_of, json_of, text_of, write_text
 from kdarts.genotypes.genotype import LONGEST_NAME, Genotype, check_name
 
@@ -318,7 +319,7 @@ def _index(given, axes: dict, where: str) -> int:
     for name, values in axes.items():
         found = [k for k, value in enumerate(values) if type(value) is type(given[name]) and value == given[name]]
         if not found:
-            some = ", ".join(map(quoted, values[:10])) + (", …" if len(values) > 10 else "")
+            some = listed(map(quoted, values), 10)
             raise KdartsError(f"{where}: {shortened(name)} {quoted(given[name])} is none of {some}")
         number = number * len(values) + found[0]
     return number
@@ -363,6 +364,30 @@ def load_architecture(name_or_path: str | os.PathLike) -> Architecture:
     if os.path.isfile(name_or_path) and _is_path(text := text_of(name_or_path)):
         return HyperPath.from_json(text, str(name_or_path))
     return Genotype.load(name_or_path)
+
+
+def load_family(folder: str | os.PathLike) -> dict[str, Architecture]:
+    """Reads the architectures of a folder, such as `WORKDIR/family` of a search by DARTS-PD.
+
+    Args:
+        folder: Holds a JSON file for each genotype or path. Other files are not read.
+
+    Returns:
+        The architectures by the names of their files, in alphabetical order. Those without a name get that one.
+
+    Raises:
+        KdartsError: If there is no such folder, no JSON file in it, or one that holds no architecture.
+    """
+    path = pathlib.Path(folder).expanduser()
+    if not path.is_dir():
+        raise KdartsError(f"family {str(folder)!r}: needs a folder, with a .json file for each genotype")
+    if (path / "genotype.json").exists() and (path / "family").is_dir():
+        raise KdartsError(f"family {str(folder)!r}: is the folder of a search; its family is in {path / 'family'}")
+    files = sorted(file for file in path.glob("*.json") if file.is_file() and not file.name.startswith("."))
+    if not files:
+        raise KdartsError(f"family {str(folder)!r}: holds no .json file of a genotype")
+    found = {file.stem: load_architecture(file) for file in files}
+    return {name: each if each.name else replace(each, name=name) for name, each in found.items()}
 
 
 def _is_path(text: str) -> bool:

@@ -29,9 +29,21 @@ LONGEST_QUOTE = 80
 """The most characters of a user's text that a message repeats."""
 
 
-def shortened(text: str) -> str:
-    """A user's text for a message, of which an ellipsis cuts off what is longer than `LONGEST_QUOTE`."""
-    return text if len(text) <= LONGEST_QUOTE else f"{text[: LONGEST_QUOTE - 1]}…"
+_LONGEST_NAME = 200
+"""The most characters of a name of a list: it may be the path of a file."""
+
+
+def shortened(text: str, longest: int = LONGEST_QUOTE) -> str:
+    """A user's text for a message, of which an ellipsis cuts off what is longer than `longest`."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def listed(names, most: int = 5) -> str:
+    """The first `most` of some names for a message, printable and `shortened`, and how many more there are."""
+    names = list(names)
+    short = [shortened(name, _LONGEST_NAME) for name in names[:most]]
+    shown = ", ".join(name if name.isprintable() else ascii(name) for name in short)
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
 def quoted(value) -> str:

@@ -11,7 +11,7 @@ import math
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, get_args
+from typing import Any, ClassVar, get_args
 
 from kdarts.genotypes.errors import KdartsError, choice
 
@@ -26,6 +26,10 @@ MOST_EPOCHS, MOST_BATCH, MOST_RATE = 100_000, 65_536, 1000.0
 
 MOST_CELLS, MOST_CHANNELS, MOST_NODES, MOST_SIDE, MOST_CLASSES = 1000, 4096, 16, 16_384, 1_000_000
 """Sizes beyond any network: cells, channels at its start, nodes of a searched cell, pixels of a side, classes."""
+
+
+SCHEDULES = ("cosine", "cosine_power", "cosine_power_equation", "cosine_restarts", "step", "linear")
+"""How the learning rate of the weights may fall (see `search.schedules.get_schedule`)."""
 
 
 def in_words(least: float | None, most: float | None, open: bool = False) -> str:
@@ -92,7 +96,7 @@ def because(why: str) -> str:
     return f"; {why}" if why else ""
 
 
-def setting(default, help: str, **about):
+def setting(default: Any, help: str, **about: Any) -> Any:
     """A field of an axis class.
 
     Args:

@@ -1,5 +1,7 @@
 """A genotype as a backbone for detection and segmentation (D-DARTS section 5.7): a model of the levels of a pyramid."""
 
+from collections.abc import Sequence
+
 import keras
 
 from kdarts.genotypes.errors import KdartsError, choice
@@ -24,7 +26,7 @@ class Pyramid(keras.Model):
 
 def build_backbone(
     genotype: Genotype | str,
-    input_shape=(None, None, 3),
+    input_shape: Sequence[int | None] = (None, None, 3),
     channels: int = 16,
     cells: int | None = None,
     stem: str = "auto",

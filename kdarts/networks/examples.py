@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
 from kdarts.genotypes.errors import KdartsError
 
@@ -142,7 +143,7 @@ class Expected:
             warnings.warn(f"{what}: images train best normalised, as (x / 255 - mean) / std", stacklevel=4)
 
 
-def check_examples(model: keras.Model, x, y) -> None:
+def check_examples(model: keras.Model, x: ArrayLike, y: ArrayLike) -> None:
     """Checks the examples for `fit` or `evaluate` of a classifier, such as a network of `build_network`.
 
     Such a network is a Keras model, whose `fit` takes NaN and labels out of range without a word, and explains one-hot

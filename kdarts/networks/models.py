@@ -7,6 +7,7 @@ deviation the network would no longer take normalised images, and no layer holds
 """
 
 import json
+import os
 import pathlib
 import zipfile
 import zlib
@@ -14,12 +15,13 @@ import zlib
 import keras
 from keras import ops
 
-from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.errors import KdartsError, quoted
 from kdarts.genotypes.files import write_with
+from kdarts.genotypes.settings import MOST_SIDE
 from kdarts.networks.archive import check_model_archive
 
 
-def load_model(path, compile: bool = True) -> keras.Model:
+def load_model(path: str | os.PathLike[str], compile: bool = True) -> keras.Model:
     """Loads a network from a `.keras` file.
 
     `keras.saving.load_model` does the same once `kdarts.networks` was imported: Keras needs the classes that the file
@@ -126,8 +128,9 @@ def check_about(about: dict, source, classes: int | None = None) -> dict:
     Args:
         about: `class_names`, distinct; `input_shape`, `[height, width, 1 or 3]`; `mean` and `std`, finite numbers for
             each channel on the scale 0 to 1, `std` above 0; `background`, the colour behind transparent pixels, as
-            text; `peak`, the value that became 255 in pictures of 16 bits a channel, 1 to 65535; `metrics`, finite
-            numbers by name; `dataset`, `labels` and `group`, texts that say what the network was trained on.
+            text; `peak`, the value that became 255 in pictures of 16 bits a channel, 1 to 65535; `resize`, to which the
+            shorter side of a test picture is scaled, in pixels; `metrics`, finite numbers by name; `dataset`, `labels`
+            and `group`, texts that say what the network was trained on.
         source: Where it is from, for errors.
         classes: The number of logits, if known.
 
@@ -138,11 +141,11 @@ def check_about(about: dict, source, classes: int | None = None) -> dict:
         KdartsError: If an entry has a wrong value.
     """
     if not isinstance(about, dict):
-        raise KdartsError(f"{source}: needs a JSON object, got {_short(about)}")
+        raise KdartsError(f"{source}: needs a JSON object, got {quoted(about)}")
 
     def check(name, is_valid, allowed):
         if name in about and not is_valid(about[name]):
-            raise KdartsError(f"{source}: {name} {_short(about[name])}; allowed: {allowed}")
+            raise KdartsError(f"{source}: {name} {quoted(about[name])}; allowed: {allowed}")
 
     def numbers(value, length):
         return _is_list(value, _is_finite) and len(value) in length
@@ -154,6 +157,7 @@ def check_about(about: dict, source, classes: int | None = None) -> dict:
     if ("mean" in about) != ("std" in about) or len(about.get("mean", ())) != len(about.get("std", ())):
         raise KdartsError(f"{source}: needs both mean and std, of the same length")
     check("peak", lambda v: _is_whole(v) and v <= 65535, "an integer from 1 to 65535")
+    check("resize", lambda v: _is_whole(v) and v <= MOST_SIDE, f"an integer from 1 to {MOST_SIDE}")
     for name in ("background", "dataset", "labels", "group"):
         check(name, _is_text, "text")
     check("metrics", lambda v: isinstance(v, dict) and all(map(_is_finite, v.values())), "finite numbers by name")
@@ -177,11 +181,6 @@ def _is_finite(value) -> bool:
 
 def _is_whole(value) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _short(value) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:59]}…"
 
 
 @keras.saving.register_keras_serializable("kdarts")

@@ -1,6 +1,7 @@
 """A genotype as a functional Keras model of stock layers, with the auxiliary classifier of DARTS (section 3.2)."""
 
 import os
+from collections.abc import Sequence
 
 import keras
 from keras import layers
@@ -69,7 +70,7 @@ class AuxiliaryNetwork(keras.Model):
 
 def build_network(
     genotype: Genotype | HyperPath | str,
-    input_shape,
+    input_shape: Sequence[int | None],
     num_classes: int,
     channels: int | None = None,
     cells: int | None = None,
@@ -80,7 +81,7 @@ def build_network(
     frame: MacroConfig | None = None,
     c_mid: int | None = None,
 ) -> keras.Model:
-    """Builds the network of a genotype (DARTS section 3.2, D-DARTS section 4) or of a path from stock Keras layers.
+    """Builds the network of a genotype (DARTS section 3.2, D-DARTS sections 4.1 and 4.3) or a path, of stock layers.
 
     Edges and nodes that do not contribute to the output are left out (see `Genotype.live` and `Genotype.gaps`).
 
@@ -144,14 +145,14 @@ def build_network(
         x = part.x
         if aux_at is not None and part.cell == aux_at:
             aux_logits = auxiliary_head(x, num_classes, imagenet=chosen.halved)
-    logits = _classified(trunk.close(x), frame.head, num_classes)
+    logits = classified(trunk.close(x), frame.head, num_classes)
     name = genotype.name or "network"
     if auxiliary:
         return AuxiliaryNetwork(inputs, [logits, aux_logits], name=name)
     return keras.Model(inputs, logits, name=name)
 
 
-def _classified(x, head, num_classes):
+def classified(x, head, num_classes):
     """Adds the classifier to the last cell's output, and returns the logits, float32 (`head`: see `MacroConfig`)."""
     if head:
         x = layers.Permute((3, 1, 2), name="flatten-channels_first")(x)

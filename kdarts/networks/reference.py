@@ -5,6 +5,7 @@
 """
 
 import re
+from collections.abc import Mapping
 
 import keras
 import numpy as np
@@ -51,7 +52,7 @@ class _State:
         return [n for n in self.arrays if n not in self.read and not n.endswith("num_batches_tracked")]
 
 
-def load_reference_state(model, state) -> None:
+def load_reference_state(model: keras.Model, state: Mapping[str, np.ndarray]) -> None:
     """Copies a PyTorch state dict of the papers' code into `model`.
 
     Args:

@@ -91,6 +91,10 @@ def amount(number: float) -> str:
     return f"{number / 1e6:,.2f} M" if number >= 1e5 else f"{number:,.0f}"
 
 
+UNITS = {"params": 1e6, "macs": 1e6, "latency_ms": 1.0}
+"""The sizes of a network, and in what of each of them bins and limits of sizes are given."""
+
+
 @dataclass(frozen=True)
 class Cost:
     """What a network costs, or a part of it. Those of parts that follow one another add up, but for the memory.

@@ -8,12 +8,13 @@ Convolutions and dense layers are initialized as in the papers' code.
 """
 
 import math
+import zlib
 
 import keras
 from keras import layers, ops
 
 from kdarts.ops.cost import Cost
-from kdarts.ops.operations import Conv, Gate, Halve, Norm, Operation, Pool, Reduce, Relu, Relu6
+from kdarts.ops.operations import Conv, Gate, Halve, Noise, Norm, Operation, Pool, Reduce, Relu, Relu6
 
 LAST = "channels_last"
 """The order of the axes of all images, whatever Keras' default is."""
@@ -84,6 +85,26 @@ def uniform(fan_in: int, seed=None) -> keras.initializers.Initializer:
     return keras.initializers.RandomUniform(-limit, limit, seed)
 
 
+@keras.saving.register_keras_serializable("kdarts")
+class NoiseOf(keras.layers.Layer):
+    """Standard normal noise in the shape of the input: in training drawn anew in each pass, else always the same.
+
+    Args:
+        seed: The seed of the noise.
+        **kwargs: Arguments of `keras.layers.Layer`.
+    """
+
+    def __init__(self, seed: int, **kwargs):
+        super().__init__(**kwargs)
+        self.seed, self.seed_generator = seed, keras.random.SeedGenerator(seed)
+
+    def call(self, x, training=False):
+        return keras.random.normal(ops.shape(x), dtype=x.dtype, seed=self.seed_generator if training else self.seed)
+
+    def get_config(self):
+        return {**super().get_config(), "seed": self.seed}
+
+
 def apply_operation(operation: Operation, x, filters: int, stride: int, name: str):
     """Adds the layers of an operation to a functional model.
 
@@ -114,6 +135,8 @@ def apply_operation(operation: Operation, x, filters: int, stride: int, name: st
                 x = _pool(step, x, stride, f"{name}-pool")
             case Halve():
                 x = layers.AveragePooling2D(2, 2, "same", LAST, name=path)(x)
+            case Noise():
+                x = NoiseOf(zlib.crc32(path.encode()), name=path)(_every_second(x, name) if stride == 2 else x)
             case Norm():
                 x = layers.BatchNormalization(momentum=0.9, epsilon=step.epsilon, name=path)(x)
     return x

@@ -37,6 +37,7 @@ class MixedEdges(keras.layers.Layer):
         dropout: rate and seed `[2]` of a dropout, element by element, on the identity; None: none.
         drawn: whether each edge has one weight at most that is not zero. The other candidates cost nothing, where the
             device has the kernels for it (`kdarts.ops.drawn`), and running statistics stay as they are.
+        noise: seed `[2]` of what draws noise; None: always the same.
     """
 
     def __init__(
@@ -54,13 +55,16 @@ class MixedEdges(keras.layers.Layer):
         self.operations, self.copies, self.filters, self.stride = operations, copies, filters, stride
         self.stacks: dict[int, GroupedOperation] = {}
         self.free: dict[int, GroupedOperation] = {}
+        self.noises: list[int] = []
         self.edges: dict[int, tuple[int, ...]] = {}
         for column, operation in enumerate(operations):
             edges = tuple(e for e in range(copies) if candidates is None or candidates[e][column])
             if operation.zero or not edges:
                 continue
             self.edges[column] = edges
-            if operation.parametric(stride):
+            if operation.noisy:
+                self.noises.append(column)
+            elif operation.parametric(stride):
                 options = {"name": operation.name, "dtype": self.dtype_policy}
                 self.stacks[column] = GroupedOperation(operation, len(edges), filters, stride, affine, **options)
             else:
@@ -76,9 +80,10 @@ class MixedEdges(keras.layers.Layer):
         for stack in self.free.values():
             stack.build(input_shape)
 
-    def call(self, x, mixing, training=False, only=None, dropout=None, drawn=False):
-        (weights,) = edge_weights(mixing, [self], [range(self.copies)], x, drawn and dropout is None)
-        return self.mix(x, weights, training, only, dropout)
+    def call(self, x, mixing, training=False, only=None, dropout=None, drawn=False, noise=None):
+        drawn = drawn and dropout is None and not self.noises
+        (weights,) = edge_weights(mixing, [self], [range(self.copies)], x, drawn)
+        return self.mix(x, weights, training, only, dropout, noise)
 
     def _mix_drawn(self, x, drawn: dict, order, channels) -> list:
         """The outputs of a call in training, from what `drawings` gives."""
@@ -97,7 +102,7 @@ class MixedEdges(keras.layers.Layer):
     def _nothing(self, x):
         return tf.zeros_like(x[:, :: self.stride, :: self.stride])
 
-    def mix(self, x, weights, training=False, only=None, dropout=None) -> list:
+    def mix(self, x, weights, training=False, only=None, dropout=None, noise=None) -> list:
         """The outputs of a call, from weights as of `edge_weights`; the other arguments are those of the call."""
         if isinstance(weights, tuple):
             return self._mix_drawn(x, *weights)
@@ -111,6 +116,12 @@ class MixedEdges(keras.layers.Layer):
             given = views.get(stack.reads[0], stack.copies if stack.reads[1] else 1, phased)
             output = stack(given, scale=weights[column], training=training, phased=phased)
             (in_phases if phased else outputs).setdefault(self.edges[column], []).append(output)
+        for column in [column for column in self.noises if only is None or column in only]:
+            edges = self.edges[column]
+            shape = [tf.shape(x)[0], *(-(-side // self.stride) for side in x.shape[1:3]), len(edges) * self.filters]
+            seed = tf.random.fold_in(kernels.constant([0, 0]) if noise is None else noise, column)
+            drawn = tf.cast(tf.random.stateless_normal(shape, seed), x.dtype)
+            outputs.setdefault(edges, []).append(drawn * tf.cast(weights[column], x.dtype))
         for edges, parts in in_phases.items():
             outputs.setdefault(edges, []).append(kernels.from_phases(total(parts), x.shape[1:3]))
         if dropout is not None:
@@ -177,7 +188,7 @@ def channel_weights(mixing, layers: list[MixedEdges], rows: list) -> list[dict[i
     places, sizes = [], []
     for layer, own in zip(layers, rows, strict=True):
         for column, having in layer.edges.items():
-            edges = having if column in layer.stacks else layer.free_edges
+            edges = layer.free_edges if column in layer.free else having
             places += [own[e] * columns + column if e in having else count * columns for e in edges]
             sizes.append(len(edges))
     flat = tf.reshape(mixing, kernels.constant([-1]))
@@ -323,6 +334,15 @@ class GroupedOperation(keras.layers.Layer):
         """As of the function of that name."""
         norms = [w for step, w in zip(self.layers_in_order, self.step_weights, strict=True) if isinstance(step, Norm)]
         return [(w[place], float(place), 1 - kernels.DECAY) for w in norms for place in (0, 1)]
+
+    @property
+    def own_weights(self) -> list:
+        """The trainable variables whose last axis is edge by edge; a normalisation of what all edges read has none."""
+        own, found = self.reads[1], []
+        for step, values in zip(self.layers_in_order, self.step_weights, strict=True):
+            own = own or isinstance(step, Conv | Reduce)
+            found += [v for v in values if v.trainable and (own or self.copies == 1)]
+        return found
 
     def call(self, x, scale=None, training=False, phased=False):
         return self._run(x, self.step_weights, self.copies, scale, training, phased)

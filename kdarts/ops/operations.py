@@ -88,6 +88,11 @@ class Halve:
 
 
 @dataclass(frozen=True)
+class Noise:
+    """Standard normal noise in the shape of the output, whatever the input is."""
+
+
+@dataclass(frozen=True)
 class Operation:
     """One candidate.
 
@@ -112,6 +117,11 @@ class Operation:
     def parametric(self, stride: int) -> bool:
         """Whether it has weights at this stride."""
         return any(isinstance(step, Conv | Gate | Reduce) for step in self.layers(stride))
+
+    @property
+    def noisy(self) -> bool:
+        """Whether it draws noise, anew in each pass."""
+        return any(isinstance(step, Noise) for step in self.steps)
 
     def step_names(self, stride: int) -> list[tuple[str, ...]]:
         """For each step the names of its weights in the reference's state dict."""
@@ -265,5 +275,6 @@ for _operation in (
     sharp_sep_conv("dil_flood_conv_3x3", 3, dilation=2, c_mid_mult=4),
     sharp_sep_conv("choke_conv_3x3", 3, c_mid=32),
     sharp_sep_conv("dil_choke_conv_3x3", 3, dilation=2, c_mid=32),
+    Operation("noise", (Noise(),)),
 ):
     register_operation(_operation)

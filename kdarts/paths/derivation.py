@@ -6,6 +6,7 @@ from scratch with shared weights, each as often as any other. Then they are comp
 Keras and TensorFlow are imported where they are used: commands that only read settings do not wait for them.
 """
 
+import dataclasses
 import functools
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,7 +14,8 @@ from typing import ClassVar
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
 from kdarts.genotypes.path_space import PathSpace
-from kdarts.genotypes.settings import MOST_CELLS, MOST_CHANNELS, MOST_RATE, setting
+from kdarts.genotypes.settings import MOST_CELLS, MOST_CHANNELS, MOST_EPOCHS, MOST_RATE, MOST_SIDE, setting
+from kdarts.ops.cost import UNITS, Latencies
 from kdarts.paths.prune import (
     Evolution,
     best_places,
@@ -23,6 +25,7 @@ from kdarts.paths.prune import (
     ranked,
     skip_paths,
     soft_prune,
+    usual_width,
 )
 from kdarts.search.axes import SharedPaths, register_paths
 from kdarts.supernet.macro import STEMS, MacroConfig
@@ -54,23 +57,44 @@ class PathResult:
 class TrainedPaths(SharedPaths):
     """The part that all choices among shared paths have in common. A kind of it defines `prune` and `choose`."""
 
+    path_epochs: int = setting(
+        600, "length of the training of the shared paths", least=1, most=MOST_EPOCHS, source="DARTS-PD, 4.1"
+    )
+    path_cycles: int | None = setting(
+        None, "the same in cycles, after each of which all paths were trained equally often", least=1, most=1_000_000
+    )
+    path_learning_rate: float = setting(
+        0.0025, "learning rate of the shared paths at the start", least=0, most=MOST_RATE, open=True
+    )
+    path_drop_path: float = setting(0.3, "drop-path rate at the end of their training", least=0, most=0.999)
+    path_cutout: int = setting(
+        16, "side of the square cut out of each image of their training, in pixels", least=0, most=MOST_SIDE
+    )
+    path_sampler: str = setting(
+        "fair",
+        "which paths a step trains: fair (k that use every operation once, every path equally often), fairnas (the "
+        "same at random), spos (a random one)",
+        choices=("fair", "fairnas", "spos"),
+        source="DARTS-PD, Eq. 4; FairNAS; SPOS",
+    )
     path_l2: float | None = setting(
         None, "L2 penalty on the weights in that training; unset: that of the search", least=0, most=MOST_RATE
     )
 
     def check(self, method, space, macro) -> None:
         check_kept(self.paths, space)
-        if macro != MacroConfig() or space.stem != "auto":
-            others = f"not a head of hidden layers or space {space.name!r}"
-            raise KdartsError(f"paths {self.paths}: shared paths know DARTS' macro structure alone, {others}")
-        if method.sharing != "shared":
-            raise KdartsError(f"paths {self.paths}: needs sharing 'shared', got {method.sharing!r}")
-        if method.stages:
-            raise KdartsError(f"paths {self.paths}: follow one search, not one of {len(method.stages)} stages")
+        if noisy := [operation.name for operation in space.candidates if operation.noisy]:
+            raise KdartsError(f"paths {self.paths}: shared paths know no {noisy[0]}, which space {space.name!r} has")
+        check_supernet(self.paths, method, space, macro)
+        if self.path_cycles is not None and self.path_sampler != "fair":
+            raise KdartsError(f"path_cycles {self.path_cycles}: path_sampler {self.path_sampler!r} has no cycles")
 
     def prune(self, selection_weights, net, reductions) -> PathSpace:
         """The paths that are trained, from the selection weights of a supernet."""
         raise NotImplementedError
+
+    def begin(self, network) -> None:
+        """Raises `KdartsError` where the choice could not be made among the paths of a `PathNetwork`."""
 
     def choose(self, search, training, measure, session) -> PathResult | None:
         """The choice among trained paths; None in a process that only measures for another.
@@ -86,24 +110,25 @@ class TrainedPaths(SharedPaths):
     def follow(self, search, data, session):
         import tensorflow as tf
 
-        from kdarts.paths.fair import FairPaths, PathEpochs, training_length
+        from kdarts.paths.fair import SAMPLERS, PathEpochs, training_length
         from kdarts.search.loop import run_epochs
 
         part, training = session.part("paths"), self._training(search)
         space = training.network.space
         steps, epochs = training_length(self, space, data.path_steps(self.path_batch_size))
-        fair = FairPaths(space.edges, space.kept, search.seed)
-        part.say(f"{space.kept} operations on each of {space.edges} edges: {space.paths:,} paths, trained fairly")
+        sampler = SAMPLERS[self.path_sampler](space.edges, space.kept, search.seed)
+        how = "trained fairly" if self.path_sampler == "fair" else f"trained as {self.path_sampler} draws them"
+        part.say(f"{space.kept} operations on each of {space.edges} edges: {space.paths:,} paths, {how}")
 
         def batches(first_step):
-            groups = tf.data.Dataset.from_tensor_slices(fair.groups(first_step, epochs * steps))
+            groups = tf.data.Dataset.from_tensor_slices(sampler.groups(first_step, epochs * steps))
             return tf.data.Dataset.zip(data.path_batches(self.path_batch_size, self.path_cutout, first_step), groups)
 
         rates = PathEpochs(self.path_learning_rate, epochs)
         run_epochs(
             training, batches, steps=steps, epochs=epochs, callbacks=[rates], session=part, whole=lambda batch: batch[1]
         )
-        result = self.choose(search, training, self._measure(training, data), part)
+        result = self.choose(search, training, _measure(self, training, data), part)
         if result is None:
             return None
         result.about["path_steps"] = epochs * steps
@@ -123,33 +148,54 @@ class TrainedPaths(SharedPaths):
             sizes = net.image_shape, net.num_classes, net.channels, net.depth, net.stem_name
             drop_path = {"drop_path": self.path_drop_path, "seed": search.seed}
             network = PathNetwork(space, *sizes, **drop_path, dtype=net.dtype_policy)
+            self.begin(network)
             training = FairTraining(network, search.method, search.sync_batch_norm)
             training.compile(jit_compile=search.jit_compile)
         return training
 
-    def _measure(self, training, data):
-        batches = data.path_batches(self.path_batch_size, None)
-        held_back = data.path_held_back(self.path_batch_size)
-        calibration = functools.cache(lambda: [x for x, _ in batches.take(self.calibration_batches)])
-        return lambda path: training.measure(path, calibration(), held_back)
+
+def _measure(choice, training, data):
+    """A function from a path to its accuracy and its loss on the images of α, each with statistics of its own."""
+    batches = data.path_batches(choice.path_batch_size, None)
+    held_back = data.path_held_back(choice.path_batch_size)
+    calibration = functools.cache(lambda: [x for x, _ in batches.take(choice.calibration_batches)])
+    return lambda path: training.measure(path, calibration(), held_back)
 
 
-@register_paths
+def check_supernet(paths: int, method, space, macro) -> None:
+    """Raises `KdartsError` if no shared paths can follow the search of a method."""
+    if macro != MacroConfig() or space.stem != "auto":
+        others = f"not a head of hidden layers or space {space.name!r}"
+        raise KdartsError(f"paths {paths}: shared paths know DARTS' macro structure alone, {others}")
+    if method.sharing != "shared":
+        raise KdartsError(f"paths {paths}: needs sharing 'shared', got {method.sharing!r}")
+    if method.stages:
+        raise KdartsError(f"paths {paths}: follow one search, not one of {len(method.stages)} stages")
+
+
 @dataclass(frozen=True)
-class Family(TrainedPaths):
-    """The best network of each size, by evolution (DARTS-PD section 3.2, stage 3)."""
+class Evolved(SharedPaths):
+    """The part that the choices by evolution have in common."""
 
-    name: ClassVar[str] = "family"
     population: int = setting(
         50, "candidates in a generation of the evolution", least=1, most=100_000, source="SPOS, 3.4"
     )
     generations: int = setting(20, "generations of the evolution, the first of which is random", least=1, most=100_000)
-    size_limit: float | None = setting(
-        None, "greatest size of a candidate, in millions of weights; unset: any", least=0, most=1e6
+    size_by: str = setting(
+        "params",
+        "what sizes of networks are: weights, MACs, or milliseconds, as the sum over their operations",
+        choices=tuple(UNITS),
     )
-    size_bin: float = setting(
-        0.2,
-        "width of the size bins whose best candidates are the family, in millions of weights",
+    size_latencies: str = setting(
+        "", "file of measured latencies, which tools/latency_table.py writes, given the sizes of the family"
+    )
+    size_limit: float | None = setting(
+        None, "greatest size of a candidate, in millions of weights or of MACs, or in ms; unset: any", least=0, most=1e6
+    )
+    size_bin: float | None = setting(
+        None,
+        "width of the size bins whose best candidates are the family, in the same; unset: about a sixteenth of the "
+        "largest candidate (0.2 for networks of 4 million weights)",
         least=0,
         most=1e6,
         open=True,
@@ -161,35 +207,128 @@ class Family(TrainedPaths):
     family_cells: int = setting(20, "their number of cells", least=1, most=MOST_CELLS)
     family_stem: str = setting("search", "their stem, as of --stem", choices=("search", "auto", *STEMS))
 
-    def prune(self, selection_weights, net, reductions):
-        return soft_prune(selection_weights, net.space, self.paths, reductions=reductions, multiplier=net.multiplier)
+    def genotype(self, space, path):
+        """The genotype of a path."""
+        return space.genotype(path)
+
+    def check(self, method, space, macro):
+        super().check(method, space, macro)
+        self._latencies()
+
+    def _latencies(self) -> Latencies | None:
+        """The table of `size_latencies`; raises `KdartsError` for one that is not asked for, or not there."""
+        if self.size_by == "latency_ms" and not self.size_latencies:
+            raise KdartsError("size_by 'latency_ms': needs size_latencies=FILE, which tools/latency_table.py writes")
+        if self.size_by != "latency_ms" and self.size_latencies:
+            raise KdartsError(f"size_latencies {self.size_latencies!r}: needs size_by=latency_ms")
+        return Latencies.load(self.size_latencies) if self.size_latencies else None
+
+    def _sizes(self) -> tuple:
+        """The sizes of the stand-alone networks, as of `PathNetwork.cost_of`."""
+        stem = None if self.family_stem == "search" else self.family_stem
+        return self.family_channels, self.family_cells, stem, self._latencies()
+
+    def begin(self, network):
+        """Refuses a table of latencies that lacks an operation of the paths, before these are trained."""
+        try:  # What the table lacks is told before the paths are trained.
+            for operation in range(network.space.kept):
+                network.cost_of((operation,) * network.space.edges, *self._sizes())
+        except KdartsError as error:
+            stem = "" if self.family_stem == "search" else f" --stem={self.family_stem}"
+            sizes = f"--channels={self.family_channels} --cells={self.family_cells}{stem}"
+            raise KdartsError(f"{error}, but with {sizes}") from None
 
     def choose(self, search, training, measure, session):
-        network, stem = training.network, None if self.family_stem == "search" else self.family_stem
-        sizes = self.family_channels, self.family_cells, stem
+        """The family that evolution finds among the paths, and the best of all; as of `TrainedPaths.choose`."""
+        network, sizes, unit = training.network, self._sizes(), UNITS[self.size_by]
 
         @functools.cache
         def cost(path):
             return network.cost_of(path, *sizes)
 
         def allowed(path):
-            return self.size_limit is None or cost(path).params <= self.size_limit * 1e6
+            within = self.size_limit is None or getattr(cost(path), self.size_by) <= self.size_limit * unit
+            return within and not self.genotype(network.space, path).gaps()
 
         evolution = Evolution(network.space, self.population, self.generations, search.seed, allowed)
         measured = session.measured("evolution", evolution, lambda path: measure(path)[0])
         if measured is None:
             return None
         if not measured:
-            raise KdartsError(f"size_limit {self.size_limit}: no path of at most so many million weights exists here")
+            least = {"params": "million weights", "macs": "million MACs", "latency_ms": "milliseconds"}[self.size_by]
+            raise KdartsError(f"size_limit {self.size_limit}: no path of at most so many {least} exists here")
         rows, paths = [], dict(enumerate(path for path, _ in measured))
         for number, (path, accuracy) in enumerate(measured):
             row = {"candidate": number, "accuracy": accuracy, "params": cost(path).params, "macs": cost(path).macs}
+            row |= {"latency_ms": cost(path).latency_ms} if self.size_latencies else {}
             rows.append(row | {"path": " ".join(map(str, path))})
-        family, best = family_of(rows, self.size_bin, self.per_bin), ranked(rows)[0]
-        genotypes = {r["name"]: network.space.genotype(paths[r["candidate"]]).named(r["name"]) for r in family}
-        about = {"candidates": len(rows), "family": len(family)}
-        genotype = network.space.genotype(paths[best["candidate"]])
+        width = self.size_bin or usual_width(max(row[self.size_by] for row in rows) / unit)
+        family, best = family_of(rows, width, self.per_bin, self.size_by), ranked(rows, self.size_by)[0]
+        genotypes = {r["name"]: self.genotype(network.space, paths[r["candidate"]]).named(r["name"]) for r in family}
+        about = {"candidates": len(rows), "family": len(family), "size_by": self.size_by, "size_bin": width}
+        genotype = self.genotype(network.space, paths[best["candidate"]])
         return PathResult(network.space, genotype, best["accuracy"], rows, family, genotypes, about)
+
+
+@register_paths
+@dataclass(frozen=True)
+class Family(Evolved, TrainedPaths):
+    """The best network of each size, by evolution (DARTS-PD section 3.2, stage 3)."""
+
+    name: ClassVar[str] = "family"
+
+    def prune(self, selection_weights, net, reductions):
+        return soft_prune(selection_weights, net.space, self.paths, reductions=reductions, multiplier=net.multiplier)
+
+
+@register_paths
+@dataclass(frozen=True)
+class SupernetPaths(Evolved):
+    """The best path through the supernet itself, with its weights, by evolution (SPOS, Guo et al. 2020, section 3.4).
+
+    A path takes any operation of the space on each edge. Where that is `none` the network has no edge, so that a node
+    has any number of inputs. All operations are kept: `paths` is their number or more.
+    """
+
+    name: ClassVar[str] = "evolution"
+
+    def check(self, method, space, macro) -> None:
+        check_supernet(self.paths, method, space, macro)
+        if self.paths < len(space.operations):
+            raise KdartsError(
+                f"paths {self.paths}: path_choice 'evolution' goes through all {len(space.operations)} operations; "
+                f"allowed is from {len(space.operations)} to 100"
+            )
+        wrong = [name for name in ("auxiliary_skip", "skip_dropout") if getattr(method, name)]
+        wrong += ["partial_channels"] if method.partial_channels > 1 else []
+        if wrong:
+            raise KdartsError(f"path_choice 'evolution': goes through whole operations alone, not with {wrong[0]}")
+
+    def genotype(self, space, path):
+        found = space.genotype(path)
+        if space.stages:  # There `none` is an operation like any other.
+            return found
+        cells = tuple(tuple(edge for edge in cell if edge[0] != "none") for cell in found.cells)
+        return dataclasses.replace(found, cells=cells)
+
+    def follow(self, search, data, session):
+        from kdarts.paths.fair import FairTraining
+        from kdarts.paths.inherited import network_of
+
+        part = session.part("paths")
+        with search.distribute_strategy.scope():
+            training = FairTraining(network_of(search.supernet), search.method, search.sync_batch_norm)
+            training.compile(jit_compile=search.jit_compile)
+        space = training.network.space
+        part.begin(training, 1, 0, None)
+        part.say(f"{space.kept} operations on each of {space.edges} edges: {space.paths:,} paths in the supernet")
+        part.finish(training)
+        result = self.choose(search, training, _measure(self, training, data), part)
+        if result is None:
+            return None
+        result.about["paths"] = space.kept
+        search.path_result = result
+        return result.genotype
 
 
 @register_paths

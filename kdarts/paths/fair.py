@@ -24,8 +24,8 @@ _SHUFFLED = 2**20
 """Up to so many groups, a cycle's order is a true permutation, drawn whole; of more, an affine one."""
 
 
-class FairPaths:
-    """The groups of every step, as a function of the seed and the step alone.
+class PathSampler:
+    """The paths of every step, as a function of the seed and the step alone. A kind of it defines `group`.
 
     Args:
         edges: E, at least 1.
@@ -35,6 +35,36 @@ class FairPaths:
 
     def __init__(self, edges: int, kept: int, seed: int = 0):
         self.edges, self.kept, self.seed = edges, kept, seed
+
+    def group(self, step: int) -> np.ndarray:
+        """The paths of a step, counted from 0: in each row of `[paths, edges]` the indices of a path's operations."""
+        raise NotImplementedError
+
+    def groups(self, first: int, last: int) -> np.ndarray:
+        """The groups of steps `first` to before `last`, `[last - first, paths, edges]`, uint8."""
+        return np.stack([self.group(step) for step in range(first, last)]).astype(np.uint8)
+
+
+class UniformPaths(PathSampler):
+    """One path a step, all equally likely (SPOS, Guo et al. 2020)."""
+
+    def group(self, step):
+        return np.random.RandomState([self.seed, step]).randint(0, self.kept, (1, self.edges))
+
+
+class PermutedPaths(PathSampler):
+    """In each step k paths that use every operation of every edge once, drawn anew (FairNAS, Chu et al. 2021)."""
+
+    def group(self, step):
+        random = np.random.RandomState([self.seed, step])
+        return np.stack([random.permutation(self.kept) for _ in range(self.edges)], 1)
+
+
+class FairPaths(PathSampler):
+    """The groups of DARTS-PD, which come to every path equally often; the arguments are those of `PathSampler`."""
+
+    def __init__(self, edges: int, kept: int, seed: int = 0):
+        super().__init__(edges, kept, seed)
         self.cycle = kept ** (edges - 1)
         """Steps after which every path was trained equally often again."""
         self._order_of = functools.lru_cache(maxsize=2)(self._order)
@@ -51,13 +81,6 @@ class FairPaths:
             number, digits[edge] = divmod(number, self.kept)
         shifted = (digits + np.arange(self.kept)[:, np.newaxis]) % self.kept
         return np.take_along_axis(labels, shifted, 0)
-
-    def groups(self, first: int, last: int) -> np.ndarray:
-        """The groups of steps `first` to before `last`, `[last - first, kept, edges]`, uint8."""
-        groups = np.zeros((last - first, self.kept, self.edges), np.uint8)
-        for step in range(first, last):
-            groups[step - first] = self.group(step)
-        return groups
 
     def _order(self, cycle: int):
         """A function from a position in a cycle to the number of the group there, and the operations of the digits.
@@ -82,12 +105,16 @@ class FairPaths:
         return lambda position: (factor * position + offset) % self.cycle, labels
 
 
+SAMPLERS = {"fair": FairPaths, "fairnas": PermutedPaths, "spos": UniformPaths}
+"""By the names of `path_sampler`."""
+
+
 @keras.saving.register_keras_serializable("kdarts")
 class FairTraining(keras.Model):
     """The second stage of DARTS-PD (section 3.2, Algorithm 1): path-wise strict fairness, with no α any more.
 
-    `fit` takes a dataset of `((x, y), paths)`, where `paths` are the `[k, edges]` of a group (see `FairPaths`). A step
-    adds the gradients of the k paths' losses on the same images and moves the weights once. `evaluate` and `predict`
+    `fit` takes a dataset of `((x, y), paths)`, where `paths` are those of a step (see `PathSampler`). A step adds the
+    gradients of the paths' losses on the same images and moves the weights once. `evaluate` and `predict`
     are those of the path in `network.chosen`.
 
     Args:
@@ -133,19 +160,20 @@ class FairTraining(keras.Model):
     def train_step(self, data):
         """One step of the weights along the sum of the gradients of a group's paths."""
         (x, y), paths = data
-        weights, kept = self.network.trainable_variables, self.network.space.kept
+        weights, count = self.network.trainable_variables, paths.shape[0]
         with synchronized(self.sync_batch_norm), tf.GradientTape() as tape:
             logits = self.network.group(x, paths, training=True)
             loss = tf.add_n([self._loss_of(y, each) for each in tf.unstack(logits)])
             scaled = self.optimizer.scale_loss(loss)
-        gradients = tape.gradient(scaled, weights, unconnected_gradients="zero")
+        # By TensorFlow's variables: of Keras' own, none may be without a gradient, as those of other paths are.
+        gradients = tape.gradient(scaled, [w.value for w in weights], unconnected_gradients="zero")
         gradients, statistics = mean_over_replicas((gradients, self.network.statistics))
         self.optimizer.apply(counted_once(gradients), weights)
         if replicas() > 1:
             for variable, value in zip(self.network.statistics, statistics, strict=True):
                 variable.assign(value)
-        loss_metric(self).update_state(loss / kept, sample_weight=tf.shape(x)[0])
-        return self.compute_metrics(x, tf.tile(y, [kept]), tf.reshape(logits, [-1, logits.shape[-1]]))
+        loss_metric(self).update_state(loss / count, sample_weight=tf.shape(x)[0])
+        return self.compute_metrics(x, tf.tile(y, [count]), tf.reshape(logits, [-1, logits.shape[-1]]))
 
     def measure(self, path, calibration, valid) -> tuple[float, float]:
         """The accuracy, 0 to 1, and the mean loss of a path, with running statistics of its own.

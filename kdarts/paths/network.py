@@ -7,10 +7,10 @@ import tensorflow as tf
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.path_space import PathSpace, Slot
 from kdarts.networks.trunk import DropPath
-from kdarts.ops.cost import Cost
+from kdarts.ops.cost import Cost, Latencies
 from kdarts.ops.kernels import DECAY
 from kdarts.ops.layers import make_head
-from kdarts.ops.mixed import GroupedOperation
+from kdarts.ops.mixed import GroupedOperation, normalized_pool
 from kdarts.ops.operations import adapter, get_operation
 from kdarts.supernet.cell import ResidualBlock, build_chain, make_closing, make_stems, run_stems
 from kdarts.supernet.cost import network_cost
@@ -31,6 +31,7 @@ class PathCell(keras.layers.Layer):
         plan: its `CellPlan`.
         affine: whether batch normalisations have a trainable scale and offset.
         drop_path: layer that drops paths of each operation but the identity, or None.
+        bare_pools: as of `MixedEdges`.
 
     Call arguments:
         s0, s1: outputs of the cell before last and of the last one, `[batch, height, width, channels]`; for a group
@@ -47,6 +48,7 @@ class PathCell(keras.layers.Layer):
         plan: CellPlan,
         affine: bool = True,
         drop_path: DropPath | None = None,
+        bare_pools: bool = True,
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
@@ -65,7 +67,9 @@ class PathCell(keras.layers.Layer):
         for to, source, names in slots:
             stride = 2 if plan.reduction and source < 2 else 1
             path = f"from_{source}_to_{to}"
-            self.edges.append([grouped(get_operation(name), stride, f"{path}_{name}") for name in names])
+            found = [get_operation(name) for name in names]
+            found = found if bare_pools or self.entry != "adapted" else [normalized_pool(each) for each in found]
+            self.edges.append([grouped(each, stride, f"{path}_{each.name}") for each in found])
 
     @property
     def outputs(self) -> int:
@@ -141,6 +145,7 @@ class PathNetwork(keras.Model):
     Args:
         space: the operations of each edge.
         affine: whether the cells' normalisations have a trainable scale and offset, as stand-alone networks have.
+        bare_pools: whether pools stand alone, as there; else each is normalised, as in a supernet of DARTS' cells.
         input_shape, num_classes, channels, cells, stem, drop_path, seed: as of `build_network`.
 
     Call arguments:
@@ -160,6 +165,7 @@ class PathNetwork(keras.Model):
         cells: int = 8,
         stem: str = "auto",
         affine: bool = True,
+        bare_pools: bool = True,
         drop_path: float = 0.0,
         seed: int | None = None,
         **kwargs,
@@ -179,7 +185,9 @@ class PathNetwork(keras.Model):
         self.stems = make_stems(chosen, channels, dtype)
         of_kind = list(zip(space.cells, space.concats, strict=True))
         self.cells = [
-            PathCell(*of_kind[plan.reduction], plan, affine, self.drop_path, name=f"cell_{index}", dtype=dtype)
+            PathCell(
+                *of_kind[plan.reduction], plan, affine, self.drop_path, bare_pools, name=f"cell_{index}", dtype=dtype
+            )
             for index, plan in enumerate(self.plan)
         ]
         self.closing = make_closing(self.cells, dtype)
@@ -204,9 +212,12 @@ class PathNetwork(keras.Model):
         """The logits `[k, batch, num_classes]` of a group of paths, each as the path gives them on its own.
 
         `paths` are integers `[k, edges]`, every column a permutation (see `FairPaths`): the k paths use every operation
-        of every edge once.
+        of every edge once. Or they are one path, `[1, edges]`.
         """
-        paths = tf.ensure_shape(tf.cast(paths, tf.int32), (self.space.kept, self.space.edges))
+        paths = tf.cast(paths, tf.int32)
+        if paths.shape[0] == 1:
+            return self._logits(x, paths[0], training)[None]
+        paths = tf.ensure_shape(paths, (self.space.kept, self.space.edges))
         return self._logits(x, paths, training)
 
     def _logits(self, x, choice, training):
@@ -220,10 +231,18 @@ class PathNetwork(keras.Model):
             s1 = tf.stack(s1) if several else s1[0]
         return self.classifier(tf.reduce_mean(tf.cast(s1, self.variable_dtype), [-3, -2]))
 
-    def cost_of(self, path, channels: int | None = None, cells: int | None = None, stem: str | None = None) -> Cost:
+    def cost_of(
+        self,
+        path,
+        channels: int | None = None,
+        cells: int | None = None,
+        stem: str | None = None,
+        latencies: Latencies | None = None,
+    ) -> Cost:
         """Cost of a path's stand-alone network, at the sizes and with the stem of this one where none are given."""
         sizes = channels or self.channels, cells or self.depth, stem or self._stem_name
-        return network_cost(self.space.genotype(path), self.image_shape, self.num_classes, *sizes)
+        genotype = self.space.genotype(path)
+        return network_cost(genotype, self.image_shape, self.num_classes, *sizes, latencies=latencies)
 
     @property
     def statistics(self) -> list[keras.Variable]:

@@ -8,6 +8,7 @@
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -16,6 +17,7 @@ from kdarts.genotypes.edges import edge_row
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import SKIPS
 from kdarts.genotypes.path_space import PathSpace
+from kdarts.ops.cost import UNITS
 from kdarts.search.selection import discretize
 from kdarts.supernet.spaces import SearchSpace
 
@@ -180,24 +182,35 @@ def new_generation(
     return found
 
 
-def family_of(candidates: list[dict], bin_width: float, per_bin: int) -> list[dict]:
+def family_of(candidates: list[dict], bin_width: float, per_bin: int, size_by: str = "params") -> list[dict]:
     """The best candidates of each size bin (DARTS-PD: "architectures with different parameter sizes at one time").
 
-    Candidates have `accuracy` and `params`. Bin `i` holds sizes from `i` to below `i + 1` times `bin_width`, in 10^6
-    weights. The rows come from the smallest bin on, at most `per_bin` of each, the best first (see `ranked`). They also
-    have a `name`, and `from` and `to`, their bin in weights.
+    Candidates have `accuracy`, and their size under the name `size_by`, one of `UNITS`. Bin `i` holds sizes from `i` to
+    below `i + 1` times `bin_width`, in its unit. The rows come from the smallest bin on, at most `per_bin` of each, the
+    best first (see `ranked`). They also have a `name`, and `from` and `to`, their bin.
     """
-    width, bins = bin_width * 1e6, {}
+    width, bins = bin_width * UNITS[size_by], {}
     for row in candidates:
-        bins.setdefault(int(row["params"] // width), []).append(row)
+        bins.setdefault(int(row[size_by] // width), []).append(row)
     family = []
     for number, rows in sorted(bins.items()):
-        best = ranked(rows)[:per_bin]
-        bounds = {"from": round(number * width), "to": round((number + 1) * width)}
+        best = ranked(rows, size_by)[:per_bin]
+        bounds = [round(end * width, 0 if width >= 1 else 9) for end in (number, number + 1)]
+        bounds = dict(zip(("from", "to"), map(int, bounds) if UNITS[size_by] > 1 else bounds, strict=True))
         family += [{"name": f"size{number:03d}-{rank}", **bounds, **row} for rank, row in enumerate(best, 1)]
     return family
 
 
-def ranked(rows: list[dict]) -> list[dict]:
+def usual_width(largest: float) -> float:
+    """The width of the bins where none is given: a sixteenth of the largest size, made 1, 2 or 5 times a power of ten.
+
+    Of these it is the nearest by its ratio: 0.2 for DARTS' networks of about 4 million weights.
+    """
+    exact = math.log10(largest / 16)
+    steps = [math.floor(exact) + math.log10(step) for step in (1, 2, 5, 10)]
+    return float(f"{10 ** min(steps, key=lambda step: abs(step - exact)):.0e}")
+
+
+def ranked(rows: list[dict], size_by: str = "params") -> list[dict]:
     """Candidates, the best first; of equally accurate ones the smaller, then the earlier."""
-    return sorted(rows, key=lambda row: (-row["accuracy"], row["params"]))
+    return sorted(rows, key=lambda row: (-row["accuracy"], row[size_by]))

@@ -1,4 +1,4 @@
-"""The ablation loss: each cell is judged by what its absence costs (D-DARTS section 3.3).
+"""The ablation loss: each cell is judged by what its absence costs (D-DARTS section 4.2).
 
 With CE the cross-entropy of the validation batch and CE₋ᵢ that of the network whose cell i is removed,
 

@@ -1,12 +1,11 @@
 """Axes of a method with one class each: the architecture parameters, the training of the weights, and the sizes.
 
-The axes that have several classes stand in modules of their own: relaxations, gradients, losses, updates, stop rules,
-selections. Keras and TensorFlow are imported where they are used: commands that only read settings do not wait for
-them.
+The axes that have several classes stand in modules of their own: relaxations, perturbations, levels, gradients, losses,
+updates, stop rules, selections. Keras and TensorFlow are imported where they are used: commands that only read settings
+do not wait for them.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from kdarts.genotypes.settings import (
     MOST_BATCH,
@@ -14,16 +13,13 @@ from kdarts.genotypes.settings import (
     MOST_CHANNELS,
     MOST_EPOCHS,
     MOST_RATE,
-    MOST_SIDE,
+    SCHEDULES,
     Axis,
     Registry,
     setting,
 )
 from kdarts.search.stages import Stage, parse_stages
 from kdarts.supernet.mobile import macro_names
-
-SCHEDULES = ("cosine", "cosine_power")
-"""How the learning rate of the weights falls."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +50,7 @@ class ArchitectureParameters(Axis):
         "shared",
         "which cells share an α: shared (normal and reduce), individual, or start (those identical in --start)",
         choices=("shared", "individual", "start"),
-        source="DARTS, section 2.1; D-DARTS, sections 3.2 and 4.4",
+        source="DARTS, section 2.1; D-DARTS, sections 4.1 and 4.4",
     )
     partial_channels: int = setting(
         1,
@@ -75,6 +71,13 @@ class ArchitectureParameters(Axis):
         most=0.999,
         source="P-DARTS, section 3.3",
     )
+    search_drop_path: float = setting(
+        0.0,
+        "rate at which an edge's output is dropped for an image, in the last epoch; it grows from 0 in a straight line",
+        least=0,
+        most=0.999,
+        source="R-DARTS",
+    )
 
 
 _RATE = {"least": 0, "most": MOST_RATE}
@@ -90,6 +93,12 @@ class WeightTraining(Axis):
         "cosine", "how the learning rate of the weights falls", choices=SCHEDULES, source="sharpDARTS, Eq. 2"
     )
     power: float = setting(2.0, "p of the cosine power; 1 is the plain cosine", least=1, most=100)
+    restarts: str = setting(
+        "",
+        "epochs, from 0, at which the rate of cosine_restarts or cosine_power jumps up again: 20,35; or with the rates "
+        "that it jumps to: 20:0.0125",
+        source="SGDR, Loshchilov and Hutter 2017",
+    )
     learning_rate_warmup: int = setting(
         0,
         "epochs in which the learning rate climbs to its first value, in proportion to the epochs; 0: none",
@@ -101,6 +110,7 @@ class WeightTraining(Axis):
     )
     l2: float = setting(3e-4, "L2 penalty on the weights", **_RATE)
     clip: float = setting(5.0, "greatest norm of the gradient of the weights; 0: any", least=0, most=1e6)
+    train_weights: bool = setting(True, "whether the weights move at all; else they stay as they were drawn")
 
     def optimizer(self):
         """The optimizer of the weights."""
@@ -109,11 +119,15 @@ class WeightTraining(Axis):
         return SGD(self.learning_rate, self.momentum, self.l2, global_clipnorm=self.clip or None)
 
     def rate(self, epochs: int, begin: int):
-        """The learning rate by epoch: a descent over `epochs` behind `begin` epochs at the first rate."""
+        """The learning rate by epoch: a descent over `epochs` behind `begin` epochs at the first rate.
+
+        Raises `KdartsError` for `restarts` that do not fit the epochs or the schedule.
+        """
         from kdarts.search.schedules import get_schedule
 
         rates = self.learning_rate, self.final_learning_rate
-        return get_schedule(self.schedule, *rates, epochs, begin, self.learning_rate_warmup, self.power)
+        how = self.learning_rate_warmup, self.power, self.restarts
+        return get_schedule(self.schedule, *rates, epochs, begin, *how)
 
 
 @dataclass(frozen=True)
@@ -138,45 +152,6 @@ class Progression(Axis):
     )
 
 
-PERTURBATIONS = Registry("perturbation")
-
-
-@dataclass(frozen=True)
-class Perturbation(Axis):
-    """What is added to α (and β) before the pass that trains the weights. A kind of it defines `perturbed`."""
-
-    def perturbed(self, objective, weights, alphas, statistics, batch, seed) -> list:
-        """The architecture parameters at which the weights take their gradient.
-
-        Args:
-            objective: an `Objective`.
-            weights, alphas, statistics: the current values of the supernet's variables.
-            batch: the training batch, `(x, y)`.
-            seed: integers `[2]`, which differ from step to step.
-
-        Returns:
-            Tensors in the shapes of `alphas`.
-        """
-        raise NotImplementedError
-
-
-@dataclass(frozen=True)
-class NoPerturbation(Perturbation):
-    """Nothing is added."""
-
-    name: ClassVar[str] = "none"
-
-    def perturbed(self, objective, weights, alphas, statistics, batch, seed) -> list:
-        return alphas
-
-
-def register_perturbation(kind: type[Perturbation]) -> type[Perturbation]:
-    """Makes a perturbation known by its `name`, to `--perturbation` and to `perturbation=`."""
-    return PERTURBATIONS.add(kind)
-
-
-register_perturbation(NoPerturbation)
-
 PATHS = Registry("path_choice", "kdarts.paths.derivation")
 
 
@@ -191,18 +166,7 @@ class SharedPaths(Axis):
         most=100,
         source="DARTS-PD, 3.2",
     )
-    path_epochs: int = setting(
-        600, "length of the training of the shared paths", least=1, most=MOST_EPOCHS, source="DARTS-PD, 4.1"
-    )
-    path_cycles: int | None = setting(
-        None, "the same in cycles, after each of which all paths were trained equally often", least=1, most=1_000_000
-    )
-    path_batch_size: int = setting(256, "examples in each step of that training", least=1, most=MOST_BATCH)
-    path_learning_rate: float = setting(0.0025, "learning rate of the shared paths at the start", **_RATE, open=True)
-    path_drop_path: float = setting(0.3, "drop-path rate at the end of their training", least=0, most=0.999)
-    path_cutout: int = setting(
-        16, "side of the square cut out of each image of their training, in pixels", least=0, most=MOST_SIDE
-    )
+    path_batch_size: int = setting(256, "examples in each batch of the shared paths", least=1, most=MOST_BATCH)
     calibration_batches: int = setting(
         40,
         "training batches that each candidate's running statistics are taken from",

@@ -127,6 +127,7 @@ def _cells(method, input_shape, num_classes, start, nodes, dtype, options):
         sampling=method.axes["sampling"],
         partial_channels=method.partial_channels,
         skip_dropout=method.skip_dropout,
+        search_drop_path=method.search_drop_path,
         auxiliary_skip=method.auxiliary_skip,
         topology=method.topology or None,
         offsets=dict(method.attention) if method.attention_mode == "offset" else None,
@@ -188,7 +189,7 @@ def _wanted(name: str, method: Method, supernet):
 
 
 def _agree(name: str, wanted, embodied) -> bool:
-    if name == "skip_dropout":  # The rate follows the method's schedule.
+    if name in ("skip_dropout", "search_drop_path"):  # The rate follows the method's schedule.
         return bool(wanted) == bool(embodied)
     if name == "sharing" and isinstance(embodied, list | tuple):
         distinct = len(set(embodied))

@@ -178,7 +178,7 @@ class Exact(Gradient):
 class Joint(Gradient):
     """One level: ∇α L_train(w, α) on the batch and in the pass that train the weights (SNAS, Xie et al. 2019).
 
-    The validation batches only measure. To train on nearly all images, give most of them to the weights.
+    The batches come from all images, as with the level "single"; those of α are not used.
     """
 
     name: ClassVar[str] = "joint"

@@ -156,12 +156,18 @@ class SearchEpochs(keras.callbacks.Callback):
         search.supernet.mixture.progress.assign(max(0, epoch - method.pretrain_epochs) / method.epochs)
         if search.supernet.skip_dropout:
             search.supernet.skip_dropout_rate.assign(self._skip_dropout(epoch))
+        if search.supernet.search_drop_path:
+            search.supernet.search_drop_path_rate.assign(self._drop_path(epoch))
         self._told = False
 
     def _skip_dropout(self, epoch: int) -> float:
         method = self.model.method
         rate = SkipDropout(method.skip_dropout, method.epochs, method.warmup_epochs, method.pretrain_epochs)
         return rate(epoch)
+
+    def _drop_path(self, epoch: int) -> float:
+        method = self.model.method
+        return method.search_drop_path * max(0, epoch - method.pretrain_epochs) / max(1, method.epochs - 1)
 
     def on_train_batch_begin(self, batch, logs=None):
         if self.model.steps_left is not None and not self._told:
@@ -173,8 +179,12 @@ class SearchEpochs(keras.callbacks.Callback):
         logs["learning_rate"] = float(keras.ops.convert_to_numpy(search.optimizer.learning_rate))
         if search.supernet.skip_dropout:
             logs["skip_dropout"] = self._skip_dropout(epoch)
+        if search.supernet.search_drop_path:
+            logs["search_drop_path"] = self._drop_path(epoch)
         for term in search.attached.values():
             logs |= term.epoch_logs(search) if hasattr(term, "epoch_logs") else {}
+        if search.freezing is not None:
+            logs |= search.freezing.epoch_logs()
         if method.samples and epoch + 1 == method.pretrain_epochs + method.epochs:
             logs["val_accuracy"] = take_best(search, self.data.held_back(), method.samples, self.seed)
         every = method.stopping.watched_every
@@ -226,6 +236,10 @@ class SearchData:
         endless = self.dataset.repeat()
         return endless.skip(first_step % self.steps) if first_step else endless
 
+    def at(self, one_level: bool) -> "SearchData":
+        """The data of a search with one level, or with two; a plain dataset has the batches that it has."""
+        return self
+
     def held_back(self):
         """Batches `(x, y)` to measure on: those of α, once, in order."""
         return self.dataset.take(self.steps).map(lambda train, valid: valid)
@@ -248,16 +262,20 @@ class SearchData:
         return self.held_back()
 
 
-def search_data(given, labels, expected: Expected, batch_size: int, seed: int, steps: int | None = None) -> SearchData:
+def search_data(
+    given, labels, expected: Expected, batch_size: int, seed: int, steps: int | None = None, one_level: bool = False
+) -> SearchData:
     """The data that `fit` was given, as `SearchData`.
 
     Args:
         given: a `SearchData`, a dataset of pairs, one of `kdarts.search_dataset`, which carries its own, or with
-            `labels` an array of images, or a tuple of both arrays; of these, half are for the weights.
+            `labels` an array of images, or a tuple of both arrays; of these, half are for the weights, or with one
+            level all are for both.
         labels: integers, or None.
         expected: what the supernet takes.
         batch_size, seed: of arrays.
         steps: of an epoch, for a plain dataset.
+        one_level: as of `SearchData.at`.
 
     Raises:
         KdartsError: for anything else, and for examples that are not as expected.
@@ -268,7 +286,7 @@ def search_data(given, labels, expected: Expected, batch_size: int, seed: int, s
             raise KdartsError(f"num_classes {expected.num_classes}: the data have {own.num_classes} classes")
         if own is not given:
             expected.spec(given, *_PAIRS)
-        return own
+        return own.at(one_level)
     if isinstance(given, tuple) and len(given) == 2 and labels is None:
         given, labels = given
     if isinstance(given, tf.data.Dataset):
@@ -284,17 +302,18 @@ def search_data(given, labels, expected: Expected, batch_size: int, seed: int, s
         return SearchData(expected.dataset(given, *_PAIRS), steps)
     if labels is None:
         raise KdartsError(f"fit({type(given).__name__}): needs images and labels, fit(x, y), or a tf.data.Dataset")
-    return SearchData(_halves(*expected.arrays(given, labels), batch_size, seed), steps)
+    return SearchData(_pairs(*expected.arrays(given, labels), batch_size, seed, one_level), steps)
 
 
 _PAIRS = ("x", "y"), ("x_valid", "y_valid")
 
 
-def _halves(x, y, batch_size: int, seed: int) -> tf.data.Dataset:
-    """Pairs of batches from the two halves of arrays, each shuffled anew in every epoch."""
-    half = len(x) // 2
+def _pairs(x, y, batch_size: int, seed: int, one_level: bool) -> tf.data.Dataset:
+    """Pairs of batches from the two halves of arrays, or both from all of them, each shuffled anew in every epoch."""
+    half = len(x) if one_level else len(x) // 2
     if batch_size > half:
-        raise KdartsError(f"batch_size {batch_size}: allowed is 1 to {half}, half of the {len(x)} examples")
+        of = "the" if one_level else "half of the"
+        raise KdartsError(f"batch_size {batch_size}: allowed is 1 to {half}, {of} {len(x)} examples")
     order = np.random.default_rng(seed).permutation(len(x))
     with tf.device("CPU:0"):
         x, y = tf.convert_to_tensor(x), tf.convert_to_tensor(y)
@@ -303,4 +322,6 @@ def _halves(x, y, batch_size: int, seed: int) -> tf.data.Dataset:
         drawn = tf.data.Dataset.from_tensor_slices(np.sort(indices)).shuffle(half, 2 * seed + number)
         return drawn.batch(batch_size, drop_remainder=True).map(lambda i: (tf.gather(x, i), tf.gather(y, i)))
 
-    return tf.data.Dataset.zip(part(order[:half], 0), part(order[half : 2 * half], 1)).prefetch(2)
+    return tf.data.Dataset.zip(
+        part(order[:half], 0), part(order[-half:] if one_level else order[half : 2 * half], 1)
+    ).prefetch(2)

@@ -96,7 +96,7 @@ class BetaDecay(LossTerm):
 @register_loss
 @dataclass(frozen=True)
 class Ablation(LossTerm):
-    """The ablation loss: each cell is judged by what its absence costs (D-DARTS section 3.3; see `ablation`)."""
+    """The ablation loss: each cell is judged by what its absence costs (D-DARTS section 4.2; see `ablation`)."""
 
     name: ClassVar[str] = "ablation"
     ablation_weight: float = setting(

@@ -9,9 +9,13 @@ from dataclasses import dataclass
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.settings import Axis, Registry, settings_of
-from kdarts.search.axes import PATHS, PERTURBATIONS, ArchitectureParameters, Progression, Size, WeightTraining
+from kdarts.search.alignment import Alignment
+from kdarts.search.axes import PATHS, ArchitectureParameters, Progression, Size, WeightTraining
+from kdarts.search.freezing import FREEZING
 from kdarts.search.gradients import GRADIENTS
+from kdarts.search.levels import LEVELS
 from kdarts.search.losses import LOSSES
+from kdarts.search.perturbations import PERTURBATIONS
 from kdarts.search.selection import SELECTIONS
 from kdarts.search.stages import Stage
 from kdarts.search.stopping import STOPS
@@ -63,11 +67,24 @@ AXES = (
     Slot("mixing", "Relaxation", "how α weighs the candidates of an edge", RELAXATIONS, "softmax"),
     Slot("sampling", "Sampling", "which candidates a pass goes through", SAMPLINGS, "all"),
     Slot(
-        "perturbation", "Perturbation", "what is added to α in the pass that trains the weights", PERTURBATIONS, "none"
+        "perturbation",
+        "Perturbation",
+        "what is added to the mixing weights in the pass that trains the weights",
+        PERTURBATIONS,
+        "none",
     ),
+    Slot(
+        "alignment",
+        "Alignment",
+        "a term in the loss of the weights by which the normal cells agree on their α",
+        None,
+        Alignment,
+    ),
+    Slot("level", "Level", "which images the weights and α learn from", LEVELS, "bilevel"),
     Slot("order", "Gradient", "the gradient that α descends", GRADIENTS, "first"),
     Slot("update", "Update", "when α moves", UPDATES, "step"),
     Slot("stop", "Stopping", "what may end the search before its last epoch", STOPS, "epochs"),
+    Slot("freezing", "Freezing", "which operations are trained no further", FREEZING, "none"),
     Slot("discretization", "Selection", "the rule that derives an architecture", SELECTIONS, "darts"),
     Slot("weights", "Training of the weights", "their optimizer and its schedule", None, WeightTraining),
     Slot("size", "Size", "length and size of the search", None, Size),
@@ -88,11 +105,11 @@ SMALL_PATHS = {
     "population": 20,
     "generations": 5,
     "calibration_batches": 20,
-    "size_bin": 0.01,
     "family_channels": 16,
     "family_cells": 5,
+    "removal_tune": 1,
 }
-"""The same for what comes after a search; the stand-alone networks are those of `kdarts train`."""
+"""The same for what comes after a search, if it does; the stand-alone networks are those of `kdarts train`."""
 
 SMALL_EPOCHS = 25
 """The least there; else half of the paper's."""
@@ -163,6 +180,11 @@ class Method:
     def gradient(self):
         """The form of ∇α."""
         return self.axes["order"]
+
+    @property
+    def one_level(self) -> bool:
+        """Whether the weights and α learn from the same images."""
+        return self.axes["level"].one or self.gradient.joint
 
     @property
     def stopping(self):
@@ -264,7 +286,7 @@ class Method:
         """The same where a space leaves no choice: with stages all edges stay, each with its strongest operation."""
         if not space.stages:
             return self
-        rule = self.selection if self.discretization == "residual" else "argmax"
+        rule = self.selection if self.selection.one_input else "argmax"
         return self.override(discretization=rule, topology="")
 
     def in_space(self, name: str) -> "Method":
@@ -294,8 +316,10 @@ class Method:
 
     def small(self) -> "Method":
         """The same at a size for the built-in digits."""
-        made = self.override(**SMALL).lasting(max(SMALL_EPOCHS, self.epochs // 2))
-        made = made.override(**{name: value for name, value in SMALL_PATHS.items() if made.has(name)})
+        made = self.override(**SMALL).lasting(max(min(SMALL_EPOCHS, self.epochs), self.epochs // 2))
+        made = made.override(
+            **{name: value for name, value in SMALL_PATHS.items() if made.has(name) and getattr(made, name)}
+        )
         stages = tuple(dataclasses.replace(stage, cells=3 + number) for number, stage in enumerate(self.stages))
         in_steps = self.selection.grid
         in_stages = not in_steps and get_space(self.space).stages

@@ -83,38 +83,42 @@ class Objective:
         with synchronized(self.sync_batch_norm), keras.StatelessScope(state_mapping=values) as scope:
             yield scope
 
-    def loss(self, weights, alphas, statistics, batch) -> dict:
+    def loss(self, weights, alphas, statistics, batch, shifts=None) -> dict:
         """`loss`, `logits`, `statistics` (new) and `states` (see `Supernet.states`) on `batch = (x, y)`.
 
-        All are differentiable in weights and α.
+        All are differentiable in weights and α, and in the `shifts` of the mixing weights of each cell, if there are
+        any (see `Supernet.states`).
         """
         x, y = batch
+        shifted = {} if shifts is None else {"shifts": shifts}
         with self.at(weights, alphas, statistics) as scope:
-            states = self.supernet.states(x, training=True)
+            states = self.supernet.states(x, training=True, **shifted)
             logits = self.supernet.classify(states[-1])
             loss = self.loss_of(y, logits)
         statistics = [scope.get_current_value(v) for v in self.supernet.non_trainable_variables]
         return {"loss": loss, "logits": logits, "statistics": statistics, "states": states}
 
-    def gradients(self, weights, alphas, statistics, batch, scale=None) -> dict:
+    def gradients(self, weights, alphas, statistics, batch, scale=None, shifts=None) -> dict:
         """As `loss`, with the loss's gradients `by_weights` and `by_alphas`; on several replicas each has its own.
 
-        `scale` is as of `scaled_gradient`.
+        `scale` is as of `scaled_gradient`. With `shifts` there is `by_shifts`, too: for each cell the gradient by its
+        own mixing weights.
         """
         # Replicas that wait for one another inside it cannot share a trace.
         compute = self._gradients_at if self.sync_batch_norm and replicas() > 1 else self._gradients
-        return compute(list(weights), list(alphas), list(statistics), *batch, scale)
+        shifted = () if shifts is None else (list(shifts),)
+        return compute(list(weights), list(alphas), list(statistics), *batch, scale, *shifted)
 
     def trace(self, batch, scale=None) -> None:
         """Builds the graph of `gradients` for batches of this shape, ahead of its first use."""
         self._gradients.get_concrete_function(*self.values(), *batch, scale)
 
-    def _gradients_at(self, weights, alphas, statistics, x, y, scale):
+    def _gradients_at(self, weights, alphas, statistics, x, y, scale, shifts=None):
+        sources = {"by_weights": weights, "by_alphas": alphas} | ({} if shifts is None else {"by_shifts": shifts})
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch((weights, alphas))
-            results = self.loss(weights, alphas, statistics, (x, y))
-        by_weights, by_alphas = scaled_gradient(tape, results["loss"], (weights, alphas), scale)
-        return {**results, "by_weights": by_weights, "by_alphas": by_alphas}
+            tape.watch(sources)
+            results = self.loss(weights, alphas, statistics, (x, y), shifts)
+        return results | scaled_gradient(tape, results["loss"], sources, scale)
 
 
 def scaled_gradient(tape, loss, sources, scale=None):

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from kdarts.genotypes.cuboid import Architecture
 from kdarts.search.building import ABSENT, PRESENT
+from kdarts.search.measures import Measurement
 from kdarts.search.relaxations import RandomGenotype
 
 FINALISTS = 10
@@ -35,20 +36,20 @@ def best_random(search, batches, samples: int, seed: int) -> tuple[list[np.ndarr
     Of the dataset of `(x, y)` the first batch ranks all genotypes, and all batches the ten best. The accuracy is from 0
     to 1. Nothing of the compiled search is changed.
     """
-    score = _scores(search)
+    score = Measurement(search)
     first = next(iter(batches))
     progress = keras.utils.Progbar(samples, stateful_metrics=["best"], unit_name="genotype")
     drawn, found = [], []
     for number in range(samples):
         drawn.append(_draw(search.supernet, seed, number))
-        found.append(float(score(drawn[-1], *first)) / len(first[1]))
+        found.append(score(drawn[-1], *first) / len(first[1]))
         progress.add(1, [("best", max(found))])
     finalists = np.argsort(-np.array(found), kind="stable")[:FINALISTS]
     accuracies = []
     for index in finalists:
         right, seen = 0, 0
         for x, y in batches:
-            right, seen = right + int(score(drawn[index], x, y)), seen + len(y)
+            right, seen = right + score(drawn[index], x, y), seen + len(y)
         accuracies.append(right / seen)
     best = int(np.argmax(accuracies))
     return [weights.numpy() for weights, _ in drawn[finalists[best]]], accuracies[best]
@@ -63,19 +64,6 @@ def _draw(supernet, seed: int, number: int) -> list:
         (RandomGenotype().draw(weights, None, none, 0.0, tf.random.fold_in([seed, number], index), inputs), share)
         for index, (weights, share) in enumerate(zip(supernet.mixing_weights(), shares, strict=True))
     ]
-
-
-def _scores(search):
-    """A compiled function of mixtures and a batch: the number of images that are classified rightly."""
-    net, values = search.supernet, search.objective.values()
-
-    @tf.function(autograph=False, reduce_retracing=True)
-    def score(mixtures, x, y):
-        with search.objective.at(*values):
-            logits = net.classify(net.states(x, training=True, mixtures=mixtures)[-1])
-        return tf.math.count_nonzero(tf.argmax(logits, -1, tf.int32) == tf.cast(tf.reshape(y, [-1]), tf.int32))
-
-    return score
 
 
 _SCALE = 2.0

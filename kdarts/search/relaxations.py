@@ -3,12 +3,27 @@
 TensorFlow is imported where it is used: commands that only read settings do not wait for it.
 """
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 from kdarts.genotypes.edges import cell_of, node_rows
 from kdarts.genotypes.settings import setting
 from kdarts.supernet.relaxation import Relaxation, Sampling, Softmax, register_relaxation, register_sampling
+
+LEAST = 1e-5
+"""The least mixing weight under exponentiated gradient, as in GAEA's program: from 0 no factor leads back."""
+
+
+def free_softmax(logits):
+    """The softmax over the last axis, whose gradient is handed to the logits as if they were the weights themselves."""
+    import tensorflow as tf
+
+    @tf.custom_gradient
+    def weights(logits):
+        return tf.nn.softmax(logits, -1), lambda upstream: upstream
+
+    return weights(logits)
 
 
 @register_relaxation
@@ -32,6 +47,31 @@ class Concentration(Relaxation):
 
     def ranking(self, alpha, inputs=None):
         return Softmax().weights(alpha)
+
+
+@register_relaxation
+@dataclass(frozen=True)
+class ExponentiatedSoftmax(Relaxation):
+    """A softmax whose gradient is handed to α as that of the mixing weights (GAEA, Li et al. 2021).
+
+    With plain descent, `arch_optimizer` "sgd" without a penalty, a step of rate η is exponentiated gradient on the
+    weights, p ← p exp(−η ∂L/∂p) / Σ. After it weights below 1e-5 are raised to that. β of partial channels likewise.
+    """
+
+    name: ClassVar[str] = "softmax_eg"
+    zero_start: ClassVar[bool] = True
+    exponentiated: ClassVar[bool] = True
+
+    def weights(self, alpha, inputs=None):
+        return free_softmax(alpha)
+
+    def shares(self, beta):
+        return free_softmax(beta)
+
+    def bounded(self, logits):
+        import tensorflow as tf
+
+        return tf.maximum(logits, tf.reduce_logsumexp(logits, -1, keepdims=True) + math.log(LEAST))
 
 
 def gumbel_noise(like, seed):
@@ -199,3 +239,54 @@ class RandomGenotype(Sampling):
             chosen = tf.math.top_k(draw[rows, -1], 2).indices
             kept.append(tf.reduce_max(tf.one_hot(chosen, rows.stop - rows.start, dtype=weights.dtype), 0))
         return tf.concat(kept, 0)[:, None] * tf.one_hot(best, operations, dtype=weights.dtype)
+
+
+@register_sampling
+@dataclass(frozen=True)
+class UniformPath(Sampling):
+    """One candidate of each edge, all equally likely, `none` among them (SPOS, Guo et al. 2020); α does not count.
+
+    What weighs 0 is never drawn. A pass that measures takes the weights as they are.
+    """
+
+    name: ClassVar[str] = "path"
+    single: ClassVar[bool] = True
+    moves_alpha: ClassVar[bool] = False
+
+    def draw(self, weights, logs, none, progress, seed, inputs=None):
+        import tensorflow as tf
+
+        if seed is None:
+            return weights
+        draw = tf.random.stateless_uniform(weights.shape, seed, dtype=weights.dtype)
+        return tf.one_hot(tf.argmax(tf.where(weights > 0, draw, -1), -1), weights.shape[-1], dtype=weights.dtype)
+
+
+@register_sampling
+@dataclass(frozen=True)
+class FairDraws(Sampling):
+    """As many paths in a step as an edge has candidates, which take each of them once (FairNAS, Chu et al. 2021).
+
+    On each edge the candidates come in a random order, drawn anew for each step; the weights move once, along the sum
+    of the gradients. α does not count. What weighs 0 passes nothing on. A pass that measures takes the weights as they
+    are.
+    """
+
+    name: ClassVar[str] = "fair_paths"
+    single: ClassVar[bool] = True
+    moves_alpha: ClassVar[bool] = False
+
+    def paths(self, operations):
+        return operations
+
+    def draw(self, weights, logs, none, progress, seed, inputs=None):
+        import tensorflow as tf
+
+        if seed is None:
+            return weights
+        count = weights.shape[-1]
+        group, place = seed[0] // count, seed[0] % count
+        order = tf.argsort(tf.random.stateless_uniform(weights.shape, tf.stack([group, seed[1]])), -1)
+        return tf.one_hot(tf.gather(order, place, axis=-1), count, dtype=weights.dtype) * tf.cast(
+            weights > 0, weights.dtype
+        )

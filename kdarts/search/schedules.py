@@ -14,6 +14,7 @@ import numpy as np
 from keras import ops
 
 from kdarts.genotypes.errors import KdartsError, choice
+from kdarts.genotypes.settings import SCHEDULES
 
 FORMS = ("released", "equation")
 
@@ -173,9 +174,6 @@ class Warmup:
         return self.schedule(epoch if self.current else 0) * (epoch + 1) / self.epochs
 
 
-NAMES = ("cosine", "cosine_power", "cosine_power_equation", "cosine_restarts", "step", "linear")
-"""The schedules of a training; a search has the first two."""
-
 TAIL = 50
 """In the last of so many parts of the epochs a line is flatter: 5 of 250 epochs, as P- and PC-DARTS have it."""
 
@@ -220,10 +218,10 @@ def get_schedule(
 
     During `warmup` epochs the rate climbs to `initial`: with the names of a `CosinePower` before the descent, with the
     others by `Warmup`. The `restarts` (see `parse_restarts`) are for the former, of which "cosine_restarts" is the one
-    of p = 1. "step" and "linear" do not know `final`. Raises `KdartsError` for a name that is not in `NAMES`, for
+    of p = 1. "step" and "linear" do not know `final`. Raises `KdartsError` for a name that is not in `SCHEDULES`, for
     restarts of another, for "cosine_restarts" without, or as of `CosinePower`.
     """
-    bent = choice("schedule", name, NAMES) in ("cosine_power", "cosine_power_equation", "cosine_restarts")
+    bent = choice("schedule", name, SCHEDULES) in ("cosine_power", "cosine_power_equation", "cosine_restarts")
     if restarts and not bent:
         raise KdartsError(f"restarts {restarts}: has no effect with schedule {name!r}; it is for cosine_restarts")
     if name == "cosine_restarts" and not restarts:

@@ -16,9 +16,11 @@ from kdarts.ops.layers import unbiased_statistics
 from kdarts.ops.replicas import if_true, loss_metric, mean_over_replicas, synchronize, whole_loss
 from kdarts.search.ablation import ALONE
 from kdarts.search.building import at_start_depth, build_supernet, check_supernet, start_from, start_of
+from kdarts.search.gradients import Validation
 from kdarts.search.loop import SearchEpochs, run_epochs, search_data
 from kdarts.search.method import Method, get_method
 from kdarts.search.objective import Objective, apply_gradients, cross_entropy, loss_scale, without_graph_rewriting
+from kdarts.search.perturbations import perturbed
 from kdarts.search.replicas import calibrated
 from kdarts.search.selection import get_selection
 from kdarts.search.session import Record, Session
@@ -99,7 +101,10 @@ class Search(keras.Model):
         self.method, self.seed, self.start = method, seed, start
         self._as_built = method  # In proportion to its epochs are the warm-ups of another length.
         self.sync_batch_norm, self._options = sync_batch_norm, None if given is not None else options
+        self._paths = 1 if supernet.grid else method.axes["sampling"].paths(len(supernet.operation_names))
         self._check()
+        if method.selection.measures:
+            supernet.mixture.let_go()
         if supernet.grid and sync_batch_norm:
             synchronize(supernet)
         self._gradients_of, self._derived, self._step = None, None, None
@@ -115,6 +120,7 @@ class Search(keras.Model):
         if method.attention_mode == "once":
             self._attend()
         self._attach()
+        self.freezing = method.axes["freezing"].attach(self)
         ablation = self.attached.get("ablation")
         self._contribution = None if ablation is None else ablation.metric()
         if ablation is not None and ablation.alone:
@@ -130,13 +136,29 @@ class Search(keras.Model):
     def _check(self) -> None:
         """Refuses choices that do not go together."""
         method, net = self.method, self.supernet
+        method.selection.check(method)
+        method.axes["weights"].rate(method.epochs, method.pretrain_epochs)
         if method.stages:
             check_method(method)
+        if method.gradient.joint and method.level != "bilevel":
+            raise KdartsError(
+                f"level {method.level!r}: order {method.order!r} takes the gradients of α and of the weights from one "
+                "batch, and has one level by itself; choose order 'first' for a batch of α's own"
+            )
+        method.axes["alignment"].check(net)
         every = method.stopping.watched_every
         sampling = method.axes["sampling"]
         if every and not (sampling.moves_alpha and sampling.twice_differentiable):
             why = "the loss has no second derivative in α" if sampling.moves_alpha else "the loss does not depend on α"
             raise KdartsError(f"watch_hessian and stop 'eigenvalue': with sampling {sampling.name!r} {why}")
+        several = {
+            f"update {method.update!r}": method.update != "frozen",
+            "sync_batch_norm": self.sync_batch_norm,
+            f"perturbation {method.perturbation!r}": method.perturbation != "none",
+            "alignment_weight": bool(method.axes["alignment"].passes),
+        }
+        for wrong in [name for name, there in several.items() if there and self._paths > 1]:
+            raise KdartsError(f"sampling {sampling.name!r}: {self._paths} passes a step do not go with {wrong}")
         if net.grid:
             if self.start is not None:
                 raise KdartsError("start: a HyperCuboid's α begins without one")
@@ -287,7 +309,9 @@ class Search(keras.Model):
         Args:
             x: a dataset of `((x, y), (x_valid, y_valid))`, which shuffles by itself; or an array of images
                 `[n, height, width, channels]`, of which half train the weights and half α, in batches of the method's
-                size.
+                size. With one level (`level="single"`, `order="joint"`) all of an array train both, and so do all
+                images of `kdarts.search_dataset`, unless it was given sizes; other datasets decide by themselves which
+                images their batches have.
             y: labels of the array, integers `[n]`; None for a dataset.
             epochs: length of the search, with warm-ups in proportion, as `--epochs`; epochs of a pretraining come
                 before them. None: the method's. A search in stages takes as many for each.
@@ -311,13 +335,16 @@ class Search(keras.Model):
         if self._gradients_of is None:
             self.compile()
         expected, callbacks = self._expected(), [*_listed(callbacks)]
-        data = search_data(x, y, expected, self.method.batch_size, self.seed, steps_per_epoch)
+        how = self.method.batch_size, self.seed, steps_per_epoch, self.method.one_level
+        data = search_data(x, y, expected, *how)
         if isinstance(validation_data, tuple | list):
             arrays = expected.arrays(*validation_data)
             validation_data = tf.data.Dataset.from_tensor_slices(arrays).batch(self.method.batch_size)
         elif validation_data is not None:
             expected.spec(validation_data, ("x", "y"))
         self._derived = None
+        if self.method.selection.measures:
+            self.supernet.mixture.let_go()
         how = {"validation_data": validation_data, "validation_freq": validation_freq}
         with without_graph_rewriting():
             if self.method.stages:
@@ -325,7 +352,21 @@ class Search(keras.Model):
             history = self.train(data, callbacks, session, **how)
         if self.method.paths:
             self._derived = self.method.axes["path_choice"].follow(self, data, session)
+        if self.method.selection.measures:
+            with without_graph_rewriting():
+                self._derived = self.method.selection.follow(self, data, session)
         return history
+
+    @property
+    def step(self) -> Step:
+        """The step of the compiled search."""
+        self._step = self._step or Step(self)
+        return self._step
+
+    def steps_of(self, data) -> int:
+        """Steps of an epoch with a `SearchData`: those of its batches, or one where nothing is trained."""
+        still = not self.method.train_weights and self.method.update == "frozen"
+        return 1 if still else data.steps
 
     def _expected(self) -> Expected:
         """The examples that `fit` takes; labels for a loss of a program's own may be anything."""
@@ -340,16 +381,15 @@ class Search(keras.Model):
         if self._gradients_of is None:
             self.compile()
         self.record, method = Record(), self.method
-        self._step = self._step or Step(self)
         return run_epochs(
             self,
             lambda first_step: data.pairs(first_step, seed),
-            steps=data.steps,
+            steps=self.steps_of(data),
             epochs=method.pretrain_epochs + method.epochs,
             callbacks=[SearchEpochs(data, self.record, self.seed), *callbacks],
             session=session,
             record=self.record,
-            step=self._step,
+            step=self.step,
             calibration=lambda: calibrated(self, data),
             **how,
         )
@@ -374,15 +414,15 @@ class Search(keras.Model):
         """Takes over the supernet and the record of another search, that of the last of several stages."""
         self._supernets.clear()
         self._supernets.append(other.supernet)
-        self.record, self._derived = other.record, other._derived
+        self.record, self._derived, self.freezing = other.record, other._derived, other.freezing
         self._attach()
         self.compile(jit_compile=self.jit_compile)
 
     def train_step(self, data):
         """One step of α on the validation batch, then one of the weights on the training batch, at the new α.
 
-        With the update "epoch" that of the weights comes first, and that of α follows the last step alone. With one
-        level, both come from one pass over the training batch.
+        With the update "epoch" that of the weights comes first, and that of α follows the last step alone. With the
+        order "joint" both come from one pass over the training batch.
         """
         (x, y), valid = data
         method, net, update = self.method, self.supernet, self.method.axes["update"]
@@ -394,15 +434,31 @@ class Search(keras.Model):
         # Nothing of the second pass may start before the first has freed its activations.
         with tf.control_dependencies([tf.identity(v) for v in net.architecture]):
             x = tf.identity(x)
-        weights, alphas, statistics = self.objective.values()
+        values, batch, scale = self.objective.values(), (x, y), loss_scale(self.optimizer)
+        shifts, alignment = None, method.axes["alignment"]
         if method.perturbation != "none":
-            seed, perturbed = tf.stack([net.mixture.draws.value, 0]), method.axes["perturbation"].perturbed
-            alphas = perturbed(self.objective, weights, alphas, statistics, (x, y), seed)
-        step = self.objective.gradients(weights, alphas, statistics, (x, y), loss_scale(self.optimizer))
+            shifts = perturbed(method.axes["perturbation"], self.objective, values, batch, scale)
+        elif alignment.passes:
+            shifts = [tf.zeros(net.alphas[index].shape, net.alphas[index].dtype) for index in net.sequence]
+        if self._paths == 1:
+            step = self.objective.gradients(*values, batch, scale, shifts)
+        else:
+            step = self._gradients_of_paths(*values, batch, scale)
         by_weights, statistics = mean_over_replicas((step["by_weights"], step["statistics"]))
+        if alignment.passes:
+            along = mean_over_replicas(step["by_shifts"]), shifts, net.mixture.progress, method.epochs, scale
+            more = alignment.correction(self.objective, values, batch, *along)
+            by_weights = [g + tf.cast(other, g.dtype) for g, other in zip(by_weights, more, strict=True)]
+        if self.freezing is not None:
+            at = *values[:2], self.objective.values()[2], valid, scale
+            by_weights = self.freezing.masked(by_weights, self.searching, self._gradients_of_weights, *at)
         if joint and update.each_step:
-            self._move(mean_over_replicas(step["by_alphas"]), None)
-        apply_gradients(self.optimizer, by_weights, net.network_variables)
+            by_alphas, loss = mean_over_replicas((step["by_alphas"], step["loss"]))
+            self._move(*self._with_terms(Validation(by_alphas, loss, step["states"], values[0]), batch))
+        if method.train_weights:
+            apply_gradients(self.optimizer, by_weights, net.network_variables)
+        if self.freezing is not None:
+            self.freezing.hold(values[0])
         for variable, value in zip(net.non_trainable_variables, statistics, strict=True):
             variable.assign(value)
         loss_metric(self).update_state(step["loss"], sample_weight=tf.shape(x)[0])
@@ -413,6 +469,29 @@ class Search(keras.Model):
                 last = tf.equal(tf.convert_to_tensor(self.steps_left), 0)
                 if_true(last, self._last_step, (x, y), valid)
         return results
+
+    def _gradients_of_paths(self, weights, alphas, statistics, batch, scale) -> dict:
+        """As `Objective.gradients`, with the sums over several draws: one after the other, in one graph."""
+        count, draws = self._paths, self.supernet.mixture.draws
+        [place] = [k for k, v in enumerate(self.supernet.non_trainable_variables) if v is draws]
+        statistics = list(statistics)
+        statistics[place] = (statistics[place] + count - 1) // count * count - 1
+        logits = tf.zeros((tf.shape(batch[1])[0], self.supernet.num_classes), self.supernet.variable_dtype)
+
+        def one(number, statistics, sums, loss, logits):
+            statistics = [value + 1 if k == place else value for k, value in enumerate(statistics)]
+            found = self.objective.gradients(weights, alphas, statistics, batch, scale)
+            sums = [total + each for total, each in zip(sums, found["by_weights"], strict=True)]
+            return number + 1, found["statistics"], sums, loss + found["loss"], found["logits"]
+
+        first = 0, statistics, [tf.zeros_like(w) for w in weights], tf.zeros((), logits.dtype), logits
+        _, statistics, sums, loss, logits = tf.while_loop(
+            lambda number, *_: number < count, one, first, parallel_iterations=1
+        )
+        return {"by_weights": sums, "statistics": statistics, "loss": loss / count, "logits": logits}
+
+    def _gradients_of_weights(self, *at) -> list:
+        return mean_over_replicas(self.objective.gradients(*at)["by_weights"])
 
     def _last_step(self, train, valid) -> None:
         self.supernet.mixture.redraw()
@@ -425,6 +504,7 @@ class Search(keras.Model):
 
     def _move(self, gradients, contributions) -> None:
         apply_gradients(self.arch_optimizer, gradients, self.supernet.architecture)
+        self.supernet.mixture.keep_bounded()
         for kept in self.attached.values():
             if hasattr(kept, "updated"):
                 kept.updated(self.arch_optimizer.iterations)
@@ -448,13 +528,18 @@ class Search(keras.Model):
 
     def _compute_architecture_gradients(self, train, valid):
         """For each α and β the gradient of its cell's loss (D-DARTS Eq. 10), and the cells' contributions, if any."""
+        gradient = self.method.gradient
+        at = gradient(self.objective, train, valid, self._unrolled, loss_scale(self.arch_optimizer))
+        return self._with_terms(at, train if gradient.joint else valid)
+
+    def _with_terms(self, at: Validation, batch):
+        """The gradients at a place, on a batch, with those of the other terms of α's loss; and the contributions."""
         scale = loss_scale(self.arch_optimizer)
-        at = self.method.gradient(self.objective, train, valid, self._unrolled, scale)
         parts, contributions = [at.gradients], None
         if (own := self._gradients_of_alpha()) is not None:
             parts.append(own)
         for kept in self.attached.values():
-            gradients = kept.gradients(at, valid, self.arch_optimizer.iterations, scale)
+            gradients = kept.gradients(at, batch, self.arch_optimizer.iterations, scale)
             if isinstance(gradients, tuple):
                 gradients, contributions = gradients
             parts.append(gradients)

@@ -20,7 +20,7 @@ from kdarts.genotypes.path_space import best_path, greedy_path
 from kdarts.genotypes.settings import Axis, Registry, setting, settings_of
 from kdarts.supernet.spaces import SearchSpace
 
-SELECTIONS = Registry("discretization")
+SELECTIONS = Registry("discretization", "kdarts.search.removal")
 
 NEVER = -1e9
 """The score of what cannot be drawn."""
@@ -32,9 +32,13 @@ class Selection(Axis):
 
     Attributes:
         grid: whether it derives a path of a grid, not cells.
+        one_input: whether it derives cells of one input, too; else `argmax` does in its place.
+        measures: whether it measures the supernet after the search; such a kind defines `check` and `follow`.
     """
 
     grid: ClassVar[bool] = False
+    one_input: ClassVar[bool] = False
+    measures: ClassVar[bool] = False
 
     samples: int = setting(
         0,
@@ -79,6 +83,23 @@ class Selection(Axis):
             sequence = range(len(cells))
         return Genotype(tuple(cells), tuple(concats), reductions, sequence, stages=space.stages)
 
+    def check(self, method) -> None:
+        """Raises `KdartsError` for a method whose supernet it cannot measure."""
+
+    def further_steps(self, net, steps: int) -> int:
+        """Steps of training that `follow` takes on a supernet, with so many steps to an epoch."""
+        return 0
+
+    def follow(self, search, data, session) -> Genotype:
+        """Measures the supernet of a finished search, and returns the genotype.
+
+        Args:
+            search: the finished `Search`.
+            data: as of `Search.fit`.
+            session: keeps the state of the run.
+        """
+        raise NotImplementedError
+
     def in_cells_of(self, inputs: int) -> "Selection":
         """The rule that this one is in cells of so many inputs, 1 or 2."""
         return self
@@ -121,7 +142,7 @@ def register_selection(kind: type[Selection]) -> type[Selection]:
     return SELECTIONS.add(kind)
 
 
-_THRESHOLD = {"least": 0, "most": 1, "source": "FairDARTS and D-DARTS, section 4.3"}
+_THRESHOLD = {"least": 0, "most": 1, "source": "FairDARTS; D-DARTS, section 5.1"}
 _MAX_SKIPS = {"least": 0, "most": 1000, "source": "P-DARTS, section 3.3"}
 
 
@@ -231,6 +252,7 @@ class Argmax(NodeSelection):
     """Of every input its strongest operation, `none` among them; of equals the first (NAS-Bench-201)."""
 
     name: ClassVar[str] = "argmax"
+    one_input: ClassVar[bool] = True
 
     def node(self, weights, operations):
         return [(operations[column], source) for source, column in enumerate(weights.argmax(1))]
@@ -269,6 +291,7 @@ class Residual(TwoStrongest):
     """
 
     name: ClassVar[str] = "residual"
+    one_input: ClassVar[bool] = True
     max_skips: int | None = setting(2, "skip connections of a normal cell, for rules that count them", **_MAX_SKIPS)
 
     def cell(self, weights, operations, normal=True):

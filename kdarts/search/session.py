@@ -52,6 +52,17 @@ class Session:
     def keep(self, name: str, arrays: dict) -> None:
         """Keeps the arrays, by name, that a finished part leaves to the next ones."""
 
+    def decisions(self) -> list[dict]:
+        """What was decided of a supernet before this process began, in order, as plain data (`removal_run`)."""
+        return []
+
+    def decide(self, rows: list[dict]) -> None:
+        """Keeps what has been decided so far."""
+
+    def damaged(self, error: Exception):
+        """Called where `decisions` are not of this run. Always raises `KdartsError`."""
+        raise KdartsError(f"the decisions are not of this run ({error})") from None
+
     def begin(self, model, steps: int, epochs: int, record) -> int:
         """Restores the run, if there is one to restore; returns the step to go on with, counted from its start.
 

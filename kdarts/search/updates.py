@@ -10,6 +10,8 @@ from kdarts.genotypes.settings import MOST_EPOCHS, MOST_RATE, Axis, Registry, se
 
 UPDATES = Registry("update")
 
+ARCH_OPTIMIZERS = ("adam", "sgd")
+
 ATTENTION_MODES = ("each_update", "once", "offset")
 """When α gets the constants: after each of its updates, at the start, or never, but in mixing, as softmax(α + w)."""
 
@@ -25,7 +27,7 @@ _DECAY = "at 1 a running mean never moves"
 
 @dataclass(frozen=True)
 class Update(Axis):
-    """When α moves; a kind of it says so. The optimizer is Adam as in PyTorch, unless a kind of it has another.
+    """When α moves; a kind of it says so. The optimizers are as in PyTorch.
 
     Attributes:
         each_step: whether α moves at every step.
@@ -38,6 +40,9 @@ class Update(Axis):
     arch_learning_rate: float = setting(3e-4, "learning rate of α at the start", least=0, most=MOST_RATE, open=True)
     arch_final_learning_rate: float | None = setting(
         None, "learning rate of α at the end of half a cosine; unset: it stays", least=0, most=MOST_RATE
+    )
+    arch_optimizer: str = setting(
+        "adam", "optimizer of α: adam, or sgd, plain descent without momentum", choices=ARCH_OPTIMIZERS
     )
     arch_beta_1: float = setting(0.5, "first decay of α's Adam", least=0, most=0.9999, why=_DECAY)
     arch_beta_2: float = setting(0.999, "second decay of α's Adam", least=0, most=0.999999, why=_DECAY)
@@ -74,12 +79,12 @@ class Update(Axis):
 
     def optimizer(self):
         """The optimizer of α and β."""
-        from kdarts.search.optimizers import Adam
+        from kdarts.search.optimizers import SGD, Adam
 
-        betas = self.arch_beta_1, self.arch_beta_2
-        return Adam(
-            self.arch_learning_rate, *betas, epsilon=1e-8, l2=self.arch_l2, global_clipnorm=self.arch_clip or None
-        )
+        shared = {"l2": self.arch_l2, "global_clipnorm": self.arch_clip or None}
+        if self.arch_optimizer == "sgd":
+            return SGD(self.arch_learning_rate, **shared)
+        return Adam(self.arch_learning_rate, self.arch_beta_1, self.arch_beta_2, epsilon=1e-8, **shared)
 
     def rate(self, epochs: int, begin: int):
         """The learning rate of α by epoch: a descent over `epochs` behind `begin` epochs at the first rate."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from kdarts.data.sources import Progress
-from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.errors import KdartsError, listed
 from kdarts.genotypes.files import write_text
 from kdarts.serving.predict import Classifier
 from kdarts.training.workdir import write_json
@@ -42,14 +42,9 @@ def labels_of(data, class_names: Sequence[str], classes: int) -> np.ndarray:
     index = {name: i for i, name in enumerate(class_names)}
     unknown = [name for name in data.class_names if name not in index]
     if unknown:
-        raise KdartsError(
-            f"{data.name} has classes that the model does not know: {_some(unknown)}; it knows {_some(class_names)}"
-        )
+        strange, known = listed(unknown, 10), listed(class_names, 10)
+        raise KdartsError(f"{data.name} has classes that the model does not know: {strange}; it knows {known}")
     return np.array([index[name] for name in data.class_names])[data.labels]
-
-
-def _some(names: Sequence[str], most: int = 10) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def evaluate(classifier: Classifier, data, batch_size: int = 128) -> tuple[dict, np.ndarray]:

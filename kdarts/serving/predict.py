@@ -88,7 +88,8 @@ class Classifier:
         height, width, channels = self.shape
         size = height if height == width else None
         background = colour(self.about.get("background", "white"))
-        image = decode(pathlib.Path(file), channels, size, background, self.about.get("peak", 65535))
+        resize = self.about.get("resize") if size else None
+        image = decode(pathlib.Path(file), channels, size, background, self.about.get("peak", 65535), resize)
         if image.shape != self.shape:
             raise KdartsError(f"{image.shape[1]}x{image.shape[0]} pixels, the model takes {width}x{height}")
         return image

@@ -40,10 +40,13 @@ def check_partial_channels(partial_channels: int, plan) -> int:
     return partial_channels
 
 
-def edge_shares(beta, inputs: int | None = None):
-    """β `[edges]`, node by node, as shares of a node: a softmax over its incoming edges; `inputs` as of `node_rows`."""
+def edge_shares(beta, inputs: int | None = None, of_node=tf.nn.softmax):
+    """β `[edges]`, node by node, as shares of a node: a softmax over its incoming edges; `inputs` as of `node_rows`.
+
+    `of_node` is the function of the β of one node, in place of the softmax.
+    """
     sizes = [rows.stop - rows.start for rows in node_rows(beta.shape[0], inputs).values()]
-    return tf.concat([tf.nn.softmax(part) for part in tf.split(tf.convert_to_tensor(beta), sizes)], 0)
+    return tf.concat([of_node(part) for part in tf.split(tf.convert_to_tensor(beta), sizes)], 0)
 
 
 def _shuffle(channels: int, groups: int) -> np.ndarray:
@@ -142,7 +145,8 @@ class SearchCell(keras.layers.Layer):
         only: columns whose weights are not zero; None: all. The others cost nothing.
         dropout: rate and seed `[2]` of a dropout on the edges that pass their input on; None: none.
         shares: with partial channels those of the edges, `[edges]`, which multiply both parts.
-        drawn: as of `MixedEdges`.
+        drawn, noise: as of `MixedEdges`.
+        drop_path: rate and seed `[2]` at which the output of an edge is dropped for an image; None: never.
     """
 
     def __init__(
@@ -196,13 +200,27 @@ class SearchCell(keras.layers.Layer):
         for mixed in self.mixed_edges:
             mixed.build((None, None, None, self.width))
 
-    def call(self, s0, s1, mixing, training=False, only=None, shares=None, dropout=None, drawn=False):
+    def call(
+        self,
+        s0,
+        s1,
+        mixing,
+        training=False,
+        only=None,
+        shares=None,
+        dropout=None,
+        drawn=False,
+        drop_path=None,
+        noise=None,
+    ):
+        kept = None if drop_path is None else self._kept(*drop_path, s1)
         states = [None, s1 if self.residual is None else self.residual(s1, training=training)]
         if self.preprocess:
             states = [p(tf.nn.relu(s), training=training) for p, s in zip(self.preprocess, (s0, s1), strict=True)]
         if shares is not None:
             mixing *= shares[:, None]
-        weights = edge_weights(mixing, self.mixed_edges, self.rows, states[1], drawn and dropout is None)
+        drawn = drawn and dropout is None and noise is None
+        weights = edge_weights(mixing, self.mixed_edges, self.rows, states[1], drawn)
         arriving, passing = ([[] for _ in range(self.nodes)] for _ in range(2))
         for place, (source, mixed) in enumerate(zip(self.sources, self.mixed_edges, strict=True)):
             while len(states) <= source:
@@ -210,16 +228,23 @@ class SearchCell(keras.layers.Layer):
             x, targets = states[source], [to - 2 for to, start in self.edges if start == source]
             seen = x if self.partial_channels == 1 else kernels.first_channels(x, self.width)
             drop = dropout and (dropout[0], own_seed(tf.random.fold_in(dropout[1], source)))
-            edges = mixed.mix(seen, weights[place], training, only, drop)
-            for to, edge in zip(targets, edges, strict=True):
-                arriving[to].append(edge)
+            seed = None if noise is None else own_seed(tf.random.fold_in(noise, source))
+            parts = [(arriving, mixed.mix(seen, weights[place], training, only, drop, seed))]
             if self.partial_channels > 1:
                 edges = bypass(x, tf.gather(shares, self.rows[place]), self.partial_channels, mixed.stride)
-                for to, edge in zip(targets, edges, strict=True):
-                    passing[to].append(edge)
+                parts.append((passing, edges))
+            for taken, edges in parts:
+                for to, row, edge in zip(targets, self.rows[place], edges, strict=True):
+                    taken[to].append(edge if kept is None else edge * kept[row])
         while len(states) < self.nodes + 2:
             states.append(self._node(arriving[len(states) - 2], passing[len(states) - 2]))
         return kernels.joined(*states[-self.multiplier :])
+
+    def _kept(self, rate, seed, like) -> list:
+        """For each edge 0 where its output is dropped, by images `[batch, 1, 1, 1]`, else what makes up for it."""
+        shape = [len(self.edges), tf.shape(like)[0], 1, 1, 1]
+        drawn = tf.random.stateless_uniform(shape, seed, dtype=rate.dtype) >= rate
+        return tf.unstack(tf.where(drawn, tf.cast(1 / (1 - rate), like.dtype), 0))
 
     def _node(self, arriving, passing):
         mixed = total(arriving)

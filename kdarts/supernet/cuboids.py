@@ -3,6 +3,8 @@
 MultiChannelNet is a HyperCuboid of filters, layers, strides and operations (sharpDARTS, section 4.1).
 """
 
+from collections.abc import Sequence
+
 import keras
 
 from kdarts.genotypes.cuboid import Cuboid, HyperPath
@@ -71,7 +73,9 @@ class PublishedHyperCuboid(HyperCuboid):
         return {**super().setting(), **{name: self._axes[name] for name in ("macro", "width") if name in self._axes}}
 
 
-def build_path_network(path: HyperPath, input_shape, num_classes: int, drop_last_step: bool = False) -> keras.Model:
+def build_path_network(
+    path: HyperPath, input_shape: Sequence[int], num_classes: int, drop_last_step: bool = False
+) -> keras.Model:
     """The network of a path of a published HyperCuboid, as a functional Keras model.
 
     Args:

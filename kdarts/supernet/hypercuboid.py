@@ -2,12 +2,14 @@
 
 import math
 import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from kdarts.genotypes.cuboid import Cuboid, HyperPath, label
+from kdarts.genotypes.cuboid import Cuboid, HyperPath, Step, Value, label
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.path_space import live
 from kdarts.ops.cost import Cost, Latencies
@@ -17,6 +19,10 @@ from kdarts.ops.mixed import GroupedOperation
 from kdarts.supernet.cost import GridCosts
 from kdarts.supernet.parameters import MixedModel, StageMixture
 from kdarts.supernet.parts import Parts, Placed, listed, naming, path_network, placed_cost
+from kdarts.supernet.relaxation import Relaxation
+
+Axes = Mapping[str, Iterable[Value]] | Iterable[tuple[str, Iterable[Value]]]
+"""The values of each axis of a kind, by its name."""
 
 
 class Chain:
@@ -94,13 +100,16 @@ _NO_SECOND = (
 
 _ABOUT_CELLS = {
     "ablation_weight": 0.0,
+    "alignment_weight": 0.0,
     "attention": (),
     "auxiliary_skip": False,
     "partial_channels": 1,
     "paths": 0,
+    "perturbation": "none",
     "samples": 0,
     "sampling": "all",
     "sharing": "shared",
+    "search_drop_path": 0.0,
     "skip_dropout": 0.0,
     "stages": (),
     "topology": "",
@@ -120,6 +129,9 @@ class HyperCuboid(MixedModel):
     whose coefficients c are α after mixing. All transitions of a stage compete: with "softmax" c = w, with "max_w"
     c = 1 − max(w) + w (Eq. 3), with the maximum over the stage and the gradient through it.
 
+    The functions `build`, `head`, `stem` and `tail` return a new Keras layer, a `Placed` operation, or a list of such,
+    to be applied in order.
+
     Args:
         input_shape: of one example, without the batch, such as `(30,)` or `(32, 32, 3)`.
         sequence, states, choices: the axes, each `{name: values}`; values are texts, numbers or truth values. States
@@ -137,9 +149,6 @@ class HyperCuboid(MixedModel):
         macro: as of `Cuboid`.
         max_ram: forbids the transitions whose activations need more bytes than that (see `kdarts.ops.device`); None:
             none.
-
-        Each of the four functions returns a new Keras layer, a `Placed` operation, or a list of such, to be applied in
-        order.
 
     Attributes:
         cuboid: the axes.
@@ -163,21 +172,21 @@ class HyperCuboid(MixedModel):
     betas = ()
     operation_names = ()
     sharing = "shared"
-    skip_dropout = 0.0
+    skip_dropout = search_drop_path = 0.0
     alpha_names = ("stages",)
 
     def __init__(
         self,
-        input_shape,
-        sequence,
-        states=(),
-        choices=(),
+        input_shape: Sequence[int],
+        sequence: Axes,
+        states: Axes = (),
+        choices: Axes = (),
         *,
-        build,
-        head,
-        stem=None,
-        tail=None,
-        mixing: str = "softmax",
+        build: Callable[[Step], Any],
+        head: Callable[[dict[str, Value]], Any],
+        stem: Callable[[dict[str, Value]], Any] | None = None,
+        tail: Callable[[], Any] | None = None,
+        mixing: Relaxation | str = "softmax",
         space: str = "",
         macro=(),
         max_ram: float | None = None,

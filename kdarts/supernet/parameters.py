@@ -64,6 +64,8 @@ class Mixture(keras.layers.Layer):
     Attributes:
         alphas, betas: variables `[edges, operations]`, and `[edges]` in the same order, or none.
         candidates: for each α a boolean array of its shape, which operations an edge still has; None: all.
+        masks: of a search that lets candidates go, for each α a variable of its shape: 1 for those left, 0 for the
+            others; else empty.
         progress: variable, 0 to 1: how much of a search is done, for what changes along it.
         draws: variable, counted up to draw anew.
     """
@@ -98,13 +100,45 @@ class Mixture(keras.layers.Layer):
         self.alphas = [self.add_weight(name=f"alpha_{i}", shape=shape, initializer=start) for i in range(sets)]
         for alpha, present in zip(self.alphas, self.candidates or [], strict=False):
             alpha.assign(tf.where(present, alpha, 0.0))
-        start = initializer(Softmax())
+        start = initializer(self.relaxation if self.relaxation.exponentiated else Softmax())
         count = sets if shares else 0
         self.betas = [self.add_weight(name=f"beta_{i}", shape=shape[:1], initializer=start) for i in range(count)]
         state = {"shape": (), "initializer": "zeros", "trainable": False}
         self.progress = self.add_weight(name="progress", **state)
         self.draws = self.add_weight(name="draws", dtype="int64", **state)
+        self.masks: list[keras.Variable] = []
+        self._divided = False
         self.built = True
+
+    def let_go(self, divided: bool = False) -> None:
+        """Makes `masks`, by which candidates leave in the course of a search; at first, and again, all are there.
+
+        Those left share the weight of an edge, and of one operation it is exactly 1, whatever α; an edge that has lost
+        all passes nothing on. If `divided`, they keep the weights that they had beside the others.
+        """
+        self._divided = divided
+        start = self.candidates or [np.ones(alpha.shape, bool) for alpha in self.alphas]
+        for index, present in enumerate(start):
+            if len(self.masks) == index:
+                about = {"shape": present.shape, "initializer": "ones", "trainable": False}
+                self.masks.append(self.add_weight(name=f"mask_{index}", **about))
+            self.masks[index].assign(present)
+
+    @property
+    def present(self) -> list:
+        """For each α which operations an edge has now, boolean `[edges, operations]`; None: all."""
+        if self.masks and not self._divided:
+            return [tf.convert_to_tensor(mask) > 0 for mask in self.masks]
+        return list(self.candidates or [None] * len(self.alphas))
+
+    def _left(self, index: int, weights):
+        """The weights of a pass of α number `index`, 0 for what has left, and 1 for what is the only one left."""
+        if not self.masks:
+            return weights
+        mask = tf.cast(self.masks[index], weights.dtype)
+        if self._divided:
+            return weights * mask
+        return mask * tf.where(tf.reduce_sum(mask, 1, keepdims=True) > 1, weights, tf.ones_like(weights))
 
     @property
     def draws_passes(self) -> bool:
@@ -118,7 +152,7 @@ class Mixture(keras.layers.Layer):
 
     def weights_of_operations(self) -> list:
         """The mixing weights of each α, `[edges, operations]`; 0 for what is no candidate any more."""
-        return self._each(self.relaxation.weights)
+        return [self._left(i, w) for i, w in enumerate(self._each(self.relaxation.weights))]
 
     def log_weights(self) -> list:
         """As of `Relaxation.log_weights`, for each α; -1e30 for what is no candidate any more."""
@@ -126,10 +160,9 @@ class Mixture(keras.layers.Layer):
 
     def _each(self, function, absent: float = 0.0) -> list:
         """A function of α, over the candidates that are left, for each α."""
-        present = self.candidates or [None] * len(self.alphas)
         return [
             among(lambda alpha: function(alpha, self.inputs), alpha, there, absent)
-            for alpha, there in zip(self._given(), present, strict=True)
+            for alpha, there in zip(self._given(), self.present, strict=True)
         ]
 
     def _given(self) -> list:
@@ -146,7 +179,11 @@ class Mixture(keras.layers.Layer):
 
     def shares(self) -> list:
         """For each α its edges' shares of their nodes, `[edges]`: β after its softmax; None each without β."""
-        return [edge_shares(beta, self.inputs) for beta in self.betas] or [None] * len(self.alphas)
+        how = self.inputs, self.relaxation.shares
+        shares = [edge_shares(beta, *how) for beta in self.betas]
+        if self.masks:
+            shares = [s * tf.cast(tf.reduce_max(m, 1), s.dtype) for s, m in zip(shares, self.masks, strict=False)]
+        return shares or [None] * len(self.alphas)
 
     def selection_weights(self) -> list:
         """What a genotype is made by, `[edges, operations]` for each α: its weights, times β's shares.
@@ -157,7 +194,7 @@ class Mixture(keras.layers.Layer):
         node's edges is that of PC-DARTS, section 3.3. The edges are all of the cell's: those that a topology leaves
         out have -1, less than any weight.
         """
-        weights = self._each(self.relaxation.ranking)
+        weights = [self._left(i, w) for i, w in enumerate(self._each(self.relaxation.ranking))]
         if self.betas:
             shares = [share[:, None] * tf.cast(self._incoming, share.dtype) for share in self.shares()]
             weights = [w * share for w, share in zip(weights, shares, strict=True)]
@@ -175,11 +212,11 @@ class Mixture(keras.layers.Layer):
         """
         progress, drawn = tf.convert_to_tensor(self.progress), []
         logs = self.log_weights() if self.sampling.draws else [None] * len(self.alphas)
-        present = self.candidates or [None] * len(self.alphas)
-        for index, (alpha, there, log) in enumerate(zip(self._given(), present, logs, strict=True)):
+        for index, (alpha, there, log) in enumerate(zip(self._given(), self.present, logs, strict=True)):
             seed = tf.stack([tf.convert_to_tensor(self.draws), index]) if training else None
             weights = among(functools.partial(self._pass, progress, seed), alpha, there)
             weights = self.sampling.draw(weights, log, self._none, progress, seed, self.inputs)
+            weights = self._left(index, weights)
             if self.auxiliary_skip:
                 beside = tf.fill([weights.shape[0], 1], 1 - tf.cast(progress, weights.dtype))
                 weights = tf.concat([weights, beside], 1)
@@ -192,6 +229,12 @@ class Mixture(keras.layers.Layer):
             return self.relaxation.weights(alpha, self.inputs)
         # A seed of its own: the sampling draws by the other one.
         return self.relaxation.sample(alpha, progress, tf.random.fold_in(seed, 1), self.inputs)
+
+    def keep_bounded(self) -> None:
+        """Bounds α and β after a step, as the relaxation has it."""
+        _bound_alphas(self)
+        for beta in self.betas if self.relaxation.exponentiated else ():
+            beta.assign(edge_shares(beta, self.inputs, self.relaxation.bounded))
 
     def redraw(self) -> None:
         """Lets the passes to come draw anew what they go through and what they drop."""
@@ -276,5 +319,15 @@ class StageMixture(keras.layers.Layer):
         """What a path is found by: the weights after mixing, but for Max-W, whose scores are its softmax."""
         return self._each(self.relaxation.ranking)
 
+    def keep_bounded(self) -> None:
+        """As of `Mixture`."""
+        _bound_alphas(self)
+
     def redraw(self) -> None:
         """Nothing is drawn here."""
+
+
+def _bound_alphas(mixture) -> None:
+    for index, alpha in enumerate(mixture.alphas if mixture.relaxation.exponentiated else ()):
+        present = mixture.candidates and mixture.candidates[index]
+        alpha.assign(among(mixture.relaxation.bounded, tf.convert_to_tensor(alpha), present))

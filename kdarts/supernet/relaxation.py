@@ -30,11 +30,14 @@ class Relaxation(Axis):
         zero_start: whether α starts at 0, not at small random numbers.
         draws: whether `sample` draws.
         per_row: whether each row of α is weighed alone.
+        exponentiated: whether a step of α (and of β) is one of the mixing weights themselves, as exponentiated
+            gradient has it: then β starts at 0, too, and `bounded` follows each step.
     """
 
     zero_start: ClassVar[bool] = False
     draws: ClassVar[bool] = False
     per_row: ClassVar[bool] = True
+    exponentiated: ClassVar[bool] = False
 
     def weights(self, alpha, inputs=None):
         """The mixing weights, without any draw: what is measured, drawn and derived.
@@ -57,6 +60,16 @@ class Relaxation(Axis):
     def ranking(self, alpha, inputs=None):
         """What a genotype is derived from; the mixing weights, unless a kind of it says otherwise."""
         return self.weights(alpha, inputs)
+
+    def shares(self, beta):
+        """The shares that the edges into one node have of it, `[edges]`, from their β."""
+        import tensorflow as tf
+
+        return tf.nn.softmax(beta)
+
+    def bounded(self, logits):
+        """What α, or the β of a node, is kept at after a step; rows are weighed alone."""
+        return logits
 
     def sample(self, alpha, progress, seed, inputs=None):
         """The weights of one pass of the training.
@@ -163,6 +176,20 @@ class NodeSoftmax(Relaxation):
 
 
 @dataclass(frozen=True)
+class Uniform(Relaxation):
+    """All candidates of an edge weigh the same, whatever α; the loss does not depend on it."""
+
+    name: ClassVar[str] = "uniform"
+    zero_start: ClassVar[bool] = True
+
+    def weights(self, alpha, inputs=None):
+        from keras import ops
+
+        lowest = np.finfo(alpha.dtype if isinstance(alpha.dtype, str) else alpha.dtype.name).min
+        return ops.softmax(ops.where(alpha == lowest, alpha, ops.zeros_like(alpha)), axis=-1)
+
+
+@dataclass(frozen=True)
 class Sampling(Axis):
     """Which candidates a pass goes through. A kind of it defines `draw`.
 
@@ -178,6 +205,14 @@ class Sampling(Axis):
     single: ClassVar[bool] = False
     moves_alpha: ClassVar[bool] = True
     twice_differentiable: ClassVar[bool] = True
+
+    def paths(self, operations: int) -> int:
+        """How many passes, each with a draw of its own, a step of the weights takes the sum of the gradients of.
+
+        Their draws have successive numbers as the first of their seeds, from a multiple of that many on. `operations`
+        is the number of candidates.
+        """
+        return 1
 
     def draw(self, weights, logs, none, progress, seed, inputs=None):
         """The weights of one pass.
@@ -217,7 +252,7 @@ def register_sampling(kind: type[Sampling]) -> type[Sampling]:
     return SAMPLINGS.add(kind)
 
 
-for _kind in (Softmax, Sigmoid, MaxW, MaxWStopped, NodeSoftmax):
+for _kind in (Softmax, Sigmoid, MaxW, MaxWStopped, NodeSoftmax, Uniform):
     register_relaxation(_kind)
 register_sampling(AllCandidates)
 

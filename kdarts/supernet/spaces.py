@@ -179,6 +179,12 @@ for _name, _operations, _source in (
     ),
 ):
     register_space(SearchSpace(_name, _operations, source=f"{_PAPER}: {_source}"))
+for _name, _operations in (
+    ("s2", ("skip_connect", "sep_conv_3x3")),
+    ("s3", ("none", "skip_connect", "sep_conv_3x3")),
+    ("s4", ("noise", "sep_conv_3x3")),
+):
+    register_space(SearchSpace(_name, _operations, source=f"RobustDARTS, Zela et al., ICLR 2020: {_name.upper()}"))
 register_space(
     SearchSpace(
         "nasbench201",

@@ -1,19 +1,20 @@
 """The supernet: all networks of a space at once, with α (and β) as trainable variables."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from kdarts.genotypes.edges import check_topology, parse_topology
+from kdarts.genotypes.edges import Topology, check_topology, parse_topology
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype, thirds
 from kdarts.genotypes.settings import MOST_NODES
 from kdarts.ops.cost import Cost
 from kdarts.ops.layers import make_head, run_head
 from kdarts.ops.operations import FACTORIZED_REDUCE, Operation
+from kdarts.ops.replicas import own_seed
 from kdarts.supernet.cell import (
     SearchCell,
     build_chain,
@@ -35,14 +36,14 @@ from kdarts.supernet.macro import (
     share_cells,
 )
 from kdarts.supernet.parameters import MixedModel, Mixture
-from kdarts.supernet.relaxation import configuration
+from kdarts.supernet.relaxation import Relaxation, Sampling, configuration
 from kdarts.supernet.spaces import SearchSpace, get_space
 
 AUXILIARY_SKIP = Operation("auxiliary_skip", (), FACTORIZED_REDUCE.strided_steps)
 """Stands beside the candidates, so it is none that a genotype could name."""
 
 _KEPT = ("num_classes", "channels", "reductions", "sharing", "nodes", "multiplier", "recompute")
-_KEPT += ("partial_channels", "skip_dropout", "auxiliary_skip", "topology", "offsets")
+_KEPT += ("partial_channels", "skip_dropout", "auxiliary_skip", "topology", "offsets", "search_drop_path")
 """Arguments that a supernet keeps as they are."""
 
 
@@ -77,6 +78,8 @@ class Supernet(MixedModel):
         topology: the two inputs that each node reads, as pairs or in the text form of `parse_topology`: only these
             edges exist, and α has a row for each (eDARTS, section III-B); None: every earlier node.
         offsets: constants by operation that α is given before mixing (see `attention`); None: none.
+        search_drop_path: rate at which the output of an edge is dropped for an image of a batch that trains (R-DARTS,
+            Zela et al. 2020); a search changes it by epochs.
         frame: the macro structure around the cells, a `MacroConfig` or a dictionary of its fields; None: the space's.
 
     Attributes:
@@ -103,25 +106,26 @@ class Supernet(MixedModel):
     def __init__(
         self,
         space: SearchSpace | str,
-        input_shape,
+        input_shape: Sequence[int],
         num_classes: int,
         channels: int = 16,
         cells: int = 8,
-        reductions=None,
-        sharing="shared",
-        mixing: str = "softmax",
+        reductions: Sequence[int] | None = None,
+        sharing: str | Sequence[int] = "shared",
+        mixing: Relaxation | str = "softmax",
         partial_channels: int = 1,
         nodes: int | None = None,
         multiplier: int | None = None,
         stem: str = "auto",
         recompute: bool = False,
-        candidates=None,
+        candidates: Sequence[np.ndarray] | None = None,
         skip_dropout: float = 0.0,
-        sampling: str = "all",
+        sampling: Sampling | str = "all",
         auxiliary_skip: bool = False,
-        topology=None,
+        topology: Topology | str | None = None,
         offsets: Mapping[str, float] | None = None,
         frame: MacroConfig | dict | None = None,
+        search_drop_path: float = 0.0,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -150,7 +154,9 @@ class Supernet(MixedModel):
         self.sharing = sharing
         if not 0 <= skip_dropout < 1:
             raise KdartsError(f"skip_dropout {skip_dropout}: needs 0 <= skip_dropout < 1")
-        self.skip_dropout, self.auxiliary_skip = skip_dropout, auxiliary_skip
+        if not 0 <= search_drop_path < 1:
+            raise KdartsError(f"search_drop_path {search_drop_path}: needs 0 <= search_drop_path < 1")
+        self.skip_dropout, self.auxiliary_skip, self.search_drop_path = skip_dropout, auxiliary_skip, search_drop_path
         if topology is not None:
             read = parse_topology if isinstance(topology, str) else check_topology
             topology = read(topology, self.nodes)
@@ -181,10 +187,11 @@ class Supernet(MixedModel):
         head = self.frame.head
         inputs = head_inputs(head, self.cells[-1].outputs, self.image_shape[:2], self.stem, self.plan)
         *self.hidden, self.classifier = make_head(head, num_classes, inputs, dtype.variable_dtype)
-        if skip_dropout:
-            start = keras.initializers.Constant(skip_dropout)
-            state = {"shape": (), "dtype": "float32", "trainable": False, "autocast": False}
-            self.skip_dropout_rate = self.add_weight(name="skip_dropout_rate", initializer=start, **state)
+        for name, rate in (("skip_dropout_rate", skip_dropout), ("search_drop_path_rate", search_drop_path)):
+            if rate:
+                state = {"shape": (), "dtype": "float32", "trainable": False, "autocast": False}
+                start = keras.initializers.Constant(rate)
+                setattr(self, name, self.add_weight(name=name, initializer=start, **state))
         count = {"dtype": "int64", "initializer": "zeros", "trainable": False, "autocast": False}
         self.updates = self.add_weight(name="updates", shape=(), **count)
         self.build()
@@ -242,6 +249,7 @@ class Supernet(MixedModel):
             "auxiliary_skip": self.auxiliary_skip,
             "topology": self.topology,
             "skip_dropout": self.skip_dropout,
+            "search_drop_path": self.search_drop_path,
             "attention": self.offsets,
         }
 
@@ -308,19 +316,22 @@ class Supernet(MixedModel):
                 return self.classify(self.states(x, training=True, mixtures=self.mixture.drawn())[-1], training=True)
         return self.classify(self.states(x, training)[-1], training)
 
-    def states(self, x, training=False, mixtures=None) -> list:
+    def states(self, x, training=False, mixtures=None, shifts=None) -> list:
         """What enters and leaves the cells: cell `i` reads items `i` and `i + 1`, and its output is item `i + 2`.
 
-        The `mixtures` take the place of `Mixture.drawn`: for each α what its cells weigh by.
+        The `mixtures` take the place of `Mixture.drawn`: for each α what its cells weigh by. The `shifts` are added to
+        that, for each cell `[edges, operations]`.
         """
         if training:
             self.updates.assign_add(1)
         states = run_stems(self.stems, tf.cast(x, self.compute_dtype), training)
-        drawn = training and mixtures is None and self.mixture.single
+        drawn = training and mixtures is None and shifts is None and self.mixture.single
         mixtures = self.mixture.drawn(training) if mixtures is None else mixtures
         for index in range(len(self.cells)):
-            weights = mixtures[self.sequence[index]]
-            states.append(self.run_cell(index, *states[-2:], *weights, training, drawn=drawn))
+            weights, shares = mixtures[self.sequence[index]]
+            if shifts is not None:
+                weights += tf.pad(shifts[index], [[0, 0], [0, weights.shape[1] - shifts[index].shape[1]]])
+            states.append(self.run_cell(index, *states[-2:], weights, shares, training, drawn=drawn))
         return states
 
     def run_cell(self, index: int, s0, s1, weights, shares=None, training=False, only=None, drawn=False):
@@ -343,6 +354,11 @@ class Supernet(MixedModel):
         if training and self.skip_dropout:
             seed = tf.stack([tf.convert_to_tensor(self.mixture.draws), index])
             options["dropout"] = tf.convert_to_tensor(self.skip_dropout_rate), seed
+        if training and self.search_drop_path:
+            seed = tf.random.fold_in(tf.stack([tf.convert_to_tensor(self.mixture.draws), index]), 3)
+            options["drop_path"] = tf.convert_to_tensor(self.search_drop_path_rate), own_seed(seed)
+        if any(operation.noisy for operation in self._operations):
+            options["noise"] = tf.stack([tf.convert_to_tensor(self.mixture.draws), -1 - index])
         if self.recompute and training:
             return recomputed(cell, s0, s1, weights, **options)
         return cell(s0, s1, mixing=weights, **options)

@@ -14,6 +14,7 @@ from kdarts.genotypes.settings import (
     MOST_SIDE,
     in_words,
 )
+from kdarts.ops.cost import UNITS
 
 
 @dataclass(frozen=True)
@@ -70,19 +71,21 @@ EDGE = several(whole(0, 10_000), 2)
 
 SUMMARY = {
     **dict.fromkeys(("method", "genotype", "dataset", "labels", "group", "background", "stopped_by"), TEXT),
+    "removal_measure": TEXT,
     **dict.fromkeys(("params", "macs", "skip_connects", "test_examples", "held_back_examples", "skipped_steps"), COUNT),
     **dict.fromkeys(("test_top_5_accuracy", "held_back_top_5_accuracy"), SHARE),
     **dict.fromkeys(("stage", "paths", "path_steps"), COUNT),
-    **dict.fromkeys(("wall_seconds", "path_seconds", "peak_memory_mb", "distance"), AMOUNT),
+    **dict.fromkeys(("wall_seconds", "path_seconds", "removal_seconds", "peak_memory_mb", "distance"), AMOUNT),
     **dict.fromkeys(("valid_accuracy", "test_accuracy", "held_back_accuracy", "accuracy", "path_accuracy"), SHARE),
     **dict.fromkeys(("test_accuracy_median", "accuracy_median"), SHARE),
     **dict.fromkeys(("data_wait_share", "test_accuracy_sd", "accuracy_sd"), SHARE.or_null()),
     **dict.fromkeys(("test_accuracy_half_range", "accuracy_half_range"), SHARE.or_null()),
     **dict.fromkeys(("test_loss", "held_back_loss"), FIGURE.or_null()),
     **dict.fromkeys(("seed", "best_seed"), whole(0, MOST_SEED)),
-    "seeds": OBJECTS,
+    **dict.fromkeys(("seeds", "networks"), OBJECTS),
     "stages": STAGES,
     **dict.fromkeys(("epochs", "tested_after_epochs"), whole(0, 1000 * MOST_EPOCHS)),
+    "size_by": Entry(", ".join(UNITS), lambda value: isinstance(value, str) and value in UNITS),
     "step_ms": AMOUNT.or_null(),
     "channels": whole(1, MOST_CHANNELS),
     "cells": whole(1, MOST_CELLS),

@@ -31,16 +31,20 @@ def passes_of_step(method: Method, sets: int, searching: bool = True, recompute:
     backward pass goes twice through the two passes and the step between them; none on a single level. Each of D-DARTS'
     ablated networks needs one pass of the cells from the ablated one on, half of them on average, with `drawn` and one
     gradient of a whole network, or with `exact` a gradient of these and a backward pass through the whole; for one
-    alone none has a gradient. Recomputation adds a forward pass to each gradient.
+    alone none has a gradient. Freezing adds its own measurements.
+    Recomputation adds a forward pass to each gradient.
+
+    A perturbation takes the gradients that it says, an alignment two.
 
     Args:
-        method: Has order, update and ablation. With the update "epoch", only the last step changes α.
+        method: Has order, update, perturbation, alignment and ablation. With the update "epoch", only the last step
+            changes α.
         sets: The number of distinct cells.
         searching: Whether the step changes α.
         recompute: Whether cells are recomputed.
     """
     gradient = GRADIENT + recompute
-    passes = gradient
+    passes = gradient * (1 + method.axes["perturbation"].passes + method.axes["alignment"].passes)
     if searching and method.update == "step":
         passes += gradient * method.gradient.passes
         if method.ablation_weight:
@@ -48,6 +52,8 @@ def passes_of_step(method: Method, sets: int, searching: bool = True, recompute:
             mode = method.ablation if sets > 1 else "constant"
             passes += part * gradient if mode == "exact" else part
             passes += gradient if mode in ("exact", "drawn") else 0
+    if searching:
+        passes += gradient * method.axes["freezing"].passes
     return passes
 
 

@@ -49,10 +49,14 @@ def measured(
     return figures(folder, seed)
 
 
+_AFTER = ("paths", "path_accuracy"), ("removal_measure", "removal_seconds")
+"""Entries of a search's summary, and those that are there once what follows the search is finished, too."""
+
+
 def search_is_whole(search: pathlib.Path) -> bool:
     """Returns whether a search and its paths are finished and its files are not damaged; a damaged one is reported."""
     summary = read_summary(search)
-    if summary is None or ("paths" in summary and "path_accuracy" not in summary):
+    if summary is None or any(a in summary and b not in summary for a, b in _AFTER):
         return False
     try:
         load_architecture(search / "genotype.json")
@@ -65,8 +69,8 @@ def search_is_whole(search: pathlib.Path) -> bool:
 
 
 def diverged(folder: pathlib.Path) -> bool:
-    """Returns whether the search or the training of a seed, in its folder, has diverged."""
-    records = [folder / part / STOPPED for part in ("search", "train")]
+    """Returns whether what ran in a folder, or the search or the training of a seed there, has diverged."""
+    records = [folder / part / STOPPED for part in ("search", "train", ".")]
     return any(read_json(record).get("stopped_by") == "divergence" for record in records if record.exists())
 
 
@@ -146,7 +150,7 @@ def run_seeds(train: Callable[[int, Workdir], dict], workdir: Workdir, seeds: Se
         raise KdartsError("seeds: needs at least 1")
     parts, summaries, history = [Workdir(workdir / "seeds" / str(number)) for number in range(len(seeds))], [], []
     for number, (seed, part) in enumerate(zip(seeds, parts, strict=True), 1):
-        done = _done(part)
+        done = training_is_whole(part, TRAINED)
         print(f"seed {seed}, {number} of {len(seeds)}" + (": finished before" if done else ""), flush=True)
         if not done:
             train(seed, part)
@@ -162,9 +166,12 @@ def run_seeds(train: Callable[[int, Workdir], dict], workdir: Workdir, seeds: Se
     return summary
 
 
-def _done(part: Workdir) -> bool:
-    """Returns whether a seed is finished and its files are not damaged; a damaged one is reported."""
-    if read_summary(part, TRAINED) is None:
+def training_is_whole(part: Workdir, needed: Sequence[str]) -> bool:
+    """Returns whether a training is finished, and its files, the summary with entries `needed`, are not damaged.
+
+    A damaged one is reported.
+    """
+    if read_summary(part, needed) is None:
         return False
     try:
         check_archive(part / "model.keras")

@@ -1,6 +1,7 @@
 """A search in a folder, from its start or its last checkpoint to its summary.
 
-`SearchSession` keeps the search, `PathSession` the shared paths after it. `run_search` calls the public `fit`.
+`SearchSession` keeps the search, `PathSession` the shared paths after it, `RemovalSession` the decisions of a selection
+by removal. `run_search` calls the public `fit`.
 """
 
 import time
@@ -17,7 +18,16 @@ from kdarts.training.checkpoint import last_is_whole, notes
 from kdarts.training.entries import SEARCHED
 from kdarts.training.forecast import TooLarge, forecast, lower_memory_options
 from kdarts.training.session import RunSession, peak_memory_mb, skipped_steps
-from kdarts.training.workdir import Workdir, read_arrays, read_json, read_summary, write_arrays, write_json, write_table
+from kdarts.training.workdir import (
+    WEIGHTS,
+    Workdir,
+    read_arrays,
+    read_json,
+    read_summary,
+    write_arrays,
+    write_json,
+    write_table,
+)
 
 
 class SearchSession(RunSession):
@@ -37,12 +47,15 @@ class SearchSession(RunSession):
     def __init__(self, workdir: Workdir, about: dict, memory_limit: float | None = None, extra=None, **more):
         super().__init__(workdir, **more)
         self.about, self.memory_limit, self.extra = about, memory_limit, extra
-        self.summary, self.data, self.paths = None, None, None
+        self.summary, self.data, self.paths, self.removal = None, None, None, None
 
     def part(self, name, seed=0):
         if name == "paths":
             self.paths = PathSession(self.workdir, self._every)
             return self.paths
+        if name == "removal":
+            self.removal = RemovalSession(self.workdir, self._every)
+            return self.removal
         about = {**self.about, "stage": int(name.rsplit("/", 1)[1])}
         more = {"checkpoint_every": self._every, "began": self.began}
         made = SearchSession(Workdir(self.workdir / name), about, self.memory_limit, self.extra, **more)
@@ -84,12 +97,18 @@ class SearchSession(RunSession):
     def write(self, model):
         if not self.history:
             return
-        derived = (read_summary(self.workdir) or {}) if model.method.paths else {}
-        write_record(self.workdir, self.checkpoint.records, self.checkpoint.arrays, "path_accuracy" not in derived)
+        after = model.method.paths or model.method.selection.measures
+        derived = (read_summary(self.workdir) or {}) if after else {}
+        known = "path_accuracy" in derived or "removal_seconds" in derived
+        write_record(self.workdir, self.checkpoint.records, self.checkpoint.arrays, not known)
 
     def finish(self, model):
         super().finish(model)
         write_json(self.workdir / "setting.json", setting_of(model))
+        if not model.supernet.grid:
+            weights = {f"cell_{index}": np.asarray(w) for index, w in enumerate(model.supernet.selection_weights())}
+            names = np.array(model.supernet.operation_names)
+            write_arrays(self.workdir / WEIGHTS, {"operations": names, **weights})
         done = self.first_step >= self.epochs * self.steps or "stopped_by" in self.checkpoint.records
         known = read_summary(self.workdir, SEARCHED) if self.clock.median_ms is None and done else None
         if known is not None:
@@ -122,6 +141,7 @@ class SearchSession(RunSession):
             "peak_memory_mb": peak_memory_mb(),
             "stopped_by": self.checkpoint.records.get("stopped_by", "epochs"),
             **({"paths": method.paths} if method.paths else {}),
+            **({"removal_measure": method.removal_measure} if method.selection.measures else {}),
             **{key: self.checkpoint.records[key] for key in ("returned_to",) if key in self.checkpoint.records},
         }
         write_json(self.workdir / "summary.json", summary)
@@ -155,6 +175,8 @@ def run_search(search: Search, data, session: SearchSession, validate_every: int
         session.summary = _summarize_stages(session.workdir, search.method, session.about)
     if search.path_result is not None:
         session.summary = write_result(search, session)
+    if search.method.selection.measures:
+        session.summary = write_removal(search, session)
     return session.summary
 
 
@@ -230,6 +252,7 @@ def collect_stages(workdir: Workdir, count: int) -> None:
     write_table(workdir / "history.csv", history)
     write_text(workdir / "genotypes.jsonl", lines)
     write_arrays(workdir / "alphas.npz", {n: np.stack(r) for n, r in arrays.items() if not n.startswith(BETA)})
+    write_arrays(workdir / WEIGHTS, read_arrays(part / WEIGHTS))
     genotype.save(workdir / "genotype.json")
 
 
@@ -317,3 +340,47 @@ def write_result(search, session) -> dict:
     }
     write_json(workdir / "summary.json", summary)
     return summary
+
+
+class RemovalSession(RunSession):
+    """Keeps the decisions of a selection by removal, and the training between them, in the folder of the search.
+
+    It writes `removals.json` and, where the search goes on, `removal_history.csv` and `removal_backup/`.
+    """
+
+    def __init__(self, workdir: Workdir, checkpoint_every: int | None = None):
+        super().__init__(workdir, checkpoint_every, "removal_")
+        self.file = self.workdir / "removals.json"
+
+    def decisions(self):
+        if not self.file.exists():
+            return []
+        found = read_json(self.file, ("decisions",))["decisions"]
+        if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+            raise DamageError(f"{self.file}: damaged; decisions is no list of objects")
+        return found
+
+    def decide(self, rows):
+        write_json(self.file, {"decisions": rows})
+
+    def damaged(self, error):
+        raise DamageError(
+            f"{self.file}: damaged ({error}); remove it and {self.workdir / 'removal_backup'} to begin anew"
+        )
+
+    def seconds(self) -> float:
+        """Returns the seconds of the decisions and of the training between them."""
+        training = self.checkpoint.records["seconds"] if self.checkpoint is not None else 0.0
+        return training + sum(row.get("seconds", 0.0) for row in self.decisions())
+
+
+def write_removal(search, session) -> dict:
+    """Writes the genotype of a selection by removal, then `summary.json`, and returns the summary."""
+    workdir, found = session.workdir, search.genotype()
+    found.save(workdir / "genotype.json")
+    cost, before = search.supernet.cost_of(found), read_json(workdir / "summary.json")
+    # A command on a finished run does not change its time.
+    seconds = before.get("removal_seconds", session.removal.seconds())
+    about = {"params": cost.params, "macs": cost.macs, **found.measures(), "removal_seconds": seconds}
+    write_json(workdir / "summary.json", before | about)
+    return before | about

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from kdarts.genotypes.cuboid import Architecture, architecture_from_json
-from kdarts.genotypes.errors import DamageError, KdartsError, quoted
+from kdarts.genotypes.errors import DamageError, KdartsError, listed, quoted, shortened
 from kdarts.genotypes.files import check_archive, json_in, json_of, sweep, write_text, write_with
 from kdarts.training import entries
 
@@ -106,6 +106,10 @@ STOPPED = "stopped.json"
 """The file that a diverged run writes: `stopped_by` "divergence", `what`, and `epoch` and `step`, counted from 1."""
 
 
+WEIGHTS = "selection_weights.npz"
+"""The file of what a finished search's selection compares: `[edges, operations]` for each cell of the genotype."""
+
+
 class Workdir:
     """A folder that belongs to one run, which is identified by the flags that it was started with.
 
@@ -145,7 +149,8 @@ class Workdir:
         except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
-            raise KdartsError(f"workdir {str(self.path)[:200]!r}: cannot be used ({error.strerror})") from None
+            name = shortened(str(self.path), 200)
+            raise KdartsError(f"workdir {name!r}: cannot be used ({error.strerror})") from None
         if not self.path.is_dir():
             raise KdartsError(f"workdir {str(self.path)!r} is a file; it needs to be a folder or new")
         lock(self.path, keep=False)
@@ -238,8 +243,8 @@ def data_changes(before: dict[str, np.ndarray], now: dict[str, np.ndarray]) -> l
     if len(gone) == len(added) == 1:
         return [f"class {gone[0]!r} is now {added[0]!r}"]
     if gone or added:
-        each = (("no longer there", gone), ("new", added))
-        return [f"{'class' if len(some) == 1 else 'classes'} {_few(some)} {what}" for what, some in each if some]
+        each = ((what, some) for what, some in (("no longer there", gone), ("new", added)) if some)
+        return [f"class{'es' * (len(some) > 1)} {listed(map(repr, some))} {what}" for what, some in each]
     changes = ["its classes have another order"] if old != new else []
     for split in sorted((before.keys() & now.keys()) - {"class_names"}):
         more = len(np.setdiff1d(now[split], before[split]))
@@ -248,11 +253,6 @@ def data_changes(before: dict[str, np.ndarray], now: dict[str, np.ndarray]) -> l
         note = " (or now in another class)" if more and less else ""
         changes += [f"images of the {split} split: {', '.join(told)}{note}"] if told else []
     return changes
-
-
-def _few(names: list[str], most: int = 5) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(map(repr, names[:most])) + more
 
 
 def write_json(path: str | os.PathLike, value: dict) -> None:
@@ -368,12 +368,13 @@ def read_history(path: str | os.PathLike) -> list[dict[str, float | None]]:
         try:
             rows.append({name: entries.finite(float(value)) if value else None for name, value in row.items()})
         except ValueError as error:
-            raise DamageError(f"{path}: damaged ({str(error)[:100]})") from None
+            raise DamageError(f"{path}: damaged ({shortened(str(error))})") from None
         if rows[-1].get("epoch", number) != number:
-            raise DamageError(f"{path}: damaged; its row {number} is of epoch {row['epoch'][:20]}")
+            raise DamageError(f"{path}: damaged; its row {number} is of epoch {shortened(row['epoch'], 20)}")
         for name, value in rows[-1].items():
             if name in ("accuracy", "val_accuracy") and value is not None and not 0 <= value <= 1:
-                raise DamageError(f"{path}: damaged; epoch {number} has {name} {row[name][:20]}, allowed is 0 to 1")
+                given = shortened(row[name], 20)
+                raise DamageError(f"{path}: damaged; epoch {number} has {name} {given}, allowed is 0 to 1")
     return rows
 
 
@@ -395,7 +396,7 @@ def read_genotypes(path: str | os.PathLike) -> list[Architecture]:
     except OSError as error:
         raise KdartsError(f"{path}: cannot be read ({error.strerror or error})") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise DamageError(f"{path}: damaged ({str(error)[:100]})") from None
+        raise DamageError(f"{path}: damaged ({shortened(str(error))})") from None
 
 
 def write_table(path: str | os.PathLike, rows: list[dict]) -> None:

@@ -121,14 +121,16 @@ def draw_family(
     family: list[tuple[float, float]],
     path: str | os.PathLike,
     bin_width: float | None = None,
+    size: str = "weights of the stand-alone network (millions)",
 ) -> None:
     """Draws the candidates of an evolution, and the family of networks chosen from them, by size (DARTS-PD).
 
     Args:
-        candidates: The number of weights, in 10^6, and the accuracy, 0 to 1, of each candidate.
+        candidates: The size and the accuracy, 0 to 1, of each candidate.
         family: The same values of the networks in the family.
         path: The file to write.
-        bin_width: Width of the size bins, in 10^6 weights. If given, the bins and the best network of each are drawn.
+        bin_width: Width of the size bins. If given, the bins and the best network of each are drawn.
+        size: What the size is, with its unit.
     """
     if not candidates or not family:
         raise KdartsError("draw_family: needs a candidate and a network of the family at least")
@@ -147,7 +149,7 @@ def draw_family(
             for edge in range(int(sizes.min() // bin_width), int(sizes.max() // bin_width) + 2):
                 axes.axvline(edge * bin_width, color="0.88", linewidth=0.6, zorder=0)
         axes.legend(frameon=False, loc="lower right", fontsize=house.SMALL_SIZE, handletextpad=0.3)
-        axes.set_xlabel("weights of the stand-alone network (millions)")
+        axes.set_xlabel(size)
         axes.set_ylabel("validation accuracy, shared weights (%)")
         axes.tick_params(color=house.MUTED)
 
@@ -158,15 +160,18 @@ def draw_benchmark(
     best: float,
     random: float,
     label: str = "true accuracy (%)",
+    names: tuple[str, str] = ("optimum", "random choice"),
 ) -> None:
     """Draws the true accuracy of the current architecture of each method against the time of its search.
 
     Args:
-        courses: For each method, `(seconds, accuracy in %)` after each epoch, averaged over seeds.
+        courses: For each method, `(seconds, accuracy in %)` after each epoch, averaged over seeds; or another figure
+            in place of the accuracy.
         path: The file to write.
         best: The best accuracy of the space, in %.
         random: The mean accuracy of random architectures, in %.
         label: Label of the accuracy axis.
+        names: What `best` and `random` are called.
     """
     if not courses or not all(len(course) for course in courses.values()):
         raise KdartsError("draw_benchmark: no course to draw")
@@ -179,9 +184,10 @@ def draw_benchmark(
             axes.plot(seconds / 60, accuracies, color=colours[number], label=house.plain(name), **look, **every)
         axes.axhline(best, color=house.INK, linewidth=0.8)
         axes.axhline(random, color=house.MUTED, linewidth=0.8, linestyle=(0, (1, 2)))
-        for value, text in ((best, f"optimum {best:.2f}"), (random, f"random choice {random:.2f}")):
+        for value, text in ((best, f"{names[0]} {best:.2f}"), (random, f"{names[1]} {random:.2f}")):
             place = {"xycoords": ("axes fraction", "data"), "xytext": (2, 2), "textcoords": "offset points"}
             axes.annotate(text, (0, value), fontsize=house.TEXT_SIZE, **place)
-        lowest = min(random, *(min(a for _, a in course) for course in courses.values()))
-        axes.set(xlabel="time of the search (min)", ylabel=label, xlim=(0, None), ylim=(lowest - 2, best + 4))
+        values = [best, random, *(value for course in courses.values() for _, value in course)]
+        axes.set(xlabel="time of the search (min)", ylabel=label, xlim=(0, None))
+        axes.set_ylim(min(values) - 2, max(values) + 4)
         axes.figure.legend(frameon=False, loc="outside right upper")

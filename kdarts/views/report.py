@@ -21,6 +21,7 @@ from matplotlib.colors import to_hex
 from kdarts.genotypes.cuboid import HyperPath
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.files import write_text
+from kdarts.ops.cost import UNITS
 from kdarts.training.entries import finite
 from kdarts.training.session import clock
 from kdarts.views.figure import COLOUR_MAP, plain
@@ -77,6 +78,8 @@ _FIGURES = {
     "path_steps": ("steps of the shared paths", "{:,}".format),
     "path_seconds": ("time of the shared paths", clock),
     "path_accuracy": ("best accuracy along a path", _PERCENT),
+    "removal_measure": ("measured without each operation", str),
+    "removal_seconds": ("time of the decisions by removal", clock),
 }
 _LEFT_OUT = ("mean", "std", "class_names", "stages", "seeds")
 
@@ -127,31 +130,36 @@ def _text(row: dict, key: str) -> str:
 
 
 def parts_table(run: Run) -> dict | None:
-    """Returns the results of each stage or seed as a table with `head` and `rows`, or `None` if there are none."""
-    given = next((run.summary[key] for key in ("stages", "seeds") if isinstance(run.summary.get(key), list)), [])
-    rows = [row for row in given if isinstance(row, dict)]
+    """Returns the results of each stage, seed or network of a family as a table, or `None` if there are none.
+
+    It has `title`, `head` and `rows`.
+    """
+    kind = next((key for key in ("stages", "seeds", "networks") if isinstance(run.summary.get(key), list)), None)
+    rows = [row for row in run.summary.get(kind, []) if isinstance(row, dict)]
     if not rows:
         return None
     names = list(dict.fromkeys(name for row in rows for name in row))
     head = [_title(name).replace("operations", "operations on an edge") for name in names]
     table = [[_text(row, name) for name in names] for row in rows]
-    if run.parallel:
-        return {"title": "The seeds", "head": head, "rows": table}
+    if run.parallel or kind == "networks":
+        return {"title": f"The {kind}", "head": head, "rows": table}
     numbered = [[str(number), *row] for number, row in enumerate(table, 1)]
     return {"title": "The stages", "head": ["stage", *head], "rows": numbered}
 
 
 def family_data(run: Run) -> dict | None:
-    """Returns DARTS-PD's family as a table, and the candidates as points `[10^6 weights, accuracy]`."""
+    """Returns DARTS-PD's family as a table, and the candidates as points `[size, accuracy]`, by what it is sized by."""
     if not run.family:
         return None
-    shown = {"name": "network", "accuracy": "accuracy", "params": "10⁶ weights", "macs": "10⁶ MACs"}
-    columns = [name for name in shown if name in run.family[0]]
+    sizes = {"params": "10⁶ weights", "macs": "10⁶ MACs", "latency_ms": "ms"}
+    shown = {"name": "network", "accuracy": "accuracy", **sizes}
+    columns, size_by = [name for name in shown if name in run.family[0]], run.summary.get("size_by", "params")
     return {
+        "size": sizes[size_by],
         "head": [shown[name] for name in columns],
         "rows": [[_figure(row[name], name) for name in columns] for row in run.family],
-        "candidates": _points(run.candidates),
-        "chosen": _points(run.family),
+        "candidates": _points(run.candidates, size_by),
+        "chosen": _points(run.family, size_by),
     }
 
 
@@ -159,12 +167,12 @@ def _figure(text: str, column: str) -> str:
     number = _number(text)
     if number is None or column == "name":
         return text
-    return _PERCENT(number) if column == "accuracy" else f"{number / 1e6:.3f}"
+    return _PERCENT(number) if column == "accuracy" else f"{number / UNITS[column]:.3f}"
 
 
-def _points(rows) -> list[list[float]]:
-    pairs = [(_number(row.get("params")), _number(row.get("accuracy"))) for row in rows]
-    return [[round(size / 1e6, 4), round(accuracy, 4)] for size, accuracy in pairs if None not in (size, accuracy)]
+def _points(rows, size_by: str) -> list[list[float]]:
+    pairs, unit = [(_number(row.get(size_by)), _number(row.get("accuracy"))) for row in rows], UNITS[size_by]
+    return [[round(size / unit, 4), round(accuracy, 4)] for size, accuracy in pairs if None not in (size, accuracy)]
 
 
 def _number(text) -> float | None:

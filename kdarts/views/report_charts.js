@@ -156,7 +156,7 @@ function scatter(family) {
       svg.append(draw("text", { x: box.left - 5, y: up(v) + 4, "text-anchor": "end", class: "muted" }, short(v)));
     }
     for (const v of ticks(...sizes, Math.min(6, width / 70))) svg.append(draw("text", { x: across(v), y: box.bottom + 15, "text-anchor": "middle", class: "muted" }, short(v)));
-    svg.append(draw("text", { x: (box.left + box.right) / 2, y: height - 4, "text-anchor": "middle", class: "muted" }, "10⁶ weights"));
+    svg.append(draw("text", { x: (box.left + box.right) / 2, y: height - 4, "text-anchor": "middle", class: "muted" }, family.size));
     for (const [x, y] of family.candidates) svg.append(draw("circle", { class: "dot", r: 2.4, cx: across(x), cy: up(100 * y) }));
     for (const [x, y] of family.chosen) svg.append(draw("path", { class: "chosen-dot", d: MARKS[3], transform: `translate(${across(x)} ${up(100 * y)})` }));
     host.replaceChildren(svg);

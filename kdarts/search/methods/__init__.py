@@ -1,11 +1,7 @@
 """A page for each paper. Importing them makes their methods known."""
 
 import importlib
+import pkgutil
 
-PAGES = (
-    *("beta_darts", "darts", "darts_minus", "darts_plus", "dartspd", "ddarts", "drnas", "edarts", "fairdarts"),
-    *("gdas", "i_darts", "kdarts", "pcdarts", "pdarts", "random", "reinmax", "sharpdarts", "snas"),
-)
-
-for _page in PAGES:
-    importlib.import_module(f"kdarts.search.methods.{_page}")
+for _page in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"kdarts.search.methods.{_page.name}")
