@@ -130,6 +130,7 @@ class Search(keras.Model):
 
     def _attach(self) -> None:
         """Makes what the terms of the loss keep for this supernet."""
+        self.attached = {}
         found = {term.name: term.attach(self) for term in self.method.terms()}
         self.attached = {name: kept for name, kept in found.items() if kept is not None}
 
@@ -583,7 +584,7 @@ class Search(keras.Model):
         """The architecture that the search comes to.
 
         Args:
-            rule: a selection by its name; None: the method's.
+            rule: a selection by its name, whatever limits there are; None: the method's, within its limits.
             derived: whether, after a search with shared paths, it is the one chosen among them; else that of α.
 
         Returns:
@@ -595,6 +596,8 @@ class Search(keras.Model):
         if rule is not None:
             values = {"threshold": self.method.threshold, "max_skips": self.method.max_skips}
             selection = get_selection(rule, grid=self.supernet.grid, **values)
+        if self.cost_target is not None and rule is None:
+            return self.cost_target.read_out(selection)
         return self.supernet.read_out(selection)
 
     def above_threshold(self) -> Genotype:
