@@ -26,6 +26,7 @@ OWN = {
     "random": {"samples": 5},
     **{name: {"population": 3, "generations": 2, "path_batch_size": 8} for name in ("spos", "fairnas")},
     "zero_cost_pt": {"removal_repeats": 2},
+    "zero_cost": {"samples": 5, "score": "az_nas"},
 }
 """What a method needs otherwise."""
 
@@ -109,7 +110,7 @@ def test_a_method_refuses_a_plain_supernet_that_contradicts_it(name):
     own = {
         **dict.fromkeys(("blank_pt", "ddarts", "fairdarts", "dartopti", "drnas", "gaea"), "mixing"),
         **dict.fromkeys(("i_darts", "sharpdarts", "zero_cost_pt"), "mixing"),
-        **dict.fromkeys(("gdas", "random", "reinmax", "snas", "spos", "fairnas"), "sampling"),
+        **dict.fromkeys(("gdas", "random", "reinmax", "snas", "spos", "fairnas", "zero_cost"), "sampling"),
         **dict.fromkeys(("pcdarts", "dartspd"), "partial_channels"),
         "darts_minus": "auxiliary_skip",
         "edarts": "topology",

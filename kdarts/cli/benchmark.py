@@ -18,11 +18,11 @@ from kdarts.cli.process import start_tensorflow
 from kdarts.genotypes.errors import KdartsError, choice, quoted, shortened
 from kdarts.genotypes.settings import MOST
 from kdarts.search.method import method_names
+from kdarts.search.selection import SCORES
 from kdarts.supernet.grids import cuboid_names
 from kdarts.supernet.spaces import get_space
 
 _OWN = ("table", "methods", "seeds", "jobs", "method", "along", "scores")
-_SCORES = ("params", "macs", "naswot", "az_nas", "rule")
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def define(values: flags.FlagValues) -> None:
     text = "with a table of genotypes, validation batches on which each supernet's loss along its cells is measured"
     flags.DEFINE_integer("along", 0, text, 0, MOST, flag_values=values)
     text = "with a table of genotypes, scores without training by which its cells are ranked, or none"
-    flags.DEFINE_string("scores", ",".join(_SCORES), text, flag_values=values)
+    flags.DEFINE_string("scores", ",".join(SCORES), text, flag_values=values)
     text = "methods, separated by commas; +AXIS=VALUE behind one is another choice, as in darts+order=second"
     flags.DEFINE_string("methods", "darts,beta_darts", text, flag_values=values)
     flags.DEFINE_string("seeds", "0-2", "seeds of each method's searches, such as 0,1,2 or 10-14", flag_values=values)
@@ -100,7 +100,7 @@ def parse_scores(text: str) -> list[str]:
     """Parses `--scores`, such as `params,rule` or `none`."""
     names = [] if text.strip() in ("none", "") else [word.strip() for word in text.split(",")]
     for name in names:
-        choice("--scores", name, _SCORES)
+        choice("--scores", name, SCORES)
     return list(dict.fromkeys(names))
 
 

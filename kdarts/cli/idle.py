@@ -8,6 +8,7 @@ from kdarts.cli import options, process, seeds
 from kdarts.genotypes.settings import SCHEDULES, settings_of
 from kdarts.ops.operations import get_operation
 from kdarts.search.method import AXES, Method, get_method
+from kdarts.supernet.grids import get_cuboid
 from kdarts.supernet.spaces import get_space
 
 
@@ -44,12 +45,24 @@ def in_search(values: flags.FlagValues, method: Method) -> list[str]:
         betas = [name for name in ("arch_beta_1", "arch_beta_2") if name in given]
         found += [_idle(values, name, "arch_optimizer", "sgd", ["adam"]) for name in betas]
     found += _of_schedule(values, method.schedule)
+    if "epochs" in given and not method.trains:
+        found.append(f"{_written(values, 'epochs')}: has no effect with --score={method.score}: nothing is trained")
     if "attention_mode" in given and not method.attention:
         found.append(f"{_written(values, 'attention_mode')}: has no effect without --attention")
     if values.seeds is None:
         idle = [name for name in sorted(seeds.flag_names() - {"hold_back"}) if values[name].present]
         found += [f"{_written(values, name)}: has no effect without --seeds" for name in idle]
-    return found + ([] if method.on_grid else _of_space(values, method))
+    return found + (_of_grid(values, method, given) if method.on_grid else _of_space(values, method))
+
+
+def _of_grid(values, method, given) -> list[str]:
+    """Sizes of cells and of other grids that are none of a grid's."""
+    sizes = get_cuboid(method.space).sizes
+    idle = [name for name in ("channels", "cells") if name in given and name not in sizes]
+    own = ", ".join(f"--{name}" for name in sizes)
+    return [
+        f"{_written(values, name)}: has no effect with --space={method.space}; its sizes are {own}" for name in idle
+    ]
 
 
 def _of_space(values, method) -> list[str]:

@@ -16,7 +16,7 @@ from kdarts.genotypes.distance import distance
 from kdarts.genotypes.errors import KdartsError, handed_on
 from kdarts.networks.examples import Expected
 from kdarts.search.objective import Curvature
-from kdarts.search.random_search import take_best
+from kdarts.search.random_search import take_best, take_best_untrained
 from kdarts.search.replicas import draw_apart, evaluate, is_spread, spread
 from kdarts.search.schedules import SkipDropout
 from kdarts.search.session import Record, Session
@@ -185,8 +185,12 @@ class SearchEpochs(keras.callbacks.Callback):
             logs |= term.epoch_logs(search) if hasattr(term, "epoch_logs") else {}
         if search.freezing is not None:
             logs |= search.freezing.epoch_logs()
-        if method.samples and epoch + 1 == method.pretrain_epochs + method.epochs:
-            logs["val_accuracy"] = take_best(search, self.data.held_back(), method.samples, self.seed)
+        if method.samples and epoch + 1 == self.params["epochs"]:
+            batches, how = self.data.held_back(), (method.samples, self.seed)
+            if method.trains:
+                logs["val_accuracy"] = take_best(search, batches, *how)
+            else:
+                logs["score"] = take_best_untrained(search, next(iter(batches))[0], *how, method.score)
         every = method.stopping.watched_every
         if every and (epoch + 1) % every == 0 and search.searching:
             self._curvature = self._curvature or Curvature(search.objective)

@@ -201,6 +201,11 @@ class Method:
         """Whether its space is a grid of choices and not cells."""
         return self.axes["architecture"].space in cuboid_names()
 
+    @property
+    def trains(self) -> bool:
+        """Whether anything is trained: not where random genotypes are compared by a score without training."""
+        return not self.samples or self.score == "accuracy"
+
     def terms(self) -> list:
         """The terms of the loss that are there."""
         return [term for term in self.losses.values() if term.active]
@@ -292,7 +297,8 @@ class Method:
     def in_space(self, name: str) -> "Method":
         """The method in another space than its own, at that space's usual size."""
         if name in cuboid_names() or self.on_grid:
-            return self.override(space=name)
+            made = self.override(space=name)
+            return made if made.selection.grid or not made.on_grid else made.override(discretization="best_path")
         space = get_space(name)
         made = self.within(space).override(space=space.name)
         if space.cells is None:

@@ -2,6 +2,7 @@
 
 - Li and Talwalkar, UAI 2019, Algorithm 1: a random genotype trains the shared weights at each step; then many are
   compared on one batch each, and the best of those on all.
+- The same without any training, by a score of each genotype's own network (`kdarts.search.zero_cost`).
 - Yang, Esperança, Carlucci, "NAS evaluation is frustratingly hard", ICLR 2020: the mean of random architectures under
   the same training is what any search has to beat.
 """
@@ -11,9 +12,11 @@ import numpy as np
 import tensorflow as tf
 
 from kdarts.genotypes.cuboid import Architecture
+from kdarts.genotypes.errors import KdartsError
 from kdarts.search.building import ABSENT, PRESENT
 from kdarts.search.measures import Measurement
 from kdarts.search.relaxations import RandomGenotype
+from kdarts.search.zero_cost import Sizes, compared, figures
 
 FINALISTS = 10
 """How many genotypes are measured on all batches."""
@@ -53,6 +56,42 @@ def best_random(search, batches, samples: int, seed: int) -> tuple[list[np.ndarr
         accuracies.append(right / seen)
     best = int(np.argmax(accuracies))
     return [weights.numpy() for weights, _ in drawn[finalists[best]]], accuracies[best]
+
+
+def check_untrained(method, supernet) -> None:
+    """Raises `KdartsError` for a method whose random genotypes cannot be compared by its score without training."""
+    score = f"score {method.score!r}"
+    if not method.samples:
+        raise KdartsError(f"{score}: compares random genotypes; needs samples of 1 or more")
+    if supernet.grid or method.stages or method.paths:
+        raise KdartsError(f"{score}: nothing is trained, so there are no grids, stages or shared paths")
+    if method.score == "rule" and (supernet.space.stages or method.sharing != "shared"):
+        raise KdartsError(f"{score}: it is of the normal cell, of two inputs, that sharing 'shared' has")
+
+
+def take_best_untrained(search, images, samples: int, seed: int, score: str) -> float:
+    """Sets α of a search to the best of many random genotypes by a score without training; returns the score.
+
+    Args:
+        search: of cells.
+        images: a batch, `[batch, height, width, channels]`.
+        samples: the number of genotypes.
+        seed: 0 or more; the same genotypes are drawn whatever the score is.
+        score: one of `SCORES`.
+    """
+    progress = keras.utils.Progbar(samples, unit_name="genotype")
+    draws = [_draw(search.supernet, seed, number) for number in range(samples)]
+    drawn, rows = [[np.where(weights > 0, PRESENT, ABSENT) for weights, _ in draw] for draw in draws], []
+    for one in drawn:
+        for alpha, values in zip(search.supernet.alphas, one, strict=True):
+            alpha.assign(values)
+        rows.append(figures(search.genotype(derived=False), score, Sizes.of(search.supernet), images, seed))
+        progress.add(1)
+    scores = compared(score, rows)
+    best = int(np.argmax(scores))
+    for alpha, values in zip(search.supernet.alphas, drawn[best], strict=True):
+        alpha.assign(values)
+    return float(scores[best])
 
 
 def _draw(supernet, seed: int, number: int) -> list:

@@ -21,11 +21,12 @@ from kdarts.search.loop import SearchEpochs, run_epochs, search_data
 from kdarts.search.method import Method, get_method
 from kdarts.search.objective import Objective, apply_gradients, cross_entropy, loss_scale, without_graph_rewriting
 from kdarts.search.perturbations import perturbed
+from kdarts.search.random_search import check_untrained
 from kdarts.search.replicas import calibrated
 from kdarts.search.selection import get_selection
 from kdarts.search.session import Record, Session
 from kdarts.search.stages import check_method, run_stages
-from kdarts.search.step import Step, read_before
+from kdarts.search.step import NoStep, Step, read_before
 from kdarts.supernet.parameters import attention_row
 
 _OPTIONS = ("nodes", "multiplier", "reductions", "stem", "frame", "recompute", "candidates", "dtype")
@@ -129,6 +130,7 @@ class Search(keras.Model):
 
     def _attach(self) -> None:
         """Makes what the terms of the loss keep for this supernet."""
+        self.attached = {}
         found = {term.name: term.attach(self) for term in self.method.terms()}
         self.attached = {name: kept for name, kept in found.items() if kept is not None}
 
@@ -139,6 +141,8 @@ class Search(keras.Model):
         method.axes["weights"].rate(method.epochs, method.pretrain_epochs)
         if method.stages:
             check_method(method)
+        if method.score != "accuracy":
+            check_untrained(method, net)
         if method.gradient.joint and method.level != "bilevel":
             raise KdartsError(
                 f"level {method.level!r}: order {method.order!r} takes the gradients of α and of the weights from one "
@@ -359,12 +363,13 @@ class Search(keras.Model):
     @property
     def step(self) -> Step:
         """The step of the compiled search."""
-        self._step = self._step or Step(self)
+        self._step = self._step or (Step(self) if self.method.trains else NoStep())
         return self._step
 
     def steps_of(self, data) -> int:
         """Steps of an epoch with a `SearchData`: those of its batches, or one where nothing is trained."""
-        still = not self.method.train_weights and self.method.update == "frozen"
+        method = self.method
+        still = not method.trains or (not method.train_weights and method.update == "frozen")
         return 1 if still else data.steps
 
     def _expected(self) -> Expected:
@@ -380,11 +385,13 @@ class Search(keras.Model):
         if self._gradients_of is None:
             self.compile()
         self.record, method = Record(), self.method
+        if not method.trains:
+            how["validation_data"] = None
         return run_epochs(
             self,
             lambda first_step: data.pairs(first_step, seed),
             steps=self.steps_of(data),
-            epochs=method.pretrain_epochs + method.epochs,
+            epochs=method.pretrain_epochs + method.epochs if method.trains else 1,
             callbacks=[SearchEpochs(data, self.record, self.seed), *callbacks],
             session=session,
             record=self.record,
@@ -577,7 +584,7 @@ class Search(keras.Model):
         """The architecture that the search comes to.
 
         Args:
-            rule: a selection by its name; None: the method's.
+            rule: a selection by its name, whatever limits there are; None: the method's, within its limits.
             derived: whether, after a search with shared paths, it is the one chosen among them; else that of α.
 
         Returns:
@@ -589,6 +596,8 @@ class Search(keras.Model):
         if rule is not None:
             values = {"threshold": self.method.threshold, "max_skips": self.method.max_skips}
             selection = get_selection(rule, grid=self.supernet.grid, **values)
+        if self.cost_target is not None and rule is None:
+            return self.cost_target.read_out(selection)
         return self.supernet.read_out(selection)
 
     def above_threshold(self) -> Genotype:

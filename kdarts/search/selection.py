@@ -22,6 +22,9 @@ from kdarts.supernet.spaces import SearchSpace
 
 SELECTIONS = Registry("discretization", "kdarts.search.removal")
 
+SCORES = ("params", "macs", "naswot", "az_nas", "rule")
+"""What networks are compared by without any training (`kdarts.search.zero_cost`)."""
+
 NEVER = -1e9
 """The score of what cannot be drawn."""
 
@@ -46,6 +49,12 @@ class Selection(Axis):
         least=0,
         most=1_000_000,
         source="Li and Talwalkar 2019, Algorithm 1",
+    )
+    score: str = setting(
+        "accuracy",
+        "what these are compared by: their accuracy in the trained supernet, or, without training, the live parameters "
+        "or MACs, NASWOT, AZ-NAS or the rule score of the normal cell",
+        choices=("accuracy", *SCORES),
     )
 
     def cell(self, weights: np.ndarray, operations: tuple[str, ...], normal: bool = True) -> list:

@@ -233,6 +233,16 @@ class Step:
         return None
 
 
+class NoStep:
+    """The step of a search that trains nothing; the attributes are as of `Step`."""
+
+    scaled, skipped = (), 0
+
+    def __call__(self, batch) -> dict:
+        """Takes no step; there are no logs."""
+        return {}
+
+
 def _words(supernet) -> dict[str, str]:
     """What a message calls a supernet's α and β, by their paths."""
     if supernet is None:

@@ -81,13 +81,19 @@ class SearchSession(RunSession):
 
     def ready(self, model, step, batches, steps, first_step):
         method = model.method
+        write_json(self.workdir / "setting.json", setting_of(model))
+        if not method.trains:
+            self.say(
+                f"{self.about['dataset']} · {method.name} · {method.samples} genotypes by {method.score}, untrained"
+            )
+            super().ready(model, step, batches, steps, first_step)
+            return
         self.say("building the search step …")
         left = self.epochs - first_step // steps
         resting = min(max(0, method.axes["update"].resting_epochs - first_step // steps), left)
         others = lower_memory_options(model) if self.memory_limit else {}
         expected = forecast(model, step, batches, steps, resting, left - resting, self.memory_limit, others)
         self.say(f"{self.about['dataset']} · {method.name} · {expected}")
-        write_json(self.workdir / "setting.json", setting_of(model))
         super().ready(model, step, batches, steps, first_step)
 
     def callbacks(self, model):
@@ -119,7 +125,7 @@ class SearchSession(RunSession):
         """Writes the summary of a finished search."""
         history, method, net = self.history, search.method, search.supernet
         accuracy = history[self.checkpoint.records.get("returned_to", -1)].get("val_accuracy")
-        if accuracy is None:
+        if accuracy is None and method.trains:
             with calibrated(search, self.data):
                 accuracy = evaluate(search, self.data.held_back(), verbose=0)["accuracy"]
         found = search.record.last
@@ -127,7 +133,8 @@ class SearchSession(RunSession):
         summary = {
             **self.about,
             "epochs": len(history),
-            "valid_accuracy": float(accuracy),
+            "valid_accuracy": None if accuracy is None else float(accuracy),
+            **({} if method.trains else {"score": method.score, "best_score": history[-1]["score"]}),
             "params": cost.params,
             "macs": cost.macs,
             **(search.cost_target.summary(found) if search.cost_target else {}),
