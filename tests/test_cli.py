@@ -73,13 +73,15 @@ def test_help_and_lists(capsys):
     assert methods == [get_method(name).config() for name in names]
     assert all(Method.from_config(method) == get_method(method["name"]) for method in methods)
     assert main(["spaces", "--json"]) == 0
-    first, *_, last = map(json.loads, capsys.readouterr().out.splitlines())
+    first, *_, last, mobile = map(json.loads, capsys.readouterr().out.splitlines())
     assert first["name"] == "darts"
     assert len(first["operations"]) == 8
     assert first["sizes"]["one_cell"] == 1_037_664_180
     assert last["name"] == "multichannelnet"
     assert last["states"] == {"filters": [32, 64, 128, 256]}
     assert last["sizes"] == {"paths": 4 * 8**8}
+    assert mobile["name"] == "mobile" and mobile["sizes"] == {"paths": 10**6}
+    assert mobile["macro"]["input"] == [32, 32, 3]
 
 
 def _groups(verb, capsys) -> dict[str, list[str]]:
@@ -121,6 +123,7 @@ def test_spaces_say_how_large_they_are(capsys):
     assert lines[1].split() == ["darts", "8", "4", "1.04e9", "1.08e18", "1.34e72"]
     assert any("sep_conv_5x5" in line for line in lines)
     assert ["multichannelnet", "8", "4", "2", "6.71e7"] in [line.split() for line in lines]
+    assert ["mobile", "9", "1", "5", "1.00e6"] in [line.split() for line in lines]
     assert any("primitive ResizablePool, SharpSepConv" in line for line in lines)
 
 

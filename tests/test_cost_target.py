@@ -21,6 +21,7 @@ from kdarts.search.optimizers import Adam
 from kdarts.search.search import Search
 from kdarts.search.selection import TwoStrongest
 from kdarts.supernet.cost import SURE, expected_cell_cost, expected_path_cost, network_cost
+from kdarts.supernet.cuboids import path_latency
 from kdarts.supernet.hypercuboid import HyperCuboid
 from kdarts.supernet.spaces import SearchSpace
 from kdarts.supernet.supernet import Supernet
@@ -263,18 +264,18 @@ def test_a_measured_table_gives_milliseconds_and_a_target_in_them(tool, tmp_path
     program, path = tool("latency_table"), tmp_path / "table.json"
     made = []
 
-    def measure(build, shape, images, runs):
-        """Times that are known: of an empty call 1, of all others 1 + their number."""
-        empty = isinstance(build, keras.layers.Identity)
-        made.append(empty)
-        return 1.0 if empty else 1.0 + made.count(False)
+    def measure(files, threads, rounds, runs):
+        """Times that are known: of a file that does nothing 1, of all others 1 + their number."""
+        made.extend(files)
+        return [1.0 + number for number in range(len(files))]
 
-    real = program.measure
+    real = program.measure, program.litert_file
     monkeypatch.setattr(program, "measure", measure)
+    monkeypatch.setattr(program, "litert_file", lambda network, dtype: network.name.encode())
     flags = ["--operations=none,skip_connect,dil_conv_3x3", "--nodes=1", "--cells=3", "--channels=2"]
     assert program.main([f"--to={path}", "--runs=2", *flags]) == 0
     table = Latencies.load(path)
-    assert sorted(table.rows.values()) == list(range(1, made.count(False) + 1))
+    assert sorted(table.rows.values()) == list(range(1, len(made)))
     space = SearchSpace("timed", ("none", "skip_connect", "dil_conv_3x3"), 1, 1)
     net = Supernet(space, (8, 8, 1), 10, channels=2, cells=3, nodes=1)
     _spread(net)
@@ -288,7 +289,9 @@ def test_a_measured_table_gives_milliseconds_and_a_target_in_them(tool, tmp_path
         "target_weight": 0,
     }
     assert float(search.cost_target.gap()) == pytest.approx(0, abs=1e-5)
-    assert real(keras.layers.Conv2D(2, 3), (8, 8, 1), 1, 2) > 0
+    image = keras.Input((8, 8, 1))
+    files = [real[1](keras.Model(image, keras.layers.Conv2D(2, 3)(image)), dtype) for dtype in program.DTYPES]
+    assert all(ms > 0 for ms in real[0](files, 1, 2, 2))
     wider = Supernet(space, (8, 8, 1), 10, channels=4, cells=3, nodes=1)
     with pytest.raises(KdartsError, match="measures it, with the flags of this search"):
         Search(wider, target_latency_ms=1.0, latency_table=str(path))
@@ -306,6 +309,32 @@ def test_a_table_that_is_none_is_refused(tmp_path, text, said):
     (tmp_path / "table.json").write_text(text)
     with pytest.raises(KdartsError, match=said):
         Latencies.load(tmp_path / "table.json")
+
+
+def test_a_table_of_a_chain_is_validated_on_whole_networks(tool, tmp_path, monkeypatch):
+    program, path = tool("latency_table"), tmp_path / "table.json"
+    monkeypatch.setattr(program, "litert_file", lambda network, dtype: b"")
+    monkeypatch.setattr(program, "measure", lambda files, *_: [1.0 + 0.01 * number for number in range(len(files))])
+    assert program.main([f"--to={path}", "--space=mobile", "--blocks=mb_k3_e3,skip", "--validate=4"]) == 0
+    about = json.loads(path.read_text())
+    assert about["dtype"] == "float32" and about["validation"]["networks"] == 4
+    about["validation"]["spearman"] = 0.5
+    path.write_text(json.dumps(about))
+    with pytest.raises(KdartsError, match=r"rank whole networks with a correlation of 0\.5; needs 0\.9"):
+        Latencies.load(path)
+    about["validation"]["spearman"] = 0.95
+    path.write_text(json.dumps(about))
+    how = {"space": "mobile", "blocks": "mb_k3_e3,skip", "latency_table": str(path)}
+    search = Search("darts", (8, 8, 1), 10, width=1.0, max_latency_ms=0.5, **how)
+    ms = search.cost_target.summary(search.genotype())["latency_ms"]
+    assert ms <= 0.5 and ms == search.supernet.cost_of(search.genotype(), Latencies.load(path)).latency_ms
+    search.genotype().save(tmp_path / "path.json")
+    assert path_latency(search.genotype(), (8, 8, 1), Latencies.load(path)) == pytest.approx(ms)
+    with pytest.raises(KdartsError, match=r"max_latency_ms 0\.001: the least possible here is 0\."):
+        Search("darts", (8, 8, 1), 10, width=1.0, max_latency_ms=0.001, **how)
+    found = program.validated([1.0, 2, 3, 1, 2, 3], [3.0, 5, 7, 3, 5, 8])
+    assert found["factor"] == 2 and found["offset_ms"] == 1 and found["spearman"] == 1
+    assert found["error"] == pytest.approx((7 / 8 - 1) / -3, abs=1e-4)
 
 
 def test_a_table_survives_its_file(tmp_path):

@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from kdarts.cli.main import VERBS, command_of, main
-from kdarts.genotypes.cuboid import load_architecture
+from kdarts.genotypes.cuboid import HyperPath, load_architecture
 from kdarts.search.method import get_method
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -23,7 +23,7 @@ MEASURED = {"benchmark", "ddarts", "edarts", "sharpdarts", "speed"}
 TESTED = {"serving", "backbone"}
 """Pages whose Python is tested beside what it is about (test_export, test_backbone)."""
 BATCH = ["--epochs=1", "--batch_size=16", "--train_examples=32"]
-PATHS = ["--path_batch_size=16", "--path_epochs=1", "--calibration_batches=1"]
+PATHS = ["--path_batch_size=16", "--calibration_batches=1"]
 FAMILY = ["--population=2", "--generations=1"]
 
 
@@ -52,17 +52,25 @@ def small(words: list[str]) -> list[str]:
         else:
             sizes = ["--cells=2", "--nodes=2"]
         sizes += PATHS if method.paths else []
+        sizes += ["--path_epochs=1"] if method.paths and method.path_choice != "evolution" else []
+        if given.get("space") == "mobile":
+            return [*BATCH, "--valid_examples=16", *(["--blocks=mb_k3_e3,skip"] if "latency_table" in given else [])]
         sizes += FAMILY if method.paths and method.path_choice in ("family", "evolution") else []
         return [*BATCH, "--valid_examples=16", "--channels=4", *sizes]
     if verb == "train":
         found = load_architecture(given["genotype"])
-        return [*BATCH, "--channels=4", *(["--cells=2"] if getattr(found, "sequence", 0) is None else [])]
+        if isinstance(found, HyperPath):
+            return BATCH
+        return [*BATCH, "--channels=4", *(["--cells=2"] if found.sequence is None else [])]
     if verb == "export":
         return ["--min_agreement=0"]  # of a network that has learned nothing yet
     if verb == "tune":
         shallow = ["--shallow_epochs=1", "--shallow_channels=4", "--shallow_train_examples=64"]
         return [*BATCH, "--valid_examples=16", "--channels=4", "--cells=2", *shallow, "--trials=1", "--seeds=1"]
-    return ["--runs=1", "--channels=4", "--cells=2", "--nodes=2"] if verb == "tools/latency_table.py" else []
+    if verb == "tools/latency_table.py":
+        chain = ["--blocks=mb_k3_e3,skip", "--validate=0"]
+        return ["--runs=1", *(chain if "space" in given else ["--channels=4", "--cells=2", "--nodes=2"])]
+    return []
 
 
 @pytest.fixture

@@ -116,6 +116,7 @@ def test_the_anchor_pulls_alpha_back_to_zero():
     np.testing.assert_allclose(curvature, expected, atol=1e-9)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_the_anchor_adds_its_gradient_to_that_of_the_loss():
     batch = tf.random.stateless_normal((4, 8, 8, 1), [1, 2]), tf.constant([0, 1, 0, 1])
     found = []

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -21,6 +22,7 @@ from kdarts.cli.main import main
 from kdarts.data import datasets
 from kdarts.genotypes.errors import KdartsError
 from kdarts.networks.models import save_model
+from kdarts.serving.c_array import model_bytes, read_header, write_header
 from kdarts.serving.export import FORMATS, check_served, export, serving_model, write_litert, write_saved_model
 from kdarts.serving.predict import open_classifier, predict
 from kdarts.training.workdir import write_json
@@ -50,11 +52,17 @@ def exported(tmp_path_factory):
     network.save(folder / "model.keras")
     names = [f"digit {name}" for name in train.class_names]
     write_json(folder / "summary.json", {"dataset": "digits", "mean": mean, "std": std, "class_names": names})
-    formats = [name for name in FORMATS if name != "onnx" or _here("onnx", "tf2onnx", "onnxruntime")]
+    left_out = {"c_array", *([] if _here("onnx", "tf2onnx", "onnxruntime") else ["onnx"])}
+    formats = [name for name in FORMATS if name not in left_out]
     command = ["export", f"--model={folder}/model.keras", f"--to={folder}/to", "--examples=128"]
     with contextlib.redirect_stdout(io.StringIO()) as said:
         assert main([*command, "--input=raw", "--min_agreement=0.9", f"--format={','.join(formats)}"]) == 0
-    *lines, paths = said.getvalue().splitlines()
+    cost, *lines, paths = said.getvalue().splitlines()
+    assert re.fullmatch(
+        r"[\d.,M ]+weights, [\d.,M ]+MACs an image; as int8 [\d.]+ KiB of activations, .* of flash", cost
+    )
+    assert sum("bytes of flash" in line for line in lines) == 3
+    lines = [line for line in lines if "bytes of flash" not in line]
     assert [line.split()[0] for line in lines] == list(json.loads(paths)) == formats
     assert all("MB" in line and "ms an image" in line and "of 128 images" in line for line in lines)
     return folder, formats
@@ -192,6 +200,43 @@ def test_litert_takes_one_image_or_any_number(dilated, batch, tmp_path):
         np.testing.assert_allclose(open_classifier(file).probabilities(images), expected, atol=near)
 
 
+def test_int8_input_and_output_answer_as_the_model_does(dilated, tmp_path):
+    network, images = dilated
+    how = {"mean": [0.5], "std": [0.3], "raw": True, "images": images[:20], "calibration": images[20:]}
+    found = export(network, ["litert_int8", "c_array"], tmp_path, min_agreement=0, int8_io=True, **how)
+    expected = keras.ops.softmax(network(((images / 255 - 0.5) / 0.3).astype("float32")))
+    file = tmp_path / "model_int8.tflite"
+    np.testing.assert_allclose(open_classifier(file).probabilities(images), expected, atol=0.1)
+    interpreter = tf.lite.Interpreter(str(file))
+    ends = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    assert all(details["dtype"] == np.int8 for details in ends)
+    told = found["litert_int8"]["quantization"]
+    for name, details in zip(("input", "output"), ends, strict=True):
+        assert (told[name]["scale"], told[name]["zero_point"]) == pytest.approx(details["quantization"])
+    assert told["input"]["scale"] == pytest.approx(1, abs=0.02)  # Of pixels from 0 to 255.
+    assert found["c_array"]["quantization"] == told
+    text = (tmp_path / "model.h").read_text()
+    data = read_header(tmp_path / "model.h")
+    assert data == model_bytes(file) and len(data) == found["litert_int8"]["flash"] == found["c_array"]["flash"]
+    assert f"#define MODEL_INPUT_ZERO_POINT {told['input']['zero_point']}\n" in text
+    assert len(data) < found["litert_int8"]["bytes"]  # Behind the model of the file lies an archive.
+
+
+def test_the_header_is_c(tmp_path):
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        pytest.skip("there is no C compiler")
+    write_header(tmp_path / "model.h", bytes(range(40)), {"input": {"scale": 0.5, "zero_point": -3}}, (8, 8, 1))
+    body = "return model_data[39] == 39 && MODEL_LENGTH == 40 && MODEL_INPUT_SCALE == 0.5f ? 0 : 1;"
+    (tmp_path / "a.c").write_text('#include "model.h"\nint main(void) { ' + body + " }\n")
+    subprocess.run([compiler, "-Wall", "-Werror", "-o", tmp_path / "a", tmp_path / "a.c"], check=True)
+    assert subprocess.run([tmp_path / "a"], check=False).returncode == 0
+    assert read_header(tmp_path / "model.h") == bytes(range(40))
+    (tmp_path / "other.h").write_text("int x;\n")
+    with pytest.raises(KdartsError, match="has no model_data"):
+        read_header(tmp_path / "other.h")
+
+
 def test_microcontrollers_answer_as_the_model_does(dilated, tmp_path):
     micro = pytest.importorskip("tflite_micro.python.tflite_micro.runtime", reason="tflite-micro is not installed")
     network, images = dilated
@@ -221,6 +266,10 @@ def test_a_batch_that_has_no_effect_is_refused(tmp_path, capsys):
     assert "--batch=any: has no effect with --format=saved_model; it is for litert, " in capsys.readouterr().err
     with pytest.raises(KdartsError, match="batch 2; allowed: 1, or None"):
         export(flat_network(), ["litert"], tmp_path / "to", batch=2)
+    assert main([*words[:-1], "--int8_io", "--format=litert"]) == 2
+    assert "--int8_io: has no effect with --format=litert; it is for litert_int8, c_array" in capsys.readouterr().err
+    assert main([*words[:-1], "--latency_table=t.json", "--format=litert"]) == 2
+    assert "--latency_table=t.json: needs the file of a path" in capsys.readouterr().err
     assert not (tmp_path / "to").exists()
 
 

@@ -15,7 +15,7 @@ FLAGFILES = sorted((pathlib.Path(__file__).parent.parent / "flags").glob("*.flag
 QUICK = {"quickstart", "ddarts_cifar10", "pcdarts_cifar10", "train_cifar10"}
 TRACED = {"quickstart", "train_cifar10"}
 SMALL = {"search": ["--channels=4", "--cells=2", "--nodes=2"], "train": ["--channels=4"]}
-SMALL_PATHS = ["--path_batch_size=32", "--path_epochs=1", "--calibration_batches=1"]
+SMALL_PATHS = ["--path_batch_size=32", "--calibration_batches=1"]
 SMALL_FAMILY = ["--population=2", "--generations=1"]
 SMALL_START = ["--channels=4", "--pretrain_epochs=1"]  # its cells are those of the start
 SMALL_STAGES = ["--channels=4", "--nodes=2", "--stages=2:8,2:5:0.4", "--warmup_epochs=0"]
@@ -66,6 +66,7 @@ def test_flagfile_opens_with_its_command_and_takes_two_steps(path, data_dir, tmp
     arguments += ["--samples=2"] if any(line.startswith("--samples=") for line in lines) else []
     if any(line.startswith("--paths=") for line in lines):
         arguments += [*SMALL_PATHS, *([] if "--path_choice=skips" in lines else SMALL_FAMILY)]
+        arguments += [] if "--path_choice=evolution" in lines else ["--path_epochs=1"]
     arguments += ["--target_params=10k"] if any(line.startswith("--target_params=") for line in lines) else []
     arguments += ["--epochs=1", f"--workdir={tmp_path / 'run'}"]
     assert main(arguments) == 0

@@ -94,6 +94,8 @@ def test_it_lacks_the_jacobian_of_darts_and_nothing_else():
         weights = [relaxation.weights(alpha) for relaxation in (Softmax(), get_relaxation("softmax_eg"))]
         losses = [tf.reduce_sum(tf.sin(w) * g) for w in weights]
     np.testing.assert_array_equal(*weights)
+    # Of an array, as a report reads it.
+    np.testing.assert_array_equal(get_relaxation("softmax_eg").weights(alpha.numpy()), weights[0])
     usual, free = (tape.gradient(loss, alpha).numpy() for loss in losses)
     p = weights[0].numpy()
     np.testing.assert_allclose(free, np.cos(p) * g, atol=1e-12)

@@ -77,7 +77,7 @@ def test_what_a_hypercuboid_has_no_use_for_is_refused(tmp_path, capsys, argument
 
 
 def test_a_path_that_is_not_of_multichannelnet_is_not_built():
-    assert cuboid_names() == ["multichannelnet"]
+    assert cuboid_names() == ["multichannelnet", "mobile"]
     own = HyperPath(Cuboid({"block": (1,)}), (0, 0), (0,))
     with pytest.raises(KdartsError, match="a program's own"):
         build_path_network(own, (8, 8, 1), 2)

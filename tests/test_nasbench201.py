@@ -155,7 +155,7 @@ MIXES = [
 ]
 
 
-LONG = ("oles", "reinmax")
+LONG = ("drnas", "oles", "reinmax")
 """Methods of which what is their own is tested elsewhere."""
 
 

@@ -79,7 +79,7 @@ def test_a_step_moves_the_weights_along_the_sum_over_fair_paths():
         assert get_method(method).update == "frozen" and get_method(method).path_choice == "evolution"
 
 
-@pytest.mark.parametrize("space", [SPACE, "nasbench201"])
+@pytest.mark.parametrize("space", [SPACE, pytest.param("nasbench201", marks=pytest.mark.slow)])
 def test_a_path_computes_what_the_supernet_does_along_it(space):
     keras.utils.set_random_seed(1)
     net = Supernet(space, (8, 8, 1), 3, channels=4, cells=1, **({} if space != SPACE else {"nodes": 2}))
@@ -143,13 +143,16 @@ def test_what_the_paths_through_a_supernet_cannot_be_is_refused():
         ({"update": "step"}, "sampling 'fair_paths': 4 passes a step do not go with update 'step'"),
         ({"auxiliary_skip": True}, "goes through whole operations alone, not with auxiliary_skip"),
         ({"sharing": "individual"}, "needs sharing 'shared'"),
+        ({"size_by": "latency_ms"}, "size_by 'latency_ms': needs size_latencies=FILE"),
+        ({"space": "noise,skip_connect"}, "shared paths know no noise"),
     ):
         with pytest.raises(KdartsError, match=message):
             made("fairnas", **choices)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("eagerly")
-@pytest.mark.parametrize("method", ["spos", pytest.param("fairnas", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("method", ["spos", "fairnas"])
 def test_a_search_ends_in_its_best_path(method):
     search = made(method, space="nasbench201", nodes=None, population=2, generations=2, calibration_batches=1)
     pairs = tf.data.Dataset.from_tensors((images(), images(seed=1)))

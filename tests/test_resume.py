@@ -24,6 +24,8 @@ DDARTS = [*SEARCH[:4], "--epochs=3", "--method=ddarts", "--removal=random", "--p
 PDARTS = ["search", "--method=pdarts", "--stages=2:8,2:5:0.4,3:3:0.7", "--channels=4", "--nodes=2", "--epochs=3"]
 EDARTS = ["search", "--method=edarts", "--cells=2", "--channels=4", "--nodes=2", "--epochs=3", "--stratified"]
 CUBOID = ["search", "--method=multichannelnet", "--channels=2", "--cells=2", "--nodes=2", "--epochs=3"]
+LIMITED = ["search", "--space=mobile", "--width=0.5", "--blocks=mb_k3_e3,mb_k5_e3,skip", "--max_macs=70k", "--epochs=3"]
+LIMITED += ["--train_examples=128", "--valid_examples=128", "--max_params=8k"]
 TRAIN = ["train", "--genotype=DARTS_V1", "--cells=2", "--channels=4", "--epochs=4", "--drop_path=0.3", "--cutout=2"]
 TRAIN += ["--auto_augment=cifar10", "--label_smoothing=0.1"]
 
@@ -110,8 +112,9 @@ def test_a_killed_search_that_freezes_operations_comes_to_the_same_result(tmp_pa
 
 
 @pytest.mark.slow
-def test_a_killed_search_of_a_hypercuboid_comes_to_the_same_result(tmp_path):
-    _killed_and_whole(CUBOID, tmp_path, [1], ["genotype.json", "genotypes.jsonl", "history.csv", "alphas.npz"])
+@pytest.mark.parametrize("arguments", [CUBOID, LIMITED], ids=["states", "limits"])
+def test_a_killed_search_of_a_hypercuboid_comes_to_the_same_result(tmp_path, arguments):
+    _killed_and_whole(arguments, tmp_path, [1], ["genotype.json", "genotypes.jsonl", "history.csv", "alphas.npz"])
 
 
 @pytest.mark.slow

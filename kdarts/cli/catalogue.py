@@ -54,8 +54,8 @@ def spaces_run(values: flags.FlagValues) -> None:
             sizes = {column.replace(" ", "_"): space.size(cells) for column, cells in SIZES.items()}
             print(json.dumps({**asdict(space), "sizes": sizes}))
         for space, axes in cuboids:
-            about = {"name": space.name, **axes.to_json(), "source": space.source}
-            print(json.dumps({**about, "sizes": {"paths": axes.paths}}))
+            about = {"name": space.name, **axes.to_json(), "macro": dict(axes.macro), "source": space.source}
+            print(json.dumps({**about, "sizes": {"paths": space.count(axes)}}))
         return
     rows = [["name", "operations", "nodes", *SIZES]]
     for space in spaces:
@@ -65,7 +65,7 @@ def spaces_run(values: flags.FlagValues) -> None:
     rows = [["HyperCuboid", "stages", "states", "choices", "paths"]]
     for space, axes in cuboids:
         stages, states, _, choices = axes.shape
-        rows.append([space.name, str(stages), str(states), str(choices), _rounded(axes.paths)])
+        rows.append([space.name, str(stages), str(states), str(choices), _rounded(space.count(axes))])
     print()
     _print_table(rows)
     for space in spaces:

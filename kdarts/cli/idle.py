@@ -8,6 +8,7 @@ from kdarts.cli import options, process, seeds
 from kdarts.genotypes.settings import SCHEDULES, settings_of
 from kdarts.ops.operations import get_operation
 from kdarts.search.method import AXES, Method, get_method
+from kdarts.supernet.grids import get_cuboid
 from kdarts.supernet.spaces import get_space
 
 
@@ -51,7 +52,17 @@ def in_search(values: flags.FlagValues, method: Method) -> list[str]:
     if values.seeds is None:
         idle = [name for name in sorted(seeds.flag_names() - {"hold_back"}) if values[name].present]
         found += [f"{_written(values, name)}: has no effect without --seeds" for name in idle]
-    return found + ([] if method.on_grid else _of_space(values, method))
+    return found + (_of_grid(values, method, given) if method.on_grid else _of_space(values, method))
+
+
+def _of_grid(values, method, given) -> list[str]:
+    """Sizes of cells and of other grids that are none of a grid's."""
+    sizes = get_cuboid(method.space).sizes
+    idle = [name for name in ("channels", "cells") if name in given and name not in sizes]
+    own = ", ".join(f"--{name}" for name in sizes)
+    return [
+        f"{_written(values, name)}: has no effect with --space={method.space}; its sizes are {own}" for name in idle
+    ]
 
 
 def _of_space(values, method) -> list[str]:

@@ -18,12 +18,15 @@ from kdarts.genotypes.genotype import LONGEST_NAME, Genotype
 from kdarts.genotypes.rule import OF_DARTS, rule_parts
 from kdarts.genotypes.settings import MOST_CELLS, MOST_RATE
 from kdarts.genotypes.text import describe, genotype_names
+from kdarts.ops.cost import Latencies
 
 
 def define(values: flags.FlagValues) -> None:
     """Declares the flags of `kdarts info`."""
     options.define_network(values)
     options.define_classes(values)
+    text = "file of measured latencies, which tools/latency_table.py writes: the milliseconds are printed, too"
+    flags.DEFINE_string("latency_table", None, text, flag_values=values)
 
 
 def run(values: flags.FlagValues) -> None:
@@ -31,18 +34,34 @@ def run(values: flags.FlagValues) -> None:
     name = values.arguments[0]
     found = load_architecture(name)
     options.check(values, found)
-    shape = options.image_shape(values)
+    shape = options.image_shape(values, found)
     if isinstance(found, HyperPath):
         start_tensorflow()
     size = options.sizes(values, found, shape, values.num_classes, PAPER)
     result = {"name": found.name, "params": size.pop("params"), "macs": size.pop("macs"), **size}
     if isinstance(found, Genotype) and set(found.operations) <= OF_DARTS and not (found.stages or found.sequence):
         result |= {"rule_score": rule_parts(found)}
+    if values.latency_table:
+        result["latency_ms"] = _latency_ms(values, found, shape)
     result |= _of_path(found, result) if isinstance(found, HyperPath) else _of_cells(values, found, shape, result)
     if name in genotype_names() or name in path_names():
         result["source"] = describe(name) if name in genotype_names() else describe_path(name)
     note_gaps(found)
     print(json.dumps(result))
+
+
+def _latency_ms(values: flags.FlagValues, found, shape) -> float:
+    """Milliseconds by the table of the flags, without the classifier."""
+    latencies = Latencies.load(values.latency_table)
+    if isinstance(found, HyperPath):
+        from kdarts.supernet.cuboids import path_latency
+
+        return path_latency(found, shape, latencies)
+    from kdarts.supernet.cost import network_cost
+
+    size = options.network_size(values, found, PAPER)
+    where = found, shape, values.num_classes, *size, values.stem, options.frame(values), values.c_mid
+    return network_cost(*where, latencies).latency_ms
 
 
 def _of_path(path: HyperPath, result: dict) -> dict:

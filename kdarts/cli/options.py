@@ -232,8 +232,11 @@ def define_classes(values: flags.FlagValues) -> None:
     flags.DEFINE_list("input_shape", ["32", "32", "3"], "height,width,channels of an image", flag_values=values)
 
 
-def image_shape(values: flags.FlagValues) -> tuple[int, int, int]:
-    """Returns `--input_shape`."""
+def image_shape(values: flags.FlagValues, found: Architecture | None = None) -> tuple[int, int, int]:
+    """Returns `--input_shape`; where it is not given, that of a path whose file says it."""
+    own = dict(found.cuboid.macro).get("input") if isinstance(found, HyperPath) else None
+    if own is not None and not values["input_shape"].present:
+        return check_input_shape(own)
     text = ",".join(values.input_shape)
     if re.fullmatch(r"\s*\d{1,9}\s*(,\s*\d{1,9}\s*){2}", text) is None:
         raise KdartsError(f"--input_shape={text}: needs height,width,channels")
@@ -425,16 +428,17 @@ def check(values: flags.FlagValues, found: Architecture) -> None:
 
 
 def sizes(values: flags.FlagValues, found: Architecture, shape, classes: int, defaults: dict[str, int]) -> dict:
-    """Returns the size of a network: `params`, `macs`, and `stages` of a path or `channels` and `cells`.
+    """Returns the size of a network: `params`, `macs`, and `channels` and `cells`, or `stages`, `ram` and `flash`.
 
     `defaults` has `channels` and `cells` for flags that are unset and a genotype without a depth.
     """
     if isinstance(found, HyperPath):
-        from kdarts.ops.layers import model_cost
+        from kdarts.ops.device import device_cost
         from kdarts.supernet.cuboids import build_path_network
 
-        cost = model_cost(build_path_network(found, shape, classes, values.drop_last_step))
-        return {"stages": len(found.choices) - values.drop_last_step, "params": cost.params, "macs": cost.macs}
+        cost = device_cost(build_path_network(found, shape, classes, values.drop_last_step))
+        stages = len(found.choices) - values.drop_last_step
+        return {"stages": stages, "params": cost.params, "macs": cost.macs, "ram": cost.ram, "flash": cost.flash}
     from kdarts.supernet.cost import network_cost
 
     channels, cells = network_size(values, found, defaults)

@@ -198,6 +198,7 @@ def _dry_run(values: flags.FlagValues, method: Method, data, start: Genotype | N
     finally:
         keras.utils.clear_session(free_memory=False)  # Otherwise Keras would give them values later on.
     net, epochs, each = search.supernet, method.pretrain_epochs + method.epochs, search.steps_of(batches)
+    _tell_width(search)
     size, cost, searches = ", ".join(f"{n} {name}" for name, n in net.sizes.items()), net.cost(), len(method.stages)
     times = f"{searches} times " if searches else ""
     steps = [f"{times}{epochs * each:,} steps of batch {method.batch_size}"]
@@ -210,6 +211,13 @@ def _dry_run(values: flags.FlagValues, method: Method, data, start: Genotype | N
         f"{values.dataset} · {method.name} · {size}: {amount(cost.params)} weights, {amount(cost.macs)} MACs an image"
     )
     print(f"dry run: {', then '.join(steps)}")
+
+
+def _tell_width(search) -> None:
+    """Prints the width that limits have chosen."""
+    width = search.supernet.setting().get("width")
+    if width is not None and search.method.width is None:
+        print(f"--width={width:g} fits the limits best", flush=True)
 
 
 def _run(values: flags.FlagValues, method: Method, workdir, data, start: Genotype | None, began: float) -> None:
@@ -344,6 +352,7 @@ def search_in(workdir, values: flags.FlagValues, method: Method, data, start: Ge
         cells = f"with --cells={method.cells} all cells are reductions"
         text = f"note: {cells}: no normal cell is searched, and genotype.json has the reduction cell in its place"
         print(text, flush=True)
+    _tell_width(search)
     if "ablation" in search.attached and search.attached["ablation"].alone:
         print(f"note: {ALONE}", flush=True)
     workdir.begin(options.remembered(values, start=start), options.usual(values))

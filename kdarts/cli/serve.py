@@ -14,6 +14,7 @@ from kdarts.cli.process import hushed, start_tensorflow
 from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.genotypes.files import write_text
 from kdarts.genotypes.settings import MOST_BATCH
+from kdarts.ops.cost import amount
 
 _FORMS = "a .keras, .tflite or .onnx file, or the folder of a SavedModel"
 
@@ -208,13 +209,19 @@ _LEAST = 100
 def export_define(values: flags.FlagValues) -> None:
     """Declares the flags of `kdarts export`."""
     flags.DEFINE_string("model", None, "path of a model.keras", flag_values=values)
-    text = "saved_model, litert, litert_float16, litert_int8, onnx; several with commas"
+    text = "saved_model, litert, litert_float16, litert_int8, c_array (int8, as a C header), onnx; several with commas"
     flags.DEFINE_list("format", ["saved_model"], text, flag_values=values)
     flags.DEFINE_string("to", None, "folder for the result, such as saved_models/NAME", flag_values=values)
     text = "images the result takes: raw (0 to 255) or normalized by the training set's mean and standard deviation"
     flags.DEFINE_enum("input", "normalized", ["raw", "normalized"], text, flag_values=values)
     text = "images that a LiteRT file takes at once: 1, as microcontrollers need it, or any; other formats take any"
     flags.DEFINE_enum("batch", "1", ["1", "any"], text, flag_values=values)
+    text = "let litert_int8 and c_array take and give 8-bit integers, whose scale and zero point are printed"
+    flags.DEFINE_bool("int8_io", False, text, flag_values=values)
+    text = (
+        "file of measured latencies: of a path, whose genotype.json lies beside the model, print the milliseconds, too"
+    )
+    flags.DEFINE_string("latency_table", None, text, flag_values=values)
     _define_dataset(values)
     text = "test images on which each format is compared with the model, and training images that calibrate int8"
     options.positive("examples", 256, f"{text}, at least {_LEAST}", values)
@@ -227,6 +234,7 @@ def export_run(values: flags.FlagValues) -> None:
     _check_given(values, "model", "to")
     start_tensorflow()
     from kdarts.genotypes.cuboid import load_architecture
+    from kdarts.ops.device import device_cost
     from kdarts.serving.export import ARTIFACTS, FORMATS, export
     from kdarts.serving.predict import open_network
     from kdarts.training.workdir import write_json
@@ -236,10 +244,15 @@ def export_run(values: flags.FlagValues) -> None:
     if values["batch"].present and not any(ARTIFACTS[name].sized for name in values.format):
         text = f"--batch={values.batch}: has no effect with --format={','.join(values.format)}"
         raise KdartsError(f"{text}; it is for {', '.join(name for name, each in ARTIFACTS.items() if each.sized)}")
+    integer = [name for name, each in ARTIFACTS.items() if each.integer]
+    if values.int8_io and not any(name in integer for name in values.format):
+        text = f"--int8_io: has no effect with --format={','.join(values.format)}"
+        raise KdartsError(f"{text}; it is for {', '.join(integer)}")
     folder = pathlib.Path(values.to)
     if folder.exists() and not folder.is_dir():
         raise KdartsError(f"--to={folder} is a file; it needs to be a folder or new")
     model, about = open_network(values.model)
+    timed = _timed(values, tuple(model.input_shape[1:]))
     if values.input == "raw" and "mean" not in about:
         raise KdartsError(f"--input=raw: {values.model} tells no mean and std, nor does summary.json beside it")
     data, calibration = _images(values, about, tuple(model.input_shape[1:]))
@@ -257,16 +270,37 @@ def export_run(values: flags.FlagValues) -> None:
             min_agreement=values.min_agreement,
             about={name: about[name] for name in _TRAVELS if name in about},
             batch=1 if values.batch == "1" else None,
+            int8_io=values.int8_io,
         )
     genotype = pathlib.Path(values.model).with_name("genotype.json")
     if genotype.is_file():
         load_architecture(genotype).save(folder / "genotype.json")
     metrics = about.pop("metrics", {})
-    write_json(folder / "metrics.json", {**about, **metrics, "input": values.input, "exports": written})
+    cost = device_cost(model)
+    told = {} if cost is None else {"cost": {n: getattr(cost, n) for n in ("params", "macs", "ram", "flash")}}
+    write_json(folder / "metrics.json", {**about, **metrics, "input": values.input, **told, "exports": written})
+    if cost is not None:
+        on_device = f"as int8 {cost.ram / 1024:,.1f} KiB of activations, about {cost.flash / 1e3:,.0f} kB of flash"
+        print(f"{amount(cost.params)} weights, {amount(cost.macs)} MACs an image; {on_device}{timed}")
     for name, figures in written.items():
         print(_line(name, figures))
     print(json.dumps({name: figures["path"] for name, figures in written.items()}))
     print(_after_export(values, about, data, next(iter(written.values()))["path"]), file=sys.stderr)
+
+
+def _timed(values, shape) -> str:
+    """The milliseconds of the model's path by the table of the flags, in words; "" without a table."""
+    if not values.latency_table:
+        return ""
+    from kdarts.genotypes.cuboid import HyperPath, load_architecture
+    from kdarts.ops.cost import Latencies
+    from kdarts.supernet.cuboids import path_latency
+
+    genotype = pathlib.Path(values.model).with_name("genotype.json")
+    found = load_architecture(genotype) if genotype.is_file() else None
+    if not isinstance(found, HyperPath):
+        raise KdartsError(f"--latency_table={values.latency_table}: needs the file of a path, {genotype}")
+    return f", {path_latency(found, shape, Latencies.load(values.latency_table)):.3g} ms by the table"
 
 
 def _after_export(values, about: dict, data, path: str) -> str:
@@ -311,11 +345,14 @@ def _images(values, about: dict, shape):
 def _line(name: str, figures: dict) -> str:
     """Formats `onnx 0.007 MB 0.02 ms an image  largest difference of a logit 1.0e-06, same class 1.000 of 64`."""
     size = f"{name:<16}{figures['bytes'] / 1e6:8.3f} MB"
+    ends = figures.get("quantization", {}).items()
+    scales = "".join(f"\n{'':16}{end}: scale {q['scale']:.9g}, zero point {q['zero_point']}" for end, q in ends)
+    scales += f"\n{'':16}{figures['flash']:,} bytes of flash" if "flash" in figures else ""
     if "examples" not in figures:
-        return f"{size}   not compared"
+        return f"{size}   not compared{scales}"
     found = f"largest difference of a logit {figures['largest_difference']:.1e}"
     same = f"same class {figures['agreement']:.3f} of {figures['examples']} images"
-    return f"{size}{figures['latency_ms']:9.2f} ms an image   {found}, {same}"
+    return f"{size}{figures['latency_ms']:9.2f} ms an image   {found}, {same}{scales}"
 
 
 EXPORT = Command(

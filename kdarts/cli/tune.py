@@ -116,7 +116,7 @@ _FIXED = {
 """Flags of a search that cannot be chosen: trials would not be measured on the same images."""
 
 _FOUND_BY = ("method", "space", "operations", "topology", "sharing", "start", "nodes", "discretization", "threshold")
-_FOUND_BY += ("max_skips", "stages", "stem", "head", "widen", "adapter_epsilon")
+_FOUND_BY += ("max_skips", "stages", "stem", "head", "widen", "adapter_epsilon", "macro", "width", "blocks")
 """Flags that determine which architectures are possible: random architectures are measured for each of their values."""
 
 _SIZED_BY = ("cells", "channels")

@@ -64,6 +64,8 @@ class Cuboid:
     Attributes:
         sequence, states, choices: for each axis its name and its values, as `{name: values}` or as pairs; states and
             choices may be empty.
+        macro: what stands around the steps and no axis says, as `{name: value}` or as pairs: texts, numbers, truth
+            values, or lists of whole numbers; its space knows the names.
 
     Raises:
         KdartsError: if there is no sequence, an axis is empty or has a value twice, two axes have one name, or there
@@ -73,6 +75,7 @@ class Cuboid:
     sequence: tuple[tuple[str, tuple[Value, ...]], ...]
     states: tuple[tuple[str, tuple[Value, ...]], ...] = ()
     choices: tuple[tuple[str, tuple[Value, ...]], ...] = ()
+    macro: tuple[tuple[str, Value | tuple[int, ...]], ...] = ()
 
     def __post_init__(self):
         for kind in _KINDS:
@@ -90,6 +93,7 @@ class Cuboid:
             raise KdartsError("sequence: needs an axis, such as {'block': range(3)}")
         if len(set(names)) < len(names):
             raise KdartsError(f"axes {', '.join(names)}: each needs a name of its own")
+        object.__setattr__(self, "macro", _macro_of(self.macro))
         if math.prod(self.shape) > LIMIT:
             raise KdartsError(f"axes of {' x '.join(map(str, self.shape))} transitions: allowed are {LIMIT:,} in all")
 
@@ -136,7 +140,7 @@ class Cuboid:
         ]
 
     def to_json(self) -> dict:
-        """Its axes, as JSON has them."""
+        """Its axes, as JSON has them, without the `macro`."""
         return {kind: {name: list(values) for name, values in getattr(self, kind)} for kind in _KINDS}
 
 
@@ -148,6 +152,20 @@ def label(values: Mapping[str, Value], named: bool = False) -> str:
 def _combinations(axes) -> list[dict[str, Value]]:
     names = [name for name, _ in axes]
     return [dict(zip(names, values, strict=True)) for values in itertools.product(*(values for _, values in axes))]
+
+
+def _macro_of(given) -> tuple:
+    """What stands around the steps, as pairs; raises `KdartsError` for values that a file of a path cannot hold."""
+    pairs = given.items() if isinstance(given, Mapping) else given
+    try:
+        found = tuple((name, tuple(value) if isinstance(value, list | tuple) else value) for name, value in pairs)
+    except (TypeError, ValueError):
+        raise KdartsError(f"macro: needs {{name: value}}, got {quoted(given)}") from None
+    for name, value in found:
+        if isinstance(value, tuple) and len(value) <= 8 and all(type(n) is int and 0 <= n <= LIMIT for n in value):
+            continue
+        _check_axis("macro", name, (value,))
+    return found
 
 
 def _check_axis(kind: str, name, values) -> None:
@@ -238,6 +256,7 @@ class HyperPath:
         axes = self.cuboid.to_json()
         lines = ["{", f'  "format": "{_FORMAT}",', f'  "name": {json.dumps(self.name)},']
         lines += [f'  "space": {json.dumps(self.space)},']
+        lines += [f'  "macro": {json.dumps(dict(self.cuboid.macro))},'] if self.cuboid.macro else []
         lines += [f'  "{kind}": {json.dumps(axes[kind])},' for kind in _KINDS]
         steps = [json.dumps({**step.target, **step.choice}) for step in self.steps]
         lines += [f'  "start": {json.dumps(self.start)},', '  "steps": [']
@@ -250,7 +269,7 @@ class HyperPath:
     @classmethod
     def from_json(cls, text: str, where: str = "path") -> "HyperPath":
         """Reads what `to_json` wrote; raises `KdartsError` naming the fault and `where` it stands."""
-        data = fields_of(text, where, "path", _FORMAT, {*_KINDS, "start", "steps"}, {"name", "space"})
+        data = fields_of(text, where, "path", _FORMAT, {*_KINDS, "start", "steps"}, {"name", "space", "macro"})
         for key in ("name", "space"):
             check_name(data.get(key, ""), f"{where}: {key}" if key != "name" else where)
         try:
@@ -258,7 +277,9 @@ class HyperPath:
                 axes = data[kind]
                 if not isinstance(axes, dict) or not all(isinstance(values, list) for values in axes.values()):
                     raise KdartsError(f"{kind} must be {{name: [values]}}, got {quoted(axes)}")
-            cuboid = Cuboid(data["sequence"], data["states"], data["choices"])
+            if not isinstance(data.get("macro", {}), dict):
+                raise KdartsError(f"macro must be {{name: value}}, got {quoted(data['macro'])}")
+            cuboid = Cuboid(data["sequence"], data["states"], data["choices"], data.get("macro", {}))
             return path_of(cuboid, data["start"], data["steps"], data.get("space", ""), data.get("name", ""))
         except KdartsError as error:
             raise KdartsError(f"{where}: {error}") from None

@@ -1,10 +1,12 @@
 """A genotype as a functional Keras model of stock layers, with the auxiliary classifier of DARTS (section 3.2)."""
 
+import os
 from collections.abc import Sequence
 
 import keras
 from keras import layers
 
+from kdarts.genotypes.cuboid import HyperPath, load_architecture
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype, as_genotype
 from kdarts.networks.trunk import Trunk, check_sides
@@ -67,10 +69,10 @@ class AuxiliaryNetwork(keras.Model):
 
 
 def build_network(
-    genotype: Genotype | str,
+    genotype: Genotype | HyperPath | str,
     input_shape: Sequence[int | None],
     num_classes: int,
-    channels: int,
+    channels: int | None = None,
     cells: int | None = None,
     auxiliary: bool = False,
     drop_path: float = 0.0,
@@ -79,17 +81,18 @@ def build_network(
     frame: MacroConfig | None = None,
     c_mid: int | None = None,
 ) -> keras.Model:
-    """Builds the network of a genotype (DARTS section 3.2, D-DARTS sections 4.1 and 4.3) from stock Keras layers.
+    """Builds the network of a genotype (DARTS section 3.2, D-DARTS sections 4.1 and 4.3) or a path, of stock layers.
 
     Edges and nodes that do not contribute to the output are left out (see `Genotype.live` and `Genotype.gaps`).
 
     Args:
-        genotype: A `Genotype`, or the name or path of one.
+        genotype: A `Genotype` or a `HyperPath`, or the name or file of one. A path has sizes of its own: it takes
+            `input_shape` and `num_classes` alone.
         input_shape: The shape `(height, width, channels)` of an image, at least `(8, 8, 1)`. A side is `None` for any
             multiple of the network's stride; this needs a `stem` other than "auto", and neither `auxiliary` nor a
             `frame` with hidden layers.
         num_classes: The number of classes, at least 2.
-        channels: The number of channels of a node before any reduction, even.
+        channels: The number of channels of a node before any reduction, even. Every genotype needs it.
         cells: The number of cells, or of the cells of each stage if the genotype has stages. Defaults to `None`: the
             depth of the genotype, which must then have one of its own.
         auxiliary: Whether to add the auxiliary classifier. The model then returns `(logits, auxiliary logits)` during
@@ -111,7 +114,18 @@ def build_network(
         KdartsError: If the genotype names an unknown operation, or the sizes do not fit, such as images too small for
             the auxiliary classifier.
     """
-    genotype = as_genotype(genotype)
+    found = load_architecture(genotype) if isinstance(genotype, str | os.PathLike) else genotype
+    if isinstance(found, HyperPath):
+        given = {"channels": channels, "cells": cells, "auxiliary": auxiliary, "drop_path": drop_path, "frame": frame}
+        given |= {"c_mid": c_mid, "stem": "" if stem == "auto" else stem}
+        for name in [name for name, value in given.items() if value]:
+            raise KdartsError(f"{name} {given[name]}: a path has sizes of its own and no cells")
+        from kdarts.supernet.cuboids import build_path_network
+
+        return build_path_network(found, input_shape, num_classes)
+    if channels is None:
+        raise KdartsError("channels: a genotype needs them, such as 36")
+    genotype = as_genotype(found)
     frame, known = frame or MacroConfig(), None not in tuple(input_shape)
     if known:
         input_shape = check_input_shape(input_shape)

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 
 from kdarts.genotypes.errors import KdartsError, quoted
 from kdarts.genotypes.files import json_in, write_text
-from kdarts.ops.operations import Conv, Halve, Norm, Operation, Pool, Reduce
+from kdarts.ops.operations import Conv, Gate, Halve, Norm, Operation, Pool, Reduce
 
 FORMAT = "kdarts-latencies-1"
+LEAST_RANKS = 0.9
+"""The least correlation of ranks that a table which was validated must have."""
+
 _SIZES = ("channels", "filters", "stride", "height", "width")
 
 
@@ -56,6 +59,12 @@ class Latencies:
         data = json_in(path)
         if not isinstance(data, dict) or data.get("format") != FORMAT or not isinstance(data.get("rows"), list):
             raise KdartsError(f'{path}: no table of latencies; its "format" must be "{FORMAT}", with "rows"')
+        ranks = data.get("validation", {}).get("spearman", 1.0) if isinstance(data.get("validation", {}), dict) else 1.0
+        if isinstance(ranks, int | float) and ranks < LEAST_RANKS:
+            raise KdartsError(
+                f"{path}: its sums rank whole networks with a correlation of {ranks:g}; needs {LEAST_RANKS:g}. Measure "
+                "it again on a machine that does nothing else"
+            )
         rows = {}
         for number, row in enumerate(data["rows"]):
             try:
@@ -88,17 +97,28 @@ UNITS = {"params": 1e6, "macs": 1e6, "latency_ms": 1.0}
 
 @dataclass(frozen=True)
 class Cost:
-    """Trainable parameters, MACs for one image, and milliseconds by a table of latencies, 0 without one."""
+    """What a network costs, or a part of it. Those of parts that follow one another add up, but for the memory.
+
+    Attributes:
+        params: trainable parameters.
+        macs: multiply-accumulates for one image.
+        latency_ms: milliseconds by a table of latencies, 0 without one.
+        flash: estimated bytes in an int8 `.tflite` file, and
+        ram: the peak of its activations in bytes (see `kdarts.ops.device`); both 0 where they are not asked for.
+    """
 
     params: int = 0
     macs: int = 0
     latency_ms: float = 0.0
+    flash: int = 0
+    ram: int = 0
 
     def __add__(self, other: "Cost") -> "Cost":
-        return Cost(self.params + other.params, self.macs + other.macs, self.latency_ms + other.latency_ms)
+        added = (getattr(self, name) + getattr(other, name) for name in ("params", "macs", "latency_ms", "flash"))
+        return Cost(*added, max(self.ram, other.ram))
 
     def __mul__(self, times: int) -> "Cost":
-        return Cost(self.params * times, self.macs * times, self.latency_ms * times)
+        return Cost(self.params * times, self.macs * times, self.latency_ms * times, self.flash * times, self.ram)
 
 
 def operation_cost(
@@ -117,6 +137,9 @@ def operation_cost(
                 width = channels if step.depthwise else step.filters(filters)
                 weights = math.prod(step.kernel) * width * (1 if step.depthwise else channels)
                 params, macs, channels = params + weights, macs + weights * math.prod(size), width
+            case Gate(width):
+                weights = 2 * channels * width
+                params, macs = params + weights + width + channels, macs + weights
             case Reduce():
                 size = tuple(-(-n // 2) for n in size)
                 params, macs = params + channels * filters, macs + channels * filters * math.prod(size)

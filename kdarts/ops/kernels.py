@@ -73,6 +73,19 @@ def constant(value, dtype=tf.int32):
     return kept[1][key]
 
 
+def gate(x, squeeze, between, excite, offset):
+    """Multiplies each channel by a number from 0 to 1, from the means of all (see `Gate`).
+
+    Args:
+        x: Input, `[batch, height, width, channels]`.
+        squeeze, between: Kernel `[1, 1, channels, width]` and bias `[width]` of the first convolution.
+        excite, offset: The same of the second, `[1, 1, width, channels]` and `[channels]`.
+    """
+    mean = tf.reduce_mean(x, [1, 2], keepdims=True)
+    hidden = tf.nn.relu(tf.nn.conv2d(mean, squeeze, 1, "VALID") + between)
+    return x * (tf.nn.relu6(tf.nn.conv2d(hidden, excite, 1, "VALID") + offset + 3) / 6)
+
+
 @tf.custom_gradient
 def joined(*parts):
     """Concatenates tensors on the last axis. The gradient is one operation, where that of `tf.concat` is a dozen."""
@@ -86,18 +99,22 @@ def grouped(x) -> bool:
     return suited and not tf.config.list_logical_devices("GPU") and has_grouped_gradients(x.dtype)
 
 
-def _padded(x, size, stride):
+def _padded(x, size, stride, same=False):
     """Returns `x` and the padding mode for a convolution with an odd kernel that is padded equally on all sides.
 
-    "SAME" does that at stride 1; at stride 2 it would pad the end only. Gradients of grouped `conv2d` kernels do not
-    support explicit padding.
+    "SAME" does that at stride 1; at stride 2 it would pad the end only, as it is to with `same`. Gradients of grouped
+    `conv2d` kernels do not support explicit padding.
     """
     if max(stride) == 1:
         return x, "SAME"
-    return tf.pad(x, constant([[0, 0], *([n // 2, n // 2] for n in size), [0, 0]])), "VALID"
+    pads = [[n // 2, n // 2] for n in size]
+    if same:
+        totals = [max(0, (side - 1) // s * s + n - side) for side, n, s in zip(x.shape[1:3], size, stride, strict=True)]
+        pads = [[total // 2, total - total // 2] for total in totals]
+    return tf.pad(x, constant([[0, 0], *pads, [0, 0]])), "VALID"
 
 
-def convolution(x, kernel, groups=1, stride=(1, 1)):
+def convolution(x, kernel, groups=1, stride=(1, 1), same=False):
     """Computes a convolution with symmetric zero padding, as PyTorch pads.
 
     Args:
@@ -105,10 +122,11 @@ def convolution(x, kernel, groups=1, stride=(1, 1)):
         kernel: `[h, w, channels, groups * filters]`, the groups stacked on the last axis; `h` and `w` are odd.
         groups: Number of independent groups.
         stride: Strides along height and width; the sides of the output are those of `x` divided by them, rounded up.
+        same: Whether to pad as TensorFlow's "same" does.
     """
     if tuple(kernel.shape[:2]) == (1, 1) and max(stride) > 1:
         x, stride = x[:, :: stride[0], :: stride[1]], (1, 1)
-    x, padding = _padded(x, kernel.shape[:2], stride)
+    x, padding = _padded(x, kernel.shape[:2], stride, same)
     if grouped(x) or groups == 1:
         return tf.nn.conv2d(x, kernel, strides=stride, padding=padding)
     if tuple(kernel.shape[:2]) == (1, 1):
@@ -158,7 +176,7 @@ def first_channels(x, count: int):
     return convolution(x, tf.reshape(kernel, [1, 1, x.shape[-1], count]))
 
 
-def depthwise(x, kernel, stride=1, dilation=1):
+def depthwise(x, kernel, stride=1, dilation=1, same=False):
     """Computes a depthwise convolution with symmetric zero padding.
 
     With stride 2, dilation 2 reads only every second pixel, so it is computed as an undilated convolution of those.
@@ -167,12 +185,13 @@ def depthwise(x, kernel, stride=1, dilation=1):
         x: Input, `[batch, height, width, channels]`.
         kernel: `[k, k, 1, channels]`; `k` is odd.
         stride, dilation: 1 or 2, along both axes.
+        same: Whether to pad as TensorFlow's "same" does, without dilation.
     """
     if dilation == 2 and stride == 2:
         return depthwise(every_second(x), kernel)
     if dilation == 2:
         return from_phases(depthwise(to_phases(x), kernel), x.shape[1:3])
-    return _depthwise(*_padded(x, kernel.shape[:2], (stride, stride)), kernel=kernel, stride=stride)
+    return _depthwise(*_padded(x, kernel.shape[:2], (stride, stride), same), kernel=kernel, stride=stride)
 
 
 def to_phases(x):

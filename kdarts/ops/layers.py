@@ -14,7 +14,7 @@ import keras
 from keras import layers, ops
 
 from kdarts.ops.cost import Cost
-from kdarts.ops.operations import Conv, Halve, Noise, Norm, Operation, Pool, Reduce, Relu
+from kdarts.ops.operations import Conv, Gate, Halve, Noise, Norm, Operation, Pool, Reduce, Relu, Relu6
 
 LAST = "channels_last"
 """The order of the axes of all images, whatever Keras' default is."""
@@ -122,6 +122,10 @@ def apply_operation(operation: Operation, x, filters: int, stride: int, name: st
         match step:
             case Relu():
                 x = layers.ReLU(name=f"{name}-{position}-relu")(x)
+            case Relu6():
+                x = layers.ReLU(6.0, name=f"{name}-{position}-relu6")(x)
+            case Gate():
+                x = _gate(step, x, path)
             case Conv():
                 strides = [stride if along else 1 for along in step.strided]
                 x = _convolution(step, x, filters, strides, path)
@@ -145,15 +149,25 @@ def _convolution(step: Conv, x, filters, strides, name):
         x, strides, dilated = _every_second(x, name), [1, 1], False
     dilation = step.dilation if dilated else 1
     margins = [dilation * (k - 1) // 2 for k in step.kernel]
-    if any(margins):
+    padding = "same" if step.same else "valid"
+    if any(margins) and not step.same:
         x = layers.ZeroPadding2D(margins, LAST, name=f"{name}-pad")(x)
     fan_in = step.kernel[0] * step.kernel[1] * (1 if step.depthwise else x.shape[-1])
-    common = {"padding": "valid", "use_bias": False, "dilation_rate": dilation, "data_format": LAST, "name": name}
+    common = {"padding": padding, "use_bias": False, "dilation_rate": dilation, "data_format": LAST, "name": name}
     if step.depthwise:
         size, stride = step.kernel, strides[0]
         return layers.DepthwiseConv2D(size, stride, depthwise_initializer=uniform(fan_in), **common)(x)
     width = step.filters(filters)
     return layers.Conv2D(width, step.kernel, strides, kernel_initializer=uniform(fan_in), **common)(x)
+
+
+def _gate(step: Gate, x, name):
+    channels = x.shape[-1]
+    y = layers.GlobalAveragePooling2D(LAST, keepdims=True, name=f"{name}-mean")(x)
+    for part, width, inputs in (("squeeze", step.width, channels), ("excite", channels, step.width)):
+        how = {"kernel_initializer": uniform(inputs), "data_format": LAST, "name": f"{name}-{part}"}
+        y = layers.Conv2D(width, 1, activation="relu" if part == "squeeze" else "hard_sigmoid", **how)(y)
+    return layers.Multiply(name=f"{name}-scale")([x, y])
 
 
 def _every_second(x, name):

@@ -6,10 +6,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kdarts.genotypes.errors import KdartsError
 from kdarts.ops import kernels
 from kdarts.ops.drawn import Drawing, by_edge, drawings, inputs
 from kdarts.ops.layers import uniform
-from kdarts.ops.operations import Conv, Halve, Norm, Operation, Pool, Reduce, Relu
+from kdarts.ops.operations import Conv, Gate, Halve, Norm, Operation, Pool, Reduce, Relu, Relu6
 
 
 @keras.saving.register_keras_serializable("kdarts")
@@ -297,6 +298,8 @@ class GroupedOperation(keras.layers.Layer):
                         for part, half in zip(names, halves, strict=True)
                     ]
                     channels, stacked = self.filters, True
+                case Gate():
+                    weights = self._gate(name, channels, step.width)
                 case Norm():
                     weights = self._statistics(name, (self.copies if stacked else 1) * channels)
                 case _:
@@ -305,6 +308,16 @@ class GroupedOperation(keras.layers.Layer):
 
     def _filter(self, name, shape, fan_in):
         return self.add_weight(name=f"{name}_kernel", shape=shape, initializer=uniform(fan_in))
+
+    def _gate(self, name, channels, width):
+        if self.copies > 1:
+            raise KdartsError(f"operation {self.operation.name!r}: a gate is about blocks that follow one another")
+        sizes = {"squeeze": (channels, width), "excite": (width, channels)}
+        weights = []
+        for part, size in sizes.items():
+            weights.append(self._filter(f"{name}_{part}", (1, 1, *size), size[0]))
+            weights.append(self.add_weight(name=f"{name}_{part}_bias", shape=size[1:], initializer="zeros"))
+        return weights
 
     def _statistics(self, name, channels):
         shape = (channels,)
@@ -350,14 +363,19 @@ class GroupedOperation(keras.layers.Layer):
             match step:
                 case Relu():
                     x = tf.nn.relu(x)
+                case Relu6():
+                    x = tf.nn.relu6(x)
+                case Gate():
+                    x = kernels.gate(x, *(tf.cast(value, x.dtype) for value in values))
                 case Conv(depthwise=True):
                     if groups is not copies:
                         x, groups = tf.tile(x, [1, 1, 1, copies]), copies
                     stride = self.stride if step.strided[0] else 1
-                    x = kernels.depthwise(x, tf.cast(values[0], x.dtype), stride, 1 if phased else step.dilation)
+                    kernel = tf.cast(values[0], x.dtype)
+                    x = kernels.depthwise(x, kernel, stride, 1 if phased else step.dilation, step.same)
                 case Conv():
                     stride = [self.stride if along else 1 for along in step.strided]
-                    x = kernels.convolution(x, tf.cast(values[0], x.dtype), groups, stride)
+                    x = kernels.convolution(x, tf.cast(values[0], x.dtype), groups, stride, step.same)
                     groups = copies
                 case Reduce():
                     kernel = [tf.cast(value, x.dtype) for value in values]

@@ -16,8 +16,13 @@ class Relu:
 
 
 @dataclass(frozen=True)
+class Relu6:
+    """Rectifier that ends at 6, so that 8-bit integers have a fixed range to hold."""
+
+
+@dataclass(frozen=True)
 class Conv:
-    """Convolution without bias, symmetric zero padding.
+    """Convolution without bias, zero padding.
 
     Attributes:
         kernel: height and width, odd.
@@ -26,6 +31,8 @@ class Conv:
         depthwise: one filter for each channel; otherwise all channels mix.
         expansion: filters as a multiple of the operation's output channels (ignored when depthwise).
         width: filters, whatever the output channels are; None: by `expansion`.
+        same: whether the padding is TensorFlow's "same", which at stride 2 pads the end of an even side alone; else it
+            is symmetric. At stride 1 both are equal.
     """
 
     kernel: tuple[int, int] = (1, 1)
@@ -34,6 +41,7 @@ class Conv:
     depthwise: bool = False
     expansion: float = 1
     width: int | None = None
+    same: bool = False
 
     def filters(self, channels: int) -> int:
         """How many filters it has, unless it is depthwise, in an operation of so many output channels."""
@@ -45,6 +53,20 @@ class Norm:
     """Batch normalisation; `epsilon` is added to the variance."""
 
     epsilon: float = 1e-5
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Squeeze-and-excitation: each channel times a number from 0 to 1 that the means of all channels give.
+
+    They go through two 1x1 convolutions with a bias, ReLU behind the first and a hard sigmoid behind the second
+    (MobileNetV3, section 5.3).
+
+    Attributes:
+        width: channels between the two.
+    """
+
+    width: int
 
 
 @dataclass(frozen=True)
@@ -94,7 +116,7 @@ class Operation:
 
     def parametric(self, stride: int) -> bool:
         """Whether it has weights at this stride."""
-        return any(isinstance(step, Conv | Reduce) for step in self.layers(stride))
+        return any(isinstance(step, Conv | Gate | Reduce) for step in self.layers(stride))
 
     @property
     def noisy(self) -> bool:
@@ -149,6 +171,23 @@ def bottleneck(name: str, size: int) -> Operation:
     """
     widened = (Conv(), Norm(), Conv((size, size), (True, True)), Norm(), Conv(expansion=4), Norm())
     return Operation(name, (Relu(), *widened, Relu(), Conv(), Norm()))
+
+
+def inverted_residual(name: str, channels: int, size: int, expansion: int, gated: bool = False) -> Operation:
+    """MobileNetV2's block (Sandler et al. 2018, table 1): 1x1 to more channels, depthwise, 1x1 back without a ReLU.
+
+    Args:
+        name: of the operation.
+        channels: of its input.
+        size: of the depthwise kernel, odd.
+        expansion: how many times the input's channels the depthwise convolution has; at 1 the first 1x1 is left out.
+        gated: whether a `Gate` of a quarter of these channels, a multiple of 8, stands behind the depthwise one.
+    """
+    wide = expansion * channels
+    first = (Conv(width=wide), Norm(1e-3), Relu6()) if expansion > 1 else ()
+    gate = (Gate(max(8, (wide // 4 + 4) // 8 * 8)),) if gated else ()
+    middle = (Conv((size, size), (True, True), depthwise=True, same=True), Norm(1e-3), Relu6(), *gate)
+    return Operation(name, (*first, *middle, Conv(), Norm(1e-3)))
 
 
 RESIZABLE_POOL = Operation("resizable_pool", (Pool("max"), Conv(), Norm(1e-3)))

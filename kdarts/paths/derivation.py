@@ -83,8 +83,6 @@ class TrainedPaths(SharedPaths):
 
     def check(self, method, space, macro) -> None:
         check_kept(self.paths, space)
-        if noisy := [operation.name for operation in space.candidates if operation.noisy]:
-            raise KdartsError(f"paths {self.paths}: shared paths know no {noisy[0]}, which space {space.name!r} has")
         check_supernet(self.paths, method, space, macro)
         if self.path_cycles is not None and self.path_sampler != "fair":
             raise KdartsError(f"path_cycles {self.path_cycles}: path_sampler {self.path_sampler!r} has no cycles")
@@ -164,6 +162,8 @@ def _measure(choice, training, data):
 
 def check_supernet(paths: int, method, space, macro) -> None:
     """Raises `KdartsError` if no shared paths can follow the search of a method."""
+    if noisy := [operation.name for operation in space.candidates if operation.noisy]:
+        raise KdartsError(f"paths {paths}: shared paths know no {noisy[0]}, which space {space.name!r} has")
     if macro != MacroConfig() or space.stem != "auto":
         others = f"not a head of hidden layers or space {space.name!r}"
         raise KdartsError(f"paths {paths}: shared paths know DARTS' macro structure alone, {others}")
@@ -293,6 +293,7 @@ class SupernetPaths(Evolved):
     name: ClassVar[str] = "evolution"
 
     def check(self, method, space, macro) -> None:
+        super().check(method, space, macro)
         check_supernet(self.paths, method, space, macro)
         if self.paths < len(space.operations):
             raise KdartsError(
@@ -320,6 +321,7 @@ class SupernetPaths(Evolved):
             training = FairTraining(network_of(search.supernet), search.method, search.sync_batch_norm)
             training.compile(jit_compile=search.jit_compile)
         space = training.network.space
+        self.begin(training.network)
         part.begin(training, 1, 0, None)
         part.say(f"{space.kept} operations on each of {space.edges} edges: {space.paths:,} paths in the supernet")
         part.finish(training)

@@ -19,6 +19,7 @@ from kdarts.genotypes.settings import (
     setting,
 )
 from kdarts.search.stages import Stage, parse_stages
+from kdarts.supernet.mobile import macro_names
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,20 @@ class ArchitectureParameters(Axis):
     """Which architecture parameters exist, and which cells share them."""
 
     space: str = setting("darts", "search space, or its operations, separated by commas")
+    macro: str = setting(
+        "auto",
+        "what stands around the blocks of --space=mobile, by the side of the images that it is for; auto: the nearest",
+        choices=macro_names,
+    )
+    width: float | None = setting(
+        None, "factor of the channels of --space=mobile; unset: 1, or what limits leave", least=0, most=16, open=True
+    )
+    blocks: str = setting(
+        "",
+        "blocks of --space=mobile, separated by commas, such as mb_k3_e3,mb_k7_e6_se,skip; empty: kernels of 3 and 5 "
+        "with expansions of 3 and 6, and skip",
+        source="ProxylessNAS",
+    )
     topology: str = setting(
         "",
         "the two inputs that each node reads, such as 0,1;0,2;1,3;0,1, or its number (0: 0,1 each); empty: all",

@@ -12,9 +12,11 @@ from kdarts.genotypes.distance import OPERATIONS
 from kdarts.genotypes.edges import edge_count, edge_row, parse_topology, topology_text
 from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.genotypes.genotype import Genotype, as_genotype
-from kdarts.search.method import Method
+from kdarts.ops.cost import Latencies
+from kdarts.search.method import Method, fields
 from kdarts.search.selection import SELECTIONS
 from kdarts.search.stopping import STOPS
+from kdarts.supernet.grids import cuboid_names, get_cuboid
 from kdarts.supernet.spaces import SearchSpace, get_space
 
 ABOUT_CELLS = ("recompute", "stem", "frame", "reductions", "multiplier")
@@ -75,6 +77,7 @@ def build_supernet(
         KdartsError: if they do not fit each other.
     """
     _check_kind(method, method.on_grid)
+    _check_sizes(method)
     with seeded(seed):
         if method.on_grid:
             return _grid(method, input_shape, num_classes, nodes, dtype, options)
@@ -82,14 +85,22 @@ def build_supernet(
 
 
 def _grid(method, input_shape, num_classes, nodes, dtype, options):
+    from kdarts.search.cost_target import chosen_limits
     from kdarts.supernet.cuboids import PublishedHyperCuboid
 
     given = [name for name in ABOUT_CELLS if options.get(name) not in (None, False, "auto")]
     given += ["sharing"] if method.sharing != "shared" else []
     if given:
         raise KdartsError(f"{given[0]} is about cells; a HyperCuboid has none")
-    sizes = method.channels, method.cells, nodes
-    return PublishedHyperCuboid(method.space, input_shape, num_classes, *sizes, method.relaxation, dtype=dtype)
+    sizes = {name: getattr(method, name) for name in get_cuboid(method.space).sizes if name != "nodes"}
+    limits = chosen_limits(method)
+    if limits and "width" in sizes and sizes["width"] is None:
+        from kdarts.supernet.mobile import fitting_width
+
+        latencies = Latencies.load(method.latency_table) if method.latency_table else None
+        sizes["width"] = fitting_width(input_shape, num_classes, limits, method.macro, method.blocks, latencies)
+    how = {"mixing": method.relaxation, "max_ram": method.max_ram, "nodes": nodes or None, "dtype": dtype}
+    return PublishedHyperCuboid(method.space, input_shape, num_classes, **sizes, **how)
 
 
 def _cells(method, input_shape, num_classes, start, nodes, dtype, options):
@@ -123,6 +134,18 @@ def _cells(method, input_shape, num_classes, start, nodes, dtype, options):
         dtype=dtype,
         **{**options, **{name: value for name, value in cells.items() if value is not None}},
     )
+
+
+def _check_sizes(method: Method) -> None:
+    """Refuses sizes that are another space's."""
+    own = get_cuboid(method.space).sizes if method.on_grid else ()
+    for name in ("macro", "width", "blocks"):
+        value, usual = getattr(method, name), fields()[name].default
+        if name not in own and value != usual:
+            fitting = [space for space in cuboid_names() if name in get_cuboid(space).sizes]
+            raise KdartsError(
+                f"{name} {value}: has no effect in space {method.space!r}; it is for {', '.join(fitting)}"
+            )
 
 
 def _check_kind(method: Method, grid: bool) -> None:

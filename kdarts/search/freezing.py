@@ -114,12 +114,11 @@ class OperationFreezing:
         self._cosines = search.add_weight(name="freezing_cosines", shape=size, dtype="float32", **still)
         self.frozen = search.add_weight(name="frozen", shape=(count,), dtype="bool", **still)
 
-    def masked(self, gradients: list, measuring: bool, validation, *arguments) -> list:
-        """The gradients of the weights with zeros for what is frozen, now or before.
+    def compare(self, gradients: list, validation, *arguments) -> None:
+        """Measures how two gradients agree, at each step that is due.
 
         Args:
             gradients: of the training loss by `network_variables`, the same on all replicas.
-            measuring: whether the step may measure.
             validation: a function of the `arguments` that gives those of the validation loss at the same weights.
         """
         import tensorflow as tf
@@ -129,12 +128,17 @@ class OperationFreezing:
         def measure(gradients, *arguments):
             self.measure(gradients, validation(*arguments))
 
-        if measuring and self.axis.freeze_every == 1:
+        if self.axis.freeze_every == 1:
             measure(gradients, *arguments)
-        elif measuring:
+        else:
             due = tf.equal(tf.convert_to_tensor(self._steps) % self.axis.freeze_every, 0)
             if_true(due, measure, gradients, *arguments)
             self._steps.assign_add(1)
+
+    def masked(self, gradients: list) -> list:
+        """The gradients by `network_variables` with zeros for what is frozen."""
+        import tensorflow as tf
+
         gradients = list(gradients)
         for place, mask in self._masks():
             gradients[place] = tf.where(mask, tf.zeros_like(gradients[place]), gradients[place])

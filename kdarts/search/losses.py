@@ -56,6 +56,7 @@ def register_loss(kind: type[LossTerm]) -> type[LossTerm]:
 
 _WEIGHT = {"least": 0, "most": 1e6}
 _MOST_COST = 1e15
+_LIMIT = {"least": 0, "most": _MOST_COST, "open": True}
 
 
 @register_loss
@@ -155,10 +156,16 @@ def _count(text: str) -> float:
     return count(text)
 
 
+def _bytes(text: str) -> float:
+    from kdarts.search.cost_target import memory
+
+    return memory(text)
+
+
 @register_loss
 @dataclass(frozen=True)
 class CostTarget(LossTerm):
-    """A target for the cost of the derived network (see `cost_target`)."""
+    """A target for the cost of the derived network, or limits that it keeps (see `cost_target`)."""
 
     name: ClassVar[str] = "cost_target"
     target_macs: float | None = setting(
@@ -176,14 +183,33 @@ class CostTarget(LossTerm):
         None, "milliseconds that it is to take there, by --latency_table", least=0, most=_MOST_COST, open=True
     )
     latency_table: str = setting("", "file of measured latencies, which tools/latency_table.py writes")
+    max_macs: float | None = setting(
+        None,
+        "most MACs of the derived network of a chain of choices such as --space=mobile; of several limits all are kept",
+        **_LIMIT,
+        parse=_count,
+    )
+    max_params: float | None = setting(None, "most weights of it", **_LIMIT, parse=_count)
+    max_ram: float | None = setting(
+        None,
+        "most bytes of its activations at a time as int8 values, such as 64KiB: larger blocks are left out",
+        **_LIMIT,
+        parse=_bytes,
+    )
+    max_flash: float | None = setting(
+        None, "most bytes of its int8 file, as estimated, such as 100kB", **_LIMIT, parse=_bytes
+    )
+    max_latency_ms: float | None = setting(None, "most milliseconds of it, by --latency_table", **_LIMIT)
 
     @property
     def active(self) -> bool:
         return any(value not in (None, "") for value in self.config().values())
 
     def attach(self, search):
-        from kdarts.search.cost_target import TargetControl
+        from kdarts.search.cost_target import LimitControl, TargetControl, chosen_limits
 
+        if chosen_limits(search.method):
+            return LimitControl(search.supernet, search.method)
         return TargetControl(search.supernet, search.method, search.genotype())
 
 

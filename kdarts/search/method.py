@@ -299,7 +299,8 @@ class Method:
     def in_space(self, name: str) -> "Method":
         """The method in another space than its own, at that space's usual size."""
         if name in cuboid_names() or self.on_grid:
-            return self.override(space=name)
+            made = self.override(space=name)
+            return made if made.selection.grid or not made.on_grid else made.override(discretization="best_path")
         space = get_space(name)
         made = self.within(space).override(space=space.name)
         if space.cells is None:

@@ -23,7 +23,7 @@ def free_softmax(logits):
     def weights(logits):
         return tf.nn.softmax(logits, -1), lambda upstream: upstream
 
-    return weights(logits)
+    return weights(tf.convert_to_tensor(logits))
 
 
 @register_relaxation

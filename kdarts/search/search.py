@@ -129,6 +129,7 @@ class Search(keras.Model):
 
     def _attach(self) -> None:
         """Makes what the terms of the loss keep for this supernet."""
+        self.attached = {}
         found = {term.name: term.attach(self) for term in self.method.terms()}
         self.attached = {name: kept for name, kept in found.items() if kept is not None}
 
@@ -455,13 +456,14 @@ class Search(keras.Model):
         else:
             step = self._gradients_of_paths(*values, batch, scale)
         by_weights, statistics = mean_over_replicas((step["by_weights"], step["statistics"]))
+        if self.freezing is not None and self.searching:
+            self.freezing.compare(by_weights, self._gradients_of_weights, *values, valid, scale, shifts)
         if alignment.passes:
             along = mean_over_replicas(step["by_shifts"]), shifts, net.mixture.progress, method.epochs, scale
             more = alignment.correction(self.objective, values, batch, *along)
             by_weights = [g + tf.cast(other, g.dtype) for g, other in zip(by_weights, more, strict=True)]
         if self.freezing is not None:
-            at = *values[:2], self.objective.values()[2], valid, scale
-            by_weights = self.freezing.masked(by_weights, self.searching, self._gradients_of_weights, *at)
+            by_weights = self.freezing.masked(by_weights)
         if joint and update.each_step:
             by_alphas, loss = mean_over_replicas((step["by_alphas"], step["loss"]))
             self._move(*self._with_terms(Validation(by_alphas, loss, step["states"], values[0]), batch))
@@ -587,7 +589,7 @@ class Search(keras.Model):
         """The architecture that the search comes to.
 
         Args:
-            rule: a selection by its name; None: the method's.
+            rule: a selection by its name, whatever limits there are; None: the method's, within its limits.
             derived: whether, after a search with shared paths, it is the one chosen among them; else that of α.
 
         Returns:
@@ -599,6 +601,8 @@ class Search(keras.Model):
         if rule is not None:
             values = {"threshold": self.method.threshold, "max_skips": self.method.max_skips}
             selection = get_selection(rule, grid=self.supernet.grid, **values)
+        if self.cost_target is not None and rule is None:
+            return self.cost_target.read_out(selection)
         return self.supernet.read_out(selection)
 
     def above_threshold(self) -> Genotype:

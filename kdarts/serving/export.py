@@ -19,7 +19,8 @@ import tensorflow as tf
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.networks.models import check_about
-from kdarts.serving.served import open_served, probe
+from kdarts.serving.c_array import model_bytes, read_header, write_header
+from kdarts.serving.served import litert, open_served, probe, quantization_of
 
 
 def _signature(model: keras.Model, batch: int | None = None) -> list[tf.TensorSpec]:
@@ -44,18 +45,25 @@ def write_saved_model(model: keras.Model, path: pathlib.Path, about: dict, calib
 
 
 def write_litert(
-    model: keras.Model, path: pathlib.Path, about: dict, calibration=None, weights="float32", batch: int | None = None
+    model: keras.Model,
+    path: pathlib.Path,
+    about: dict,
+    calibration=None,
+    weights="float32",
+    batch: int | None = None,
+    int8_io: bool = False,
 ) -> None:
     """A LiteRT file; behind the model lies a zip archive of `labels.txt` and `about.json`, as LiteRT's tools pack them.
 
     Args:
-        model: float32; so are the file's input and output, whatever it computes in.
+        model: float32; so are the file's input and output, whatever it computes in, without `int8_io`.
         path: file to write.
         about: goes into `about.json`, its `class_names` into `labels.txt`.
         calibration: images as the model takes them, float32 `[n, height, width, channels]`, for "int8".
         weights: "float32", "float16" (halves the file; computed in float32), or "int8" (so are the activations).
         batch: the number of images that it takes at once; None: any. LiteRT for microcontrollers plans its memory by
             the shapes in the file alone, which are wrong around dilated convolutions where the number is free.
+        int8_io: whether input and output are 8-bit integers, too, for weights "int8".
     """
     options = {}
     if weights != "float32":
@@ -65,10 +73,26 @@ def write_litert(
     if weights == "int8":
         options["target_spec"] = {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]}
         options["representative_dataset"] = lambda: ([calibration[i : i + 1]] for i in range(len(calibration)))
+        if int8_io:
+            options |= {"inference_input_type": tf.int8, "inference_output_type": tf.int8}
     model.export(str(path), format="litert", input_signature=_signature(model, batch), verbose=False, **options)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("labels.txt", "".join(f"{name}\n" for name in about["class_names"]))
         archive.writestr("about.json", json.dumps(about))
+
+
+def write_c_array(
+    model: keras.Model, path: pathlib.Path, about: dict, calibration=None, batch=1, int8_io: bool = False
+) -> None:
+    """A C header of the bytes of the int8 LiteRT file, for LiteRT for Microcontrollers; arguments as of `write_litert`.
+
+    It takes one image at once.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        file = pathlib.Path(folder, "model.tflite")
+        write_litert(model, file, about, calibration, "int8", 1, int8_io)
+        data = model_bytes(file)
+    write_header(path, data, quantization_of(litert(model_content=data)), about["input_shape"])
 
 
 def write_onnx(model: keras.Model, path: pathlib.Path, about: dict, calibration=None) -> None:
@@ -105,6 +129,7 @@ class Artifact:
         needs: packages beside kdarts' own.
         calibrated: whether it needs images of the training.
         sized: whether it may be of a fixed number of images at once; others take any.
+        integer: whether its input and output may be 8-bit integers.
     """
 
     file: str
@@ -113,6 +138,7 @@ class Artifact:
     needs: tuple[str, ...] = ()
     calibrated: bool = False
     sized: bool = False
+    integer: bool = False
 
 
 _FLOAT16 = functools.partial(write_litert, weights="float16")
@@ -121,7 +147,8 @@ ARTIFACTS = {
     "saved_model": Artifact("saved_model", write_saved_model),
     "litert": Artifact("model.tflite", write_litert, sized=True),
     "litert_float16": Artifact("model_float16.tflite", _FLOAT16, tolerance=3e-2, sized=True),
-    "litert_int8": Artifact("model_int8.tflite", _INT8, tolerance=None, calibrated=True, sized=True),
+    "litert_int8": Artifact("model_int8.tflite", _INT8, tolerance=None, calibrated=True, sized=True, integer=True),
+    "c_array": Artifact("model.h", write_c_array, tolerance=None, calibrated=True, integer=True),
     "onnx": Artifact("model.onnx", write_onnx, needs=("onnx", "tf2onnx", "onnxruntime")),
 }
 """The formats by name."""
@@ -196,7 +223,8 @@ def serving_model(network: keras.Model, mean=None, std=None) -> keras.Model:
     """
     network = _in_float32(network)
     # The first output alone: an auxiliary classifier has no part in serving.
-    network = keras.Model(network.inputs, network.outputs[0])
+    # The names of the layers inside are in the files, and would otherwise have the numbers of models made before.
+    network = keras.Model(network.inputs, network.outputs[0], name="net")
     image = keras.Input(network.input_shape[1:], dtype="float32", name="image")
     x = image
     if mean is not None:
@@ -239,6 +267,7 @@ def export(
     min_agreement: float = MIN_AGREEMENT,
     about: dict | None = None,
     batch: int | None = 1,
+    int8_io: bool = False,
 ) -> dict[str, dict]:
     """Writes the network in each format into `folder`, once it has answered there as it does here.
 
@@ -255,9 +284,11 @@ def export(
         min_agreement: as of `check_served`.
         about: more entries that travel inside, such as `background` and `peak` of `check_about`.
         batch: the number of images that a LiteRT file takes at once, 1; None: any, as the other formats do.
+        int8_io: whether input and output of the int8 formats are 8-bit integers, too.
 
     Returns:
-        Of each format `path` and `bytes`, and with `images` what `check_served` tells.
+        Of each format `path` and `bytes`; of LiteRT and C `flash`, the bytes of the model that a device stores; with
+        `int8_io` the `quantization` (see `quantization_of`); and with `images` what `check_served` tells.
 
     Raises:
         KdartsError: if a format needs a package that is not installed or images that are not given, if mean, std or
@@ -281,7 +312,7 @@ def export(
     about |= {"input": "raw" if raw else "normalized"}
     about |= {"output": probe(model.predict_on_batch, model.input_shape[1:])[1]}
     # A client reads the output by its name.
-    model = keras.Model(model.inputs, {about["output"]: model.outputs[0]})
+    model = keras.Model(model.inputs, {about["output"]: model.outputs[0]}, name="served")
     if any(ARTIFACTS[name].calibrated for name in formats):
         images, calibration = _apart(images, calibration)
 
@@ -296,7 +327,8 @@ def export(
         normal = normal if mean is None else ((normal / 255 - mean) / std).astype("float32")
         expected = serving_model(network).predict(normal, verbose=0)
     try:
-        return _written(model, formats, folder, about, taken, calibration, images, expected, min_agreement, batch)
+        how = {"batch": batch, "int8_io": int8_io}
+        return _written(model, formats, folder, about, taken, calibration, images, expected, min_agreement, how)
     except (OSError, tf.errors.OpError) as error:
         raise KdartsError(f"{folder}: cannot be written ({error})") from None
 
@@ -315,16 +347,17 @@ def _apart(images, calibration) -> tuple[np.ndarray, np.ndarray]:
     return images, calibration
 
 
-def _written(model, formats, folder, about, taken, calibration, images, expected, least, batch) -> dict[str, dict]:
+def _written(model, formats, folder, about, taken, calibration, images, expected, least, how) -> dict[str, dict]:
     """Writes and compares, as of `export`; `taken` makes of raw images what the model takes, `expected` are logits."""
     folder.mkdir(parents=True, exist_ok=True)
     written = {}
     with tempfile.TemporaryDirectory(dir=folder, prefix=".export.") as temporary:
         made = {name: pathlib.Path(temporary, FORMATS[name]) for name in formats}
         for name, path in made.items():
-            sized = {"batch": batch} if ARTIFACTS[name].sized else {}
-            ARTIFACTS[name].write(model, path, about, None if calibration is None else taken(calibration), **sized)
-            written[name] = {"path": str(folder / FORMATS[name]), "bytes": _size(path)}
+            options = {"batch": how["batch"]} if ARTIFACTS[name].sized else {}
+            options |= {"int8_io": how["int8_io"]} if ARTIFACTS[name].integer else {}
+            ARTIFACTS[name].write(model, path, about, None if calibration is None else taken(calibration), **options)
+            written[name] = {"path": str(folder / FORMATS[name]), "bytes": _size(path), **_on_device(path)}
             if images is not None:
                 written[name] |= check_served(name, path, taken(images), expected, least)
         for name, path in made.items():
@@ -335,6 +368,15 @@ def _written(model, formats, folder, about, taken, calibration, images, expected
                 shutil.rmtree(pathlib.Path(temporary, "old"))
             os.replace(path, final)
     return written
+
+
+def _on_device(path: pathlib.Path) -> dict:
+    """What a device stores of a file, and how its integers are meant; {} of a file for no device."""
+    if path.suffix not in (".tflite", ".h"):
+        return {}
+    data = model_bytes(path) if path.suffix == ".tflite" else read_header(path)
+    quantization = quantization_of(litert(model_content=data))
+    return {"flash": len(data), **({"quantization": quantization} if quantization else {})}
 
 
 def _check_needs(name: str, calibration) -> None:

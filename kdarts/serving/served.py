@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from kdarts.genotypes.errors import KdartsError
+from kdarts.serving.c_array import read_header
 
 Answer = Callable[[np.ndarray], np.ndarray]
 
@@ -28,7 +29,8 @@ def open_served(form: str, path: pathlib.Path) -> tuple[Answer, dict]:
     Raises:
         KdartsError: If the file tells nothing about itself. A library has its own errors for a file that is damaged.
     """
-    return {"saved_model": _open_saved_model, "onnx": _open_onnx}.get(form, _open_litert)(path)
+    kinds = {"saved_model": _open_saved_model, "onnx": _open_onnx, "c_array": _open_c_array}
+    return kinds.get(form, _open_litert)(path)
 
 
 def _open_saved_model(path: pathlib.Path) -> tuple[Answer, dict]:
@@ -55,14 +57,56 @@ def _open_litert(path: pathlib.Path) -> tuple[Answer, dict]:
             about = json.loads(archive.read("about.json"))
     except (zipfile.BadZipFile, KeyError):
         raise KdartsError(f"model {str(path)!r} has no about.json; kdarts export writes it") from None
+    return _answer(litert(model_path=str(path))), about
+
+
+def _open_c_array(path: pathlib.Path) -> tuple[Answer, dict]:
+    return _answer(litert(model_content=read_header(path))), {}
+
+
+def litert(**options):
+    """Returns LiteRT's interpreter, of its own package, or of TensorFlow where that is not installed.
+
+    Args:
+        **options: `model_path`, or `model_content` as bytes; and `num_threads`.
+    """
     if importlib.util.find_spec("ai_edge_litert") is not None:
         from ai_edge_litert.interpreter import Interpreter
     else:
         Interpreter = tf.lite.Interpreter
-    runner = Interpreter(str(path)).get_signature_runner("serving_default")
+    return Interpreter(**options)
+
+
+def _answer(interpreter) -> Answer:
+    """Returns a function from float32 images to float32 outputs, whatever the file takes and gives."""
+    runner, quantization = interpreter.get_signature_runner("serving_default"), quantization_of(interpreter)
+
     # A file may take only one image at once, and the memory of any other is planned for one.
-    each = lambda image: _only(runner(image=image))  # noqa: E731
-    return lambda images: np.concatenate([each(images[i : i + 1]) for i in range(len(images))]), about
+    def each(image):
+        if "input" in quantization:
+            given = quantization["input"]
+            image = np.clip(np.round(image / given["scale"]) + given["zero_point"], -128, 127).astype(np.int8)
+        output = _only(runner(image=image))
+        if "output" in quantization:
+            given = quantization["output"]
+            output = ((output.astype(np.float32) - given["zero_point"]) * given["scale"]).astype(np.float32)
+        return output
+
+    return lambda images: np.concatenate([each(images[i : i + 1]) for i in range(len(images))])
+
+
+def quantization_of(interpreter) -> dict[str, dict]:
+    """Returns `scale` and `zero_point` of the "input" and the "output", as far as they are 8-bit integers.
+
+    A value is `scale * (integer - zero_point)`.
+    """
+    ends = {"input": interpreter.get_input_details(), "output": interpreter.get_output_details()}
+    found = {}
+    for end, (details, *_) in ends.items():
+        if details["dtype"] == np.int8:
+            scale, zero_point = details["quantization"]
+            found[end] = {"scale": float(scale), "zero_point": int(zero_point)}
+    return found
 
 
 def _open_onnx(path: pathlib.Path) -> tuple[Answer, dict]:

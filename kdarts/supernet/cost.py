@@ -235,15 +235,16 @@ class CellCosts:
 class GridCosts:
     """What the transitions of a `HyperCuboid` cost, with the stem before the first and the head behind the last.
 
-    `kind` is "macs" or "params"; a table of latencies raises `KdartsError`.
+    `kind` is "macs", "params", "flash" or "latency_ms", the last by a table of latencies. Raises `KdartsError` for
+    milliseconds of layers that are not placed operations, which no table has.
     """
 
     def __init__(self, net, kind: str, latencies=None):
-        if latencies is not None:
-            raise KdartsError("target_latency_ms is about cells; a HyperCuboid takes target_macs or target_params")
+        if latencies is not None and not net.placed:
+            raise KdartsError("latency_table: has no rows for Keras layers, only for placed operations")
         self.net = net
         self.costs = np.zeros(net.allowed.shape)
-        for index, cost in net.transition_costs().items():
+        for index, cost in net.transition_costs(latencies).items():
             self.costs[index] = getattr(cost, kind)
 
     def expected(self, selection, softness: float):

@@ -9,12 +9,13 @@ import keras
 
 from kdarts.genotypes.cuboid import Cuboid, HyperPath
 from kdarts.genotypes.errors import KdartsError
+from kdarts.ops.cost import Latencies
 from kdarts.ops.layers import LAST, uniform
 from kdarts.ops.operations import RESIZABLE_POOL, Operation, get_operation
 from kdarts.supernet.grids import PRIMITIVES, CuboidSpace, get_cuboid
 from kdarts.supernet.hypercuboid import HyperCuboid
 from kdarts.supernet.macro import STEMS, check_input_shape
-from kdarts.supernet.parts import Parts, Placed, path_network
+from kdarts.supernet.parts import Parts, Placed, path_latency_ms, path_network
 from kdarts.supernet.relaxation import configuration
 
 
@@ -26,24 +27,50 @@ class PublishedHyperCuboid(HyperCuboid):
         space: name of the HyperCuboid.
         input_shape: `(height, width, channels)` of an image, at least `(8, 8, 1)`.
         num_classes: number of classes, at least 2.
-        channels, cells, nodes: as of `CuboidSpace.axes`; nodes None: its own.
-        mixing: as of `HyperCuboid`.
+        channels, cells, nodes, macro, width, blocks: those that are `sizes` of the `CuboidSpace`; None: its own.
+        mixing, max_ram: as of `HyperCuboid`.
+
+    Raises:
+        KdartsError: if a size is given that is none of the space's, or as of its axes.
     """
 
-    def __init__(self, space, input_shape, num_classes, channels, cells, nodes=None, mixing="max_w", **kwargs):
+    def __init__(
+        self,
+        space,
+        input_shape,
+        num_classes,
+        channels=None,
+        cells=None,
+        nodes=None,
+        mixing="max_w",
+        *,
+        macro=None,
+        width=None,
+        blocks=None,
+        **kwargs,
+    ):
         if num_classes < 2:
             raise KdartsError(f"num_classes {num_classes}: needs at least 2")
         published, shape = get_cuboid(space), check_input_shape(input_shape)
-        axes = published.axes(channels, cells, **({"nodes": nodes} if nodes else {}))
+        sizes = {"channels": channels, "cells": cells, "nodes": nodes, "macro": macro, "width": width, "blocks": blocks}
+        sizes = {name: value for name, value in sizes.items() if value is not None}
+        for name in [name for name in sizes if name not in published.sizes]:
+            raise KdartsError(
+                f"{name} {sizes[name]}: space {space!r} has none; its sizes are {', '.join(published.sizes)}"
+            )
+        axes = published.axes(**({"input_shape": shape} if published.fits_images else {}), **sizes)
         made = vars(_parts_of(published)(axes, num_classes))
-        axes = {"sequence": axes.sequence, "states": axes.states, "choices": axes.choices}
-        super().__init__(shape, **axes, **made, mixing=mixing, space=space, **kwargs)
-        self._axes = {"channels": channels, "cells": cells, "nodes": nodes}
+        super().__init__(shape, **vars(axes), **made, mixing=mixing, space=space, **kwargs)
+        self._axes = sizes
 
     def get_config(self):
         about = {"space": self.space_name, "input_shape": self.image_shape, "num_classes": self.num_classes}
+        about |= {"max_ram": self.max_ram} if self.max_ram is not None else {}
         mixing = configuration(self.mixture.relaxation)
         return {**keras.Model.get_config(self), **about, **self._axes, "mixing": mixing}
+
+    def setting(self):
+        return {**super().setting(), **{name: self._axes[name] for name in ("macro", "width") if name in self._axes}}
 
 
 def build_path_network(
@@ -69,6 +96,15 @@ def build_path_network(
         raise KdartsError(f"num_classes {num_classes}: needs at least 2")
     parts = _parts_of(get_cuboid(path.space))(path.cuboid, num_classes)
     return path_network(path, check_input_shape(input_shape), parts, drop_last_step)
+
+
+def path_latency(path: HyperPath, input_shape, latencies: Latencies) -> float:
+    """The milliseconds of a path of a published HyperCuboid by a table, without its classifier.
+
+    Raises `KdartsError` if the table lacks one of its operations.
+    """
+    parts = _parts_of(get_cuboid(path.space))(path.cuboid, 2)
+    return path_latency_ms(path, check_input_shape(input_shape), parts, latencies)
 
 
 _AXES = {"sequence": ("layer", "stride"), "states": ("filters",), "choices": ("primitive",)}

@@ -15,20 +15,33 @@ class CuboidSpace:
 
     Attributes:
         name: as `--space` spells it.
-        axes: the axes from `channels` (of the narrowest state), `cells` (stages) and `nodes` (states); each has a
-            default.
+        axes: the axes from the settings in `sizes`; each has a default. Those of a space whose sizes are not
+            `channels` (of the narrowest state), `cells` (stages) and `nodes` (states) come from `input_shape`, too.
         source: paper it comes from.
         parts: from the axes and the number of classes to the functions that make its layers, a `Parts`; None: those
             of `kdarts.supernet.cuboids`, which are loaded when a network is built.
+        sizes: names of the settings of a method that the axes come from.
+        paths: from the axes to the number of paths; None: every transition is allowed.
     """
 
     name: str
     axes: Callable
     source: str
     parts: Callable | None = None
+    sizes: tuple[str, ...] = ("channels", "cells", "nodes")
+    paths: Callable | None = None
+
+    @property
+    def fits_images(self) -> bool:
+        """Whether the axes follow the shape of the images."""
+        return "channels" not in self.sizes
+
+    def count(self, axes: Cuboid) -> int:
+        """The number of paths through the axes."""
+        return axes.paths if self.paths is None else self.paths(axes)
 
 
-_CUBOIDS = Registry("HyperCuboid")
+_CUBOIDS = Registry("HyperCuboid", "kdarts.supernet.mobile")
 
 
 def register_cuboid(space: CuboidSpace) -> CuboidSpace:

@@ -1,5 +1,6 @@
 """The HyperCuboid: all networks of a grid of hyperparameters at once, with α as a trainable variable."""
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -11,12 +12,13 @@ import tensorflow as tf
 from kdarts.genotypes.cuboid import Cuboid, HyperPath, Step, Value, label
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.path_space import live
-from kdarts.ops.cost import Cost
+from kdarts.ops.cost import Cost, Latencies
+from kdarts.ops.device import FILE, layer_flash
 from kdarts.ops.layers import all_layers, model_cost
 from kdarts.ops.mixed import GroupedOperation
 from kdarts.supernet.cost import GridCosts
 from kdarts.supernet.parameters import MixedModel, StageMixture
-from kdarts.supernet.parts import Parts, Placed, listed, naming, path_network
+from kdarts.supernet.parts import Parts, Placed, listed, naming, path_network, placed_cost
 from kdarts.supernet.relaxation import Relaxation
 
 Axes = Mapping[str, Iterable[Value]] | Iterable[tuple[str, Iterable[Value]]]
@@ -24,34 +26,60 @@ Axes = Mapping[str, Iterable[Value]] | Iterable[tuple[str, Iterable[Value]]]
 
 
 class Chain:
-    """The search form of what one of the functions returned, but None: its `layers` in order, output shape and cost.
+    """The search form of what one of the functions returned, but None.
 
     Args:
         made: what it returned.
         shape: of its input, without the batch.
         name: what it is, for names and messages.
         dtype: policy of `Placed` operations.
+
+    Attributes:
+        layers: in order.
+        shape: of the output.
+        cost: in a network.
+        placed: the `Placed` operations, each with the shape of its input.
+        residual: for each layer whether its input is added to its output.
+        passes: whether the output is the input, with that of one layer added or alone.
     """
 
     def __init__(self, made, shape, name: str, dtype):
-        self.layers, self.shape, self.cost = [], tuple(shape), Cost()
-        for number, part in enumerate(listed(made, name)):
+        self.layers, self.shape, self.cost, self.placed = [], tuple(shape), Cost(), []
+        parts = listed(made, name)
+        self.residual = [isinstance(part, Placed) and part.residual for part in parts]
+        self.passes = not parts or self.residual == [True]
+        for number, part in enumerate(parts):
+            before = self.shape
             if isinstance(part, Placed):
                 word = re.sub(r"\W+", "_", f"{name}_{number}", flags=re.ASCII)  # What TensorFlow allows in a graph.
-                options = {"affine": True, "name": word, "dtype": dtype}
+                options = {"affine": part.affine, "name": word, "dtype": dtype}
                 self.layers.append(GroupedOperation(part.operation, 1, part.filters, part.stride, **options))
-                self.layers[-1].build((None, *self.shape))
-                cost, self.shape = part.cost(self.shape)
+                self.layers[-1].build((None, *before))
+                cost, self.shape = part.cost(before)
+                self.placed.append((part, before))
+                if part.residual and self.shape != tuple(before):
+                    raise KdartsError(f"{name}: what is residual must keep its shape {before}, and gives {self.shape}")
             else:
                 with naming(name):
-                    output = part(keras.KerasTensor((None, *self.shape), dtype=part.compute_dtype))
+                    output = part(keras.KerasTensor((None, *before), dtype=part.compute_dtype))
                 self.layers.append(part)
                 cost, self.shape = model_cost(part), tuple(output.shape[1:])
+                cost += Cost(flash=layer_flash(part), ram=math.prod(before) + math.prod(self.shape))
             self.cost += cost
 
-    def __call__(self, x, scale, training):
-        """Its output times the scalar `scale`; None: as it is."""
-        for number, layer in enumerate(self.layers):
+    def latency_ms(self, latencies: Latencies) -> float:
+        """Milliseconds of its placed operations by a table; other layers are left out."""
+        return sum(
+            latencies.of(part.operation, channels, part.filters, part.stride, (height, width))
+            for part, (height, width, channels) in self.placed
+        )
+
+    def __call__(self, x, scale, training, bare=False):
+        """Its output times the scalar `scale`, None: as it is; `bare`: without the input of what `passes` it."""
+        for number, (layer, residual) in enumerate(zip(self.layers, self.residual, strict=True)):
+            if residual and not bare:
+                x = x + layer(tf.cast(x, layer.compute_dtype), training=training)
+                continue
             last = number == len(self.layers) - 1
             if isinstance(layer, GroupedOperation):
                 x = tf.nn.relu(x) if layer.reads[0] else x
@@ -118,6 +146,9 @@ class HyperCuboid(MixedModel):
         mixing: how α weighs the transitions: "softmax", "max_w" or "sigmoid" (see `mixing`). Under the last two a state
             is a sum of as many whole outputs as lead to it: layers should normalise what they get.
         space: name of the published HyperCuboid that this is; "": none.
+        macro: as of `Cuboid`.
+        max_ram: forbids the transitions whose activations need more bytes than that (see `kdarts.ops.device`); None:
+            none.
 
     Attributes:
         cuboid: the axes.
@@ -157,10 +188,12 @@ class HyperCuboid(MixedModel):
         tail: Callable[[], Any] | None = None,
         mixing: Relaxation | str = "softmax",
         space: str = "",
+        macro=(),
+        max_ram: float | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.cuboid = Cuboid(sequence, states, choices)
+        self.cuboid, self.max_ram = Cuboid(sequence, states, choices, macro), max_ram
         self.parts, self.space_name = Parts(build, head, stem, tail), space
         self.image_shape = _checked_shape(input_shape)
         made = {index: build(step) for index, step in self.cuboid.steps()}
@@ -169,7 +202,10 @@ class HyperCuboid(MixedModel):
         allowed = np.zeros(self.cuboid.shape, bool)
         for index, layer in made.items():
             allowed[index] = layer is not None
-        self.allowed = live(allowed, *(np.array([layer is not None for layer in ends]) for ends in (first, last)))
+        ends = [np.array([layer is not None for layer in layers]) for layers in (first, last)]
+        if max_ram is not None:
+            allowed = _within(max_ram, self.image_shape, live(allowed, *ends), made, first, last)
+        self.allowed = live(allowed, *ends)
         if not self.allowed.any((1, 2, 3)).all():
             raise KdartsError("no path leads through: build, stem or head forbid every one")
         self.mixture = StageMixture(self.allowed, mixing, name="mixture", dtype=self._float)
@@ -282,21 +318,37 @@ class HyperCuboid(MixedModel):
 
     def cost(self) -> Cost:
         """Trainable weights without α, and MACs of a forward pass for one example."""
-        return sum((chain.cost for chain in self.chains.values()), Cost())
+        weights = sum(math.prod(variable.shape) for variable in self.network_variables)
+        return Cost(weights, sum(chain.cost.macs for chain in self.chains.values()))
 
-    def cost_of(self, path: HyperPath) -> Cost:
-        """The same of a path's network."""
-        return model_cost(self.network(path))
+    def cost_of(self, path: HyperPath, latencies: Latencies | None = None) -> Cost:
+        """The same of a path's network, and milliseconds by a table."""
+        cost = model_cost(self.network(path))
+        if latencies is None:
+            return cost
+        steps = enumerate(zip(path.states, path.states[1:], path.choices, strict=False))
+        chains = [self._stems[path.states[0]], self._heads[path.states[-1]], self._tail]
+        chains += [self._steps[stage][index] for stage, index in steps]
+        return cost + Cost(latency_ms=sum(chain.latency_ms(latencies) for chain in chains))
 
-    def transition_costs(self) -> dict[tuple[int, int, int, int], Cost]:
+    def transition_costs(self, latencies: Latencies | None = None) -> dict[tuple[int, int, int, int], Cost]:
         """What each `(stage, from, to, choice)` costs on a path, the first with the stem and the last with the head."""
+
+        def of(chain):
+            return chain.cost if latencies is None else chain.cost + Cost(latency_ms=chain.latency_ms(latencies))
+
         costs = {}
         for stage, chains in enumerate(self._steps):
             for (source, target, choice), chain in chains.items():
-                ends = [self._stems[source].cost] if stage == 0 else []
-                ends += [self._heads[target].cost] if stage == len(self._steps) - 1 else []
-                costs[stage, source, target, choice] = sum(ends, chain.cost)
+                ends = [of(self._stems[source]), Cost(flash=FILE)] if stage == 0 else []
+                ends += [of(self._heads[target]), of(self._tail)] if stage == len(self._steps) - 1 else []
+                costs[stage, source, target, choice] = sum(ends, of(chain))
         return costs
+
+    @property
+    def placed(self) -> bool:
+        """Whether all transitions are made of placed operations."""
+        return all(len(chain.placed) == len(chain.layers) for chains in self._steps for chain in chains.values())
 
     def without_second_derivative(self) -> list[str]:
         """Kinds of layers in it that the exact gradient would be wrong with."""
@@ -316,9 +368,16 @@ class HyperCuboid(MixedModel):
         rows = tf.unstack(tf.reshape(self.mixture.weights_of_operations()[0], self.allowed.shape))
         for chains, row in zip(self._steps, rows, strict=True):
             arriving: dict[int, list] = {}
+            passing: dict[tuple[int, int], list] = {}
             for (source, target, choice), chain in chains.items():
-                y = chain(state[source], row[source, target, choice], training)
-                arriving.setdefault(target, []).append(y)
+                weight = row[source, target, choice]
+                if chain.layers:
+                    arriving.setdefault(target, []).append(chain(state[source], weight, training, chain.passes))
+                if chain.passes:
+                    passing.setdefault((source, target), []).append(weight)
+            for (source, target), weights in passing.items():  # Σ w (x + F(x)) = x Σ w + Σ w F(x)
+                x = state[source]
+                arriving.setdefault(target, []).append(x * tf.cast(tf.add_n(weights), x.dtype))
             state = {target: tf.add_n(parts) for target, parts in arriving.items()}
             states.append(state)
         return [{str(index): tensor for index, tensor in state.items()} for state in states]
@@ -327,6 +386,33 @@ class HyperCuboid(MixedModel):
         """Logits from the last states, as of `states`."""
         summed = tf.add_n([chain(state[str(index)], None, training) for index, chain in self._heads.items()])
         return tf.cast(self._tail(summed, None, training), self._float)
+
+
+def _within(limit: float, shape, allowed: np.ndarray, made, first, last) -> np.ndarray:
+    """Which of the `allowed` transitions need at most so many bytes for their activations.
+
+    Raises `KdartsError` if no path is left, with the least limit that leaves one, or for layers that are not placed.
+    """
+    rams, peaks = np.zeros(allowed.shape), [0]
+    shapes = {i: placed_cost(first[i], shape) for i in np.flatnonzero(allowed[0].any((1, 2))).tolist()}
+    peaks += [cost.ram for cost, _ in shapes.values()]
+    shapes = {i: after for i, (_, after) in shapes.items()}
+    for stage in range(len(allowed)):
+        following = {}
+        for source, target, choice in np.argwhere(allowed[stage]).tolist():
+            index = stage, source, target, choice
+            cost, following[target] = placed_cost(made[index], shapes[source])
+            rams[index] = cost.ram
+        shapes = following
+    peaks += [placed_cost(last[i], after)[0].ram for i, after in shapes.items()]
+
+    def left(bound):
+        return live(allowed & (rams <= bound))
+
+    least = next(b for b in np.unique([*rams[allowed], max(peaks)]) if b >= max(peaks) and left(b).any((1, 2, 3)).all())
+    if limit < least:
+        raise KdartsError(f"max_ram {limit:g}: the least that any network here needs is {least:,.0f} bytes")
+    return left(limit)
 
 
 def _checked_shape(given) -> tuple[int, ...]:

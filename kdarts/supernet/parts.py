@@ -12,7 +12,8 @@ import keras
 
 from kdarts.genotypes.cuboid import HyperPath
 from kdarts.genotypes.errors import KdartsError
-from kdarts.ops.cost import Cost, operation_cost
+from kdarts.ops.cost import Cost, Latencies, operation_cost
+from kdarts.ops.device import operation_flash, operation_ram
 from kdarts.ops.layers import apply_operation, layer_name
 from kdarts.ops.operations import Operation
 
@@ -27,16 +28,22 @@ class Placed:
         operation: The definition of the operation.
         filters: The number of output channels, at least 1.
         stride: 1 or 2.
+        residual: Whether the input, which then has the shape of the output, is added to it.
+        affine: Whether its normalisations have a scale and an offset in a HyperCuboid, too; in a network they have.
 
     Raises:
-        KdartsError: If `filters` or `stride` is out of its range.
+        KdartsError: If `filters` or `stride` is out of its range, or a residual operation has stride 2.
     """
 
     operation: Operation
     filters: int
     stride: int = 1
+    residual: bool = False
+    affine: bool = True
 
     def __post_init__(self):
+        if self.residual and self.stride == 2:
+            raise KdartsError(f"placed {self.operation.name!r}: what is residual needs stride 1, got 2")
         if self.filters < 1 or self.stride not in (1, 2):
             raise KdartsError(
                 f"placed {self.operation.name!r}: filters {self.filters}, stride {self.stride}; "
@@ -45,12 +52,16 @@ class Placed:
 
     def evaluation_form(self, x, name: str):
         """Adds the layers of the operation to a functional model."""
-        return apply_operation(self.operation, x, self.filters, self.stride, name)
+        y = apply_operation(self.operation, x, self.filters, self.stride, name)
+        return keras.layers.Add(name=f"{name}-add")([x, y]) if self.residual else y
 
     def cost(self, shape) -> tuple[Cost, tuple[int, int, int]]:
         """Returns the cost of the operation for an input of `shape`, and the shape of its output."""
         height, width, channels = shape
-        cost, size = operation_cost(self.operation, channels, self.filters, self.stride, (height, width))
+        at = channels, self.filters, self.stride
+        cost, size = operation_cost(self.operation, *at, (height, width))
+        flash = operation_flash(self.operation, *at, self.residual)
+        cost += Cost(flash=flash, ram=operation_ram(self.operation, *at, (height, width), self.residual))
         return cost, (*size, self.filters if self.operation.parametric(self.stride) else channels)
 
 
@@ -100,6 +111,51 @@ def listed(made, name: str) -> list:
         if not isinstance(part, keras.Layer | Placed):
             raise KdartsError(f"{name}: needs Keras layers or placed operations, got {part!r}")
     return parts
+
+
+def placed_operations(made, shape) -> tuple[list[tuple], tuple]:
+    """Returns the keys by which a table of latencies knows what one of the functions returned.
+
+    Args:
+        made: `Placed` operations, in a list or alone. Keras layers, of which a table has nothing, end it.
+        shape: Height, width and channels of the input.
+
+    Returns:
+        `(operation, channels, filters, stride, (height, width))` for each, and the shape of the output.
+    """
+    found = []
+    for part in listed(made, "latencies"):
+        if not isinstance(part, Placed):
+            break
+        height, width, channels = shape
+        found.append((part.operation, channels, part.filters, part.stride, (height, width)))
+        shape = part.cost(shape)[1]
+    return found, shape
+
+
+def path_latency_ms(path: HyperPath, input_shape, parts: Parts, latencies: Latencies) -> float:
+    """Returns the milliseconds of the placed operations of a path by a table; other layers are left out."""
+    shape, total = tuple(input_shape), 0.0
+    ends = parts.of_stem(path.states[0], path.start), parts.head(path.end)
+    for made in (ends[0], *(parts.build(step) for step in path.steps), ends[1]):
+        if made is not None:
+            keys, shape = placed_operations(made, shape)
+            total += sum(latencies.of(*key) for key in keys)
+    return total
+
+
+def placed_cost(made, shape) -> tuple[Cost, tuple]:
+    """Returns the cost of what one of the functions returned for an input of `shape`, and the shape of its output.
+
+    Raises `KdartsError` if it is a Keras layer and not a `Placed` operation: its output is known once it is built.
+    """
+    total = Cost()
+    for part in listed(made, "max_ram"):
+        if not isinstance(part, Placed):
+            raise KdartsError(f"max_ram: is known of placed operations alone, not of {part.name!r}")
+        cost, shape = part.cost(shape)
+        total += cost
+    return total, tuple(shape)
 
 
 @contextlib.contextmanager

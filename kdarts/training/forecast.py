@@ -191,7 +191,8 @@ def forecast(search: Search, step: Step, batches, steps: int, resting: int, movi
     search.searching = searching
     passes = passes_of_step(method, len(net.alphas), moving > 0, getattr(net, "recompute", False))
     cost = net.cost()
-    size = f"{method.cells} cells, {method.channels} channels: {amount(cost.params)} weights"
+    sizes = net.sizes if net.grid else {"cells": method.cells, "channels": method.channels}
+    size = f"{', '.join(f'{n} {name}' for name, n in sizes.items())}: {amount(cost.params)} weights"
     return Forecast(size, passes * cost.macs, memory, steps, tuple(epochs))
 
 
