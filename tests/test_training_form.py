@@ -13,6 +13,7 @@ from kdarts.networks.training_form import training_form
 def network(request):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(request.param)
+    keras.utils.set_random_seed(0)
     yield build_network("DARTS_V2", (8, 8, 3), 4, channels=4, cells=3, auxiliary=True)
     keras.config.set_dtype_policy(before)
 
