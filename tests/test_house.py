@@ -61,11 +61,11 @@ def test_no_two_files_import_each_other():
 
 
 def test_a_folder_is_read_in_a_day():
-    """Folders hold about 20 modules but for the axes and the papers, the package 180, and less than 34,000 lines."""
+    """Folders hold about 20 modules but for the axes and the papers, the package 190, and less than 34,000 lines."""
     for folder in {path.parent for path in FILES}:
         few = {"search": 40, "methods": 42}.get(folder.name, 20)
         assert sum(path.parent == folder for path in FILES) <= few, folder
-    assert len(FILES) <= 180
+    assert len(FILES) <= 190
     assert sum(path.read_text("utf-8").count("\n") for path in FILES) < 34_000
 
 

@@ -309,4 +309,4 @@ def test_a_search_killed_in_its_decisions_comes_to_the_same_cells(tmp_path):
     summary = json.loads((killed / "summary.json").read_text())
     found = Genotype.load(killed / "genotype.json")
     assert summary["removal_measure"] == "loss" and summary["skip_connects"] == found.skip_connects()
-    assert main(["report", f"--workdir={killed}"]) == 0
+    assert main(["report", f"--workdir={killed}", f"--to={tmp_path / 'report.html'}"]) == 0
