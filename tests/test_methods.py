@@ -19,7 +19,7 @@ OWN = {
     "darts_pt": {"removal_batches": 1},
     "ddarts": {"cells": 2},
     "dartspd": {"channels": 8, "path_epochs": 1, "population": 3, "generations": 2, "path_batch_size": 8},
-    "kdarts": {"path_epochs": 1, "path_batch_size": 8},
+    "placed_skips": {"path_epochs": 1, "path_batch_size": 8},
     "lambda_darts": {"cells": 4},
     "pcdarts": {"channels": 8},
     "pdarts": {"stages": "2:8:0,3:4:0.4"},

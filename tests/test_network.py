@@ -291,7 +291,6 @@ def test_a_saved_network_answers_the_same(tmp_path, name, shape):
 @pytest.mark.parametrize(
     "choices, message",
     [
-        ({"genotype": "DARTS_MINUS_cifar10_s4_0"}, "unknown operation 'noise'"),
         ({"input_shape": (7, 7, 3)}, "input shape"),
         ({"num_classes": 1}, "num_classes 1"),
         ({"channels": 3}, "channels 3"),

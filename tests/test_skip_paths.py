@@ -68,7 +68,7 @@ def test_places_are_taken_one_after_another_where_the_loss_is_least(count, looke
 
 
 def test_a_search_with_places_ends_with_one_skip_connection_where_the_loss_was_least(eagerly, tmp_path, capsys):
-    arguments = ["search", "--method=kdarts", "--space=nasbench201", "--cells=1", "--channels=2", "--epochs=1"]
+    arguments = ["search", "--method=placed_skips", "--space=nasbench201", "--cells=1", "--channels=2", "--epochs=1"]
     arguments += ["--train_examples=64", "--valid_examples=64", "--batch_size=32", "--path_batch_size=32"]
     arguments += ["--path_epochs=1", "--target_params=5k", "--calibration_batches=1", f"--workdir={tmp_path / 'run'}"]
     assert main(arguments) == 0
@@ -96,7 +96,15 @@ def test_a_search_with_places_ends_with_one_skip_connection_where_the_loss_was_l
 
 @pytest.mark.slow
 def test_a_search_killed_while_its_paths_are_trained_comes_to_the_same_places(tmp_path):
-    arguments = ["search", "--method=kdarts", "--cells=3", "--channels=4", "--nodes=2", "--epochs=2", "--path_epochs=3"]
+    arguments = [
+        "search",
+        "--method=placed_skips",
+        "--cells=3",
+        "--channels=4",
+        "--nodes=2",
+        "--epochs=2",
+        "--path_epochs=3",
+    ]
     arguments += ["--max_skips=2"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     finish(arguments, whole)
@@ -121,6 +129,6 @@ def test_a_search_killed_while_its_paths_are_trained_comes_to_the_same_places(tm
     ],
 )
 def test_what_has_no_place_for_skip_connections_is_told_before_the_search(flags, fault, tmp_path, capsys):
-    assert main(["search", "--method=kdarts", *flags, f"--workdir={tmp_path / 'run'}"]) == 2
+    assert main(["search", "--method=placed_skips", *flags, f"--workdir={tmp_path / 'run'}"]) == 2
     assert fault in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 import warnings
+from importlib.metadata import version
 
 import numpy as np
 
@@ -181,7 +182,6 @@ def run(arguments: list[str]) -> None:
     method = method.override(**limits, latency_table="", stages=())
     start_tensorflow()
     import keras
-    import tensorflow as tf
 
     from kdarts.ops.cost import Latencies
     from kdarts.training.distribution import configure_threads
@@ -206,7 +206,7 @@ def run(arguments: list[str]) -> None:
     for key, ms in rows.items():
         print(f"{ms:8.4f} ms  {key[0]}, {key[1]} to {key[2]} channels, stride {key[3]}, {list(key[4:])}", flush=True)
     about = {name: getattr(chosen, name) for name in ("dtype", "threads", "rounds", "runs")}
-    about |= {"runtime": f"TensorFlow {tf.__version__}", "machine": platform.processor() or platform.machine()}
+    about |= {"runtime": f"TensorFlow {version('tensorflow')}", "machine": platform.processor() or platform.machine()}
     table = Latencies(rows)
     if len(whole) > 3:
         sums = [supernet.cost_of(path, table).latency_ms for path, _ in whole]

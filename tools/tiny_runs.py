@@ -31,8 +31,8 @@ COMMANDS = {
         *("--warmup_epochs=1", "--path_batch_size=16", "--path_epochs=2", "--population=4", "--generations=2"),
         *("--calibration_batches=1", "--family_channels=2", "--family_cells=1"),
     ],
-    "kdarts": [
-        *("search", "--method=kdarts", "--space=nasbench201", "--cells=1", "--channels=2", "--epochs=2"),
+    "placed_skips": [
+        *("search", "--method=placed_skips", "--space=nasbench201", "--cells=1", "--channels=2", "--epochs=2"),
         *("--path_batch_size=16", "--path_epochs=2", "--calibration_batches=1"),
     ],
     "dartopti": [

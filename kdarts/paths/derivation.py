@@ -336,7 +336,7 @@ class SupernetPaths(Evolved):
 @register_paths
 @dataclass(frozen=True)
 class SkipPlaces(TrainedPaths):
-    """The places of the normal cell's skip connections, where the loss along the paths is least (`kdarts`)."""
+    """The places of the normal cell's skip connections, where the loss along the paths is least (`placed_skips`)."""
 
     name: ClassVar[str] = "skips"
 

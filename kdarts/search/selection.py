@@ -293,7 +293,7 @@ class Progressive(TwoStrongest):
 @register_selection
 @dataclass(frozen=True)
 class Residual(TwoStrongest):
-    """A normal cell with so many skip connections, where they lead by most (see `place_skips`; `kdarts`).
+    """A normal cell with so many skip connections, where they lead by most (see `place_skips`; `placed_skips`).
 
     Otherwise two inputs to a node as by DARTS' rule, which may leave such an edge out, or, in cells of one input, one
     operation on each edge as by `argmax`.

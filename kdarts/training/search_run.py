@@ -81,8 +81,8 @@ class SearchSession(RunSession):
 
     def ready(self, model, step, batches, steps, first_step):
         method = model.method
-        write_json(self.workdir / "setting.json", setting_of(model))
         if not method.trains:
+            write_json(self.workdir / "setting.json", setting_of(model))
             self.say(
                 f"{self.about['dataset']} · {method.name} · {method.samples} genotypes by {method.score}, untrained"
             )
@@ -94,6 +94,7 @@ class SearchSession(RunSession):
         others = lower_memory_options(model) if self.memory_limit else {}
         expected = forecast(model, step, batches, steps, resting, left - resting, self.memory_limit, others)
         self.say(f"{self.about['dataset']} · {method.name} · {expected}")
+        write_json(self.workdir / "setting.json", setting_of(model))
         super().ready(model, step, batches, steps, first_step)
 
     def callbacks(self, model):
