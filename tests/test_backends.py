@@ -92,7 +92,7 @@ REGISTER = [
 ]
 
 
-@pytest.mark.parametrize("imports", REGISTER)
+@pytest.mark.parametrize("imports", [REGISTER[0], *(pytest.param(i, marks=pytest.mark.slow) for i in REGISTER[1:])])
 def test_keras_loads_a_trained_network_once_its_classes_are_registered(trained, imports):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     program = f"{imports}; net = keras.saving.load_model('model.keras'); import numpy as np"

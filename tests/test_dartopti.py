@@ -124,6 +124,7 @@ def test_a_start_is_asked_for_where_it_is_needed(tmp_path, capsys):
     assert error.count("\n") == 1 and "--start" in error and not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_the_step_of_a_search_from_a_start_can_be_timed(tmp_path, capsys):
     START.save(tmp_path / "start.json")
     arguments = ["bench", "--method=dartopti", "--space=ddarts", "--channels=2", "--batch_size=4", "--steps=1"]

@@ -69,7 +69,10 @@ def test_what_no_edge_drew_is_not_computed_for_the_output():
 
 @pytest.mark.parametrize(
     "choices",
-    [{"partial_channels": 2}, {"space": "nasbench201"}, pytest.param({"recompute": True}, marks=pytest.mark.slow)],
+    [
+        {"space": "nasbench201"},
+        *(pytest.param(c, marks=pytest.mark.slow) for c in ({"partial_channels": 2}, {"recompute": True})),
+    ],
 )
 def test_a_step_is_that_of_a_supernet_that_computes_everything(choices, monkeypatch):
     random = np.random.default_rng(0)

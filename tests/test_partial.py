@@ -319,6 +319,7 @@ def test_what_does_not_divide_the_channels_is_refused(k, reductions, allowed):
         Supernet(FEW, (8, 8, 3), 3, channels=8, cells=2, reductions=reductions, partial_channels=k)
 
 
+@pytest.mark.slow
 def test_a_search_warms_up_and_notes_alpha_and_beta(tmp_path, capsys):
     flags = ["--channels=4", "--cells=3", "--nodes=1", "--partial_channels=2", f"--workdir={tmp_path}"]
     flags += [

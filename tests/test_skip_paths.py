@@ -67,6 +67,7 @@ def test_places_are_taken_one_after_another_where_the_loss_is_least(count, looke
     assert sorted(np.flatnonzero(best)) == sorted(order)
 
 
+@pytest.mark.slow
 def test_a_search_with_places_ends_with_one_skip_connection_where_the_loss_was_least(eagerly, tmp_path, capsys):
     arguments = ["search", "--method=placed_skips", "--space=nasbench201", "--cells=1", "--channels=2", "--epochs=1"]
     arguments += ["--train_examples=64", "--valid_examples=64", "--batch_size=32", "--path_batch_size=32"]
