@@ -58,6 +58,8 @@ def small(words: list[str]) -> list[str]:
         sizes += FAMILY if method.paths and method.path_choice in ("family", "evolution") else []
         return [*BATCH, "--valid_examples=16", "--channels=4", *sizes]
     if verb == "train":
+        if "family" in given:
+            return [*BATCH, "--channels=4", "--cells=2"]
         found = load_architecture(given["genotype"])
         if isinstance(found, HyperPath):
             return BATCH
