@@ -12,10 +12,11 @@ import tensorflow as tf
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
+from kdarts.search.measures import Measurement
 
 
 def mixtures_along(supernet, genotype: Genotype) -> list[np.ndarray]:
-    """What a pass along a genotype weighs by: 1 for what stands on an edge and 0 elsewhere.
+    """The mixing weights of a pass along a genotype: 1 for the operations of its edges and 0 for all others.
 
     Args:
         supernet: a `Supernet`.
@@ -42,20 +43,11 @@ def losses_along(search, genotypes: Sequence[Genotype], batches) -> list[float]:
 
     Nothing of the compiled `search` changes.
     """
-    net, values = search.supernet, search.objective.values()
-
-    @tf.function(autograph=False, reduce_retracing=True)
-    def loss(mixtures, x, y):
-        mixtures = list(zip(mixtures, net.mixture.shares(), strict=True))
-        with search.objective.at(*values):
-            logits = net.classify(net.states(x, training=True, mixtures=mixtures)[-1])
-        return search.objective.loss_of(y, logits)
-
+    net, loss = search.supernet, Measurement(search, "loss")
     progress, means = keras.utils.Progbar(len(genotypes), unit_name="cell", verbose=1), []
     batches = [(tf.convert_to_tensor(x), tf.convert_to_tensor(y)) for x, y in batches]
     for genotype in genotypes:
-        mixtures = [tf.constant(weights) for weights in mixtures_along(net, genotype)]
-        sums = [float(loss(mixtures, x, y)) * len(y) for x, y in batches]
-        means.append(sum(sums) / sum(len(y) for _, y in batches))
+        mixtures = list(zip(mixtures_along(net, genotype), net.mixture.shares(), strict=True))
+        means.append(sum(loss(mixtures, x, y) for x, y in batches) / sum(len(y) for _, y in batches))
         progress.add(1)
     return means
