@@ -52,6 +52,12 @@ def node_rows(edges: int, inputs: int | None = None) -> dict[int, slice]:
     return rows
 
 
+def rows_into(edges) -> list[list[int]]:
+    """Returns the rows of the edges that lead to each node, node by node, of a list of edges `(to, from)`."""
+    nodes = sorted({to for to, _ in edges})
+    return [[row for row, (to, _) in enumerate(edges) if to == node] for node in nodes]
+
+
 Topology = tuple[tuple[int, int], ...]
 
 

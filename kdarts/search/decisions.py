@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kdarts.genotypes.edges import rows_into
+
 
 class Step(NamedTuple):
     """One decision: of a row of α, which operation stays, or of a node, which two of its edges.
@@ -38,10 +40,7 @@ class Plan:
 
     def __init__(self, edges: list[tuple[int, int]], sets: int, seed: list[int], every: bool = False):
         random = np.random.RandomState(seed)  # A legacy generator: its stream is the same in every version of NumPy.
-        nodes = [
-            tuple(row for row, (to, _) in enumerate(edges) if to == node) for node in sorted({t for t, _ in edges})
-        ]
-        nodes = [] if every else [rows for rows in nodes if len(rows) > 2]
+        nodes = [] if every else [tuple(rows) for rows in rows_into(edges) if len(rows) > 2]
         orders = [(random.permutation(len(edges)), random.permutation(len(nodes))) for _ in range(sets)]
         self.rounds = [
             [Step(index, (int(order[number]),), False) for index, (order, _) in enumerate(orders)]

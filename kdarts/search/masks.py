@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from kdarts.genotypes.edges import rows_into
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.settings import Axis, Registry, setting
 
@@ -98,12 +99,6 @@ class NoMasks(Masks):
         pass
 
 
-def _nodes(edges) -> list[np.ndarray]:
-    """The rows of the edges into each node."""
-    targets = np.array([to for to, _ in edges])
-    return [np.flatnonzero(targets == to) for to in sorted(set(targets.tolist()))]
-
-
 def _softmax(alpha):
     powers = np.exp(alpha - alpha.max(1, keepdims=True))
     return powers / powers.sum(1, keepdims=True)
@@ -157,7 +152,7 @@ class Greedy(Masks):
     history: int = setting(4, "epochs that criterion 2 compares with", least=1, most=1000, source="SGAS' program")
 
     def count(self, net):
-        return sum(len(rows) if net.space.stages else min(2, len(rows)) for rows in _nodes(net.edges))
+        return sum(len(rows) if net.space.stages else min(2, len(rows)) for rows in rows_into(net.edges))
 
     def narrow(self, search, masks, number, data):
         net, names = search.supernet, search.supernet.space.operations
@@ -188,7 +183,7 @@ def decide(mask, edges, edge: int, column: int, most: int) -> None:
     """Leaves an edge one operation, and a node of `most` decided edges those alone; 0: any number."""
     mask[edge] = 0
     mask[edge, column] = 1
-    rows = next(rows for rows in _nodes(edges) if edge in rows)
+    rows = next(rows for rows in rows_into(edges) if edge in rows)
     decided = [row for row in rows if mask[row].sum() == 1]
     if len(decided) == most:
         mask[[row for row in rows if row not in decided]] = 0
@@ -261,7 +256,7 @@ class Shrinking(Masks):
                 for row in range(len(mask)):
                     shrink(mask, values, [row], none, 1)
             else:
-                for rows in _nodes(net.edges):
+                for rows in rows_into(net.edges):
                     surplus = int(mask[rows].sum()) - 2
                     shrink(mask, values, rows, none, -(-surplus // (self.shrinks - number)))
 

@@ -28,9 +28,14 @@ def take_best(search, batches, samples: int, seed: int) -> float:
     The accuracies are taken with the statistics of the batches: the running ones are a mixture of all genotypes.
     """
     weights, accuracy = best_random(search, batches, samples, seed)
-    for alpha, row in zip(search.supernet.alphas, weights, strict=True):
-        alpha.assign(np.where(row > 0, PRESENT, ABSENT))
+    _take(search.supernet, weights)
     return accuracy
+
+
+def _take(supernet, weights) -> None:
+    """Sets α to what a genotype weighs its candidates by."""
+    for alpha, row in zip(supernet.alphas, weights, strict=True):
+        alpha.assign(np.where(row > 0, PRESENT, ABSENT))
 
 
 def best_random(search, batches, samples: int, seed: int) -> tuple[list[np.ndarray], float]:
@@ -80,17 +85,16 @@ def take_best_untrained(search, images, samples: int, seed: int, score: str) -> 
         score: one of `SCORES`.
     """
     progress = keras.utils.Progbar(samples, unit_name="genotype")
+    # All before the first is taken: a draw looks at α.
     draws = [_draw(search.supernet, seed, number) for number in range(samples)]
-    drawn, rows = [[np.where(weights > 0, PRESENT, ABSENT) for weights, _ in draw] for draw in draws], []
-    for one in drawn:
-        for alpha, values in zip(search.supernet.alphas, one, strict=True):
-            alpha.assign(values)
+    drawn, rows = [[weights for weights, _ in draw] for draw in draws], []
+    for weights in drawn:
+        _take(search.supernet, weights)
         rows.append(figures(search.genotype(derived=False), score, Sizes.of(search.supernet), images, seed))
         progress.add(1)
     scores = compared(score, rows)
     best = int(np.argmax(scores))
-    for alpha, values in zip(search.supernet.alphas, drawn[best], strict=True):
-        alpha.assign(values)
+    _take(search.supernet, drawn[best])
     return float(scores[best])
 
 
