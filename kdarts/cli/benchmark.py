@@ -1,6 +1,7 @@
 """`kdarts benchmark`: methods scored by a table of true accuracies, or by what they choose in a space made to fail."""
 
 import concurrent.futures
+import functools
 import gc
 import itertools
 import os
@@ -123,9 +124,10 @@ def run(values: flags.FlagValues) -> None:
     workdir.begin(remembered, options.usual(values))
     _run_all(common, methods, numbers, values.jobs, workdir, truth)
     if hasattr(truth, "zero_cost"):
-        for one, seed in itertools.product(methods, numbers) if values.along else ():
+        data = functools.lru_cache(1)(lambda seed: search.halves(search.SEARCH.parse([*common, f"--seed={seed}"])))
+        for seed, one in itertools.product(numbers, methods) if values.along else ():
             folder = workdir / "searches" / one.folder / str(seed)
-            _measure_along([*common, *one.words], folder, seed, truth, values.along)
+            _measure_along([*common, *one.words], folder, seed, truth, values.along, data)
         _rank_untrained([*common, *methods[0].words], workdir, truth, scores)
     _write(methods, numbers, workdir, truth)
 
@@ -167,8 +169,11 @@ def _check(words: list[str], truth) -> None:
         raise KdartsError(f"{method.name} in --space={method.space}: {error}") from None
 
 
-def _measure_along(words: list[str], folder, seed: int, table, count: int) -> None:
-    """Measures the loss of a finished search's supernet along all cells of a table, unless that is known."""
+def _measure_along(words: list[str], folder, seed: int, table, count: int, data) -> None:
+    """Measures the loss of a finished search's supernet along all cells of a table, unless that is known.
+
+    `data` is a function from the seed to the `search.halves`.
+    """
     import keras
 
     from kdarts.search.along import losses_along
@@ -182,9 +187,9 @@ def _measure_along(words: list[str], folder, seed: int, table, count: int) -> No
         return
     values = search.SEARCH.parse([*words, f"--seed={seed}", f"--workdir={folder / 'search'}"])
     start, method = search.chosen_start(values, options.chosen_method(values))
-    data = search.halves(values)
-    found, _ = search.search_in(Workdir(folder / "search"), values, method, data, start)  # Restored: it is finished.
-    batches = _held_back(data, method).take(count)
+    halves = data(seed)
+    found, _ = search.search_in(Workdir(folder / "search"), values, method, halves, start)  # Restored: it is finished.
+    batches = _held_back(halves, method).take(count)
     measured = losses_along(found, [table.genotypes[place] for place in left], batches)
     losses |= {table.texts[place]: (loss, count) for place, loss in zip(left, measured, strict=True)}
     note(file, names, losses)
@@ -207,24 +212,29 @@ def _rank_untrained(words: list[str], workdir, table, names: list[str]) -> None:
 
     values = search.SEARCH.parse(words)
     method = options.chosen_method(values)
-    data = search.halves(values)
-    shape, frame = tuple(data.train.image_shape), options.frame(values, get_space(method.space))
-    size = shape, data.train.num_classes, method.channels, method.cells, values.stem, frame
-    images, _ = next(iter(_held_back(data, method)))
+    read = functools.cache(lambda: _sizes_and_images(values, method))
     for name in names:
         columns = zero_cost.FIGURES[name]
         place = workdir / f"scores_{name}_{method.channels}x{method.cells}.csv"
         rows = known(place, columns)
         left = [n for n, text in enumerate(table.texts) if text not in rows]
         for number, n in enumerate(left, 1):
-            rows[table.texts[n]] = [
-                *zero_cost.figures(table.genotypes[n], name, zero_cost.Sizes(*size), images).values()
-            ]
+            rows[table.texts[n]] = [*zero_cost.figures(table.genotypes[n], name, *read()).values()]
             if number % 10 == 0 or number == len(left):
                 note(place, columns, rows)
                 gc.collect()
         pool = [dict(zip(columns, rows[text], strict=True)) for text in table.texts]
         table.zero_cost[name] = zero_cost.compared(name, pool)
+
+
+def _sizes_and_images(values, method) -> tuple:
+    """What networks of the sizes of a search have in common, and a batch of its images."""
+    from kdarts.search.zero_cost import Sizes
+
+    data = search.halves(values)
+    shape, frame = tuple(data.train.image_shape), options.frame(values, get_space(method.space))
+    images, _ = next(iter(_held_back(data, method)))
+    return Sizes(shape, data.train.num_classes, method.channels, method.cells, values.stem, frame), images
 
 
 def _run_all(common, methods, numbers, jobs, workdir, truth) -> None:
