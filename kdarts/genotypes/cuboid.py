@@ -64,7 +64,7 @@ class Cuboid:
     Attributes:
         sequence, states, choices: for each axis its name and its values, as `{name: values}` or as pairs; states and
             choices may be empty.
-        macro: what stands around the steps and no axis says, as `{name: value}` or as pairs: texts, numbers, truth
+        macro: the macro structure, as far as no axis has it, as `{name: value}` or as pairs: texts, numbers, truth
             values, or lists of whole numbers; its space knows the names.
 
     Raises:
@@ -155,7 +155,7 @@ def _combinations(axes) -> list[dict[str, Value]]:
 
 
 def _macro_of(given) -> tuple:
-    """What stands around the steps, as pairs; raises `KdartsError` for values that a file of a path cannot hold."""
+    """The macro structure as pairs; raises `KdartsError` for values that a file of a path cannot hold."""
     pairs = given.items() if isinstance(given, Mapping) else given
     try:
         found = tuple((name, tuple(value) if isinstance(value, list | tuple) else value) for name, value in pairs)

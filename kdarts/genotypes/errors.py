@@ -61,5 +61,5 @@ def choice(what: str, given, allowed) -> str:
         return given
     near = difflib.get_close_matches(str(given)[:LONGEST_QUOTE], names, 1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
-    listed = ", ".join(names) if len(names) <= 60 else f"one of {len(names)} known names"
-    raise KdartsError(f"unknown {what} {quoted(given)}{hint}; allowed: {listed}")
+    known = ", ".join(names) if len(names) <= 60 else f"one of {len(names)} known names"
+    raise KdartsError(f"unknown {what} {quoted(given)}{hint}; allowed: {known}")

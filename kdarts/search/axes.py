@@ -1,8 +1,8 @@
 """Axes of a method with one class each: the architecture parameters, the training of the weights, and the sizes.
 
 The axes that have several classes stand in modules of their own: relaxations, perturbations, levels, gradients, losses,
-updates, stop rules, selections. Keras and TensorFlow are imported where they are used: commands that only read settings
-do not wait for them.
+updates, freezing, masks, stop rules, selections. Keras and TensorFlow are imported where they are used: commands that
+only read settings do not wait for them.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class ArchitectureParameters(Axis):
     space: str = setting("darts", "search space, or its operations, separated by commas")
     macro: str = setting(
         "auto",
-        "what stands around the blocks of --space=mobile, by the side of the images that it is for; auto: the nearest",
+        "macro structure of --space=mobile, named by the side of the images that it is for; auto: the nearest",
         choices=macro_names,
     )
     width: float | None = setting(

@@ -1,7 +1,7 @@
 """The space of small networks for devices: a chain of MobileNetV2's blocks, each chosen on its own.
 
 It is a HyperCuboid of one sequence axis and one choice. A value of the sequence, such as `2.1 32/2`, is a place: the
-first block of the second stage, with 32 channels and stride 2. What the axes cannot say, the images and what stands
+first block of the second stage, with 32 channels and stride 2. What the axes cannot say, the images and the layers
 before and behind the blocks, is in the cuboid's `macro`, so that a path's file rebuilds its network.
 """
 
@@ -28,7 +28,7 @@ _PLACE = re.compile(r"(\d{1,3})\.(\d{1,3}) (\d{1,4})/([12])")
 
 @dataclass(frozen=True)
 class Macro:
-    """What stands around the blocks of a mobile network.
+    """The macro structure of a mobile network: all but its blocks.
 
     Attributes:
         stem: channels and stride of the 3x3 convolution at the start.
@@ -250,7 +250,7 @@ def _sampled(axes: Cuboid, costs: np.ndarray, around: Cost, latencies) -> dict[s
 
 
 def _timed(axes: Cuboid, costs: np.ndarray, latencies) -> tuple[np.ndarray, float]:
-    """The costs with milliseconds by a table, and those of what stands around the blocks."""
+    """The costs with milliseconds by a table, and those of the layers before and behind the blocks."""
     found, timed = {}, costs.copy()
     for where, operation, *key in measured_operations(axes):
         found[where] = found.get(where, 0.0) + latencies.of(operation, *key)

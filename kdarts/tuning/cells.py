@@ -41,7 +41,7 @@ LEAST = 3
 
 PUBLISHED = ("rule", "DARTS_V1", "DARTS_V2", "PDARTS", "PC_DARTS_cifar", "GDAS_V1", "SNAS_mild", "SETN", "RobustDARTS")
 PUBLISHED += ("SDARTS_RS_cifar10", "SDARTS_ADV_cifar10", "DrNAS_cifar10", "DARTS_MINUS_cifar10_s0_best", "DOTS_C10")
-"""Genotypes of the zoo whose rule scores stand beside those of what is found."""
+"""Genotypes of the zoo whose rule scores are printed for comparison."""
 
 _PARTS = ("rule", "sep_convs", "skips", "from_inputs")
 _RANKED = {"normal": "α, normal cell", "reduce": "α, reduction cell", "both": "α, both cells", "along": "loss along it"}
@@ -163,8 +163,8 @@ class CellTable:
         published = [f"`{name}` {rule_parts(get_genotype(name))['rule']:.1f}" for name in PUBLISHED]
         named = [name for name in _RANKED if any(row[f"kendall_{name}"] != "" for row in rows.values())]
         text = (
-            "What was found: the rule score of the normal cell, its parts, and the part of the table's cells with a "
-            f"lower score, in %.\n\n{markdown_table(['method', *parts, *LAST[1:]], lines)}\n"
+            "The genotypes of the searches: the rule score of the normal cell, its parts, and the part of the table's "
+            f"cells with a lower score, in %.\n\n{markdown_table(['method', *parts, *LAST[1:]], lines)}\n"
             f"Published cells by the same score: {', '.join(published)}.\n\n"
             f"How well the {count} cells of the table are ranked, whose accuracy is {accuracies.mean():.2f} ± "
             f"{accuracies.std(ddof=1):.2f} after the last epoch: Kendall / Spearman, mean over the seeds.\n\n"
