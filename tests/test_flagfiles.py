@@ -49,6 +49,8 @@ def test_flagfile_opens_with_its_command_and_takes_two_steps(path, data_dir, tmp
     start = any(line.startswith("--start=") for line in lines)
     staged = any(line.startswith("--stages=") for line in lines)
     small = SMALL_START if start else SMALL_STAGES if staged else SMALL[verb]
+    if any(line.startswith("--alignment_weight=") for line in lines):  # It compares normal cells.
+        small = [*small, "--cells=4"]
     batch = int(re.search(r"^--batch_size=(\d+)$", "\n".join(lines), re.MULTILINE)[1])
     if batch > 32:  # Faster, and there are not more pictures.
         batch, small = 32, [*small, "--batch_size=32"]
