@@ -124,8 +124,8 @@ class ImageClassifier:
         workdir, flags = Workdir(self.workdir), self._flags(train.name)
         workdir.check(flags)
         workdir.check_data(train=train, **({} if tested is None else {"test": tested}))
-        say = {} if self._verbose else {"say": lambda line: None}
-        auto = AutoRun(train, tested, augmentation, self._settings, workdir, {"dataset": train.name}, **say)
+        about = {"dataset": train.name}
+        auto = AutoRun(train, tested, augmentation, self._settings, workdir, about, self._verbose)
         workdir.begin(flags)
         try:
             auto.run()

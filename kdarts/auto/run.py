@@ -55,7 +55,7 @@ EPOCHS = 30
 """The epochs for which a network of the most MACs can be trained at the end."""
 
 EPOCH, END = 0.1, 2.0
-"""The seconds that an epoch of a training takes besides its steps, and its measurement at the end, on two slow cores."""
+"""The seconds of an epoch besides its steps, and of the measurement at the end of a training, on two slow cores."""
 
 TRAINING = 12
 """The time of a training in the first round, in multiples of what the small network needs before its first step. Larger
@@ -113,7 +113,7 @@ class AutoRun:
         settings: The `Settings`.
         workdir: The locked `Workdir`.
         about: More entries for the summaries and the saved network, such as `dataset`.
-        say: A function that prints a line.
+        verbose: Whether to print progress.
         began: `time.monotonic()` when this process began. Defaults to now.
 
     Attributes:
@@ -128,10 +128,10 @@ class AutoRun:
         settings: Settings,
         workdir: Workdir,
         about: dict | None = None,
-        say: Callable[[str], None] = lambda line: print(line, flush=True),
+        verbose: bool = True,
         began: float | None = None,
     ):
-        self.settings, self.workdir, self.about, self.say = settings, workdir, dict(about or {}), say
+        self.settings, self.workdir, self.about, self.verbose = settings, workdir, dict(about or {}), verbose
         self.train, self.valid = datasets.hold_back(train, settings.hold_back, settings.group)
         self.test, self.augmentation = test, augmentation
         self.mean, self.std = datasets.statistics(self.train.images)
@@ -155,6 +155,11 @@ class AutoRun:
                 self._conclude(interrupted=True)
             raise
         return self._conclude()
+
+    def say(self, line: str) -> None:
+        """Prints a line, unless the run is silent."""
+        if self.verbose:
+            print(line, flush=True)
 
     def _rounds(self) -> None:
         settings, ledger = self.settings, self.ledger
@@ -259,7 +264,8 @@ class AutoRun:
 
         count = self.ledger.decide(part, epochs)
         self.say(f"search of {name}: {count} epochs of {data.steps} steps · {clock(self.ledger.left)} left")
-        session = SearchSession(folder, {"method": method.name, **self.about, "seed": self.settings.seed}, began=began)
+        about = {"method": method.name, **self.about, "seed": self.settings.seed}
+        session = SearchSession(folder, about, began=began, verbose=self.verbose)
         folder.begin({})
         run_search(search_of(method.lasting(count)), data, session, validate_every=0)
         self.ledger.finish(part, read_json(folder / "summary.json")["wall_seconds"])
@@ -355,6 +361,7 @@ class AutoRun:
             about={"genotype": candidate.name, **self.about, "seed": seed, **size},
             began=began,
             step=step,
+            verbose=self.verbose,
         )
         self.ledger.finish(name, summary["wall_seconds"])
         keras.utils.clear_session(free_memory=False)

@@ -120,6 +120,7 @@ def run_training(
     checkpoint_every: int | None = None,
     data_service: str | None = None,
     step: Step | None = None,
+    verbose: bool = True,
 ) -> dict:
     """Trains a compiled network in a workdir, from its last checkpoint, and measures it.
 
@@ -143,6 +144,7 @@ def run_training(
         checkpoint_every: See `every` of `Checkpoint`.
         data_service: The address of a tf.data service that prepares the batches, or None (see `served`).
         step: The network's step, if it is traced already, or None.
+        verbose: Whether to print progress.
 
     Returns:
         The content of `summary.json`. It has figures on `test` and on `valid`, as `test_` and `held_back_` with
@@ -151,7 +153,7 @@ def run_training(
         `tested_after_epochs`, the number of epochs after which the weights were those that are tested and saved.
     """
     steps = pipeline.steps_per_epoch(train, batch_size)
-    session = TrainingSession(workdir, keep, checkpoint_every=checkpoint_every, began=began)
+    session = TrainingSession(workdir, keep, checkpoint_every=checkpoint_every, began=began, verbose=verbose)
 
     def batches(first_step):
         made = pipeline.train_dataset(train, batch_size, seed, augmentation, mean, std, start_step=first_step)
