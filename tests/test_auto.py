@@ -14,13 +14,14 @@ import pytest
 
 import kdarts
 from kdarts.auto import candidates
-from kdarts.auto.classifier import _data, pixels
+from kdarts.auto.classifier import _data, _fitting, pixels
 from kdarts.auto.ledger import Ledger
 from kdarts.auto.limits import Limits, cost_of, latency_ms
 from kdarts.auto.page import verdict, write_page
-from kdarts.auto.run import Settings, fitting_batch
+from kdarts.auto.run import Settings, fitting_batch, fitting_side
 from kdarts.cli.main import main
 from kdarts.data import datasets
+from kdarts.data.pictures import fitted
 from kdarts.genotypes.errors import KdartsError
 from kdarts.networks.handmade import build_resnet
 from kdarts.ops.cost import Cost
@@ -130,6 +131,23 @@ def test_settings_have_ranges(choices, message):
 
 def test_batches_are_small_where_pictures_are_few():
     assert [fitting_batch(n) for n in (10, 256, 600, 1024, 1999, 50_000)] == [4, 8, 16, 32, 32, 64]
+
+
+def test_pictures_are_scaled_where_the_time_is_short():
+    """ResNet-8 has 12.5 M MACs for 32 and 64 pixels, of which the latter are halved at once, and 28.1 M for 96."""
+    assert fitting_side((100, 100, 3), 10, 1e9) == 100
+    assert fitting_side((100, 100, 3), 10, 28.2e6) == 96
+    assert fitting_side((100, 100, 3), 10, 13e6) == 64
+    assert fitting_side((100, 100, 3), 10, 1.0) == 32
+    assert fitting_side((40, 60, 3), 10, 1.0) == 40 and fitting_side((8, 8, 1), 10, 1.0) == 8
+
+
+def test_pictures_of_another_size_are_scaled_for_the_network():
+    images = np.random.default_rng(0).integers(0, 255, (2, 40, 60, 3), np.uint8)
+    assert np.array_equal(_fitting(images, (32, 32, 3)), fitted(images, 32))
+    for shape in ((32, 24, 3), (32, 32, 1)):
+        with pytest.raises(KdartsError, match="the network takes"):
+            _fitting(images, shape)
 
 
 def test_pixels_are_read_in_every_usual_form():

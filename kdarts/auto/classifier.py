@@ -1,5 +1,6 @@
 """`ImageClassifier`: the run of `kdarts auto` as an object with `fit`, `predict` and `evaluate`."""
 
+import dataclasses
 import os
 import pathlib
 import shutil
@@ -17,6 +18,7 @@ from kdarts.auto.run import AutoRun, Settings
 from kdarts.data import datasets
 from kdarts.data.augmentation import Augmentation, default_augmentation
 from kdarts.data.datasets import ImageData
+from kdarts.data.pictures import fitted
 from kdarts.genotypes.errors import KdartsError
 from kdarts.serving.evaluation import evaluate
 from kdarts.serving.predict import Classifier, open_classifier
@@ -125,7 +127,14 @@ class ImageClassifier:
         workdir.check(flags)
         workdir.check_data(train=train, **({} if tested is None else {"test": tested}))
         about = {"dataset": train.name}
-        auto = AutoRun(train, tested, augmentation, self._settings, workdir, about, self._verbose)
+        how = self._settings, workdir, about, self._verbose
+
+        def resized(side):
+            if isinstance(x, str | os.PathLike):
+                return tuple(datasets.load(_folder(x), split=split, image_size=side) for split in ("train", "test"))
+            return _scaled(train, side), None if tested is None else _scaled(tested, side)
+
+        auto = AutoRun(train, tested, augmentation, *how, resized=resized)
         workdir.begin(flags)
         try:
             auto.run()
@@ -167,6 +176,7 @@ class ImageClassifier:
             data = datasets.load(_folder(x), split="test", image_size=height if height == width else None)
         else:
             data = _data(x, y, classifier.class_names)
+            data = dataclasses.replace(data, images=_fitting(data.images, classifier.shape))
         figures, _ = evaluate(classifier, data)
         return figures
 
@@ -251,10 +261,21 @@ class ImageClassifier:
             x = [x]
         if isinstance(x, list | tuple) and all(isinstance(each, str | os.PathLike) for each in x):
             return np.stack([classifier.read(each) for each in x])
-        images = pixels(x)
-        if images.shape[1:] != classifier.shape:
-            raise KdartsError(f"x has pictures of {images.shape[1:]}, the network takes {classifier.shape}")
+        return _fitting(pixels(x), classifier.shape)
+
+
+def _scaled(data: ImageData, side: int) -> ImageData:
+    return dataclasses.replace(data, images=fitted(data.images, side))
+
+
+def _fitting(images: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """Pictures in the shape that a network takes: scaled, if it takes squares, as before its training."""
+    height, width, channels = shape
+    if images.shape[1:] == shape:
         return images
+    if height != width or images.shape[-1] != channels:
+        raise KdartsError(f"x has pictures of {images.shape[1:]}, the network takes {shape}")
+    return fitted(images, height)
 
 
 def _folder(path) -> str:

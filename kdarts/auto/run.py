@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import keras
+import tensorflow as tf
 
 from kdarts.auto import candidates
 from kdarts.auto.candidates import Candidate, Family
@@ -53,6 +54,19 @@ BRIEF = 600
 
 EPOCHS = 30
 """The epochs for which a network of the most MACs can be trained at the end."""
+
+STEPS, SUPERNET = 100, 25
+"""The steps that a search of a network of the most MACs has time for, and how many times as long as a step of that
+network's training each of them takes."""
+
+SEARCH_BATCH = 32
+"""The most pictures in each of the two batches of a search step: in a short time many steps count for more."""
+
+PACE_SIDE = 32
+"""The side in pixels of the images that are timed."""
+
+SIDES = (224, 160, 128, 96, 64, 48, 32)
+"""The sides in pixels that pictures are scaled to."""
 
 EPOCH, END = 0.1, 2.0
 """The seconds of an epoch besides its steps, and of the measurement at the end of a training, on two slow cores."""
@@ -115,6 +129,8 @@ class AutoRun:
         about: More entries for the summaries and the saved network, such as `dataset`.
         verbose: Whether to print progress.
         began: `time.monotonic()` when this process began. Defaults to now.
+        resized: A function from a side in pixels to `train` and `test` with smaller pictures, if their size may be
+            chosen by the time. Defaults to `None`: it is kept.
 
     Attributes:
         concluded: The summary, once there is a result.
@@ -130,17 +146,22 @@ class AutoRun:
         about: dict | None = None,
         verbose: bool = True,
         began: float | None = None,
+        resized: Callable[[int], tuple] | None = None,
     ):
         self.settings, self.workdir, self.about, self.verbose = settings, workdir, dict(about or {}), verbose
-        self.train, self.valid = datasets.hold_back(train, settings.hold_back, settings.group)
-        self.test, self.augmentation = test, augmentation
-        self.mean, self.std = datasets.statistics(self.train.images)
-        self.shape, self.classes = train.image_shape, train.num_classes
-        self.batch_size = fitting_batch(len(self.train))
+        self.augmentation, self._resized = augmentation, resized
+        self._take(train, test)
         self.ledger = Ledger(workdir, 60 * settings.minutes, began)
         self.rows: dict[str, dict] = {}
         self.concluded: dict | None = None
         self._known: dict[str, Candidate] = {}
+
+    def _take(self, train, test) -> None:
+        """Divides the training pictures, and measures them."""
+        self.train, self.valid = datasets.hold_back(train, self.settings.hold_back, self.settings.group)
+        self.test, self.shape, self.classes = test, train.image_shape, train.num_classes
+        self.mean, self.std = datasets.statistics(self.train.images)
+        self.batch_size = fitting_batch(len(self.train))
 
     def run(self) -> dict:
         """Runs to the end, and returns the summary (see `_conclude`).
@@ -164,12 +185,18 @@ class AutoRun:
     def _rounds(self) -> None:
         settings, ledger = self.settings, self.ledger
         brief = ledger.seconds < BRIEF
+        pace = ledger.timed("pace", self._pace)
+        limits = settings.limits.with_macs(pace["macs"])
+        side = min(self.shape[:2])
+        smaller = fitting_side(self.shape, self.classes, limits.macs) if self._resized else side
+        if smaller < side:
+            self.say(f"pictures of {side} pixels are scaled to {smaller}, so that the time is enough")
+            self._take(*self._resized(smaller))
+            ledger.finish("resized")
         self.say(
             f"{self.train.name} · {len(self.train):,} pictures to train on, {len(self.valid):,} to compare by, "
             f"{self.classes} classes, {self.shape[0]}x{self.shape[1]} pixels, batches of {self.batch_size}"
         )
-        pace = ledger.timed("pace", self._pace)
-        limits = settings.limits.with_macs(pace["macs"])
         why = "" if limits == settings.limits else " (of which the MACs are what can be trained in the time)"
         self.say(f"{clock(ledger.seconds)} in all, for networks of {limits.in_words()}{why}")
         phases = [name for name in SHARES if not (brief and name == "second")]
@@ -205,14 +232,17 @@ class AutoRun:
 
     def _pace(self) -> dict:
         """Times the step of a small network: the most MACs by it, and the seconds that a training needs to begin."""
-        began = time.monotonic()
-        network = build_resnet(self.shape, self.classes)
+        began, count = time.monotonic(), self.batch_size
+        network = build_resnet((PACE_SIDE, PACE_SIDE, self.shape[-1]), self.classes)
         macs = cost_of(network).macs
         self._compile(network, 1)
-        seconds = step_seconds(Step(network), self._batches(self.batch_size, self.settings.seed))
+        batch = tf.random.stateless_normal((count, *network.input_shape[1:]), (0, 0)), tf.zeros(count, tf.int32)
+        seconds = step_seconds(Step(network), tf.data.Dataset.from_tensors(batch).repeat())
         overhead = time.monotonic() - began
-        final = SHARES["final"] * self.ledger.seconds / (2 * self.settings.seeds)
-        return {"macs": final / (EPOCHS * len(self.train)) / (seconds / self.batch_size / macs), "overhead": overhead}
+        each = seconds / count / macs  # The seconds of a MAC in a step, with its gradients.
+        final = SHARES["final"] * self.ledger.seconds / (2 * self.settings.seeds) / (EPOCHS * len(self.train))
+        search = SHARES["search"] * self.ledger.seconds / (STEPS * count)
+        return {"macs": min(final / each, search / (SUPERNET * each)), "overhead": overhead}
 
     def _batches(self, batch_size: int, seed: int, first_step: int = 0):
         parts = self.train, batch_size, seed, self.augmentation, self.mean, self.std
@@ -246,7 +276,7 @@ class AutoRun:
         """Returns the architectures of a search: by 0 that of its end, by its number that of an epoch before."""
         part, folder, began = f"search {name}", Workdir(self.workdir / "search" / name), time.monotonic()
         train, valid = datasets.halves(self.train, seed=self.settings.seed, stratified=True)
-        batch_size = min(method.batch_size, self.batch_size, len(valid))
+        batch_size = min(SEARCH_BATCH, self.batch_size, len(valid))
         method = method.override(batch_size=batch_size)
         how = self.augmentation, self.mean, self.std
         data = pipeline.ImageSearchData(train, valid, batch_size, self.settings.seed, *how)
@@ -417,6 +447,19 @@ class AutoRun:
 
 ROUNDS = {"first": 1, "second": 2, "final": 3}
 """The rounds of trainings, by their order."""
+
+
+def fitting_side(shape, classes: int, macs: float) -> int:
+    """Returns the side for pictures of a shape: their own, or the largest of `SIDES` for which ResNet-8 fits the MACs.
+
+    Pictures that are no squares keep their size.
+    """
+    height, width, channels = shape
+    if height != width:
+        return min(height, width)
+    sides = [height, *(side for side in SIDES if side < height)]
+    fits = (side for side in sides if cost_of(build_resnet((side, side, channels), classes)).macs <= macs)
+    return next(fits, sides[-1])
 
 
 def step_seconds(step: Step, batches) -> float:

@@ -79,15 +79,19 @@ def run(values: flags.FlagValues) -> None:
     configure_threads()
     train, test = options.load(values, "train"), options.load(values, "test")
     workdir.check_data(train=train, test=test)
-    if values.most_images is not None:
-        if values.most_images > len(train):
-            raise KdartsError(f"--most_images={values.most_images}: allowed is 1 to {len(train)}, all images")
-        if values.most_images < len(train):
-            train, _ = datasets.halves(train, values.most_images, None, values.seed)
+    train = _drawn(values, train)
+
+    def resized(side):
+        how = {"image_size": side, "limit": values.limit, **options.reading(values)}
+        smaller, smaller_test = (datasets.load(values.dataset, split=split, **how) for split in ("train", "test"))
+        return _drawn(values, smaller), smaller_test
+
     augmentation = options.augmentation(values, train.image_shape)
     about = {"dataset": values.dataset}
     about |= {name: values[name].value for name in ("labels", "group", "background") if values[name].value}
-    auto = AutoRun(train, test, augmentation, settings, workdir, about, began=began)
+    auto = AutoRun(
+        train, test, augmentation, settings, workdir, about, began=began, resized=None if values.image_size else resized
+    )
     if values.dry_run:
         return print(f"dry run: {settings.minutes:g} minutes with {len(train):,} pictures, tested on {len(test):,}")
     workdir.begin(remembered, usual)
@@ -100,6 +104,16 @@ def run(values: flags.FlagValues) -> None:
             print("\n".join(told(auto.concluded, figures)))
             print(f"Written: {workdir / 'model.keras'}, {workdir / 'export'}, {workdir / 'report.html'}")
             print(options.next_command("predict", {"model": workdir / "model.keras"}, "PICTURE"))
+
+
+def _drawn(values: flags.FlagValues, train):
+    """The training pictures, or a random draw of `--most_images` of them."""
+    from kdarts.data import datasets
+
+    most = values.most_images
+    if most is not None and most > len(train):
+        raise KdartsError(f"--most_images={most}: allowed is 1 to {len(train)}, all images")
+    return train if most in (None, len(train)) else datasets.halves(train, most, None, values.seed)[0]
 
 
 AUTO = Command(
