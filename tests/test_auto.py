@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -263,6 +264,13 @@ def test_the_command_refuses_wrong_flags_in_one_line(flags, message, tmp_path, c
     error = capsys.readouterr().err.strip().splitlines()
     assert len(error) == 1 and message in error[0]
     assert not (tmp_path / "w").exists()
+
+
+def test_limits_that_nothing_fits_are_refused_with_the_least_value(tmp_path, capsys):
+    assert main(["auto", "--max_params=10", "--minutes=60", f"--workdir={tmp_path / 'w'}"]) == 2
+    assert re.search(r"--max_params=10: the smallest network has [\d,]+ weights$", capsys.readouterr().err.strip())
+    assert main(["report", f"--workdir={tmp_path / 'w'}", f"--to={tmp_path / 'r.html'}"]) == 2
+    assert "is of kdarts auto" in capsys.readouterr().err
 
 
 def _command(workdir, *flags):

@@ -19,15 +19,16 @@ import tensorflow as tf
 from kdarts.auto import candidates
 from kdarts.auto.candidates import Candidate, Family
 from kdarts.auto.ledger import Ledger
-from kdarts.auto.limits import Limits, cost_of
+from kdarts.auto.limits import UNITS, Limits, cost_of
 from kdarts.data import datasets, pipeline
 from kdarts.data.augmentation import Augmentation
 from kdarts.genotypes.cuboid import HyperPath
-from kdarts.genotypes.errors import KdartsError, listed
+from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.files import write_with
 from kdarts.genotypes.settings import MOST_SEED
 from kdarts.networks.handmade import build_resnet
 from kdarts.networks.models import training_loss
+from kdarts.ops.cost import amount
 from kdarts.search.method import get_method
 from kdarts.search.objective import without_graph_rewriting
 from kdarts.search.optimizers import SGD
@@ -200,11 +201,13 @@ class AutoRun:
         why = "" if limits == settings.limits else " (of which the MACs are what can be trained in the time)"
         self.say(f"{clock(ledger.seconds)} in all, for networks of {limits.in_words()}{why}")
         phases = [name for name in SHARES if not (brief and name == "second")]
-        found = self._searches(limits, brief, self._seconds("search", phases))
-        families = [found[0], *candidates.references(self.shape, self.classes, settings.seed)]
-        families[3:3] = found[1:]
-        fitting = self._fitting(families, limits)
+        known = self._fitting(candidates.references(self.shape, self.classes, settings.seed), limits)
+        if not known:
+            raise KdartsError(self._too_strict(limits))
         ledger.finish("sizes")
+        found = self._fitting(self._searches(limits, brief, self._seconds("search", phases)), limits)
+        fitting = [*found[:1], *known[:2], *found[1:], *known[2:]]
+        ledger.finish("sizes of what was found")
         seconds = self._seconds("first", phases)
         most = int(seconds / (TRAINING * pace["overhead"]))
         first = fitting[: max(2, min(len(fitting), most))]
@@ -270,7 +273,7 @@ class AutoRun:
                     found.append(candidates.of_path(label, architecture, *where))
                 else:
                     found.append(candidates.of_cells(label, candidates.FOUND, architecture, *where))
-        return found or [candidates.mobilenets(self.shape, self.classes)]
+        return found
 
     def _search(self, name: str, method, seconds: float) -> dict:
         """Returns the architectures of a search: by 0 that of its end, by its number that of an epoch before."""
@@ -294,7 +297,7 @@ class AutoRun:
 
         count = self.ledger.decide(part, epochs)
         self.say(f"search of {name}: {count} epochs of {data.steps} steps · {clock(self.ledger.left)} left")
-        about = {"method": method.name, **self.about, "seed": self.settings.seed}
+        about = {"method": method.name, "dataset": self.train.name, "seed": self.settings.seed}
         session = SearchSession(folder, about, began=began, verbose=self.verbose)
         folder.begin({})
         run_search(search_of(method.lasting(count)), data, session, validate_every=0)
@@ -313,12 +316,22 @@ class AutoRun:
             else:
                 over[family.name] = largest
         for name, kind in over.items():
-            self.say(f"{name}: left out, its smallest network exceeds the limit of {_IN_WORDS[kind]}")
-        if len(fitting) < 2:
-            raise KdartsError(
-                f"{limits.in_words()}: fewer than two networks are so small, among {listed(f.name for f in families)}"
-            )
+            self.say(f"{name}: left out, its smallest network exceeds the limit of {UNITS[kind]}")
         return fitting
+
+    def _too_strict(self, limits: Limits) -> str:
+        """Returns a line on limits that no network fits, with the least that is possible of the first exceeded one."""
+        smallest = [family.least() for family in candidates.references(self.shape, self.classes, self.settings.seed)]
+        best = min(smallest, key=lambda cost: cost.params * cost.macs)
+        kind = limits.exceeded(best) or "macs"
+        least = f"the smallest network has {amount(best.macs if kind == 'macs' else best.params)} {UNITS[kind]}"
+        if kind == "size":
+            least = f"the smallest network has {best.flash:,} bytes"
+        if kind == "latency_ms":
+            least = "the smallest network takes longer"
+        if kind not in self.settings.limits.given():
+            return f"minutes {self.settings.minutes:g}: too short to train a network on so many pictures ({least})"
+        return f"max_{kind} {self.settings.limits.given()[kind]:g}: {least}"
 
     def _round(self, phase: str, entered: list[Candidate], seconds: float, seeds: int = 1) -> list[Candidate]:
         """Trains candidates, each for an equal part of the time, and returns them by their accuracy, the best first."""
@@ -475,6 +488,3 @@ def fitting_batch(examples: int) -> int:
 def folder_of(part: str) -> str:
     """Returns the name of a training's folder."""
     return part.replace(",", "").replace(" ", "_")
-
-
-_IN_WORDS = {"params": "weights", "macs": "MACs", "latency_ms": "milliseconds", "size": "the file's size"}
