@@ -40,7 +40,7 @@ def commands(page: pathlib.Path) -> list[list[str]]:
 def small(words: list[str]) -> list[str]:
     """Flags that make a command a matter of seconds."""
     verb, given = words[0], dict(word.removeprefix("--").partition("=")[::2] for word in words[1:])
-    if "workdir" not in given and verb in ("search", "train"):
+    if "workdir" not in given and verb in ("auto", "search", "train"):
         folder = f"--workdir=runs/unnamed-{zlib.crc32(' '.join(words).encode())}"
         return [folder, *small([*words, folder])]
     if verb == "search":
@@ -67,6 +67,8 @@ def small(words: list[str]) -> list[str]:
         if isinstance(found, HyperPath):
             return BATCH
         return [*BATCH, "--channels=4", *(["--cells=2"] if found.sequence is None else [])]
+    if verb == "auto":
+        return ["--minutes=1", "--most_images=60"]
     if verb == "export":
         return ["--min_agreement=0"]  # of a network that has learned nothing yet
     if verb == "tune":

@@ -13,6 +13,7 @@ from kdarts.networks.trunk import DropPathSchedule
 from kdarts.ops.layers import unbiased_statistics
 from kdarts.search.loop import run_epochs
 from kdarts.search.replicas import evaluate, is_spread, spread
+from kdarts.search.step import Step
 from kdarts.training.entries import FIGURE
 from kdarts.training.forecast import measure
 from kdarts.training.session import RunSession, clock, peak_memory_mb, skipped_steps
@@ -118,6 +119,8 @@ def run_training(
     keep: str = "last",
     checkpoint_every: int | None = None,
     data_service: str | None = None,
+    step: Step | None = None,
+    verbose: bool = True,
 ) -> dict:
     """Trains a compiled network in a workdir, from its last checkpoint, and measures it.
 
@@ -140,6 +143,8 @@ def run_training(
             `val_accuracy`, the first of equal ones.
         checkpoint_every: See `every` of `Checkpoint`.
         data_service: The address of a tf.data service that prepares the batches, or None (see `served`).
+        step: The network's step, if it is traced already, or None.
+        verbose: Whether to print progress.
 
     Returns:
         The content of `summary.json`. It has figures on `test` and on `valid`, as `test_` and `held_back_` with
@@ -148,7 +153,7 @@ def run_training(
         `tested_after_epochs`, the number of epochs after which the weights were those that are tested and saved.
     """
     steps = pipeline.steps_per_epoch(train, batch_size)
-    session = TrainingSession(workdir, keep, checkpoint_every=checkpoint_every, began=began)
+    session = TrainingSession(workdir, keep, checkpoint_every=checkpoint_every, began=began, verbose=verbose)
 
     def batches(first_step):
         made = pipeline.train_dataset(train, batch_size, seed, augmentation, mean, std, start_step=first_step)
@@ -159,7 +164,9 @@ def run_training(
     if validate_every:
         measured = {"validation_data": pipeline.eval_dataset(valid, batch_size, mean, std)}
         measured |= {"validation_freq": validate_every, "calibration": lambda: unbiased(network)}
-    run_epochs(network, batches, steps=steps, epochs=epochs, callbacks=callbacks, session=session, **measured)
+    run_epochs(
+        network, batches, steps=steps, epochs=epochs, callbacks=callbacks, session=session, step=step, **measured
+    )
     known = {}
     if session.clock.median_ms is None and (before := read_summary(workdir)) is not None:
         known = {name: before[name] for name in _MEASURED if name in before}
