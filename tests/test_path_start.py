@@ -1,5 +1,7 @@
 """A search of a chain that starts from a path: MobileNetV2 at the limits, or one of a file."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,8 +9,9 @@ import tensorflow as tf
 import kdarts
 from kdarts.cli.main import main
 from kdarts.genotypes.errors import KdartsError
+from kdarts.search.path_start import at_axes, chosen_path, start_from_path
 from kdarts.supernet.cuboids import PublishedHyperCuboid
-from kdarts.supernet.mobile import WIDTHS, block_costs, mobile_axes, mobilenet_v2
+from kdarts.supernet.mobile import START_WIDTHS, block_costs, mobile_axes, mobilenet_v2, start_width
 
 
 def searched(**choices):
@@ -22,10 +25,12 @@ def test_alpha_starts_at_the_path(tmp_path, eagerly):
     assert {step["block"] for step in path.steps} == {"mb_k3_e6"} and search.start == path.named("MobileNetV2")
     weights = net.path_weights()[:, 0, 0]
     np.testing.assert_allclose(weights[:, 1], 2 * weights[:, 0], rtol=1e-5)
-    assert searched(start="MobileNetV2", width=0.5, mixing="sigmoid").supernet.alphas[0].numpy().max() == 10
+    alone = SimpleNamespace(mixing="sigmoid", alphas=[tf.Variable(net.alphas[0].numpy())])
+    start_from_path(alone, path)
+    np.testing.assert_array_equal(alone.alphas[0], 10 * (weights == np.nanmax(weights, 1, keepdims=True)))
     path.save(tmp_path / "path.json")
-    again = searched(start=str(tmp_path / "path.json"), order="second")
-    np.testing.assert_array_equal(again.supernet.alphas[0], net.alphas[0])
+    read = chosen_path("mobile", str(tmp_path / "path.json"))
+    assert at_axes(read, net) == path and start_width(read, (8, 8, 1), 10, {}) == 0.5
     assert type(search).from_config(search.get_config()).start == search.start
     rng = np.random.default_rng(0)
     half = tf.constant(rng.normal(size=(4, 8, 8, 1)), tf.float32), tf.constant([0, 1, 2, 0])
@@ -41,13 +46,11 @@ def test_mobilenet_is_as_wide_as_the_limits_let_it_be():
 
     limit = (size(0.5) + size(0.75)) / 2
     search = searched(start="MobileNetV2", max_params=float(limit))
-    net = search.supernet
-    assert net.setting()["width"] == 0.5 and search.genotype() == search.start.named("")
-    assert net.cost_of(search.start).params == size(0.5) <= limit < size(WIDTHS[WIDTHS.index(0.5) + 1])
-    assert searched(start="MobileNetV2").supernet.setting().get("width") is None
-    tight = searched(start="MobileNetV2", max_params=0.7 * size(WIDTHS[0]))
-    assert tight.supernet.setting()["width"] == WIDTHS[0]
-    assert tight.supernet.cost_of(tight.genotype()).params <= 0.7 * size(WIDTHS[0])
+    net, sizes = search.supernet, {width: size(width) for width in START_WIDTHS}
+    assert sizes[net.setting()["width"]] == max(each for each in sizes.values() if each <= limit) > size(0.5)
+    assert search.genotype() == search.start.named("") and net.cost_of(search.start).params <= limit
+    assert start_width("MobileNetV2", (8, 8, 1), 10, {"params": 0.7 * size(0.25)}) == 0.25
+    assert start_width("MobileNetV2", (8, 8, 1), 10, {}) is None
 
 
 @pytest.mark.parametrize(
@@ -56,18 +59,15 @@ def test_mobilenet_is_as_wide_as_the_limits_let_it_be():
         ({"start": "MobileNetV3"}, r"start: .*MobileNetV3.*; or MobileNetV2"),
         ({"start": "DARTS_V1"}, "start: a grid of choices starts from a path, not from a genotype"),
         (
-            {"start": mobilenet_v2(mobile_axes(width=2)), "width": 1.0},
+            {"start": mobilenet_v2(mobile_axes(width=2)), "width": 0.25, "blocks": "mb_k3_e6"},
             "start: a path through '1.1 48/2, .*; see --width",
         ),
-        ({"start": mobilenet_v2(mobile_axes(blocks="mb_k7_e6,mb_k3_e6"))}, None),
         ({"start": "MobileNetV2", "blocks": "mb_k3_e3,skip"}, "MobileNetV2: is of mb_k3_e6, which blocks .* lack"),
         ({"start": "MobileNetV2", "width": 0.5, "max_ram": 3500.0}, "start: mb_k3_e6 at .* is not among the choices"),
         ({"start": "MobileNetV2", "stop": "distance"}, "stop of a HyperCuboid"),
     ],
 )
 def test_a_start_that_is_no_path_of_the_search_is_refused(choices, said):
-    if said is None:
-        return searched(**choices)
     with pytest.raises(KdartsError, match=said) as caught:
         kdarts.Search("darts", (8, 8, 1), 10, space="mobile", **choices)
     assert "\n" not in str(caught.value)

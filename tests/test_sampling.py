@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import kdarts
 from kdarts.genotypes.errors import KdartsError
+from kdarts.ops.operations import inverted_residual
 from kdarts.search.relaxations import Concrete, Gumbel, RandomGenotype, ReinMax, TwoPaths, gumbel_noise, reinmax
 from kdarts.search.search import Search
+from kdarts.supernet.chain import Chain
 from kdarts.supernet.parameters import StageMixture
 from kdarts.supernet.relaxation import Softmax, get_sampling
 from kdarts.supernet.spaces import SearchSpace
@@ -201,7 +204,8 @@ def test_a_step_along_two_paths_leaves_the_others_their_probability():
 
 def chain(sampling, **choices):
     """A search for a chain of narrow blocks, and two batches for it."""
-    search = Search("darts", (8, 8, 1), 3, space="mobile", width=0.5, sampling=sampling, **choices)
+    few = {"space": "mobile", "width": 0.25, "blocks": "mb_k3_e3,mb_k5_e1,skip"}
+    search = Search("darts", (8, 8, 1), 3, **few, sampling=sampling, **choices)
     search.compile()
     random = np.random.default_rng(0)
     batches = [(random.normal(size=(4, 8, 8, 1)).astype("float32"), random.integers(3, size=4)) for _ in range(2)]
@@ -233,14 +237,34 @@ def test_a_step_in_a_chain_moves_two_blocks_a_place_and_computes_no_other(eagerl
     assert np.isfinite(net.classify(net.states(train[0], training=True)[-1])).all()
 
 
-@pytest.mark.parametrize("sampling", ["two_paths", pytest.param("gumbel", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("scale", [0.3, 0.0])
+def test_a_block_that_is_drawn_has_its_gradient_and_another_costs_none(scale):
+    part = kdarts.Placed(inverted_residual("mb", 4, 3, 2), 4, residual=True, affine=False)
+    chain, x = Chain([part], (5, 6, 4), "block", None), tf.random.stateless_normal((3, 5, 6, 4), (1, 2))
+    weights = [variable.value for variable in chain.layers[0].trainable_variables]
+
+    @tf.function(autograph=False)
+    def gradients(scale, drawn):
+        with tf.GradientTape() as tape:
+            tape.watch([x, scale])
+            y = chain.drawn(x, scale, True) if drawn else chain(x, scale, True, True, False)
+            value = tf.reduce_sum(y**3)
+        return [y, *tape.gradient(value, [x, scale, *weights], unconnected_gradients="zero")]
+
+    found, wanted = (gradients(tf.constant(scale), drawn) for drawn in (True, False))
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(one, other if scale else tf.zeros_like(other), atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sampling", ["two_paths", "gumbel"])
 def test_the_gradient_in_a_chain_is_that_of_all_blocks_computed(sampling, monkeypatch):
     found = []
     for leaves in (None, 0):
         if leaves is not None:
             monkeypatch.setattr(StageMixture, "leaves", leaves)
-        search, batches = chain(sampling, seed=3, blocks="mb_k3_e3,mb_k5_e1,skip")
-        found.append(search.architecture_gradients(*batches)[0])
+        search, batches = chain(sampling, seed=3)
+        found.append(search.objective.gradients(*search.objective.values(), batches[0])["by_alphas"][0].numpy())
     assert np.any(found[0])
     np.testing.assert_allclose(*found, rtol=1e-3, atol=1e-6)
 

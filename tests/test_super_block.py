@@ -121,6 +121,7 @@ def test_it_costs_what_its_largest_network_does_and_alpha_means_the_same():
     assert again.form == "shared" and [w.shape for w in again.weights] == [w.shape for w in shared.weights]
 
 
+@pytest.mark.slow
 def test_a_search_moves_all_of_it(eagerly):
     search = kdarts.Search(
         "darts", (8, 8, 1), 3, space="mobile", width=0.5, blocks=BLOCKS, form="shared", max_ram=1800.0

@@ -233,6 +233,10 @@ def fitting_width(
     return max(means, key=lambda width: (means[width], -width))
 
 
+START_WIDTHS = tuple(step / 20 for step in range(5, 41))
+"""Widths that are tried where a start chooses one: from 0.25 to 2 in steps of 0.05."""
+
+
 def mobilenet_v2(axes: Cuboid) -> HyperPath:
     """The path of MobileNetV2's own block, a kernel of 3 and an expansion of 6, at every place.
 
@@ -248,16 +252,19 @@ def mobilenet_v2(axes: Cuboid) -> HyperPath:
 def start_width(start, input_shape, num_classes: int, limits: dict, macro="auto", blocks="", latencies=None):
     """The width of a search that starts from a path: that of its own, or MobileNetV2's at the limits.
 
-    The latter is the greatest of `WIDTHS` at which MobileNetV2 keeps all limits, or the least width if it never does;
-    without limits None, which is 1. The other arguments are those of `fitting_width`.
+    The latter is the greatest of `START_WIDTHS` at which MobileNetV2 keeps all limits, or the least width if it never
+    does; without limits None, which is 1. Of widths with the same channels it is the least. The other arguments are
+    those of `fitting_width`.
     """
-    widths = [(width, mobile_axes(input_shape, macro, width, blocks)) for width in WIDTHS]
-    if isinstance(start, HyperPath):
-        return next((width for width, axes in widths if axes.sequence == start.cuboid.sequence), None)
-    if not limits:
+    if not limits and not isinstance(start, HyperPath):
         return None
-    found, known, missing = WIDTHS[0], False, None
-    for width, axes in widths:
+    made = [(width, mobile_axes(input_shape, macro, width, blocks)) for width in START_WIDTHS]
+    widths = {axes: width for width, axes in reversed(made)}
+    if isinstance(start, HyperPath):
+        own = _channels(start.cuboid)
+        return next((width for axes, width in widths.items() if _channels(axes) == own), None)
+    found, known, missing = START_WIDTHS[0], False, None
+    for axes, width in sorted(widths.items(), key=lambda pair: pair[1]):
         (costs, rest), path = block_costs(axes, num_classes), mobilenet_v2(axes)
         try:
             costs, base = (costs, 0.0) if latencies is None else _timed(axes, costs, latencies)
@@ -271,6 +278,12 @@ def start_width(start, input_shape, num_classes: int, limits: dict, macro="auto"
     if not known:
         raise missing
     return found
+
+
+def _channels(axes: Cuboid) -> tuple:
+    """The channels of a mobile network everywhere but in its head."""
+    around = dict(axes.macro)
+    return axes.sequence, around.get("stem"), around.get("first")
 
 
 def _sampled(axes: Cuboid, costs: np.ndarray, around: Cost, latencies) -> dict[str, np.ndarray]:
