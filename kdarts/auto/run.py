@@ -50,8 +50,11 @@ SHARES = {"search": 0.15, "first": 0.2, "second": 0.2, "final": 0.45}
 RESERVE = 0.04
 """The part of the time that is kept for the export and the report."""
 
-BRIEF = 600
-"""The time in seconds below which there is one search, and no second round."""
+BRIEF, LONG = 600, 1800
+"""The times in seconds below which there is one search and no second round, and from which on cells are searched."""
+
+CHAIN = {"sampling": "two_paths", "arch_learning_rate": 0.01, "arch_l2": 0.0, "l2": 1e-4}
+"""The search of the mobile space: of two blocks at a place at a time, with a rate of α for a few hundred steps."""
 
 EPOCHS = 30
 """The epochs for which a network of the most MACs can be trained at the end."""
@@ -252,22 +255,24 @@ class AutoRun:
         return pipeline.train_dataset(*parts, start_step=first_step)
 
     def _searches(self, limits: Limits, brief: bool, seconds: float) -> list[Family]:
-        """Runs the searches of the mobile space and, if there is the time, of DARTS' cells."""
+        """Runs searches of the mobile space, from nothing and from MobileNetV2, and of DARTS' cells, as time allows."""
         known = {"macs": limits.macs, "params": limits.params, "flash": limits.size}
         asked = {f"max_{name}": value for name, value in known.items() if value is not None}
-        mobile = get_method("darts").in_space("mobile").override(**asked)
-        cells = get_method("darts").override(channels=8, cells=candidates.CELLS)
-        found, methods = [], {"mobile": mobile, **({} if brief else {"cells": cells})}
-        for number, (name, method) in enumerate(methods.items()):
+        chain = get_method("darts").in_space("mobile").override(**CHAIN, **asked)
+        methods = {"mobile": (chain, None), "from MobileNetV2": (chain, "MobileNetV2")}
+        methods["cells"] = get_method("darts").override(channels=8, cells=candidates.CELLS), None
+        methods = dict(list(methods.items())[: 1 if brief else 2 if self.ledger.seconds < LONG else 3])
+        found = []
+        for number, (name, (method, start)) in enumerate(methods.items()):
             share = (seconds - sum(self.ledger.seconds_of(f"search {n}") for n in methods)) / (len(methods) - number)
             try:
-                architectures = self._search(name, method, share)
+                architectures = self._search(name, method, start, share)
             except KdartsError as error:  # Limits below what the space has.
                 self.say(f"search of {name}: left out ({error})")
                 self.ledger.finish(f"search {name}", 0.0)
                 continue
             for epoch, architecture in architectures.items():
-                label = f"found {name}" + (f", epoch {epoch}" if epoch else "")
+                label = f"found {name}".replace("found from", "improved") + (f", epoch {epoch}" if epoch else "")
                 where = self.shape, self.classes
                 if isinstance(architecture, HyperPath):
                     found.append(candidates.of_path(label, architecture, *where))
@@ -275,9 +280,9 @@ class AutoRun:
                     found.append(candidates.of_cells(label, candidates.FOUND, architecture, *where))
         return found
 
-    def _search(self, name: str, method, seconds: float) -> dict:
+    def _search(self, name: str, method, start: str | None, seconds: float) -> dict:
         """Returns the architectures of a search: by 0 that of its end, by its number that of an epoch before."""
-        part, folder, began = f"search {name}", Workdir(self.workdir / "search" / name), time.monotonic()
+        part, folder, began = f"search {name}", Workdir(self.workdir / "search" / folder_of(name)), time.monotonic()
         train, valid = datasets.halves(self.train, seed=self.settings.seed, stratified=True)
         batch_size = min(SEARCH_BATCH, self.batch_size, len(valid))
         method = method.override(batch_size=batch_size)
@@ -285,7 +290,7 @@ class AutoRun:
         data = pipeline.ImageSearchData(train, valid, batch_size, self.settings.seed, *how)
 
         def search_of(method):
-            return Search(method, self.shape, self.classes, seed=self.settings.seed)
+            return Search(method, self.shape, self.classes, start=start, seed=self.settings.seed)
 
         def epochs():
             search = search_of(method)
@@ -300,7 +305,7 @@ class AutoRun:
         about = {"method": method.name, "dataset": self.train.name, "seed": self.settings.seed}
         session = SearchSession(folder, about, began=began, verbose=self.verbose)
         folder.begin({})
-        run_search(search_of(method.lasting(count)), data, session, validate_every=0)
+        run_search(search_of(method.override(epochs=count, warmup_epochs=count // 6)), data, session, validate_every=0)
         self.ledger.finish(part, read_json(folder / "summary.json")["wall_seconds"])
         _, each = epochs_of(session.checkpoint.records, session.checkpoint.arrays)
         before = math.ceil(0.6 * len(each))
