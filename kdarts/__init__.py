@@ -9,6 +9,7 @@ import sys
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 _HOMES = {
+    "kdarts.auto.classifier": ["ImageClassifier"],
     "kdarts.data.pipeline": ["search_dataset"],
     "kdarts.genotypes.cuboid": ["HyperPath"],
     "kdarts.genotypes.deepen": ["deepen"],

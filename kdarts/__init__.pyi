@@ -1,5 +1,6 @@
 """The public names of kdarts, for type checkers and editors: `__init__.py` loads each of them on first use."""
 
+from kdarts.auto.classifier import ImageClassifier as ImageClassifier
 from kdarts.data.pipeline import search_dataset as search_dataset
 from kdarts.genotypes.cuboid import HyperPath as HyperPath
 from kdarts.genotypes.deepen import deepen as deepen
@@ -67,6 +68,7 @@ __all__ = [
     "Gradient",
     "HyperCuboid",
     "HyperPath",
+    "ImageClassifier",
     "KdartsError",
     "LossTerm",
     "MacroConfig",

@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from kdarts.cli.main import VERBS, command_of, main
-from kdarts.genotypes.cuboid import HyperPath, load_architecture
+from kdarts.genotypes.cuboid import HyperPath, load_architecture, load_family
 from kdarts.search.method import get_method
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -40,7 +40,7 @@ def commands(page: pathlib.Path) -> list[list[str]]:
 def small(words: list[str]) -> list[str]:
     """Flags that make a command a matter of seconds."""
     verb, given = words[0], dict(word.removeprefix("--").partition("=")[::2] for word in words[1:])
-    if "workdir" not in given and verb in ("search", "train"):
+    if "workdir" not in given and verb in ("auto", "search", "train"):
         folder = f"--workdir=runs/unnamed-{zlib.crc32(' '.join(words).encode())}"
         return [folder, *small([*words, folder])]
     if verb == "search":
@@ -54,16 +54,21 @@ def small(words: list[str]) -> list[str]:
         sizes += PATHS if method.paths else []
         sizes += ["--path_epochs=1"] if method.paths and method.path_choice != "evolution" else []
         if given.get("space") == "mobile":
-            return [*BATCH, "--valid_examples=16", *(["--blocks=mb_k3_e3,skip"] if "latency_table" in given else [])]
+            few = [*PATHS, *FAMILY, "--path_epochs=1"] if "paths" in given else []
+            few += ["--blocks=mb_k3_e3,skip"] if "latency_table" in given else []
+            return [*BATCH, "--valid_examples=16", *few]
         sizes += FAMILY if method.paths and method.path_choice in ("family", "evolution") else []
         return [*BATCH, "--valid_examples=16", "--channels=4", *sizes]
     if verb == "train":
         if "family" in given:
-            return [*BATCH, "--channels=4", "--cells=2"]
+            own = isinstance(next(iter(load_family(given["family"]).values())), HyperPath)
+            return [*BATCH, *([] if own else ["--channels=4", "--cells=2"])]
         found = load_architecture(given["genotype"])
         if isinstance(found, HyperPath):
             return BATCH
         return [*BATCH, "--channels=4", *(["--cells=2"] if found.sequence is None else [])]
+    if verb == "auto":
+        return ["--minutes=1", "--most_images=60"]
     if verb == "export":
         return ["--min_agreement=0"]  # of a network that has learned nothing yet
     if verb == "tune":

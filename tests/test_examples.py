@@ -246,3 +246,16 @@ def test_an_example_finds_what_it_looks_for(name, needs, least):
     assert ran.returncode == 0, ran.stderr[-2000:]
     before, *_, after = [float(number) for number in re.findall(r"(?:mAP|IoU) .*?([\d.]+)$", ran.stdout, re.MULTILINE)]
     assert before < 0.25 and after > least, ran.stdout
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(tmp_path):
+    """Its code cells run one after another, and print nothing but what the cells ask for."""
+    cells = json.loads((ROOT / "examples" / "classify_pictures.ipynb").read_text("utf-8"))["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=tmp_path, env=environment, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    said = done.stdout.decode().splitlines()
+    assert said[0].startswith("final") and "Epoch" not in " ".join(said)
+    assert (tmp_path / "runs" / "notebook" / "report.html").exists()

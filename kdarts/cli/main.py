@@ -10,6 +10,7 @@ from kdarts.cli.configuration import configuration_kept
 from kdarts.genotypes.errors import choice
 
 _COMMANDS = {
+    "auto": ("auto", "AUTO"),
     "search": ("search", "SEARCH"),
     "tune": ("tune", "TUNE"),
     "train": ("train", "TRAIN"),
@@ -31,7 +32,7 @@ _COMMANDS = {
 
 VERBS = tuple(_COMMANDS)
 
-_KEPT = ("search", "tune", "train", "benchmark")
+_KEPT = ("auto", "search", "tune", "train", "benchmark")
 """The commands that save their state as they go."""
 
 

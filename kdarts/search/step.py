@@ -123,7 +123,7 @@ class Step:
     """
 
     def __init__(self, model: keras.Model, teacher=None, average=None):
-        self.model, self.skipped, self._average = model, 0, average
+        self.model, self.skipped, self.average = model, 0, average
         if not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
         self._optimizers = [o for o in (model.optimizer, getattr(model, "arch_optimizer", None)) if o is not None]
@@ -164,8 +164,8 @@ class Step:
         else:
             with read_before(self.variables, before):
                 logs, rest = self._take(kind, batch)
-        if self._average:
-            self._average.update()
+        if self.average:
+            self.average.update()
         return logs, *rest, before
 
     def _take(self, kind, batch):

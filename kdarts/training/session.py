@@ -31,6 +31,7 @@ class RunSession(Session):
         prefix: The prefix of the names of its files, such as "path_".
         rate: The flag of the learning rate, for error messages.
         began: `time.monotonic()` when the run began. Defaults to now.
+        verbose: Whether to print progress.
 
     Attributes:
         checkpoint: The checkpoints of the run; None before `begin`.
@@ -47,10 +48,12 @@ class RunSession(Session):
         prefix: str = "",
         rate: str = "--learning_rate",
         began: float | None = None,
+        verbose: bool = True,
     ):
         self.workdir, self.prefix, self.rate, self._every = workdir, prefix, rate, checkpoint_every
         self.began = time.monotonic() if began is None else began
-        self.verbose = 1 if sys.stdout.isatty() else 2  # Keras' progress bar on a terminal, else a line for each epoch.
+        # Keras' progress bar on a terminal, else a line for each epoch.
+        self.verbose = 0 if not verbose else 1 if sys.stdout.isatty() else 2
         self.clock, self.checkpoint, self.first_step, self._skipped = StepTime(), None, 0, 0
 
     @property

@@ -109,6 +109,13 @@ def measuring(network: keras.Model, average: WeightAverage | None = None):
         yield
 
 
+def weight_average(network, ema: float, train, batch_size: int, *, seed: int, augmentation, mean, std):
+    """Returns the `WeightAverage` of a training with the arguments of `run_training`."""
+    drawn = train.take(np.random.default_rng(seed).permutation(len(train))[: CALIBRATION * batch_size])
+    images = pipeline.train_dataset(drawn, batch_size, seed, augmentation, mean, std, start_step=0)
+    return WeightAverage(network, ema, images.take(CALIBRATION))
+
+
 def run_training(
     network: keras.Model,
     workdir: Workdir,
@@ -132,6 +139,8 @@ def run_training(
     mixing: Mixing | None = None,
     teacher: Teacher | None = None,
     ema: float = 0.0,
+    step: Step | None = None,
+    verbose: bool = True,
 ) -> dict:
     """Trains a compiled network in a workdir, from its last checkpoint, and measures it.
 
@@ -157,6 +166,9 @@ def run_training(
         mixing: The `Mixing` of the training images, or None. The network's loss must then take shares of classes.
         teacher: The `Teacher` that the network learns from besides the labels, or None. It is not saved.
         ema: The momentum of the `WeightAverage` that is measured, tested and saved; 0 for the weights themselves.
+        step: The network's step, if it is traced already, or None. Its own teacher and average are then in place of
+            `teacher` and `ema`.
+        verbose: Whether to print progress.
 
     Returns:
         The content of `summary.json`. It has figures on `test` and on `valid`, as `test_` and `held_back_` with
@@ -165,12 +177,11 @@ def run_training(
         `tested_after_epochs`, the number of epochs after which the weights were those that are tested and saved.
     """
     steps = pipeline.steps_per_epoch(train, batch_size)
-    average = None
-    if ema:
-        drawn = train.take(np.random.default_rng(seed).permutation(len(train))[: CALIBRATION * batch_size])
-        images = pipeline.train_dataset(drawn, batch_size, seed, augmentation, mean, std, start_step=0)
-        average = WeightAverage(network, ema, images.take(CALIBRATION))
-    session = TrainingSession(workdir, keep, average, checkpoint_every=checkpoint_every, began=began)
+    how = {"seed": seed, "augmentation": augmentation, "mean": mean, "std": std}
+    step = step or Step(network, teacher, weight_average(network, ema, train, batch_size, **how) if ema else None)
+    average = step.average
+    how = {"checkpoint_every": checkpoint_every, "began": began, "verbose": verbose}
+    session = TrainingSession(workdir, keep, average, **how)
 
     def batches(first_step):
         made = pipeline.train_dataset(train, batch_size, seed, augmentation, mean, std, first_step, mixing)
@@ -181,7 +192,7 @@ def run_training(
     if validate_every:
         measured = {"validation_data": pipeline.eval_dataset(valid, batch_size, mean, std)}
         measured |= {"validation_freq": validate_every, "calibration": lambda: measuring(network, average)}
-    length = {"steps": steps, "epochs": epochs, "step": Step(network, teacher, average)}
+    length = {"steps": steps, "epochs": epochs, "step": step}
     run_epochs(network, batches, callbacks=callbacks, session=session, **length, **measured)
     known = {}
     if session.clock.median_ms is None and (before := read_summary(workdir)) is not None:

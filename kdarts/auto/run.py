@@ -1,0 +1,490 @@
+"""From labelled pictures to a trained classifier within limits and a time: baselines, search, rounds of trainings.
+
+The time is divided as `SHARES` says. A first step of a small network is timed; from it follows the most MACs that can
+be trained in the time. Searches run within the limits. Then all candidates, found or made by hand, are trained by one
+recipe and for one time, the better half of them again for longer, and at last the best one that was made by hand and
+the best other one for the rest of the time. The better of these two on the pictures that were held back is the result.
+"""
+
+import math
+import shutil
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import keras
+import tensorflow as tf
+
+from kdarts.auto import candidates
+from kdarts.auto.candidates import Candidate, Family
+from kdarts.auto.ledger import Ledger
+from kdarts.auto.limits import UNITS, Limits, cost_of
+from kdarts.data import datasets, pipeline
+from kdarts.data.augmentation import Augmentation
+from kdarts.genotypes.cuboid import HyperPath
+from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.files import write_with
+from kdarts.genotypes.settings import MOST_SEED
+from kdarts.networks.handmade import build_resnet
+from kdarts.networks.models import training_loss
+from kdarts.ops.cost import amount
+from kdarts.search.method import get_method
+from kdarts.search.objective import without_graph_rewriting
+from kdarts.search.optimizers import SGD
+from kdarts.search.replicas import build_rest
+from kdarts.search.schedules import get_schedule
+from kdarts.search.search import Search
+from kdarts.search.step import Step
+from kdarts.training.entries import TRAINED
+from kdarts.training.forecast import measure
+from kdarts.training.repeats import combined, training_is_whole
+from kdarts.training.search_run import SearchSession, epochs_of, run_search
+from kdarts.training.session import clock
+from kdarts.training.train_run import run_training
+from kdarts.training.workdir import Workdir, read_json, write_json, write_table
+
+SHARES = {"search": 0.15, "first": 0.2, "second": 0.2, "final": 0.45}
+"""The parts of the time for the phases."""
+
+RESERVE = 0.04
+"""The part of the time that is kept for the export and the report."""
+
+BRIEF = 600
+"""The time in seconds below which there is one search, and no second round."""
+
+EPOCHS = 30
+"""The epochs for which a network of the most MACs can be trained at the end."""
+
+STEPS, SUPERNET = 100, 25
+"""The steps that a search of a network of the most MACs has time for, and how many times as long as a step of that
+network's training each of them takes."""
+
+SEARCH_BATCH = 32
+"""The most pictures in each of the two batches of a search step: in a short time many steps count for more."""
+
+PACE_SIDE = 32
+"""The side in pixels of the images that are timed."""
+
+SIDES = (224, 160, 128, 96, 64, 48, 32)
+"""The sides in pixels that pictures are scaled to."""
+
+EPOCH, END = 0.1, 2.0
+"""The seconds of an epoch besides its steps, and of the measurement at the end of a training, on two slow cores."""
+
+TRAINING = 12
+"""The time of a training in the first round, in multiples of what the small network needs before its first step. Larger
+networks need several times as much, and some epochs are to be left."""
+
+MOST_EPOCHS = 400
+"""The most epochs of a training: with small data more of them change nothing."""
+
+RECIPE = {"learning_rate": 0.05, "momentum": 0.9, "l2": 2e-4, "clip": 5.0}
+"""SGD of all trainings, in batches of 64; of smaller ones the rate is smaller in proportion. It follows a cosine to 0,
+after a climb over a twentieth of the epochs."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run is asked for.
+
+    Args:
+        minutes: The time limit, at least 1.
+        limits: The limits of the network's cost.
+        hold_back: The part of the training pictures by which networks are compared, in (0, 1).
+        seeds: The number of final trainings of each of the two networks, with seed, seed + 1, ....
+        seed: The seed of all random numbers.
+        group: See `kdarts.data.datasets.hold_back`.
+
+    Raises:
+        KdartsError: If a value is out of its range.
+    """
+
+    minutes: float = 60.0
+    limits: Limits = field(default_factory=Limits)
+    hold_back: float = 0.15
+    seeds: int = 1
+    seed: int = 0
+    group: str | None = None
+
+    def __post_init__(self):
+        if not 1 <= self.minutes <= 1e5:
+            raise KdartsError(f"minutes {self.minutes:g}: allowed is 1 to 100000")
+        if not 0 < self.hold_back < 1:
+            raise KdartsError(f"hold_back {self.hold_back:g}: allowed is a part between 0 and 1, such as 0.15")
+        if not 1 <= self.seeds <= 100:
+            raise KdartsError(f"seeds {self.seeds}: allowed is 1 to 100")
+        if not 0 <= self.seed <= MOST_SEED - self.seeds:
+            raise KdartsError(f"seed {self.seed}: allowed is 0 to {MOST_SEED - self.seeds}")
+
+
+class AutoRun:
+    """A run in a folder. `run` begins or continues it.
+
+    Args:
+        train: The `ImageData` of the training pictures.
+        test: The `ImageData` that are measured once, at the end, or None.
+        augmentation: The `Augmentation` of the training pictures.
+        settings: The `Settings`.
+        workdir: The locked `Workdir`.
+        about: More entries for the summaries and the saved network, such as `dataset`.
+        verbose: Whether to print progress.
+        began: `time.monotonic()` when this process began. Defaults to now.
+        resized: A function from a side in pixels to `train` and `test` with smaller pictures, if their size may be
+            chosen by the time. Defaults to `None`: it is kept.
+
+    Attributes:
+        concluded: The summary, once there is a result.
+    """
+
+    def __init__(
+        self,
+        train,
+        test,
+        augmentation: Augmentation,
+        settings: Settings,
+        workdir: Workdir,
+        about: dict | None = None,
+        verbose: bool = True,
+        began: float | None = None,
+        resized: Callable[[int], tuple] | None = None,
+    ):
+        self.settings, self.workdir, self.about, self.verbose = settings, workdir, dict(about or {}), verbose
+        self.augmentation, self._resized = augmentation, resized
+        self._take(train, test)
+        self.ledger = Ledger(workdir, 60 * settings.minutes, began)
+        self.rows: dict[str, dict] = {}
+        self.concluded: dict | None = None
+        self._known: dict[str, Candidate] = {}
+
+    def _take(self, train, test) -> None:
+        """Divides the training pictures, and measures them."""
+        self.train, self.valid = datasets.hold_back(train, self.settings.hold_back, self.settings.group)
+        self.test, self.shape, self.classes = test, train.image_shape, train.num_classes
+        self.mean, self.std = datasets.statistics(self.train.images)
+        self.batch_size = fitting_batch(len(self.train))
+
+    def run(self) -> dict:
+        """Runs to the end, and returns the summary (see `_conclude`).
+
+        After an interruption by the keyboard it concludes with the best network so far, if one is trained, before it
+        raises `KeyboardInterrupt`.
+        """
+        try:
+            self._rounds()
+        except KeyboardInterrupt:
+            if any("held_back_accuracy" in row for row in self.rows.values()):
+                self._conclude(interrupted=True)
+            raise
+        return self._conclude()
+
+    def say(self, line: str) -> None:
+        """Prints a line, unless the run is silent."""
+        if self.verbose:
+            print(line, flush=True)
+
+    def _rounds(self) -> None:
+        settings, ledger = self.settings, self.ledger
+        brief = ledger.seconds < BRIEF
+        pace = ledger.timed("pace", self._pace)
+        limits = settings.limits.with_macs(pace["macs"])
+        side = min(self.shape[:2])
+        smaller = fitting_side(self.shape, self.classes, limits.macs) if self._resized else side
+        if smaller < side:
+            self.say(f"pictures of {side} pixels are scaled to {smaller}, so that the time is enough")
+            self._take(*self._resized(smaller))
+            ledger.finish("resized")
+        self.say(
+            f"{self.train.name} · {len(self.train):,} pictures to train on, {len(self.valid):,} to compare by, "
+            f"{self.classes} classes, {self.shape[0]}x{self.shape[1]} pixels, batches of {self.batch_size}"
+        )
+        why = "" if limits == settings.limits else " (of which the MACs are what can be trained in the time)"
+        self.say(f"{clock(ledger.seconds)} in all, for networks of {limits.in_words()}{why}")
+        phases = [name for name in SHARES if not (brief and name == "second")]
+        known = self._fitting(candidates.references(self.shape, self.classes, settings.seed), limits)
+        if not known:
+            raise KdartsError(self._too_strict(limits))
+        ledger.finish("sizes")
+        found = self._fitting(self._searches(limits, brief, self._seconds("search", phases)), limits)
+        fitting = [*found[:1], *known[:2], *found[1:], *known[2:]]
+        ledger.finish("sizes of what was found")
+        seconds = self._seconds("first", phases)
+        most = int(seconds / (TRAINING * pace["overhead"]))
+        first = fitting[: max(2, min(len(fitting), most))]
+        if not any(each.by_hand for each in first):
+            first[-1:] = [each for each in fitting if each.by_hand][:1] or first[-1:]
+        standing = self._round("first", first, seconds)
+        if not brief:
+            half = standing[: max(2, math.ceil(len(standing) / 2))]
+            best = next((each for each in standing if each.by_hand), None)
+            second = half if best is None or best in half else [*half, best]
+            standing = self._round("second", second, self._seconds("second", phases))
+        last = [next((each for each in standing if each.by_hand == by_hand), None) for by_hand in (True, False)]
+        last = [each for each in last if each is not None]
+        self._round("final", last, self._seconds("final", phases), settings.seeds)
+
+    def _seconds(self, phase: str, phases: list[str]) -> float:
+        """Returns the time of a phase: its share of what is left, as it was when the phase began."""
+
+        def share():
+            later = phases[phases.index(phase) :]
+            left = max(0.0, self.ledger.left - RESERVE * self.ledger.seconds)
+            return left * SHARES[phase] / sum(SHARES[name] for name in later)
+
+        return self.ledger.decide(phase, share)
+
+    def _pace(self) -> dict:
+        """Times the step of a small network: the most MACs by it, and the seconds that a training needs to begin."""
+        began, count = time.monotonic(), self.batch_size
+        network = build_resnet((PACE_SIDE, PACE_SIDE, self.shape[-1]), self.classes)
+        macs = cost_of(network).macs
+        self._compile(network, 1)
+        batch = tf.random.stateless_normal((count, *network.input_shape[1:]), (0, 0)), tf.zeros(count, tf.int32)
+        seconds = step_seconds(Step(network), tf.data.Dataset.from_tensors(batch).repeat())
+        overhead = time.monotonic() - began
+        each = seconds / count / macs  # The seconds of a MAC in a step, with its gradients.
+        final = SHARES["final"] * self.ledger.seconds / (2 * self.settings.seeds) / (EPOCHS * len(self.train))
+        search = SHARES["search"] * self.ledger.seconds / (STEPS * count)
+        return {"macs": min(final / each, search / (SUPERNET * each)), "overhead": overhead}
+
+    def _batches(self, batch_size: int, seed: int, first_step: int = 0):
+        parts = self.train, batch_size, seed, self.augmentation, self.mean, self.std
+        return pipeline.train_dataset(*parts, start_step=first_step)
+
+    def _searches(self, limits: Limits, brief: bool, seconds: float) -> list[Family]:
+        """Runs the searches of the mobile space and, if there is the time, of DARTS' cells."""
+        known = {"macs": limits.macs, "params": limits.params, "flash": limits.size}
+        asked = {f"max_{name}": value for name, value in known.items() if value is not None}
+        mobile = get_method("darts").in_space("mobile").override(**asked)
+        cells = get_method("darts").override(channels=8, cells=candidates.CELLS)
+        found, methods = [], {"mobile": mobile, **({} if brief else {"cells": cells})}
+        for number, (name, method) in enumerate(methods.items()):
+            share = (seconds - sum(self.ledger.seconds_of(f"search {n}") for n in methods)) / (len(methods) - number)
+            try:
+                architectures = self._search(name, method, share)
+            except KdartsError as error:  # Limits below what the space has.
+                self.say(f"search of {name}: left out ({error})")
+                self.ledger.finish(f"search {name}", 0.0)
+                continue
+            for epoch, architecture in architectures.items():
+                label = f"found {name}" + (f", epoch {epoch}" if epoch else "")
+                where = self.shape, self.classes
+                if isinstance(architecture, HyperPath):
+                    found.append(candidates.of_path(label, architecture, *where))
+                else:
+                    found.append(candidates.of_cells(label, candidates.FOUND, architecture, *where))
+        return found
+
+    def _search(self, name: str, method, seconds: float) -> dict:
+        """Returns the architectures of a search: by 0 that of its end, by its number that of an epoch before."""
+        part, folder, began = f"search {name}", Workdir(self.workdir / "search" / name), time.monotonic()
+        train, valid = datasets.halves(self.train, seed=self.settings.seed, stratified=True)
+        batch_size = min(SEARCH_BATCH, self.batch_size, len(valid))
+        method = method.override(batch_size=batch_size)
+        how = self.augmentation, self.mean, self.std
+        data = pipeline.ImageSearchData(train, valid, batch_size, self.settings.seed, *how)
+
+        def search_of(method):
+            return Search(method, self.shape, self.classes, seed=self.settings.seed)
+
+        def epochs():
+            search = search_of(method)
+            search.compile()
+            with without_graph_rewriting():
+                each = data.steps * step_seconds(Step(search), data.pairs())
+            left = seconds - 2 * (time.monotonic() - began)
+            return max(2, min(method.epochs, int(left / (1.1 * each))))
+
+        count = self.ledger.decide(part, epochs)
+        self.say(f"search of {name}: {count} epochs of {data.steps} steps · {clock(self.ledger.left)} left")
+        about = {"method": method.name, "dataset": self.train.name, "seed": self.settings.seed}
+        session = SearchSession(folder, about, began=began, verbose=self.verbose)
+        folder.begin({})
+        run_search(search_of(method.lasting(count)), data, session, validate_every=0)
+        self.ledger.finish(part, read_json(folder / "summary.json")["wall_seconds"])
+        _, each = epochs_of(session.checkpoint.records, session.checkpoint.arrays)
+        before = math.ceil(0.6 * len(each))
+        return {0: each[-1], **({before: each[before - 1]} if each[before - 1] != each[-1] else {})}
+
+    def _fitting(self, families: list[Family], limits: Limits) -> list[Candidate]:
+        """Returns the largest network of each family within the limits."""
+        fitting, over = [], {}
+        for family in families:
+            largest = family.largest(limits)
+            if isinstance(largest, Candidate):
+                fitting.append(largest)
+            else:
+                over[family.name] = largest
+        for name, kind in over.items():
+            self.say(f"{name}: left out, its smallest network exceeds the limit of {UNITS[kind]}")
+        return fitting
+
+    def _too_strict(self, limits: Limits) -> str:
+        """Returns a line on limits that no network fits, with the least that is possible of the first exceeded one."""
+        smallest = [family.least() for family in candidates.references(self.shape, self.classes, self.settings.seed)]
+        best = min(smallest, key=lambda cost: cost.params * cost.macs)
+        kind = limits.exceeded(best) or "macs"
+        least = f"the smallest network has {amount(best.macs if kind == 'macs' else best.params)} {UNITS[kind]}"
+        if kind == "size":
+            least = f"the smallest network has {best.flash:,} bytes"
+        if kind == "latency_ms":
+            least = "the smallest network takes longer"
+        if kind not in self.settings.limits.given():
+            return f"minutes {self.settings.minutes:g}: too short to train a network on so many pictures ({least})"
+        return f"max_{kind} {self.settings.limits.given()[kind]:g}: {least}"
+
+    def _round(self, phase: str, entered: list[Candidate], seconds: float, seeds: int = 1) -> list[Candidate]:
+        """Trains candidates, each for an equal part of the time, and returns them by their accuracy, the best first."""
+        jobs = [(each, seed) for each in entered for seed in range(seeds)]
+        names = [f"{phase} {each.name}" + (f" seed {seed}" if seeds > 1 else "") for each, seed in jobs]
+        for number, ((each, seed), name) in enumerate(zip(jobs, names, strict=True)):
+            share = (seconds - sum(self.ledger.seconds_of(n) for n in names)) / (len(jobs) - number)
+            test = self.test if phase == "final" else None
+            about = f"{phase} round, {number + 1} of {len(jobs)}: {each.name} ({each.size})"
+            summary = self._train(name, each, share, self.settings.seed + seed, test, about)
+            self._note(phase, each, name, summary)
+        accuracies = {each.name: self._mean(phase, each) for each in entered}
+        return sorted(entered, key=lambda each: -accuracies[each.name])
+
+    def _mean(self, phase: str, candidate: Candidate) -> float:
+        found = [row["held_back_accuracy"] for row in self.rows.values() if row["of"] == (phase, candidate.name)]
+        return sum(found) / len(found)
+
+    def _note(self, phase: str, candidate: Candidate, name: str, summary: dict) -> None:
+        self._known[candidate.name] = candidate
+        figures = ("held_back_accuracy", "test_accuracy", "epochs", "wall_seconds", "step_ms")
+        self.rows[name] = {"of": (phase, candidate.name), **{f: summary[f] for f in figures if f in summary}}
+
+    def _compile(self, network: keras.Model, epochs: int) -> Callable[[int], float]:
+        """Compiles a network, and returns its learning rate by epoch."""
+        rate = RECIPE["learning_rate"] * self.batch_size / 64
+        how = {"momentum": RECIPE["momentum"], "l2": RECIPE["l2"], "global_clipnorm": RECIPE["clip"]}
+        network.compile(SGD(rate, **how), training_loss(), metrics=["accuracy"], jit_compile=False)
+        build_rest(network, self.classes)
+        return get_schedule("cosine", rate, 0.0, epochs, warmup=epochs // 20)
+
+    def _train(self, name: str, candidate: Candidate, seconds: float, seed: int, test, about: str) -> dict:
+        """Trains a candidate from scratch in a folder for so many seconds, and returns the summary."""
+        folder, began = Workdir(self.workdir / "trainings" / folder_of(name)), time.monotonic()
+        if training_is_whole(folder, TRAINED):
+            summary = read_json(folder / "summary.json")
+            self.ledger.finish(name, summary["wall_seconds"])
+            return summary
+        keras.utils.set_random_seed(seed)
+        network = candidate.build()
+        self._compile(network, 1)
+        step = Step(network)
+        steps = pipeline.steps_per_epoch(self.train, self.batch_size)
+
+        def epochs():
+            each = EPOCH + 1.05 * steps * step_seconds(step, self._batches(self.batch_size, seed))
+            left = seconds - END - (time.monotonic() - began)
+            return max(1, min(MOST_EPOCHS, int(left / each)))
+
+        count = self.ledger.decide(name, epochs)
+        self.say(f"{about}, {count} epochs · {clock(self.ledger.left)} left")
+        schedule = get_schedule("cosine", float(network.optimizer.learning_rate), 0.0, count, warmup=count // 20)
+        folder.begin({})
+        if candidate.architecture is not None:
+            candidate.architecture.save(folder / "genotype.json")
+        size = {"params": candidate.cost.params, "macs": candidate.cost.macs}
+        summary = run_training(
+            network,
+            folder,
+            self.train,
+            test,
+            self.valid,
+            epochs=count,
+            batch_size=self.batch_size,
+            schedule=schedule,
+            mean=self.mean,
+            std=self.std,
+            augmentation=self.augmentation,
+            seed=seed,
+            about={"genotype": candidate.name, **self.about, "seed": seed, **size},
+            began=began,
+            step=step,
+            verbose=self.verbose,
+        )
+        self.ledger.finish(name, summary["wall_seconds"])
+        keras.utils.clear_session(free_memory=False)
+        return summary
+
+    def _conclude(self, interrupted: bool = False) -> dict:
+        """Writes the result into the folder: `model.keras`, `networks.csv` and `summary.json`, which it returns."""
+        table = self.table()
+        best = max(table, key=lambda row: (ROUNDS[row["round"]], row["held_back_accuracy"]))
+        folder = self.workdir / "trainings" / best["folder"]
+        write_with(self.workdir / "model.keras", lambda temporary: shutil.copyfile(folder / "model.keras", temporary))
+        architecture = self._known[best["network"]].architecture
+        if architecture is not None:
+            architecture.save(self.workdir / "genotype.json")
+        else:
+            (self.workdir / "genotype.json").unlink(missing_ok=True)
+        write_table(self.workdir / "networks.csv", table)
+        summary = {
+            **read_json(folder / "summary.json"),
+            **{name: best[name] for name in ("network", "origin", "size", "round")},
+            "limits": self.settings.limits.given(),
+            "minutes": self.settings.minutes,
+            "spent_seconds": self.ledger.spent,
+            "interrupted": interrupted,
+            "networks": table,
+        }
+        write_json(self.workdir / "summary.json", summary)
+        self.concluded = summary
+        return summary
+
+    def table(self) -> list[dict]:
+        """Returns a row for each network and round, the last round first and in it the best first.
+
+        A row has `network`, `origin`, `size`, `params`, `macs`, `flash` (bytes, estimated), `round`, `epochs`,
+        `seconds`, `held_back_accuracy`, of the final round `test_accuracy` if there is a test, with several seeds
+        their means and `test_accuracy_sd`, and the `folder` of the training.
+        """
+        rows = []
+        for phase, name in dict.fromkeys(row["of"] for row in self.rows.values()):
+            found = {part: row for part, row in self.rows.items() if row["of"] == (phase, name)}
+            candidate, each = self._known[name], list(found.values())
+            row = {"network": name, "origin": candidate.origin, "size": candidate.size}
+            row |= {kind: getattr(candidate.cost, kind) for kind in ("params", "macs", "flash")}
+            row |= {"round": phase, "epochs": each[0]["epochs"], "seconds": sum(one["wall_seconds"] for one in each)}
+            row["held_back_accuracy"] = sum(one["held_back_accuracy"] for one in each) / len(each)
+            if "test_accuracy" in each[0]:
+                figures = combined([{**one, "peak_memory_mb": 0.0} for one in each])
+                row |= {"test_accuracy": figures["test_accuracy"], "test_accuracy_sd": figures["test_accuracy_sd"]}
+            row["folder"] = folder_of(next(iter(found)))
+            rows.append(row)
+        return sorted(rows, key=lambda row: (-ROUNDS[row["round"]], -row["held_back_accuracy"]))
+
+
+ROUNDS = {"first": 1, "second": 2, "final": 3}
+"""The rounds of trainings, by their order."""
+
+
+def fitting_side(shape, classes: int, macs: float) -> int:
+    """Returns the side for pictures of a shape: their own, or the largest of `SIDES` for which ResNet-8 fits the MACs.
+
+    Pictures that are no squares keep their size.
+    """
+    height, width, channels = shape
+    if height != width:
+        return min(height, width)
+    sides = [height, *(side for side in SIDES if side < height)]
+    fits = (side for side in sides if cost_of(build_resnet((side, side, channels), classes)).macs <= macs)
+    return next(fits, sides[-1])
+
+
+def step_seconds(step: Step, batches) -> float:
+    """Returns the seconds of a step, the middle one of three measurements (see `measure`)."""
+    return statistics.median(measure(step, batches) for _ in range(3))
+
+
+def fitting_batch(examples: int) -> int:
+    """Returns the size of a batch for so many training examples: 64, of fewer than 2,000 less, at least 4."""
+    return next((size for size in (64, 32, 16, 8) if examples >= 32 * size), 4)
+
+
+def folder_of(part: str) -> str:
+    """Returns the name of a training's folder."""
+    return part.replace(",", "").replace(" ", "_")
