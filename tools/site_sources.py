@@ -5,6 +5,7 @@ is in docs/; this hook adds each linked file to it as a page that shows its text
 is the site's first page.
 """
 
+import json
 import pathlib
 import re
 
@@ -45,8 +46,32 @@ def _page(path: str) -> str:
 
 def _shown(path: str) -> str:
     """The text of a file, or the names in a folder, as a page that the search of the site leaves out."""
-    start = f"---\nsearch:\n  exclude: true\n---\n\n# {path}\n\n"
+    start = "---\nsearch:\n  exclude: true\n---\n\n"
     place = ROOT / path
     if place.is_dir():
-        return start + "\n".join(f"- `{item.name}`" for item in sorted(place.iterdir()) if item.name[0] not in "._")
-    return start + f"`````{LANGUAGES.get(place.suffix, 'text')}\n{place.read_text('utf-8')}\n`````\n"
+        names = sorted(item.name for item in place.iterdir() if item.name[0] not in "._")
+        return f"{start}# {path}\n\n" + "\n".join(f"- `{name}`" for name in names)
+    text = place.read_text("utf-8")
+    if place.suffix == ".ipynb" or text.startswith("# %%"):
+        cells = _notebook(text) if place.suffix == ".ipynb" else _cells(text)
+        return start + "\n\n".join(_fenced("python", cell) if code else cell for code, cell in cells)
+    return f"{start}# {path}\n\n{_fenced(LANGUAGES.get(place.suffix, 'text'), text.rstrip())}\n"
+
+
+def _fenced(language: str, text: str) -> str:
+    return f"`````{language}\n{text}\n`````"
+
+
+def _notebook(text: str) -> list[tuple[bool, str]]:
+    """The cells of a notebook: whether they are code, and their text."""
+    return [(cell["cell_type"] == "code", "".join(cell["source"])) for cell in json.loads(text)["cells"]]
+
+
+def _cells(text: str) -> list[tuple[bool, str]]:
+    """The same of a program with cells, whose texts are comments."""
+    cells = []
+    for piece in re.split(r"^# %%", text, flags=re.MULTILINE)[1:]:
+        kind, _, rest = piece.partition("\n")
+        prose = "markdown" in kind
+        cells.append((not prose, re.sub(r"^# ?", "", rest, flags=re.MULTILINE).strip() if prose else rest.strip()))
+    return cells
