@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from kdarts.cli.main import VERBS, command_of, main
-from kdarts.genotypes.cuboid import HyperPath, load_architecture
+from kdarts.genotypes.cuboid import HyperPath, load_architecture, load_family
 from kdarts.search.method import get_method
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -54,12 +54,15 @@ def small(words: list[str]) -> list[str]:
         sizes += PATHS if method.paths else []
         sizes += ["--path_epochs=1"] if method.paths and method.path_choice != "evolution" else []
         if given.get("space") == "mobile":
-            return [*BATCH, "--valid_examples=16", *(["--blocks=mb_k3_e3,skip"] if "latency_table" in given else [])]
+            few = [*PATHS, *FAMILY, "--path_epochs=1"] if "paths" in given else []
+            few += ["--blocks=mb_k3_e3,skip"] if "latency_table" in given else []
+            return [*BATCH, "--valid_examples=16", *few]
         sizes += FAMILY if method.paths and method.path_choice in ("family", "evolution") else []
         return [*BATCH, "--valid_examples=16", "--channels=4", *sizes]
     if verb == "train":
         if "family" in given:
-            return [*BATCH, "--channels=4", "--cells=2"]
+            own = isinstance(next(iter(load_family(given["family"]).values())), HyperPath)
+            return [*BATCH, *([] if own else ["--channels=4", "--cells=2"])]
         found = load_architecture(given["genotype"])
         if isinstance(found, HyperPath):
             return BATCH

@@ -71,7 +71,15 @@ def test_what_no_edge_drew_is_not_computed_for_the_output():
     "choices",
     [
         {"space": "nasbench201"},
-        *(pytest.param(c, marks=pytest.mark.slow) for c in ({"partial_channels": 2}, {"recompute": True})),
+        *(
+            pytest.param(c, marks=pytest.mark.slow)
+            for c in (
+                {"partial_channels": 2},
+                {"recompute": True},
+                {"space": "nasbench201", "sampling": "two_paths"},
+                {"partial_channels": 2, "sampling": "two_paths"},
+            )
+        ),
     ],
 )
 def test_a_step_is_that_of_a_supernet_that_computes_everything(choices, monkeypatch):
@@ -80,7 +88,7 @@ def test_a_step_is_that_of_a_supernet_that_computes_everything(choices, monkeypa
     found = []
     for single in (True, False):
         if not single:
-            monkeypatch.setattr(Mixture, "single", False)
+            monkeypatch.setattr(Mixture, "leaves", 0)
         search = Search(
             "gdas",
             (8, 8, 3),

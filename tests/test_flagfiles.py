@@ -15,6 +15,7 @@ FLAGFILES = sorted((pathlib.Path(__file__).parent.parent / "flags").glob("*.flag
 QUICK = {"quickstart", "ddarts_cifar10", "pcdarts_cifar10", "train_cifar10"}
 TRACED = {"quickstart", "train_cifar10"}
 SMALL = {"search": ["--channels=4", "--cells=2", "--nodes=2"], "train": ["--channels=4"]}
+SMALL_CHAIN = ["--width=0.25"]
 SMALL_PATHS = ["--path_batch_size=32", "--calibration_batches=1"]
 SMALL_FAMILY = ["--population=2", "--generations=1"]
 SMALL_START = ["--channels=4", "--pretrain_epochs=1"]  # its cells are those of the start
@@ -49,6 +50,7 @@ def test_flagfile_opens_with_its_command_and_takes_two_steps(path, data_dir, tmp
     start = any(line.startswith("--start=") for line in lines)
     staged = any(line.startswith("--stages=") for line in lines)
     small = SMALL_START if start else SMALL_STAGES if staged else SMALL[verb]
+    small = SMALL_CHAIN if "--space=mobile" in lines else small
     if any(line.startswith("--alignment_weight=") for line in lines):  # It compares normal cells.
         small = [*small, "--cells=4"]
     batch = int(re.search(r"^--batch_size=(\d+)$", "\n".join(lines), re.MULTILINE)[1])
@@ -58,6 +60,7 @@ def test_flagfile_opens_with_its_command_and_takes_two_steps(path, data_dir, tmp
     arguments = [verb, f"--flagfile={path}", *given, f"--data_dir={data_dir}", *small, *examples]
     named = [word.partition("=")[2] for word in given if word.startswith("--genotype=")]
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "flags").symlink_to(path.parent)
     for first in re.findall("^# First: kdarts (.*)$", "\n".join(lines), re.MULTILINE):
         assert main(first.split()) == 0
     found = load_architecture(named[0]) if verb == "train" else None

@@ -12,8 +12,10 @@ from kdarts.cli.main import main
 from kdarts.genotypes.cuboid import HyperPath
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.knapsack import best_within
+from kdarts.search.cost_forms import FORMS
 from kdarts.search.cost_target import memory
 from kdarts.search.gradients import Validation
+from kdarts.search.losses import COST_FORMS
 from kdarts.supernet.mobile import WIDTHS, block_costs, fitting_width, mobile_axes
 
 KINDS = ("macs", "params", "flash")
@@ -128,9 +130,66 @@ def test_a_limit_pulls_only_while_it_is_passed():
     assert logs["macs"] <= limits[0] and logs["macs_weight"] == 0.0
 
 
+def test_a_published_form_has_the_gradient_of_its_loss():
+    """Of a made-up validation loss, by differences; with the costs of the blocks themselves."""
+    assert set(FORMS) == {*COST_FORMS} - {"multiplier"}
+    net = searched().supernet
+    for form in FORMS:
+        _check_form(form, net)
+
+
+def _check_form(form, net):
+    costs, _ = of_kinds(mobile_axes((8, 8, 1), width=0.5, blocks="mb_k3_e3,mb_k5_e6,skip"))
+    power = {"cost_power": 0.7} if FORMS[form].multiplies else {}
+    choices = {"max_macs": 110e3, "max_params": 9e3, "cost_form": form, "cost_weight": 0.3, **power}
+    search = kdarts.Search(net, discretization="best_path", **choices)
+    control = search.cost_target
+    allowed, rng = net.allowed[:, 0, 0], np.random.default_rng(0)
+    alpha, slope = rng.normal(size=allowed.shape), rng.normal(size=allowed.shape) * allowed
+    around = of_kinds(net.cuboid)[1]
+
+    def loss(alpha):
+        p = np.exp(np.where(allowed, alpha, -np.inf))
+        p /= p.sum(1, keepdims=True)
+        plain = 2.0 + (slope * alpha).sum()
+        c, t = (p * np.nan_to_num(costs[:2])).sum((1, 2)) + around[:2], np.array([110e3, 9e3])
+        each = {
+            "fbnet": 0.3 * np.log(c) ** 0.7,
+            "proxyless_product": 0.3 * (np.log(c) / np.log(t)) ** 0.7,
+            "proxyless_sum": 0.3 * (c - t) / t,
+            "absolute": 0.3 * abs(c / t - 1),
+            "hinge": 0.3 * np.maximum(0, c / t - 1),
+        }[form]
+        return plain * each.prod() if FORMS[form].multiplies else plain + each.sum()
+
+    net.alphas[0].assign(alpha * allowed)
+    at = Validation([tf.constant(slope, "float32")], tf.constant(2.0 + (slope * alpha).sum(), "float32"), [], [])
+    [more] = control.gradients(at)
+    differences = np.zeros_like(slope)
+    for place in np.argwhere(allowed):
+        step = np.zeros_like(slope)
+        step[tuple(place)] = 1e-6
+        differences[tuple(place)] = (loss(alpha + step) - loss(alpha - step)) / 2e-6
+    np.testing.assert_allclose((slope + more.numpy()), differences, atol=2e-3 * np.abs(differences).max())
+    assert np.abs(more.numpy()[allowed]).min() > 0 or form == "hinge"
+    logs = control.epoch_logs(search)
+    assert logs["macs"] <= 110e3 and logs["expected_macs"] > 0 and "macs_weight" not in logs
+
+
 @pytest.mark.parametrize(
     ("choices", "said"),
     [
+        ({"cost_form": "fbnet"}, "cost_form 'fbnet': needs a limit such as max_macs"),
+        ({"cost_form": "fbnet", "max_ram": 1e5}, "cost_form 'fbnet': needs a limit such as max_macs"),
+        (
+            {"cost_form": "hinge", "max_macs": 1e5, "cost_power": 1.0},
+            "cost_power 1: has no effect with cost_form 'hinge'",
+        ),
+        (
+            {"cost_weight": 0.3, "max_macs": 1e5},
+            "cost_weight 0.3: has no effect with cost_form 'multiplier'; it is for",
+        ),
+        ({"cost_form": "hinge", "max_macs": 1e5, "update": "frozen"}, "cost_form 'hinge': α does not move"),
         ({"max_macs": 1e3}, r"max_macs 1000: the least possible here is \d+,\d+"),
         ({"max_ram": 100.0}, "max_ram 100: the least that any network here needs is"),
         ({"max_macs": 62e3, "max_params": 100.0}, r"max_params 100: the least possible with max_macs 62000 is \d"),

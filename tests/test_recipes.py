@@ -171,8 +171,8 @@ def test_every_command_starts_at_the_real_size_and_the_figures_are_its_own(path,
 
 def _check_parameters(text: str, told: str) -> None:
     """What a text calls the parameters of a network is that of the network, rounded."""
-    params = float(re.search(r"([\d.,]+) M weights", told)[1].replace(",", ""))
     for expected in re.findall(r"([\d.]+) M parameters", text):
+        params = float(re.search(r"([\d.,]+) M weights", told)[1].replace(",", ""))
         assert float(expected) == pytest.approx(params, rel=0.03), "of another network"
 
 

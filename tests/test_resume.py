@@ -25,7 +25,7 @@ PDARTS = ["search", "--method=pdarts", "--stages=2:8,2:5:0.4,3:3:0.7", "--channe
 EDARTS = ["search", "--method=edarts", "--cells=2", "--channels=4", "--nodes=2", "--epochs=3", "--stratified"]
 CUBOID = ["search", "--method=multichannelnet", "--channels=2", "--cells=2", "--nodes=2", "--epochs=3"]
 LIMITED = ["search", "--space=mobile", "--width=0.5", "--blocks=mb_k3_e3,mb_k5_e3,skip", "--max_macs=70k", "--epochs=3"]
-LIMITED += ["--train_examples=128", "--valid_examples=128", "--max_params=8k"]
+LIMITED += ["--train_examples=128", "--valid_examples=128", "--max_params=8k", "--sampling=two_paths"]
 TRAIN = ["train", "--genotype=DARTS_V1", "--cells=2", "--channels=4", "--epochs=4", "--drop_path=0.3", "--cutout=2"]
 TRAIN += ["--auto_augment=cifar10", "--label_smoothing=0.1"]
 

@@ -5,8 +5,9 @@ import pytest
 import tensorflow as tf
 
 from kdarts.genotypes.errors import KdartsError
-from kdarts.search.relaxations import Concrete, Gumbel, RandomGenotype, ReinMax, gumbel_noise, reinmax
+from kdarts.search.relaxations import Concrete, Gumbel, RandomGenotype, ReinMax, TwoPaths, gumbel_noise, reinmax
 from kdarts.search.search import Search
+from kdarts.supernet.parameters import StageMixture
 from kdarts.supernet.relaxation import Softmax, get_sampling
 from kdarts.supernet.spaces import SearchSpace
 from kdarts.supernet.supernet import Supernet
@@ -152,6 +153,113 @@ def test_the_temperature_of_reinmax_is_that_of_the_middle():
     np.testing.assert_allclose(tape.gradient(value, alpha), 2 * projected(middle) - projected(p) / 2, atol=1e-6)
     with pytest.raises(KdartsError, match=r"gradient_temperature 0\.9: allowed is from 1"):
         ReinMax(gradient_temperature=0.9)
+
+
+def two_paths(alpha, seed):
+    softmax = Softmax()
+    return TwoPaths().draw(softmax.weights(alpha), softmax.log_weights(alpha), None, 0.0, seed)
+
+
+def test_two_paths_are_drawn_by_their_probabilities_and_share_the_weight():
+    rows = 4000
+    alpha = tf.repeat(_alpha(1, 4), rows, 0)
+    drawn, p = two_paths(alpha, tf.constant([3, 1])).numpy(), Softmax().weights(_alpha(1, 4)).numpy()[0]
+    taken = drawn > 0
+    assert (taken.sum(-1) == 2).all()
+    np.testing.assert_allclose(drawn, taken * p / (taken * p).sum(-1, keepdims=True), rtol=1e-5)
+    second = [sum(p[j] * p[k] / (1 - p[j]) for j in range(4) if j != k) for k in range(4)]
+    np.testing.assert_allclose(taken.mean(0), p + second, atol=4 * 0.5 / rows**0.5)
+    np.testing.assert_array_equal(two_paths(alpha, tf.constant([3, 1])), drawn)
+    np.testing.assert_array_equal(two_paths(_alpha(), None), np.eye(3)[np.argmax(_alpha(), -1)])
+    one = tf.where(tf.constant([True, False, False]), 0.0, -1e30 * tf.ones((5, 3)))
+    np.testing.assert_array_equal(TwoPaths().draw(None, one, None, 0.0, tf.constant([1, 0])), [[1, 0, 0]] * 5)
+
+
+def test_the_gradient_of_two_paths_is_that_of_their_own_softmax():
+    alpha, upstream = _alpha(), _alpha(seed=1).numpy()
+    with tf.GradientTape() as tape:
+        tape.watch(alpha)
+        drawn = two_paths(alpha, tf.constant([3, 1]))
+        value = tf.reduce_sum(drawn * upstream)
+    z = drawn.numpy()
+    expected = z * (upstream - (z * upstream).sum(-1, keepdims=True))
+    np.testing.assert_allclose(tape.gradient(value, alpha), expected, atol=1e-6)
+
+
+def test_a_step_along_two_paths_leaves_the_others_their_probability():
+    before, after, offset = _alpha(), _alpha(seed=7), np.array([0.3, -0.2, 0.1], np.float32)
+    drawn = two_paths(before, tf.constant([2, 2]))
+    logs = Softmax().log_weights(before + offset)
+    moved, taken = TwoPaths().moved(before, after, drawn, logs).numpy(), drawn.numpy() > 0
+    was, now = (tf.nn.softmax(alpha + offset).numpy() for alpha in (before, moved))
+    np.testing.assert_allclose(now[~taken], was[~taken], rtol=1e-5)
+    np.testing.assert_array_equal(moved[~taken], before.numpy()[~taken])
+    ahead = (after - before).numpy()[taken].reshape(5, 2)
+    shifted = (moved - before.numpy())[taken].reshape(5, 2)
+    np.testing.assert_allclose(np.diff(shifted), np.diff(ahead), atol=1e-5)
+
+
+def chain(sampling, **choices):
+    """A search for a chain of narrow blocks, and two batches for it."""
+    search = Search("darts", (8, 8, 1), 3, space="mobile", width=0.5, sampling=sampling, **choices)
+    search.compile()
+    random = np.random.default_rng(0)
+    batches = [(random.normal(size=(4, 8, 8, 1)).astype("float32"), random.integers(3, size=4)) for _ in range(2)]
+    return search, [tuple(map(tf.constant, batch)) for batch in batches]
+
+
+def test_a_step_in_a_chain_moves_two_blocks_a_place_and_computes_no_other(eagerly):
+    search, (train, valid) = chain("two_paths", arch_learning_rate=0.1)
+    net, [alpha] = search.supernet, search.supernet.alphas
+    before = alpha.numpy()
+    net.mixture.draws.assign(1)
+    [(drawn, _)] = net.mixture.drawn(training=True)
+    net.mixture.draws.assign(0)
+    taken, allowed = drawn.numpy() > 0, net.allowed[:, 0, 0]
+    statistics = {v.path: v.numpy() for v in net.non_trainable_variables if "op_grid" in v.path or "_mean" in v.path}
+    search.train_step((train, valid))
+    assert (taken.sum(1) == 2).all() and not taken[~allowed].any() and int(net.mixture.draws) == 2
+    assert (alpha.numpy() != before)[taken].all() and (alpha.numpy() == before)[~taken].all()
+    for was, now in zip(tf.nn.softmax(before).numpy(), tf.nn.softmax(alpha).numpy(), strict=True):
+        assert np.isfinite(was).all() and np.isfinite(now).all()
+    weights = [tf.nn.softmax(np.where(allowed, a, -np.inf)).numpy() for a in (before, alpha.numpy())]
+    np.testing.assert_allclose(weights[0][~taken], weights[1][~taken], rtol=1e-5)
+    assert statistics
+    [(drawn, _)] = net.mixture.drawn(training=True)
+    for stage, choice in np.argwhere(allowed & (drawn.numpy() == 0)):
+        for layer in net.chains[f"op_grid.{stage}.0.0.{choice}"].layers:
+            for variable in layer.trainable_variables:
+                variable.assign(variable * np.nan)
+    assert np.isfinite(net.classify(net.states(train[0], training=True)[-1])).all()
+
+
+@pytest.mark.parametrize("sampling", ["two_paths", pytest.param("gumbel", marks=pytest.mark.slow)])
+def test_the_gradient_in_a_chain_is_that_of_all_blocks_computed(sampling, monkeypatch):
+    found = []
+    for leaves in (None, 0):
+        if leaves is not None:
+            monkeypatch.setattr(StageMixture, "leaves", leaves)
+        search, batches = chain(sampling, seed=3, blocks="mb_k3_e3,mb_k5_e1,skip")
+        found.append(search.architecture_gradients(*batches)[0])
+    assert np.any(found[0])
+    np.testing.assert_allclose(*found, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("choices", "said"),
+    [
+        ({"space": "mobile", "sampling": "random"}, "sampling 'random' is about cells"),
+        ({"space": "mobile", "sampling": "fair_paths"}, "sampling 'fair_paths' is about cells"),
+        (
+            {"space": "multichannelnet", "sampling": "gumbel"},
+            "'gumbel' is about cells and chains of choices; of states",
+        ),
+        ({"space": "mobile", "sampling": "two_paths", "mixing": "sigmoid"}, "'two_paths': needs mixing 'softmax', got"),
+    ],
+)
+def test_a_sampling_that_does_not_fit_is_refused(choices, said):
+    with pytest.raises(KdartsError, match=said):
+        Search("darts", (8, 8, 1), 3, **choices)
 
 
 def test_a_random_genotype_has_two_inputs_of_each_node_and_never_none():

@@ -73,6 +73,10 @@ class Family:
     make: Callable
     count: Callable | None = None
 
+    def least(self) -> Cost:
+        """Returns the cost of the smallest network."""
+        return cost_of(self.make(self.sizes[0])[0]())
+
     def largest(self, limits: Limits) -> Candidate | str:
         """Returns the largest network within the limits; if none is, the kind of limit that the smallest exceeds."""
         timed, best, least = limits.latency_ms is not None, None, None

@@ -25,6 +25,9 @@ from kdarts.serving.predict import Classifier, open_classifier
 from kdarts.training.distribution import configure_threads
 from kdarts.training.workdir import Workdir
 
+ARRAYS = "pictures"
+"""The name of pictures that come as arrays."""
+
 MOST_BYTES = 4e9
 """The most bytes of pictures that are collected from a dataset."""
 
@@ -126,7 +129,7 @@ class ImageClassifier:
         workdir, flags = Workdir(self.workdir), self._flags(train.name)
         workdir.check(flags)
         workdir.check_data(train=train, **({} if tested is None else {"test": tested}))
-        about = {"dataset": train.name}
+        about = {"dataset": train.name} if train.name != ARRAYS else {}
         how = self._settings, workdir, about, self._verbose
 
         def resized(side):
@@ -336,7 +339,7 @@ def _data(x, y, class_names: Sequence[str] | None = None) -> ImageData:
         raise KdartsError("y: needs two classes or more")
     if y.min() < 0 or y.max() >= len(names):
         raise KdartsError(f"y holds {y.min() if y.min() < 0 else y.max()}: allowed is 0 to {len(names) - 1}")
-    return ImageData(x, y, names, "pictures")
+    return ImageData(x, y, names, ARRAYS)
 
 
 def _collected(dataset: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray]:

@@ -64,7 +64,7 @@ def write_page(
         _networks(summary),
         _classes(figures, confusion, measured_on),
         _wrong(figures, wrong, measured_on),
-        _serve(exports, path),
+        _serve(exports, path, "dataset" in summary),
     ]
     text = f"""<!DOCTYPE html>
 <html lang="en">
@@ -295,7 +295,7 @@ def _wrong(figures: dict, wrong: Sequence[np.ndarray], on: str) -> str:
 """
 
 
-def _serve(exports: dict, path) -> str:
+def _serve(exports: dict, path, named: bool) -> str:
     """The files, and how to use them."""
     folder = pathlib.Path(path).parent
     lines = []
@@ -306,8 +306,8 @@ def _serve(exports: dict, path) -> str:
     head = '<th scope="col">format</th><th scope="col">file</th><th class="n" scope="col">size</th>'
     head += '<th class="n" scope="col">time for a picture</th>'
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>" if lines else ""
-    commands = f"""kdarts predict --model={folder / "model.keras"} PICTURE ...
-kdarts evaluate --model={folder / "model.keras"}"""
+    commands = f"kdarts predict --model={folder / 'model.keras'} PICTURE ..."
+    commands += f"\nkdarts evaluate --model={folder / 'model.keras'}" if named else ""
     python = f"""import kdarts
 
 classifier = kdarts.ImageClassifier.load("{folder / "model.keras"}")

@@ -19,15 +19,16 @@ import tensorflow as tf
 from kdarts.auto import candidates
 from kdarts.auto.candidates import Candidate, Family
 from kdarts.auto.ledger import Ledger
-from kdarts.auto.limits import Limits, cost_of
+from kdarts.auto.limits import UNITS, Limits, cost_of
 from kdarts.data import datasets, pipeline
 from kdarts.data.augmentation import Augmentation
 from kdarts.genotypes.cuboid import HyperPath
-from kdarts.genotypes.errors import KdartsError, listed
+from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.files import write_with
 from kdarts.genotypes.settings import MOST_SEED
 from kdarts.networks.handmade import build_resnet
 from kdarts.networks.models import training_loss
+from kdarts.ops.cost import amount
 from kdarts.search.method import get_method
 from kdarts.search.objective import without_graph_rewriting
 from kdarts.search.optimizers import SGD
@@ -49,8 +50,11 @@ SHARES = {"search": 0.15, "first": 0.2, "second": 0.2, "final": 0.45}
 RESERVE = 0.04
 """The part of the time that is kept for the export and the report."""
 
-BRIEF = 600
-"""The time in seconds below which there is one search, and no second round."""
+BRIEF, LONG = 600, 1800
+"""The times in seconds below which there is one search and no second round, and from which on cells are searched."""
+
+CHAIN = {"sampling": "two_paths", "arch_learning_rate": 0.01, "arch_l2": 0.0, "l2": 1e-4}
+"""The search of the mobile space: of two blocks at a place at a time, with a rate of α for a few hundred steps."""
 
 EPOCHS = 30
 """The epochs for which a network of the most MACs can be trained at the end."""
@@ -200,11 +204,13 @@ class AutoRun:
         why = "" if limits == settings.limits else " (of which the MACs are what can be trained in the time)"
         self.say(f"{clock(ledger.seconds)} in all, for networks of {limits.in_words()}{why}")
         phases = [name for name in SHARES if not (brief and name == "second")]
-        found = self._searches(limits, brief, self._seconds("search", phases))
-        families = [found[0], *candidates.references(self.shape, self.classes, settings.seed)]
-        families[3:3] = found[1:]
-        fitting = self._fitting(families, limits)
+        known = self._fitting(candidates.references(self.shape, self.classes, settings.seed), limits)
+        if not known:
+            raise KdartsError(self._too_strict(limits))
         ledger.finish("sizes")
+        found = self._fitting(self._searches(limits, brief, self._seconds("search", phases)), limits)
+        fitting = [*found[:1], *known[:2], *found[1:], *known[2:]]
+        ledger.finish("sizes of what was found")
         seconds = self._seconds("first", phases)
         most = int(seconds / (TRAINING * pace["overhead"]))
         first = fitting[: max(2, min(len(fitting), most))]
@@ -249,32 +255,34 @@ class AutoRun:
         return pipeline.train_dataset(*parts, start_step=first_step)
 
     def _searches(self, limits: Limits, brief: bool, seconds: float) -> list[Family]:
-        """Runs the searches of the mobile space and, if there is the time, of DARTS' cells."""
+        """Runs searches of the mobile space, from nothing and from MobileNetV2, and of DARTS' cells, as time allows."""
         known = {"macs": limits.macs, "params": limits.params, "flash": limits.size}
         asked = {f"max_{name}": value for name, value in known.items() if value is not None}
-        mobile = get_method("darts").in_space("mobile").override(**asked)
-        cells = get_method("darts").override(channels=8, cells=candidates.CELLS)
-        found, methods = [], {"mobile": mobile, **({} if brief else {"cells": cells})}
-        for number, (name, method) in enumerate(methods.items()):
+        chain = get_method("darts").in_space("mobile").override(**CHAIN, **asked)
+        methods = {"mobile": (chain, None), "from MobileNetV2": (chain, "MobileNetV2")}
+        methods["cells"] = get_method("darts").override(channels=8, cells=candidates.CELLS), None
+        methods = dict(list(methods.items())[: 1 if brief else 2 if self.ledger.seconds < LONG else 3])
+        found = []
+        for number, (name, (method, start)) in enumerate(methods.items()):
             share = (seconds - sum(self.ledger.seconds_of(f"search {n}") for n in methods)) / (len(methods) - number)
             try:
-                architectures = self._search(name, method, share)
+                architectures = self._search(name, method, start, share)
             except KdartsError as error:  # Limits below what the space has.
                 self.say(f"search of {name}: left out ({error})")
                 self.ledger.finish(f"search {name}", 0.0)
                 continue
             for epoch, architecture in architectures.items():
-                label = f"found {name}" + (f", epoch {epoch}" if epoch else "")
+                label = f"found {name}".replace("found from", "improved") + (f", epoch {epoch}" if epoch else "")
                 where = self.shape, self.classes
                 if isinstance(architecture, HyperPath):
                     found.append(candidates.of_path(label, architecture, *where))
                 else:
                     found.append(candidates.of_cells(label, candidates.FOUND, architecture, *where))
-        return found or [candidates.mobilenets(self.shape, self.classes)]
+        return found
 
-    def _search(self, name: str, method, seconds: float) -> dict:
+    def _search(self, name: str, method, start: str | None, seconds: float) -> dict:
         """Returns the architectures of a search: by 0 that of its end, by its number that of an epoch before."""
-        part, folder, began = f"search {name}", Workdir(self.workdir / "search" / name), time.monotonic()
+        part, folder, began = f"search {name}", Workdir(self.workdir / "search" / folder_of(name)), time.monotonic()
         train, valid = datasets.halves(self.train, seed=self.settings.seed, stratified=True)
         batch_size = min(SEARCH_BATCH, self.batch_size, len(valid))
         method = method.override(batch_size=batch_size)
@@ -282,7 +290,7 @@ class AutoRun:
         data = pipeline.ImageSearchData(train, valid, batch_size, self.settings.seed, *how)
 
         def search_of(method):
-            return Search(method, self.shape, self.classes, seed=self.settings.seed)
+            return Search(method, self.shape, self.classes, start=start, seed=self.settings.seed)
 
         def epochs():
             search = search_of(method)
@@ -294,10 +302,10 @@ class AutoRun:
 
         count = self.ledger.decide(part, epochs)
         self.say(f"search of {name}: {count} epochs of {data.steps} steps · {clock(self.ledger.left)} left")
-        about = {"method": method.name, **self.about, "seed": self.settings.seed}
+        about = {"method": method.name, "dataset": self.train.name, "seed": self.settings.seed}
         session = SearchSession(folder, about, began=began, verbose=self.verbose)
         folder.begin({})
-        run_search(search_of(method.lasting(count)), data, session, validate_every=0)
+        run_search(search_of(method.override(epochs=count, warmup_epochs=count // 6)), data, session, validate_every=0)
         self.ledger.finish(part, read_json(folder / "summary.json")["wall_seconds"])
         _, each = epochs_of(session.checkpoint.records, session.checkpoint.arrays)
         before = math.ceil(0.6 * len(each))
@@ -313,12 +321,22 @@ class AutoRun:
             else:
                 over[family.name] = largest
         for name, kind in over.items():
-            self.say(f"{name}: left out, its smallest network exceeds the limit of {_IN_WORDS[kind]}")
-        if len(fitting) < 2:
-            raise KdartsError(
-                f"{limits.in_words()}: fewer than two networks are so small, among {listed(f.name for f in families)}"
-            )
+            self.say(f"{name}: left out, its smallest network exceeds the limit of {UNITS[kind]}")
         return fitting
+
+    def _too_strict(self, limits: Limits) -> str:
+        """Returns a line on limits that no network fits, with the least that is possible of the first exceeded one."""
+        smallest = [family.least() for family in candidates.references(self.shape, self.classes, self.settings.seed)]
+        best = min(smallest, key=lambda cost: cost.params * cost.macs)
+        kind = limits.exceeded(best) or "macs"
+        least = f"the smallest network has {amount(best.macs if kind == 'macs' else best.params)} {UNITS[kind]}"
+        if kind == "size":
+            least = f"the smallest network has {best.flash:,} bytes"
+        if kind == "latency_ms":
+            least = "the smallest network takes longer"
+        if kind not in self.settings.limits.given():
+            return f"minutes {self.settings.minutes:g}: too short to train a network on so many pictures ({least})"
+        return f"max_{kind} {self.settings.limits.given()[kind]:g}: {least}"
 
     def _round(self, phase: str, entered: list[Candidate], seconds: float, seeds: int = 1) -> list[Candidate]:
         """Trains candidates, each for an equal part of the time, and returns them by their accuracy, the best first."""
@@ -475,6 +493,3 @@ def fitting_batch(examples: int) -> int:
 def folder_of(part: str) -> str:
     """Returns the name of a training's folder."""
     return part.replace(",", "").replace(" ", "_")
-
-
-_IN_WORDS = {"params": "weights", "macs": "MACs", "latency_ms": "milliseconds", "size": "the file's size"}

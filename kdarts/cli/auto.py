@@ -7,6 +7,7 @@ from absl import flags
 from kdarts.cli import options, process
 from kdarts.cli.command import Command, entitle
 from kdarts.cli.process import start_tensorflow
+from kdarts.cli.serve import after_export
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.settings import MOST
 
@@ -103,7 +104,7 @@ def run(values: flags.FlagValues) -> None:
                 figures = deliver(auto, values.format)
             print("\n".join(told(auto.concluded, figures)))
             print(f"Written: {workdir / 'model.keras'}, {workdir / 'export'}, {workdir / 'report.html'}")
-            print(options.next_command("predict", {"model": workdir / "model.keras"}, "PICTURE"))
+            print(after_export(values, about, auto.test, workdir / "model.keras"))
 
 
 def _drawn(values: flags.FlagValues, train):

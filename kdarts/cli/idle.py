@@ -60,6 +60,8 @@ def _of_grid(values, method, given) -> list[str]:
     sizes = get_cuboid(method.space).sizes
     idle = [name for name in ("channels", "cells") if name in given and name not in sizes]
     own = ", ".join(f"--{name}" for name in sizes)
+    if method.paths:
+        idle += [name for name in ("family_channels", "family_cells", "family_stem") if name in given]
     return [
         f"{_written(values, name)}: has no effect with --space={method.space}; its sizes are {own}" for name in idle
     ]

@@ -257,7 +257,7 @@ def _next_of(workdir: str) -> str:
             return options.command("export", {"model": folder / "model.keras", "to": to, **where})
         examples = len(read_arrays(folder / "data.npz")["train"])
         line = seeds.train_command(values, options.chosen_method(values), folder / "genotype.json", examples)
-    except (KdartsError, KeyError, OSError):  # Of a run that is not finished, or of another release.
+    except (KdartsError, flags.Error, KeyError, OSError):  # Of an unfinished run, another command or another release.
         return ""
     return line.removeprefix("Next: ")
 

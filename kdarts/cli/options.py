@@ -164,7 +164,8 @@ def as_text(value) -> str:
 def remembered(values: flags.FlagValues, **genotypes) -> dict[str, str]:
     """Returns what a workdir records of a run: every flag that is set and decides its result, as text.
 
-    `genotypes` are those that the flags of these names load, or None. Their content is recorded, not their path.
+    `genotypes` are those that the flags of these names load, or None. Their content is recorded, not their path; of
+    one that a space makes by its name, the name.
     """
     kept = {}
     for name in values:
@@ -176,7 +177,7 @@ def remembered(values: flags.FlagValues, **genotypes) -> dict[str, str]:
         if name == "dataset" and value.startswith("folder:"):
             value = "folder:" + os.path.abspath(os.path.expanduser(value.removeprefix("folder:")))
         kept[name] = as_text(value)
-    return kept | {name: fingerprint(genotype) for name, genotype in genotypes.items() if genotype is not None}
+    return kept | {name: fingerprint(genotype) for name, genotype in genotypes.items() if hasattr(genotype, "to_json")}
 
 
 def usual(values: flags.FlagValues) -> dict[str, str]:

@@ -101,7 +101,8 @@ def define_halves(values: flags.FlagValues) -> None:
 def define_supernet(values: flags.FlagValues) -> None:
     """Declares the flags of the method, `--start`, and the form of the supernet."""
     options.define(values)
-    text = "genotype that the search starts from: a path, or a published name such as resnet18"
+    text = "genotype that the search starts from: its file, or a published name such as resnet18; of --space=mobile a "
+    text += "path: its file, or MobileNetV2"
     flags.DEFINE_string("start", None, text, flag_values=values)
     options.define_nodes(values)
     options.define_frame(values, "the space's, else ")
@@ -115,15 +116,16 @@ def define_step(values: flags.FlagValues) -> None:
     flags.DEFINE_bool("recompute", False, text, flag_values=values)
 
 
-def chosen_start(values: flags.FlagValues, method: Method) -> tuple[Genotype | None, Method]:
-    """Returns the genotype that `--start` names, and the method at its depth."""
+def chosen_start(values: flags.FlagValues, method: Method) -> tuple[Architecture | str | None, Method]:
+    """Returns what `--start` names, of a grid a path or the name of one, and the method at its depth."""
     from kdarts.search.building import at_start_depth, start_of
 
     start, method = start_of(method, values.start)
     if start is not None:
         if values["cells"].value is None:
             method = at_start_depth(method, start)
-        start.at_depth(method.cells)
+        if isinstance(start, Genotype):
+            start.at_depth(method.cells)
     return start, method
 
 
@@ -132,7 +134,7 @@ def build(
     method: Method,
     image_shape,
     num_classes: int,
-    start: Genotype | None = None,
+    start: Architecture | str | None = None,
     compiled: bool = True,
 ):
     """Returns the `Search` of a method on images of a shape, which may start from a genotype."""
@@ -188,7 +190,7 @@ def check(values: flags.FlagValues, method: Method) -> None:
         method.axes["path_choice"].check(method, space, options.frame(values, space))
 
 
-def _dry_run(values: flags.FlagValues, method: Method, data, start: Genotype | None) -> None:
+def _dry_run(values: flags.FlagValues, method: Method, data, start: Architecture | str | None) -> None:
     """Makes all that can refuse, and prints the size of the supernet and the steps of the search."""
     import keras
 
@@ -216,13 +218,16 @@ def _dry_run(values: flags.FlagValues, method: Method, data, start: Genotype | N
 
 
 def _tell_width(search) -> None:
-    """Prints the width that limits have chosen."""
+    """Prints the width that limits or a start have chosen."""
     width = search.supernet.setting().get("width")
     if width is not None and search.method.width is None:
-        print(f"--width={width:g} fits the limits best", flush=True)
+        why = "fits the limits best" if search.start is None else "is that of the start"
+        print(f"--width={width:g} {why}", flush=True)
 
 
-def _run(values: flags.FlagValues, method: Method, workdir, data, start: Genotype | None, began: float) -> None:
+def _run(
+    values: flags.FlagValues, method: Method, workdir, data, start: Architecture | str | None, began: float
+) -> None:
     """Runs the search once the images are loaded, and reports its result."""
     search, summary = search_in(workdir, values, method, data, start, began=began)
     if not process.is_first(values):
@@ -303,7 +308,9 @@ def halves(values: flags.FlagValues, workdir=None) -> Halves:
     return Halves(train, valid, *datasets.statistics(data.images), count, whole)
 
 
-def assembled(values: flags.FlagValues, method: Method, data, start: Genotype | None = None, compiled: bool = True):
+def assembled(
+    values: flags.FlagValues, method: Method, data, start: Architecture | str | None = None, compiled: bool = True
+):
     """Returns the `Search` of the flags and its `ImageSearchData`, of `data` of `halves`.
 
     Raises `KdartsError` for sizes that do not fit the images.
@@ -332,7 +339,9 @@ def assembled(values: flags.FlagValues, method: Method, data, start: Genotype | 
     return build(values, method, train.image_shape, train.num_classes, start, compiled), batches
 
 
-def search_in(workdir, values: flags.FlagValues, method: Method, data, start: Genotype | None = None, **choices):
+def search_in(
+    workdir, values: flags.FlagValues, method: Method, data, start: Architecture | str | None = None, **choices
+):
     """Runs the search of the flags, with `data` of `halves`, in a workdir. Returns the search and its summary.
 
     `choices` are more arguments of `SearchSession`.

@@ -286,7 +286,7 @@ def export_run(values: flags.FlagValues) -> None:
     for name, figures in written.items():
         print(_line(name, figures))
     print(json.dumps({name: figures["path"] for name, figures in written.items()}))
-    print(_after_export(values, about, data, next(iter(written.values()))["path"]), file=sys.stderr)
+    print(after_export(values, about, data, next(iter(written.values()))["path"]), file=sys.stderr)
 
 
 def _timed(values, shape) -> str:
@@ -304,8 +304,17 @@ def _timed(values, shape) -> str:
     return f", {path_latency(found, shape, Latencies.load(values.latency_table)):.3g} ms by the table"
 
 
-def _after_export(values, about: dict, data, path: str) -> str:
-    """The command that follows: a prediction for a test picture, or an evaluation where there are no picture files."""
+def after_export(values: flags.FlagValues, about: dict, data, path) -> str:
+    """Returns the line with the command that follows.
+
+    It is a prediction for a test picture, or an evaluation where there are no picture files.
+
+    Args:
+        values: The flags of the data.
+        about: What is known about the network, such as its `dataset`.
+        data: The `ImageData` of the test, or None.
+        path: The network in any of its forms.
+    """
     name = values.dataset or about.get("dataset", "")
     if data is not None and data.names and name.startswith("folder:"):
         picture = pathlib.Path(name.removeprefix("folder:")).expanduser() / data.names[0]

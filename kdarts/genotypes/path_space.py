@@ -1,6 +1,7 @@
 """Sets of paths, and the best path.
 
-A `PathSpace` is what soft pruning leaves: a few operations on each kept edge, and the networks among them.
+A `PathSpace` is what soft pruning leaves of cells: a few operations on each kept edge, and the networks among them. A
+`ChainSpace` is the same of a chain: a few choices at each of its places.
 
 `best_path` and `greedy_path` choose the path through a HyperCuboid. Its weights are `[stages, states before, states
 after, choices]`, 0 or more; NaN stands for a forbidden transition. The score of a path is the sum of the weights along
@@ -8,12 +9,14 @@ it (sharpDARTS' program).
 """
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from kdarts.genotypes.cuboid import Cuboid, HyperPath, label
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.files import fields_of, text_of, write_text
 from kdarts.genotypes.genotype import Genotype
@@ -21,7 +24,7 @@ from kdarts.genotypes.genotype import Genotype
 Slot = tuple[int, int, tuple[str, ...]]
 """`(to, from, operations)`: an edge and the operations to choose from on it, that of largest weight first."""
 
-_FORMAT = "kdarts-paths-1"
+_FORMAT, _CHAIN_FORMAT = "kdarts-paths-1", "kdarts-chain-paths-1"
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,16 @@ class PathSpace:
         """Number of paths: k to the power of the edges."""
         return self.kept**self.edges
 
+    @property
+    def named(self) -> dict[str, tuple[str, ...]]:
+        """The operations of each edge, by a name of the edge."""
+        kinds = zip(("normal", "reduce"), self.cells, strict=False)
+        return {f"{kind}_{source}_to_{to}": names for kind, cell in kinds for to, source, names in cell}
+
+    def possible(self, path: Sequence[int]) -> bool:
+        """Whether there is such a path: every one is."""
+        return True
+
     def genotype(self, path: Sequence[int]) -> Genotype:
         """The network of a path: `edges` integers of 0 to k - 1; raises `KdartsError` for others."""
         path = [int(choice) for choice in path]
@@ -123,6 +136,62 @@ class PathSpace:
             return cls(**data)
         except KdartsError as error:
             raise KdartsError(f"{path}: {error}") from None
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes `to_json` to `path`, atomically."""
+        write_text(path, self.to_json())
+
+
+@dataclass(frozen=True)
+class ChainSpace:
+    """A few choices at each place of a chain, a grid of one state. The first ones are a network, and so are all others.
+
+    Attributes:
+        cuboid: the axes.
+        options: for each place the numbers of its choices, one or more.
+        space: name of the published HyperCuboid; "": of a program's own.
+    """
+
+    cuboid: Cuboid
+    options: tuple[tuple[int, ...], ...]
+    space: str = ""
+
+    @property
+    def kept(self) -> int:
+        """The most choices of a place."""
+        return max(map(len, self.options))
+
+    @property
+    def edges(self) -> int:
+        """Number of places."""
+        return len(self.options)
+
+    @property
+    def paths(self) -> int:
+        """Number of paths."""
+        return math.prod(map(len, self.options))
+
+    @property
+    def named(self) -> dict[str, tuple[str, ...]]:
+        """The choices of each place, by a name of the place."""
+        names = [label(choice) for choice in self.cuboid.choice_values]
+        places = enumerate(map(label, self.cuboid.positions))
+        return {f"{n}: {place}": tuple(names[k] for k in self.options[n]) for n, place in places}
+
+    def possible(self, path: Sequence[int]) -> bool:
+        """Whether there is such a path: places may differ in the number of their choices."""
+        return all(choice < len(options) for choice, options in zip(path, self.options, strict=True))
+
+    def genotype(self, path: Sequence[int]) -> HyperPath:
+        """The network of a path: for each place an index of its choices."""
+        choices = [options[choice] for choice, options in zip(path, self.options, strict=True)]
+        return HyperPath(self.cuboid, (0,) * (len(choices) + 1), tuple(choices), self.space)
+
+    def to_json(self) -> str:
+        """Readable JSON, one place a line."""
+        lines = [f"    {json.dumps(name)}: {json.dumps(names)}" for name, names in self.named.items()]
+        head = f'{{\n  "format": "{_CHAIN_FORMAT}",\n  "space": {json.dumps(self.space)},\n  "places": {{\n'
+        return head + ",\n".join(lines) + "\n  }\n}\n"
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes `to_json` to `path`, atomically."""

@@ -35,8 +35,8 @@ class MixedEdges(keras.layers.Layer):
         training: whether to normalise by the batch's statistics.
         only: columns whose weights are not zero; None: all. The others cost nothing.
         dropout: rate and seed `[2]` of a dropout, element by element, on the identity; None: none.
-        drawn: whether each edge has one weight at most that is not zero. The other candidates cost nothing, where the
-            device has the kernels for it (`kdarts.ops.drawn`), and running statistics stay as they are.
+        drawn: how many weights of an edge at most are not zero, if that is 1 or 2; 0: any. The other candidates cost
+            nothing, where the device has the kernels for it (`kdarts.ops.drawn`), and running statistics stay.
         noise: seed `[2]` of what draws noise; None: always the same.
     """
 
@@ -80,8 +80,8 @@ class MixedEdges(keras.layers.Layer):
         for stack in self.free.values():
             stack.build(input_shape)
 
-    def call(self, x, mixing, training=False, only=None, dropout=None, drawn=False, noise=None):
-        drawn = drawn and dropout is None and not self.noises
+    def call(self, x, mixing, training=False, only=None, dropout=None, drawn=0, noise=None):
+        drawn = drawn if dropout is None and not self.noises else 0
         (weights,) = edge_weights(mixing, [self], [range(self.copies)], x, drawn)
         return self.mix(x, weights, training, only, dropout, noise)
 
@@ -106,6 +106,8 @@ class MixedEdges(keras.layers.Layer):
         """The outputs of a call, from weights as of `edge_weights`; the other arguments are those of the call."""
         if isinstance(weights, tuple):
             return self._mix_drawn(x, *weights)
+        if isinstance(weights, list):
+            return [total(parts) for parts in zip(*(self._mix_drawn(x, *each) for each in weights), strict=True)]
         stacks = {c: stack for c, stack in self.stacks.items() if only is None or c in only}
         free = {c: stack for c, stack in self.free.items() if only is None or c in only}
         views, even = Views(x), not any(side % 2 for side in x.shape[1:3])
@@ -152,7 +154,7 @@ class MixedEdges(keras.layers.Layer):
         return kernels.convolution(together, tf.reshape(kernel, shape))
 
 
-def edge_weights(mixing, layers: list[MixedEdges], rows: list, x, drawn: bool) -> list:
+def edge_weights(mixing, layers: list[MixedEdges], rows: list, x, drawn: int) -> list:
     """What `MixedEdges.mix` of each source of a cell weighs by.
 
     Args:
@@ -161,13 +163,17 @@ def edge_weights(mixing, layers: list[MixedEdges], rows: list, x, drawn: bool) -
         drawn: as of `MixedEdges`.
 
     Returns:
-        For each layer what `drawings` gives, if the weights are drawn and the device has the kernels for it; else what
-        `channel_weights` gives.
+        For each layer what `drawings` gives, if the weights are drawn and the device has the kernels for it, of two a
+        list of it for the larger and the smaller; else what `channel_weights` gives.
     """
     if not drawn or not kernels.grouped(x):
         return channel_weights(mixing, layers, rows)
     sides = [-(-side // layers[0].stride) for side in x.shape[1:3]]
-    return drawings(mixing, layers, rows, tf.shape(x)[0], sides)
+    if drawn == 1:
+        return drawings(mixing, layers, rows, tf.shape(x)[0], sides)
+    larger = mixing * tf.one_hot(tf.argmax(mixing, -1), mixing.shape[-1], dtype=mixing.dtype)
+    both = [drawings(each, layers, rows, tf.shape(x)[0], sides) for each in (larger, mixing - larger)]
+    return [list(pair) for pair in zip(*both, strict=True)]
 
 
 def channel_weights(mixing, layers: list[MixedEdges], rows: list) -> list[dict[int, tf.Tensor]]:
@@ -250,6 +256,7 @@ class GroupedOperation(keras.layers.Layer):
         scale: `[copies * filters]` or None; multiplies the output, folded into the last normalisation.
         training: whether to normalise by the batch's statistics.
         phased: whether input and output are in phases (`kernels.to_phases`), if it `keeps_phases`.
+        noted: whether training moves the running statistics.
     """
 
     def __init__(
@@ -344,8 +351,8 @@ class GroupedOperation(keras.layers.Layer):
             found += [v for v in values if v.trainable and (own or self.copies == 1)]
         return found
 
-    def call(self, x, scale=None, training=False, phased=False):
-        return self._run(x, self.step_weights, self.copies, scale, training, phased)
+    def call(self, x, scale=None, training=False, phased=False, noted=True):
+        return self._run(x, self.step_weights, self.copies, scale, training, phased, noted)
 
     def of_drawn(self, x, drawing: Drawing):
         """The output in training for the edges that drew the operation alone, from what `inputs` gives."""
@@ -355,7 +362,7 @@ class GroupedOperation(keras.layers.Layer):
         weights = [[None] * n + [next(picked) for _ in w] for w, n in zip(own, statistics, strict=True)]
         return self._run(x, weights, 1 if self.copies == 1 else drawing.edges, drawing.scale, True)
 
-    def _run(self, x, step_weights, copies, scale, training, phased=False):
+    def _run(self, x, step_weights, copies, scale, training, phased=False, noted=True):
         groups = copies if self.reads[1] else 1
         steps = self.layers_in_order[1:] if self.reads[0] else self.layers_in_order
         weights = step_weights[1:] if self.reads[0] else step_weights
@@ -389,17 +396,17 @@ class GroupedOperation(keras.layers.Layer):
                     x = kernels.halved_mean(x)
                 case Norm():
                     last = position == len(steps) - 1
-                    x = self._normalize(x, values, scale if last else None, training, step.epsilon)
+                    x = self._normalize(x, values, scale if last else None, training, step.epsilon, noted)
                     scale = None if last else scale
         return x if scale is None else x * tf.cast(scale, x.dtype)
 
-    def _normalize(self, x, values, scale, training, epsilon):
+    def _normalize(self, x, values, scale, training, epsilon, noted):
         mean, variance, *affine = (v if v is None else tf.convert_to_tensor(v) for v in values)
         gamma, offset = affine or (None, None)
         if scale is not None:
             gamma, offset = (scale if gamma is None else gamma * scale), (offset * scale if affine else None)
         y, *after = kernels.normalize(x, gamma, offset, mean, variance, training, epsilon)
-        if training and mean is not None:
+        if training and noted and mean is not None:
             for variable, value in zip(values, after, strict=False):
                 variable.assign(value)
         return y

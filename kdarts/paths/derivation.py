@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import Genotype
-from kdarts.genotypes.path_space import PathSpace
+from kdarts.genotypes.path_space import ChainSpace, PathSpace
 from kdarts.genotypes.settings import MOST_CELLS, MOST_CHANNELS, MOST_EPOCHS, MOST_RATE, MOST_SIDE, setting
 from kdarts.ops.cost import UNITS, Latencies
 from kdarts.paths.prune import (
@@ -84,11 +84,14 @@ class TrainedPaths(SharedPaths):
     def check(self, method, space, macro) -> None:
         check_kept(self.paths, space)
         check_supernet(self.paths, method, space, macro)
+        self._check_cycles()
+
+    def _check_cycles(self) -> None:
         if self.path_cycles is not None and self.path_sampler != "fair":
             raise KdartsError(f"path_cycles {self.path_cycles}: path_sampler {self.path_sampler!r} has no cycles")
 
     def prune(self, selection_weights, net, reductions) -> PathSpace:
-        """The paths that are trained, from the selection weights of a supernet."""
+        """The paths that are trained, from the selection weights of a supernet of cells."""
         raise NotImplementedError
 
     def begin(self, network) -> None:
@@ -116,7 +119,7 @@ class TrainedPaths(SharedPaths):
         steps, epochs = training_length(self, space, data.path_steps(self.path_batch_size))
         sampler = SAMPLERS[self.path_sampler](space.edges, space.kept, search.seed)
         how = "trained fairly" if self.path_sampler == "fair" else f"trained as {self.path_sampler} draws them"
-        part.say(f"{space.kept} operations on each of {space.edges} edges: {space.paths:,} paths, {how}")
+        part.say(f"{_words(space)}: {space.paths:,} paths, {how}")
 
         def batches(first_step):
             groups = tf.data.Dataset.from_tensor_slices(sampler.groups(first_step, epochs * steps))
@@ -135,21 +138,32 @@ class TrainedPaths(SharedPaths):
 
     def _training(self, search):
         """The compiled training of the paths."""
+        from kdarts.paths.chain import ChainNetwork, prune_chain
         from kdarts.paths.fair import FairTraining
         from kdarts.paths.network import PathNetwork
         from kdarts.search.building import seeded
 
         net = search.supernet
-        genotype = search.genotype(derived=False)
-        space = self.prune(net.selection_weights(), net, genotype.reductions)
+        architecture, how = search.genotype(derived=False), {"drop_path": self.path_drop_path, "seed": search.seed}
         with search.distribute_strategy.scope(), seeded(search.seed):
-            sizes = net.image_shape, net.num_classes, net.channels, net.depth, net.stem_name
-            drop_path = {"drop_path": self.path_drop_path, "seed": search.seed}
-            network = PathNetwork(space, *sizes, **drop_path, dtype=net.dtype_policy)
+            if net.grid:
+                network = ChainNetwork(prune_chain(net, self.paths, architecture), net, **how, dtype=net.dtype_policy)
+            else:
+                space = self.prune(net.selection_weights(), net, architecture.reductions)
+                sizes = net.image_shape, net.num_classes, net.channels, net.depth, net.stem_name
+                network = PathNetwork(space, *sizes, **how, dtype=net.dtype_policy)
             self.begin(network)
             training = FairTraining(network, search.method, search.sync_batch_norm)
             training.compile(jit_compile=search.jit_compile)
         return training
+
+
+def _words(space) -> str:
+    """How many operations the paths choose from, and where."""
+    if isinstance(space, ChainSpace):
+        most = "up to " if len(set(map(len, space.options))) > 1 else ""
+        return f"{most}{space.kept} blocks at each of {space.edges} places"
+    return f"{space.kept} operations on each of {space.edges} edges"
 
 
 def _measure(choice, training, data):
@@ -218,6 +232,12 @@ class Evolved(SharedPaths):
         super().check(method, space, macro)
         self._latencies()
 
+    def check_grid(self, method, net):
+        from kdarts.paths.chain import check_chain
+
+        check_chain(self.paths, net)
+        self._latencies()
+
     def _latencies(self) -> Latencies | None:
         """The table of `size_latencies`; raises `KdartsError` for one that is not asked for, or not there."""
         if self.size_by == "latency_ms" and not self.size_latencies:
@@ -226,32 +246,31 @@ class Evolved(SharedPaths):
             raise KdartsError(f"size_latencies {self.size_latencies!r}: needs size_by=latency_ms")
         return Latencies.load(self.size_latencies) if self.size_latencies else None
 
-    def _sizes(self) -> tuple:
-        """The sizes of the stand-alone networks, as of `PathNetwork.cost_of`."""
-        stem = None if self.family_stem == "search" else self.family_stem
-        return self.family_channels, self.family_cells, stem, self._latencies()
-
     def begin(self, network):
         """Refuses a table of latencies that lacks an operation of the paths, before these are trained."""
+        latencies, space = self._latencies(), network.space
         try:  # What the table lacks is told before the paths are trained.
-            for operation in range(network.space.kept):
-                network.cost_of((operation,) * network.space.edges, *self._sizes())
+            for operation in range(space.kept):
+                network.family_cost([min(operation, len(names) - 1) for names in space.named.values()], self, latencies)
         except KdartsError as error:
-            stem = "" if self.family_stem == "search" else f" --stem={self.family_stem}"
-            sizes = f"--channels={self.family_channels} --cells={self.family_cells}{stem}"
-            raise KdartsError(f"{error}, but with {sizes}") from None
+            sizes = network.family_flags(self)
+            raise KdartsError(f"{error}{sizes and ', but with '}{sizes}") from None
 
     def choose(self, search, training, measure, session):
         """The family that evolution finds among the paths, and the best of all; as of `TrainedPaths.choose`."""
-        network, sizes, unit = training.network, self._sizes(), UNITS[self.size_by]
+        network, latencies, unit = training.network, self._latencies(), UNITS[self.size_by]
+        keeps = getattr(search.cost_target, "keeps", lambda architecture: True)
 
         @functools.cache
         def cost(path):
-            return network.cost_of(path, *sizes)
+            return network.family_cost(path, self, latencies)
 
         def allowed(path):
+            if not network.space.possible(path):
+                return False
+            architecture = self.genotype(network.space, path)
             within = self.size_limit is None or getattr(cost(path), self.size_by) <= self.size_limit * unit
-            return within and not self.genotype(network.space, path).gaps()
+            return within and not architecture.gaps() and keeps(architecture)
 
         evolution = Evolution(network.space, self.population, self.generations, search.seed, allowed)
         measured = session.measured("evolution", evolution, lambda path: measure(path)[0])
@@ -280,6 +299,13 @@ class Family(Evolved, TrainedPaths):
 
     name: ClassVar[str] = "family"
 
+    def check_grid(self, method, net):
+        from kdarts.paths.chain import check_kept_in_chain
+
+        super().check_grid(method, net)
+        check_kept_in_chain(self.paths, net)
+        self._check_cycles()
+
     def prune(self, selection_weights, net, reductions):
         return soft_prune(selection_weights, net.space, self.paths, reductions=reductions, multiplier=net.multiplier)
 
@@ -298,35 +324,46 @@ class SupernetPaths(Evolved):
     def check(self, method, space, macro) -> None:
         super().check(method, space, macro)
         check_supernet(self.paths, method, space, macro)
-        if self.paths < len(space.operations):
-            raise KdartsError(
-                f"paths {self.paths}: path_choice 'evolution' goes through all {len(space.operations)} operations; "
-                f"allowed is from {len(space.operations)} to 100"
-            )
+        self._check_all(len(space.operations))
         wrong = [name for name in ("auxiliary_skip", "skip_dropout") if getattr(method, name)]
         wrong += ["partial_channels"] if method.partial_channels > 1 else []
         if wrong:
             raise KdartsError(f"path_choice 'evolution': goes through whole operations alone, not with {wrong[0]}")
 
+    def _check_all(self, count: int) -> None:
+        if self.paths < count:
+            raise KdartsError(
+                f"paths {self.paths}: path_choice 'evolution' goes through all {count} operations; "
+                f"allowed is from {count} to 100"
+            )
+
     def genotype(self, space, path):
         found = space.genotype(path)
-        if space.stages:  # There `none` is an operation like any other.
+        if isinstance(space, ChainSpace) or space.stages:  # There `none` is an operation like any other.
             return found
         cells = tuple(tuple(edge for edge in cell if edge[0] != "none") for cell in found.cells)
         return dataclasses.replace(found, cells=cells)
 
+    def check_grid(self, method, net):
+        super().check_grid(method, net)
+        self._check_all(net.cuboid.shape[3])
+        if net.form != "separate":
+            raise KdartsError(f"path_choice 'evolution': takes blocks with weights of their own, not form {net.form!r}")
+
     def follow(self, search, data, session):
+        from kdarts.paths.chain import chain_of
         from kdarts.paths.fair import FairTraining
         from kdarts.paths.inherited import network_of
 
-        part = session.part("paths")
+        part, net = session.part("paths"), search.supernet
         with search.distribute_strategy.scope():
-            training = FairTraining(network_of(search.supernet), search.method, search.sync_batch_norm)
+            network = chain_of(net) if net.grid else network_of(net)
+            training = FairTraining(network, search.method, search.sync_batch_norm)
             training.compile(jit_compile=search.jit_compile)
         space = training.network.space
         self.begin(training.network)
         part.begin(training, 1, 0, None)
-        part.say(f"{space.kept} operations on each of {space.edges} edges: {space.paths:,} paths in the supernet")
+        part.say(f"{_words(space)}: {space.paths:,} paths in the supernet")
         part.finish(training)
         result = self.choose(search, training, _measure(self, training, data), part)
         if result is None:

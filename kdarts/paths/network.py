@@ -119,9 +119,9 @@ class PathCell(keras.layers.Layer):
 
     def _edge_of_all(self, stacks, chosen, states, training):
         places = tf.math.invert_permutation(chosen)
-        inputs = tf.unstack(_rearranged(states, places, chosen))
+        inputs = tf.unstack(rearranged(states, places, chosen))
         outputs = [self._apply(stack, x, training) for stack, x in zip(stacks, inputs, strict=True)]
-        return _rearranged(tf.stack(outputs), chosen, places)
+        return rearranged(tf.stack(outputs), chosen, places)
 
     def _apply(self, stack, state, training):
         operation = stack.operation
@@ -133,13 +133,86 @@ class PathCell(keras.layers.Layer):
 
 
 @tf.custom_gradient
-def _rearranged(x, order, inverse):
+def rearranged(x, order, inverse):
     """`x[order]` along the first axis; its gradient is gathered as well, where TensorFlow's own would scatter."""
     return tf.gather(x, order), lambda dy: (tf.gather(dy, inverse), None, None)
 
 
+class SharedNetwork(keras.Model):
+    """What the networks of all paths have in common: which path a call computes, and its running statistics.
+
+    Args:
+        space: the paths: a `PathSpace` or a `ChainSpace`.
+        input_shape: `(height, width, channels)` of an image.
+        num_classes: number of classes, at least 2.
+        drop_path: rate at the end of the training, 0 or more and less than 1.
+        seed: of what is dropped.
+
+    A kind of it makes the layers, and defines `_logits` of images, the choice of a path or a group, and `training`;
+    `normalised`, `family_cost` and `family_flags`.
+    """
+
+    def __init__(self, space, input_shape, num_classes: int, drop_path: float = 0.0, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        self.space, self.num_classes = space, num_classes
+        self.image_shape = check_input_shape(input_shape)
+        if num_classes < 2:
+            raise KdartsError(f"num_classes {num_classes}: needs at least 2")
+        if not 0 <= drop_path < 1:
+            raise KdartsError(f"drop_path {drop_path}: needs 0 <= drop_path < 1")
+        self.drop_path = DropPath(drop_path, seed, dtype=self.dtype_policy, name="drop_path") if drop_path else None
+        self.chosen = self.add_weight(
+            name="chosen", shape=(space.edges,), dtype="int32", trainable=False, autocast=False
+        )
+        """The path that a call computes: for each edge the index of its operation. No graph depends on it."""
+
+    def call(self, x, training=False):
+        return self._logits(x, tf.convert_to_tensor(self.chosen), training)
+
+    def group(self, x, paths, training=True) -> tf.Tensor:
+        """The logits `[k, batch, num_classes]` of a group of paths, each as the path gives them on its own.
+
+        `paths` are integers `[k, edges]`, every column a permutation (see `FairPaths`): the k paths use every operation
+        of every edge once. Or they are one path, `[1, edges]`.
+        """
+        paths = tf.cast(paths, tf.int32)
+        if paths.shape[0] == 1:
+            return self._logits(x, paths[0], training)[None]
+        paths = tf.ensure_shape(paths, (self.space.kept, self.space.edges))
+        return self._logits(x, paths, training)
+
+    @property
+    def statistics(self) -> list[keras.Variable]:
+        """The running means and variances of every normalisation."""
+        return [variable for layer in self.normalised for variable in layer.non_trainable_variables]
+
+    def recalibrate(self, forward, batches) -> None:
+        """Makes the running statistics those of the path in `chosen`, whatever they were before.
+
+        They are taken from training batches as training takes them, with an exponential decay, here without the share
+        of where they started (SPOS, Guo et al. 2020, section 3.4, starts afresh and runs long enough). Nothing is
+        dropped.
+
+        Args:
+            forward: a `tf.function` that computes the model on a batch with `training=True`: one graph for all paths.
+            batches: images, at least one batch.
+        """
+        for variable in self.statistics:
+            variable.assign(tf.zeros_like(variable.value))
+        count, rate = 0, self.drop_path and self.drop_path.rate.numpy()
+        if self.drop_path:
+            self.drop_path.rate.assign(0.0)
+        for x in batches:
+            forward(x)
+            count += 1
+        if self.drop_path:
+            self.drop_path.rate.assign(rate)
+        for variable in self.statistics:
+            variable.assign(variable.value / np.asarray(1 - (1 - DECAY) ** count, variable.dtype))
+
+
 @keras.saving.register_keras_serializable("kdarts")
-class PathNetwork(keras.Model):
+class PathNetwork(SharedNetwork):
     """The pruned supernet S' of DARTS-PD (section 3.2): a path computes what `build_network` makes of its genotype.
 
     Args:
@@ -170,18 +243,12 @@ class PathNetwork(keras.Model):
         seed: int | None = None,
         **kwargs,
     ):
-        super().__init__(**kwargs)
-        self.space, self.num_classes, self.channels = space, num_classes, channels
-        self.image_shape = check_input_shape(input_shape)
-        if num_classes < 2:
-            raise KdartsError(f"num_classes {num_classes}: needs at least 2")
-        if not 0 <= drop_path < 1:
-            raise KdartsError(f"drop_path {drop_path}: needs 0 <= drop_path < 1")
+        super().__init__(space, input_shape, num_classes, drop_path, seed, **kwargs)
+        self.channels = channels
         chosen, self.depth, self._stem_name = choose_stem(stem, self.image_shape, space.stages), cells, stem
         reductions = () if space.stages else check_reductions(space.reductions, cells)
         self.plan = plan_cells(cells, channels, reductions, chosen.halved, stages=space.stages)
         dtype = self.dtype_policy
-        self.drop_path = DropPath(drop_path, seed, dtype=dtype, name="drop_path") if drop_path else None
         self.stems = make_stems(chosen, channels, dtype)
         of_kind = list(zip(space.cells, space.concats, strict=True))
         self.cells = [
@@ -192,10 +259,6 @@ class PathNetwork(keras.Model):
         ]
         self.closing = make_closing(self.cells, dtype)
         [self.classifier] = make_head((), num_classes, self.cells[-1].outputs, dtype.variable_dtype)
-        self.chosen = self.add_weight(
-            name="chosen", shape=(space.edges,), dtype="int32", trainable=False, autocast=False
-        )
-        """The path that a call computes: for each edge the index of its operation. No graph depends on it."""
         self.build()
 
     def build(self):
@@ -204,21 +267,6 @@ class PathNetwork(keras.Model):
         if self.drop_path is not None:
             self.drop_path.build(None)
         self.built = True
-
-    def call(self, x, training=False):
-        return self._logits(x, tf.convert_to_tensor(self.chosen), training)
-
-    def group(self, x, paths, training=True) -> tf.Tensor:
-        """The logits `[k, batch, num_classes]` of a group of paths, each as the path gives them on its own.
-
-        `paths` are integers `[k, edges]`, every column a permutation (see `FairPaths`): the k paths use every operation
-        of every edge once. Or they are one path, `[1, edges]`.
-        """
-        paths = tf.cast(paths, tf.int32)
-        if paths.shape[0] == 1:
-            return self._logits(x, paths[0], training)[None]
-        paths = tf.ensure_shape(paths, (self.space.kept, self.space.edges))
-        return self._logits(x, paths, training)
 
     def _logits(self, x, choice, training):
         s0, s1 = run_stems(self.stems, tf.cast(x, self.compute_dtype), training)
@@ -244,35 +292,27 @@ class PathNetwork(keras.Model):
         genotype = self.space.genotype(path)
         return network_cost(genotype, self.image_shape, self.num_classes, *sizes, latencies=latencies)
 
+    def family_cost(self, path, choice, latencies: Latencies | None = None) -> Cost:
+        """Cost of a path at the sizes of a family.
+
+        Args:
+            path: `[edges]`, the index of its operation on each edge.
+            choice: of the shared paths, with `family_channels`, `family_cells` and `family_stem`.
+            latencies: a table for milliseconds.
+        """
+        stem = None if choice.family_stem == "search" else choice.family_stem
+        return self.cost_of(path, choice.family_channels, choice.family_cells, stem, latencies)
+
+    def family_flags(self, choice) -> str:
+        """The flags of the sizes that `family_cost` counts by."""
+        stem = "" if choice.family_stem == "search" else f" --stem={choice.family_stem}"
+        return f"--channels={choice.family_channels} --cells={choice.family_cells}{stem}"
+
     @property
-    def statistics(self) -> list[keras.Variable]:
-        """The running means and variances of every normalisation."""
+    def normalised(self) -> list:
+        """The layers with running statistics."""
         stacks = [*self.stems, *([self.closing] if self.closing is not None else [])]
         for cell in self.cells:
             stacks += [*cell.preprocess, *(stack for stacks in cell.edges for stack in stacks)]
             stacks += [] if cell.residual is None else cell.residual.parts
-        return [variable for stack in stacks for variable in stack.non_trainable_variables]
-
-    def recalibrate(self, forward, batches) -> None:
-        """Makes the running statistics those of the path in `chosen`, whatever they were before.
-
-        They are taken from training batches as training takes them, with an exponential decay, here without the share
-        of where they started (SPOS, Guo et al. 2020, section 3.4, starts afresh and runs long enough). Nothing is
-        dropped.
-
-        Args:
-            forward: a `tf.function` that computes the model on a batch with `training=True`: one graph for all paths.
-            batches: images, at least one batch.
-        """
-        for variable in self.statistics:
-            variable.assign(tf.zeros_like(variable.value))
-        count, rate = 0, self.drop_path and self.drop_path.rate.numpy()
-        if self.drop_path:
-            self.drop_path.rate.assign(0.0)
-        for x in batches:
-            forward(x)
-            count += 1
-        if self.drop_path:
-            self.drop_path.rate.assign(rate)
-        for variable in self.statistics:
-            variable.assign(variable.value / np.asarray(1 - (1 - DECAY) ** count, variable.dtype))
+        return stacks

@@ -7,6 +7,7 @@ only read settings do not wait for them.
 
 from dataclasses import dataclass
 
+from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.settings import (
     MOST_BATCH,
     MOST_CELLS,
@@ -19,6 +20,7 @@ from kdarts.genotypes.settings import (
     setting,
 )
 from kdarts.search.stages import Stage, parse_stages
+from kdarts.supernet.grids import FORMS
 from kdarts.supernet.mobile import macro_names
 
 
@@ -40,6 +42,11 @@ class ArchitectureParameters(Axis):
         "blocks of --space=mobile, separated by commas, such as mb_k3_e3,mb_k7_e6_se,skip; empty: kernels of 3 and 5 "
         "with expansions of 3 and 6, and skip",
         source="ProxylessNAS",
+    )
+    form: str = setting(
+        "separate",
+        "weights of the blocks of a place of --space=mobile: separate, or shared by all in a block of the largest size",
+        choices=FORMS,
     )
     topology: str = setting(
         "",
@@ -189,6 +196,10 @@ class SharedPaths(Axis):
             space: the `SearchSpace`.
             macro: its `MacroConfig`.
         """
+
+    def check_grid(self, method, net) -> None:
+        """Raises `KdartsError` for a search of a `HyperCuboid` that the paths could not follow."""
+        raise KdartsError(f"path_choice {self.name!r} is about cells; a HyperCuboid has none")
 
     def follow(self, search, data, session):
         """Trains the shared paths of a finished search and chooses among them.

@@ -14,6 +14,7 @@ from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.genotypes.genotype import Genotype, as_genotype
 from kdarts.ops.cost import Latencies
 from kdarts.search.method import Method, fields
+from kdarts.search.path_start import PRESENT, chosen_path
 from kdarts.search.selection import SELECTIONS
 from kdarts.search.stopping import STOPS
 from kdarts.supernet.grids import cuboid_names, get_cuboid
@@ -34,10 +35,11 @@ def seeded(seed: int):
         random.setstate(before)
 
 
-def start_of(method: Method, start: Genotype | str | None) -> tuple[Genotype | None, Method]:
-    """The genotype that a search starts from, and the method.
+def start_of(method: Method, start, space: str | None = None) -> tuple:
+    """The genotype that a search starts from, of a grid the path or its name (see `chosen_path`), and the method.
 
-    `start` is a genotype, or its name or path; with None α starts as the relaxation has it. Raises `KdartsError` if the
+    `start` is a genotype or a path, or its name or file; with None α starts as the relaxation has it. `space` is the
+    name of a grid that was built already. Raises `KdartsError` if the
     method needs a start and has none, or has one and cannot use it.
     """
     if start is None:
@@ -50,12 +52,14 @@ def start_of(method: Method, start: Genotype | str | None) -> tuple[Genotype | N
         return None, method
     if method.stages:
         raise KdartsError("start: each of the method's stages begins anew")
+    if space is not None or method.on_grid:
+        return chosen_path(method.space if space is None else space, start), method
     return as_genotype(start), method
 
 
-def at_start_depth(method: Method, start: Genotype) -> Method:
-    """The method with as many cells as its start has, where that has a depth of its own."""
-    return method if start.sequence is None else method.override(cells=len(start.sequence))
+def at_start_depth(method: Method, start) -> Method:
+    """The method with as many cells as its start has, where that is a genotype with a depth of its own."""
+    return method if getattr(start, "sequence", None) is None else method.override(cells=len(start.sequence))
 
 
 def build_supernet(
@@ -80,11 +84,11 @@ def build_supernet(
     _check_sizes(method)
     with seeded(seed):
         if method.on_grid:
-            return _grid(method, input_shape, num_classes, nodes, dtype, options)
+            return _grid(method, input_shape, num_classes, start, nodes, dtype, options)
         return _cells(method, input_shape, num_classes, start, nodes, dtype, options)
 
 
-def _grid(method, input_shape, num_classes, nodes, dtype, options):
+def _grid(method, input_shape, num_classes, start, nodes, dtype, options):
     from kdarts.search.cost_target import chosen_limits
     from kdarts.supernet.cuboids import PublishedHyperCuboid
 
@@ -94,12 +98,15 @@ def _grid(method, input_shape, num_classes, nodes, dtype, options):
         raise KdartsError(f"{given[0]} is about cells; a HyperCuboid has none")
     sizes = {name: getattr(method, name) for name in get_cuboid(method.space).sizes if name != "nodes"}
     limits = chosen_limits(method)
-    if limits and "width" in sizes and sizes["width"] is None:
+    if "width" in sizes and sizes["width"] is None and (limits or start is not None):
         from kdarts.supernet.mobile import fitting_width
 
         latencies = Latencies.load(method.latency_table) if method.latency_table else None
-        sizes["width"] = fitting_width(input_shape, num_classes, limits, method.macro, method.blocks, latencies)
-    how = {"mixing": method.relaxation, "max_ram": method.max_ram, "nodes": nodes or None, "dtype": dtype}
+        about = input_shape, num_classes, limits, method.macro, method.blocks, latencies
+        own = None if start is None else get_cuboid(method.space).start_width(start, *about)
+        sizes["width"] = fitting_width(*about) if own is None and limits else own
+    how = {"mixing": method.relaxation, "sampling": method.axes["sampling"]}
+    how |= {"form": method.form, "max_ram": method.max_ram, "nodes": nodes or None, "dtype": dtype}
     return PublishedHyperCuboid(method.space, input_shape, num_classes, **sizes, **how)
 
 
@@ -139,10 +146,10 @@ def _cells(method, input_shape, num_classes, start, nodes, dtype, options):
 def _check_sizes(method: Method) -> None:
     """Refuses sizes that are another space's."""
     own = get_cuboid(method.space).sizes if method.on_grid else ()
-    for name in ("macro", "width", "blocks"):
-        value, usual = getattr(method, name), fields()[name].default
-        if name not in own and value != usual:
-            fitting = [space for space in cuboid_names() if name in get_cuboid(space).sizes]
+    for name in ("macro", "width", "blocks", "form"):
+        value, usual, of = getattr(method, name), fields()[name].default, "blocks" if name == "form" else name
+        if of not in own and value != usual:
+            fitting = [space for space in cuboid_names() if of in get_cuboid(space).sizes]
             raise KdartsError(
                 f"{name} {value}: has no effect in space {method.space!r}; it is for {', '.join(fitting)}"
             )
@@ -168,7 +175,7 @@ def check_supernet(supernet, method: Method) -> None:
     for name, embodied in supernet.choices.items():
         if not _agree(name, _wanted(name, method, supernet), embodied):
             asked, has = _shown(_wanted(name, method, supernet)), _shown(embodied)
-            if supernet.grid and name != "mixing":
+            if supernet.grid and name not in ("mixing", "sampling", "form"):
                 raise KdartsError(f"{name} {asked} is about cells; a HyperCuboid has none")
             argument = "offsets" if name == "attention" else name
             raise KdartsError(
@@ -202,9 +209,9 @@ def _shown(value) -> str:
     return repr(getattr(value, "name", "") or value)
 
 
-PRESENT, ABSENT = 10.0, 0.0
-"""α of an operation that stands on an edge and of one that does not: after a sigmoid 0.99995 and an undecided 0.5, as
-in the authors' code."""
+ABSENT = 0.0
+"""α of an operation that does not stand on an edge, `PRESENT` of one that does: after a sigmoid an undecided 0.5 and
+0.99995, as in the authors' code."""
 
 
 def alphas_from(genotype: Genotype, space: SearchSpace | str, nodes: int | None = None) -> list[np.ndarray]:

@@ -18,9 +18,10 @@ end of an epoch settles it: where C is out of the band around T, α moves along 
 least step that brings it in, if one does that is shorter than α's spread; else by the one that brings it nearest.
 
 Limits are for a chain of choices, whose costs add up. Each but that of the memory has a multiplier of its own by the
-same law, with κ and I from 0 on: it pulls while the best choices by themselves cost more, and never pushes. The memory
-of a chain is that of its largest block, so that its limit forbids blocks. The network is read out within all limits by
-an exact knapsack (`kdarts.genotypes.knapsack`): it is the one of the greatest product of weights.
+same law, with κ and I from 0 on: it pulls while the best choices by themselves cost more, and never pushes. A published
+form of the loss may take the place of the multipliers (`kdarts.search.cost_forms`). The memory of a chain is that of
+its largest block, so that its limit forbids blocks. The network is read out within all limits by an exact knapsack
+(`kdarts.genotypes.knapsack`): it is the one of the greatest product of weights.
 """
 
 import re
@@ -32,6 +33,7 @@ import tensorflow as tf
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.knapsack import best_within
 from kdarts.ops.cost import Latencies
+from kdarts.search.cost_forms import chosen_form, gradients_of
 
 KINDS = ("macs", "params", "latency_ms")
 
@@ -75,6 +77,7 @@ def chosen_limits(method) -> dict[str, float]:
     Raises `KdartsError` if there is a target, too, or the network is not derived from α.
     """
     found = {kind: value for kind in LIMITS if (value := getattr(method, f"max_{kind}")) is not None}
+    chosen_form(method, found)
     if not found:
         return {}
     name = f"max_{next(iter(found))}"
@@ -288,10 +291,12 @@ class LimitControl(keras.layers.Layer):
         self._forbid()
         self._kinds = [kind for kind in self.limits if kind != "ram"]
         self._check()
+        self._form, self._numbers = chosen_form(method, self.limits), (method.cost_weight, method.cost_power)
         more = {"latencies": latencies, "least": 0.0}
         self.multipliers = [
             Multiplier(supernet, method.selection, kind, self.limits[kind], name=f"limit_{kind}", **more)
             for kind in self._kinds
+            if self._form is None
         ]
         self.built = True
 
@@ -325,6 +330,11 @@ class LimitControl(keras.layers.Layer):
         costs = self._of[kind][np.arange(len(choices)), choices]
         return float(costs.sum()) if kind == "latency_ms" else int(costs.max() if kind == "ram" else costs.sum())
 
+    def keeps(self, path) -> bool:
+        """Whether a path keeps all limits."""
+        allowed = self._allowed[np.arange(len(path.choices)), path.choices].all()
+        return bool(allowed) and all(self._total(kind, path.choices) <= self.limits[kind] for kind in self._kinds)
+
     def read_out(self, selection=None):
         """The path of the greatest product of weights within all limits, whichever the selection."""
         net = self._supernet()
@@ -339,11 +349,24 @@ class LimitControl(keras.layers.Layer):
         return np.where(np.isnan(weights), -np.inf, weights).argmax(1).tolist()
 
     def gradients(self, at, valid=None, seed=None, scale=None) -> list:
-        """The sum of the multipliers' pulls (see `Multiplier.gradients`)."""
+        """The sum of the multipliers' pulls (see `Multiplier.gradients`), or what the form of the loss adds."""
+        if self._form is not None:
+            whole = lambda loss: self._form.loss(loss, self._expected(), *self._numbers)  # noqa: E731
+            return gradients_of(whole, at, self._supernet().architecture)
         if not self.multipliers:
             return [tf.zeros_like(gradient) for gradient in at.gradients]
         pulls = [multiplier.gradients(at) for multiplier in self.multipliers]
         return [tf.add_n(parts) for parts in zip(*pulls, strict=True)]
+
+    def _expected(self) -> list[tuple]:
+        """The expected cost, a scalar, and the limit of each but that of the memory; times are in microseconds."""
+        [weights] = self._supernet().mixture.weights_of_operations()
+        shares, found = weights / tf.reduce_sum(weights, 1, keepdims=True), []
+        for kind in self._kinds:
+            unit = 1e3 if kind == "latency_ms" else 1.0
+            costs = tf.constant(unit * np.where(self._allowed, self._of[kind], 0.0), shares.dtype)
+            found.append((tf.reduce_sum(shares * costs), unit * self.limits[kind]))
+        return found
 
     def updated(self, steps) -> None:
         """Moves each I after a step of α, the `steps`-th."""
@@ -352,8 +375,11 @@ class LimitControl(keras.layers.Layer):
 
     def epoch_logs(self, search) -> dict[str, float]:
         """What the network read out costs, what the strongest choices would, and the multipliers' κ."""
-        weights = {f"{one.kind}_weight": float(one.weight()) for one in self.multipliers}
-        return {**self._figures(self.read_out()), **weights}
+        more = {f"{one.kind}_weight": float(one.weight()) for one in self.multipliers}
+        if self._form is not None:
+            costs = zip(self._kinds, self._expected(), strict=True)
+            more = {f"expected_{kind}": self.limits[kind] * float(cost / limit) for kind, (cost, limit) in costs}
+        return {**self._figures(self.read_out()), **more}
 
     def _figures(self, path) -> dict[str, float]:
         figures = {}

@@ -16,6 +16,7 @@ from kdarts.genotypes.distance import distance
 from kdarts.genotypes.errors import KdartsError, handed_on
 from kdarts.networks.examples import Expected
 from kdarts.search.objective import Curvature
+from kdarts.search.path_start import places_changed
 from kdarts.search.random_search import take_best, take_best_untrained
 from kdarts.search.replicas import draw_apart, evaluate, is_spread, spread
 from kdarts.search.schedules import SkipDropout
@@ -202,7 +203,9 @@ class SearchEpochs(keras.callbacks.Callback):
             self._curvature = self._curvature or Curvature(search.objective)
             logs["eigenvalue"] = self._curvature.eigenvalue(next(iter(self.data.held_back())))
         logs |= search.genotype(derived=False).measures()
-        if search.start is not None:
+        if search.start is not None and search.supernet.grid:
+            logs["places_changed"] = places_changed(search.start, search.genotype(derived=False))
+        elif search.start is not None:
             logs["distance"] = distance(search.above_threshold(), search.start)
         self.record.add(search, epoch, logs)
         if method.stopping.should_stop(self.record.so_far(search)):

@@ -19,6 +19,9 @@ ABLATIONS = ("drawn", "exact", "own", "constant")
 REMOVALS = ("skip", "zero", "half", "random")
 SIGNS = ("reward", "paper")
 
+COST_FORMS = ("multiplier", "fbnet", "proxyless_product", "proxyless_sum", "absolute", "hinge")
+"""The first is kdarts' own, the others are `cost_forms.FORMS`."""
+
 
 @dataclass(frozen=True)
 class LossTerm(Axis):
@@ -203,10 +206,20 @@ class CostTarget(LossTerm):
         None, "most bytes of its int8 file, as estimated, such as 100kB", **_LIMIT, parse=_bytes
     )
     max_latency_ms: float | None = setting(None, "most milliseconds of it, by --latency_table", **_LIMIT)
+    cost_form: str = setting(
+        "multiplier",
+        "how limits enter the loss of α: by multipliers that follow the costs of the network, or in a published form",
+        choices=COST_FORMS,
+        source="FBNet; ProxylessNAS; TuNAS",
+    )
+    cost_weight: float | None = setting(
+        None, "a of the published forms; unset: 0.2 of a product, 0.1 of a sum", **_WEIGHT
+    )
+    cost_power: float | None = setting(None, "b of the products; unset: 0.6 of fbnet, 0.3", **_WEIGHT)
 
     @property
     def active(self) -> bool:
-        return any(value not in (None, "") for value in self.config().values())
+        return self != type(self)()
 
     def attach(self, search):
         from kdarts.search.cost_target import LimitControl, TargetControl, chosen_limits

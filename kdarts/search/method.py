@@ -300,7 +300,10 @@ class Method:
         """The method in another space than its own, at that space's usual size."""
         if name in cuboid_names() or self.on_grid:
             made = self.override(space=name)
-            return made if made.selection.grid or not made.on_grid else made.override(discretization="best_path")
+            if not made.on_grid or made.selection.grid:
+                return made
+            whole = {"partial_channels": 1} if made.paths else {}  # A family needs no part of PC-DARTS' search.
+            return made.override(discretization="best_path", **whole)
         space = get_space(name)
         made = self.within(space).override(space=space.name)
         if space.cells is None:

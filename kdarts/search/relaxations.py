@@ -93,7 +93,7 @@ class Gumbel(Sampling):
     """
 
     name: ClassVar[str] = "gumbel"
-    single: ClassVar[bool] = True
+    leaves: ClassVar[int] = 1
     temperature: float = setting(
         10.0, "τ at the start of the search", least=0, most=1e4, open=True, source="GDAS' program"
     )
@@ -110,6 +110,41 @@ class Gumbel(Sampling):
         soft = tf.nn.softmax((tf.nn.log_softmax(logs, -1) + gumbel_noise(logs, seed)) / temperature, -1)
         drawn = tf.one_hot(tf.argmax(soft, -1), tf.shape(soft)[-1], dtype=soft.dtype)
         return drawn * (1 + soft - tf.stop_gradient(soft))
+
+
+@register_sampling
+@dataclass(frozen=True)
+class TwoPaths(Sampling):
+    """Two candidates of each edge, drawn by their probabilities without replacement (ProxylessNAS, Cai et al. 2019).
+
+    They weigh as their probabilities make up between themselves; no other is computed (section 3.2.1). A step moves the
+    α of these two alone and shifts both, so that together they keep their probability: that of every other candidate
+    stays. A pass that measures takes the most probable candidate. The mixing is "softmax".
+    """
+
+    name: ClassVar[str] = "two_paths"
+    leaves: ClassVar[int] = 2
+    confines: ClassVar[bool] = True
+
+    def draw(self, weights, logs, none, progress, seed, inputs=None):
+        import tensorflow as tf
+
+        if seed is None:
+            return tf.one_hot(tf.argmax(logs, -1), tf.shape(logs)[-1], dtype=logs.dtype)
+        count = min(2, logs.shape[-1])
+        best = tf.math.top_k(logs + gumbel_noise(logs, seed), count).indices
+        drawn = tf.reduce_max(tf.one_hot(best, logs.shape[-1], dtype=logs.dtype), -2) > 0
+        return tf.nn.softmax(tf.where(drawn, logs, logs.dtype.min), -1)
+
+    def moved(self, before, after, drawn, logs):
+        import tensorflow as tf
+
+        pair, lowest = drawn > 0, logs.dtype.min
+        mass, now = (
+            tf.reduce_logsumexp(tf.where(pair, values, lowest), -1, keepdims=True)
+            for values in (logs, logs + after - before)
+        )
+        return tf.where(pair, after + mass - now, before)
 
 
 @register_sampling
@@ -223,7 +258,8 @@ class RandomGenotype(Sampling):
     """
 
     name: ClassVar[str] = "random"
-    single: ClassVar[bool] = True
+    leaves: ClassVar[int] = 1
+    chains: ClassVar[bool] = False
     moves_alpha: ClassVar[bool] = False
 
     def draw(self, weights, logs, none, progress, seed, inputs=None):
@@ -254,7 +290,7 @@ class UniformPath(Sampling):
     """
 
     name: ClassVar[str] = "path"
-    single: ClassVar[bool] = True
+    leaves: ClassVar[int] = 1
     moves_alpha: ClassVar[bool] = False
 
     def draw(self, weights, logs, none, progress, seed, inputs=None):
@@ -277,7 +313,8 @@ class FairDraws(Sampling):
     """
 
     name: ClassVar[str] = "fair_paths"
-    single: ClassVar[bool] = True
+    leaves: ClassVar[int] = 1
+    chains: ClassVar[bool] = False
     moves_alpha: ClassVar[bool] = False
 
     def paths(self, operations):

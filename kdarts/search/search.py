@@ -20,6 +20,7 @@ from kdarts.search.gradients import Validation
 from kdarts.search.loop import SearchEpochs, run_epochs, search_data
 from kdarts.search.method import Method, get_method
 from kdarts.search.objective import Objective, apply_gradients, cross_entropy, loss_scale, without_graph_rewriting
+from kdarts.search.path_start import at_axes, start_from_path
 from kdarts.search.perturbations import perturbed
 from kdarts.search.random_search import check_untrained
 from kdarts.search.replicas import calibrated
@@ -50,7 +51,8 @@ class Search(keras.Model):
             comes second. It may be named, as in `Search(supernet, method="gdas")`.
         input_shape: `(height, width, channels)` of an image, at least `(8, 8, 1)`.
         num_classes: number of classes, at least 2.
-        start: a genotype, or its name or path, that α starts from; None: as the relaxation has it.
+        start: a genotype, of a chain of choices a `HyperPath`, or its name or file, that α starts from; None: as the
+            relaxation has it.
         sync_batch_norm: whether replicas take the moments of a normalisation from all their batches; else each its own.
         seed: of the weights, of α and of all that the method draws, 0 to 2**32 - 1.
         **choices: other choices on the method's axes, by their names (`order="second"`, `channels=8`, ...), and options
@@ -73,7 +75,7 @@ class Search(keras.Model):
         input_shape=None,
         num_classes: int | None = None,
         *,
-        start: Genotype | str | None = None,
+        start: Architecture | str | None = None,
         sync_batch_norm: bool = False,
         seed: int = 0,
         **choices,
@@ -83,7 +85,7 @@ class Search(keras.Model):
         given, method = _supernet_and_method(method, input_shape, choices.pop("method", None))
         options = {name: choices.pop(name) for name in _OPTIONS if name in choices}
         method = _chosen(method, given, choices)
-        start, method = start_of(method, start)
+        start, method = start_of(method, start, given.space_name if getattr(given, "grid", False) else None)
         if start is not None and given is None and "cells" not in choices:
             method = at_start_depth(method, start)
         if given is None:
@@ -97,6 +99,8 @@ class Search(keras.Model):
                 raise KdartsError(f"{next(iter(options))}: the supernet is given, and has its own")
             supernet = given
             check_supernet(supernet, method)
+        if start is not None and supernet.grid:
+            start = at_axes(start, supernet)
         super().__init__(name="search", dtype=supernet.dtype_policy, autocast=False)
         self._supernets = [supernet]  # In a list Keras forgets what is taken out of it.
         self.method, self.seed, self.start = method, seed, start
@@ -116,7 +120,7 @@ class Search(keras.Model):
             state = {"shape": (), "dtype": "int64", "initializer": "zeros", "trainable": False, "autocast": False}
             self.steps_left = self.add_weight(name="steps_left", **state)
         if start is not None:
-            start_from(supernet, start)
+            (start_from_path if supernet.grid else start_from)(supernet, start)
         if method.attention_mode == "once":
             self._attend()
         self._attach()
@@ -168,9 +172,9 @@ class Search(keras.Model):
         }
         for wrong in [name for name, there in several.items() if there and self._paths > 1]:
             raise KdartsError(f"sampling {sampling.name!r}: {self._paths} passes a step do not go with {wrong}")
+        if sampling.confines and method.mixing != "softmax":
+            raise KdartsError(f"sampling {sampling.name!r}: needs mixing 'softmax', got {method.mixing!r}")
         if net.grid:
-            if self.start is not None:
-                raise KdartsError("start: a HyperCuboid's α begins without one")
             wrong = net.without_second_derivative()
             asked = {"order 'exact'": method.order == "exact", "the eigenvalue": every > 0}
             for name in [name for name, needed in asked.items() if needed and wrong]:
@@ -178,6 +182,10 @@ class Search(keras.Model):
                     f"{name}: TensorFlow's second derivative of {', '.join(wrong)} is wrong; take order 'second' and "
                     "watch_hessian 0, or placed operations"
                 )
+            if method.paths:
+                method.axes["path_choice"].check_grid(method, net)
+            if self.sync_batch_norm and net.mixture.leaves:
+                raise KdartsError(f"sync_batch_norm: does not go with sampling {sampling.name!r} of a HyperCuboid")
         elif method.paths:
             method.axes["path_choice"].check(method, net.space, net.frame)
 
@@ -265,7 +273,7 @@ class Search(keras.Model):
         supernet = keras.saving.deserialize_keras_object(config["supernet"], custom_objects)
         if method.stages:
             method = method.override(stages=(), cells=supernet.depth, skip_dropout=supernet.skip_dropout)
-        start = config["start"] and Genotype.from_json(config["start"])
+        start = config["start"] and architecture_from_json(config["start"])
         search = cls(supernet, method, start=start, sync_batch_norm=config["sync_batch_norm"], seed=config["seed"])
         search._derived = config["derived"] and architecture_from_json(config["derived"])
         return search
@@ -515,8 +523,19 @@ class Search(keras.Model):
         self._move(*self._compute_architecture_gradients(train, valid))
 
     def _move(self, gradients, contributions) -> None:
+        mixture, sampling = self.supernet.mixture, self.method.axes["sampling"]
+        values = []
+        if sampling.confines:
+            values = [
+                (tf.identity(tf.convert_to_tensor(alpha)), weights, logs)
+                for alpha, (weights, _), logs in zip(
+                    mixture.alphas, mixture.drawn(training=True), mixture.log_weights(), strict=True
+                )
+            ]
         apply_gradients(self.arch_optimizer, gradients, self.supernet.architecture)
-        self.supernet.mixture.keep_bounded()
+        for alpha, (before, drawn, logs) in zip(mixture.alphas, values, strict=False):
+            alpha.assign(sampling.moved(before, tf.convert_to_tensor(alpha), drawn, logs))
+        mixture.keep_bounded()
         for kept in self.attached.values():
             if hasattr(kept, "updated"):
                 kept.updated(self.arch_optimizer.iterations)

@@ -209,7 +209,7 @@ class SearchCell(keras.layers.Layer):
         only=None,
         shares=None,
         dropout=None,
-        drawn=False,
+        drawn=0,
         drop_path=None,
         noise=None,
     ):
@@ -219,7 +219,7 @@ class SearchCell(keras.layers.Layer):
             states = [p(tf.nn.relu(s), training=training) for p, s in zip(self.preprocess, (s0, s1), strict=True)]
         if shares is not None:
             mixing *= shares[:, None]
-        drawn = drawn and dropout is None and noise is None
+        drawn = drawn if dropout is None and noise is None else 0
         weights = edge_weights(mixing, self.mixed_edges, self.rows, states[1], drawn)
         arriving, passing = ([[] for _ in range(self.nodes)] for _ in range(2))
         for place, (source, mixed) in enumerate(zip(self.sources, self.mixed_edges, strict=True)):

@@ -28,7 +28,7 @@ class PublishedHyperCuboid(HyperCuboid):
         input_shape: `(height, width, channels)` of an image, at least `(8, 8, 1)`.
         num_classes: number of classes, at least 2.
         channels, cells, nodes, macro, width, blocks: those that are `sizes` of the `CuboidSpace`; None: its own.
-        mixing, max_ram: as of `HyperCuboid`.
+        mixing, sampling, form, max_ram: as of `HyperCuboid`.
 
     Raises:
         KdartsError: if a size is given that is none of the space's, or as of its axes.
@@ -66,6 +66,8 @@ class PublishedHyperCuboid(HyperCuboid):
     def get_config(self):
         about = {"space": self.space_name, "input_shape": self.image_shape, "num_classes": self.num_classes}
         about |= {"max_ram": self.max_ram} if self.max_ram is not None else {}
+        about |= {"sampling": configuration(self.mixture.sampling)} if self.mixture.draws_passes else {}
+        about |= {"form": self.form} if self.form != "separate" else {}
         mixing = configuration(self.mixture.relaxation)
         return {**keras.Model.get_config(self), **about, **self._axes, "mixing": mixing}
 

@@ -1,12 +1,15 @@
 """Published HyperCuboids by name: their axes, and where their layers come from."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from kdarts.genotypes.cuboid import Cuboid
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.settings import Registry
+
+FORMS = ("separate", "shared")
+"""Whether the choices of a stage have weights of their own."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,9 @@ class CuboidSpace:
             of `kdarts.supernet.cuboids`, which are loaded when a network is built.
         sizes: names of the settings of a method that the axes come from.
         paths: from the axes to the number of paths; None: every transition is allowed.
+        starts: named paths that a search may start from, each as a function of the axes.
+        start_width: from a start, `input_shape`, the number of classes, the limits, macro, blocks and the table of
+            latencies to the width where none is given; None: a space without widths.
     """
 
     name: str
@@ -30,6 +36,8 @@ class CuboidSpace:
     parts: Callable | None = None
     sizes: tuple[str, ...] = ("channels", "cells", "nodes")
     paths: Callable | None = None
+    starts: Mapping[str, Callable] = field(default_factory=dict)
+    start_width: Callable | None = None
 
     @property
     def fits_images(self) -> bool:

@@ -1,7 +1,6 @@
 """The HyperCuboid: all networks of a grid of hyperparameters at once, with α as a trainable variable."""
 
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,84 +10,20 @@ import tensorflow as tf
 
 from kdarts.genotypes.cuboid import Cuboid, HyperPath, Step, Value, label
 from kdarts.genotypes.errors import KdartsError
+from kdarts.genotypes.errors import choice as known
 from kdarts.genotypes.path_space import live
 from kdarts.ops.cost import Cost, Latencies
-from kdarts.ops.device import FILE, layer_flash
+from kdarts.ops.device import FILE
 from kdarts.ops.layers import all_layers, model_cost
-from kdarts.ops.mixed import GroupedOperation
+from kdarts.supernet.chain import Chain
 from kdarts.supernet.cost import GridCosts
+from kdarts.supernet.grids import FORMS
 from kdarts.supernet.parameters import MixedModel, StageMixture
-from kdarts.supernet.parts import Parts, Placed, listed, naming, path_network, placed_cost
-from kdarts.supernet.relaxation import Relaxation
+from kdarts.supernet.parts import Parts, path_network, placed_cost
+from kdarts.supernet.relaxation import Relaxation, Sampling
 
 Axes = Mapping[str, Iterable[Value]] | Iterable[tuple[str, Iterable[Value]]]
 """The values of each axis of a kind, by its name."""
-
-
-class Chain:
-    """The search form of what one of the functions returned, but None.
-
-    Args:
-        made: what it returned.
-        shape: of its input, without the batch.
-        name: what it is, for names and messages.
-        dtype: policy of `Placed` operations.
-
-    Attributes:
-        layers: in order.
-        shape: of the output.
-        cost: in a network.
-        placed: the `Placed` operations, each with the shape of its input.
-        residual: for each layer whether its input is added to its output.
-        passes: whether the output is the input, with that of one layer added or alone.
-    """
-
-    def __init__(self, made, shape, name: str, dtype):
-        self.layers, self.shape, self.cost, self.placed = [], tuple(shape), Cost(), []
-        parts = listed(made, name)
-        self.residual = [isinstance(part, Placed) and part.residual for part in parts]
-        self.passes = not parts or self.residual == [True]
-        for number, part in enumerate(parts):
-            before = self.shape
-            if isinstance(part, Placed):
-                word = re.sub(r"\W+", "_", f"{name}_{number}", flags=re.ASCII)  # What TensorFlow allows in a graph.
-                options = {"affine": part.affine, "name": word, "dtype": dtype}
-                self.layers.append(GroupedOperation(part.operation, 1, part.filters, part.stride, **options))
-                self.layers[-1].build((None, *before))
-                cost, self.shape = part.cost(before)
-                self.placed.append((part, before))
-                if part.residual and self.shape != tuple(before):
-                    raise KdartsError(f"{name}: what is residual must keep its shape {before}, and gives {self.shape}")
-            else:
-                with naming(name):
-                    output = part(keras.KerasTensor((None, *before), dtype=part.compute_dtype))
-                self.layers.append(part)
-                cost, self.shape = model_cost(part), tuple(output.shape[1:])
-                cost += Cost(flash=layer_flash(part), ram=math.prod(before) + math.prod(self.shape))
-            self.cost += cost
-
-    def latency_ms(self, latencies: Latencies) -> float:
-        """Milliseconds of its placed operations by a table; other layers are left out."""
-        return sum(
-            latencies.of(part.operation, channels, part.filters, part.stride, (height, width))
-            for part, (height, width, channels) in self.placed
-        )
-
-    def __call__(self, x, scale, training, bare=False):
-        """Its output times the scalar `scale`, None: as it is; `bare`: without the input of what `passes` it."""
-        for number, (layer, residual) in enumerate(zip(self.layers, self.residual, strict=True)):
-            if residual and not bare:
-                x = x + layer(tf.cast(x, layer.compute_dtype), training=training)
-                continue
-            last = number == len(self.layers) - 1
-            if isinstance(layer, GroupedOperation):
-                x = tf.nn.relu(x) if layer.reads[0] else x
-                factor = tf.fill([layer.filters], scale) if last and scale is not None else None
-                x = layer(tf.cast(x, layer.compute_dtype), scale=factor, training=training)
-                scale = None if last else scale
-            else:
-                x = layer(x, training=training)
-        return x if scale is None else x * tf.cast(scale, x.dtype)
 
 
 _NO_SECOND = (
@@ -104,10 +39,8 @@ _ABOUT_CELLS = {
     "attention": (),
     "auxiliary_skip": False,
     "partial_channels": 1,
-    "paths": 0,
     "perturbation": "none",
     "samples": 0,
-    "sampling": "all",
     "sharing": "shared",
     "search_drop_path": 0.0,
     "skip_dropout": 0.0,
@@ -143,8 +76,12 @@ class HyperCuboid(MixedModel):
         stem: the same before the first step, or None where no path may begin; without it the data themselves are the
             first of the states.
         tail: makes the layer that turns the sum into logits; without it the sum is the logits.
+        join, form: with the form "shared" all choices of a stage are one layer, with shared weights, which `join` makes
+            (see `Parts`); "separate": each has weights of its own.
         mixing: how α weighs the transitions: "softmax", "max_w" or "sigmoid" (see `mixing`). Under the last two a state
             is a sum of as many whole outputs as lead to it: layers should normalise what they get.
+        sampling: which of the choices a pass goes through (see `sampling`), of a grid of one state whose choices are
+            all placed operations; "all" of any other.
         space: name of the published HyperCuboid that this is; "": none.
         macro: as of `Cuboid`.
         max_ram: forbids the transitions whose activations need more bytes than that (see `kdarts.ops.device`); None:
@@ -186,7 +123,10 @@ class HyperCuboid(MixedModel):
         head: Callable[[dict[str, Value]], Any],
         stem: Callable[[dict[str, Value]], Any] | None = None,
         tail: Callable[[], Any] | None = None,
+        join: Callable[[list], Any] | None = None,
+        form: str = "separate",
         mixing: Relaxation | str = "softmax",
+        sampling: Sampling | str = "all",
         space: str = "",
         macro=(),
         max_ram: float | None = None,
@@ -194,7 +134,8 @@ class HyperCuboid(MixedModel):
     ):
         super().__init__(**kwargs)
         self.cuboid, self.max_ram = Cuboid(sequence, states, choices, macro), max_ram
-        self.parts, self.space_name = Parts(build, head, stem, tail), space
+        self.parts, self.space_name = Parts(build, head, stem, tail, join), space
+        self.form = known("form", form, FORMS)
         self.image_shape = _checked_shape(input_shape)
         made = {index: build(step) for index, step in self.cuboid.steps()}
         first = [self.parts.of_stem(i, state) for i, state in enumerate(self.cuboid.state_values)]
@@ -208,10 +149,14 @@ class HyperCuboid(MixedModel):
         self.allowed = live(allowed, *ends)
         if not self.allowed.any((1, 2, 3)).all():
             raise KdartsError("no path leads through: build, stem or head forbid every one")
-        self.mixture = StageMixture(self.allowed, mixing, name="mixture", dtype=self._float)
+        if self.form == "shared" and (join is None or self.allowed.shape[1] > 1):
+            raise KdartsError("form 'shared': is for a chain whose blocks share weights, such as space 'mobile'")
+        self.mixture = StageMixture(self.allowed, mixing, sampling, name="mixture", dtype=self._float)
         count = {"dtype": "int64", "initializer": "zeros", "trainable": False, "autocast": False}
         self.updates = self.add_weight(name="updates", shape=(), **count)
         self._weave(made, first, last)
+        if self.mixture.draws_passes and not self.placed:
+            raise KdartsError(f"sampling {self.mixture.sampling.name!r}: needs placed operations, not Keras layers")
         self._hold()
         self.built = True
 
@@ -230,6 +175,7 @@ class HyperCuboid(MixedModel):
         """Makes the chains: of the stem and the head for each state, of the stages for each transition."""
         policy, states = self.dtype_policy, self.cuboid.state_values
         self._stems, self._heads, self._steps = {}, {}, [{} for _ in range(len(self.allowed))]
+        self.joined, self._macs, shared = [], 0, self.form == "shared"
         for index in np.flatnonzero(self.allowed[0].any((1, 2))):
             name = f"stem.{label(states[index])}"
             self._stems[int(index)] = Chain(first[index], self.image_shape, name, policy)
@@ -239,10 +185,16 @@ class HyperCuboid(MixedModel):
             for source, target, choice in np.argwhere(self.allowed[stage]).tolist():
                 step = self.cuboid.step(stage, source, target, choice)
                 name = f"{label(position, True)}: {label(step.source)} → {label(step.target)}, {label(step.choice)}"
-                chain = Chain(made[stage, source, target, choice], shapes[source], name, policy)
+                chain = Chain(made[stage, source, target, choice], shapes[source], name, policy, shared)
                 if after.setdefault(target, chain.shape) != chain.shape:
                     raise KdartsError(f"{name}: gives {chain.shape}, another transition to there {after[target]}")
                 self._steps[stage][source, target, choice] = chain
+            if shared:
+                there = self.allowed[stage, 0, 0]
+                steps = [self.cuboid.step(stage, 0, 0, k) if there[k] else None for k in range(len(there))]
+                self.joined.append(self.parts.join(steps, name=f"stage_{stage}", dtype=policy))
+                self.joined[-1].build((None, *shapes[0]))
+                self._macs += self.joined[-1].macs(shapes[0])
             shapes = after
         for index in shapes:
             self._heads[index] = Chain(last[index], shapes[index], f"head.{label(states[index])}", policy)
@@ -271,7 +223,7 @@ class HyperCuboid(MixedModel):
 
     def _hold(self) -> None:
         """Lets Keras know the layers, in an order that never changes."""
-        self.held = [layer for chain in self.chains.values() for layer in chain.layers]
+        self.held = [layer for chain in self.chains.values() for layer in chain.layers] + self.joined
         if len({id(layer) for layer in self.held}) < len(self.held):
             raise KdartsError("a layer stands in two places; build, stem, head and tail must make new ones")
 
@@ -283,7 +235,8 @@ class HyperCuboid(MixedModel):
     @property
     def choices(self) -> dict:
         """What it embodies of a method, by the method's names: most of them are about cells."""
-        return {"mixing": self.mixture.relaxation, **_ABOUT_CELLS}
+        own = {"mixing": self.mixture.relaxation, "sampling": self.mixture.sampling, "form": self.form}
+        return {**own, **_ABOUT_CELLS}
 
     def read_out(self, selection, selection_weights=None) -> HyperPath:
         """The path that a selection of grids derives.
@@ -319,7 +272,8 @@ class HyperCuboid(MixedModel):
     def cost(self) -> Cost:
         """Trainable weights without α, and MACs of a forward pass for one example."""
         weights = sum(math.prod(variable.shape) for variable in self.network_variables)
-        return Cost(weights, sum(chain.cost.macs for chain in self.chains.values()))
+        counted = [chain for name, chain in self.chains.items() if not (self.joined and name.startswith("op_grid"))]
+        return Cost(weights, sum(chain.cost.macs for chain in counted) + self._macs)
 
     def cost_of(self, path: HyperPath, latencies: Latencies | None = None) -> Cost:
         """The same of a path's network, and milliseconds by a table."""
@@ -348,7 +302,7 @@ class HyperCuboid(MixedModel):
     @property
     def placed(self) -> bool:
         """Whether all transitions are made of placed operations."""
-        return all(len(chain.placed) == len(chain.layers) for chains in self._steps for chain in chains.values())
+        return all(len(chain.placed) == len(chain.residual) for chains in self._steps for chain in chains.values())
 
     def without_second_derivative(self) -> list[str]:
         """Kinds of layers in it that the exact gradient would be wrong with."""
@@ -356,23 +310,39 @@ class HyperCuboid(MixedModel):
         return sorted({type(layer).__name__ for layer in flat if isinstance(layer, _NO_SECOND)})
 
     def call(self, x, training=False):
+        if training:
+            self.mixture.redraw()
+        elif self.mixture.draws_passes:
+            with keras.StatelessScope():  # What training adds to the running statistics stays inside.
+                return self.classify(self.states(x, True, self.mixture.drawn())[-1], True)
         return self.classify(self.states(x, training)[-1], training)
 
-    def states(self, x, training=False) -> list:
-        """The states before the first stage and after each: for each a dict of a tensor by its index as text."""
+    def states(self, x, training=False, mixtures=None) -> list:
+        """The states before the first stage and after each: for each a dict of a tensor by its index as text.
+
+        The `mixtures` take the place of `StageMixture.drawn`.
+        """
+        few = training and mixtures is None and self.mixture.leaves
         if training:
             self.updates.assign_add(1)
         x = tf.cast(x, self.compute_dtype)
         state = {index: chain(x, None, training) for index, chain in self._stems.items()}
         states = [state]
-        rows = tf.unstack(tf.reshape(self.mixture.weights_of_operations()[0], self.allowed.shape))
-        for chains, row in zip(self._steps, rows, strict=True):
+        [(weights, _)] = self.mixture.drawn(training) if mixtures is None else mixtures
+        rows = tf.unstack(tf.reshape(weights, self.allowed.shape))
+        for stage, (chains, row) in enumerate(zip(self._steps, rows, strict=True)):
+            if self.joined:
+                state = {0: self.joined[stage](state[0], row[0, 0], training=training)}
+                states.append(state)
+                continue
             arriving: dict[int, list] = {}
             passing: dict[tuple[int, int], list] = {}
             for (source, target, choice), chain in chains.items():
                 weight = row[source, target, choice]
                 if chain.layers:
-                    arriving.setdefault(target, []).append(chain(state[source], weight, training, chain.passes))
+                    x, bare = state[source], chain.passes
+                    part = chain.drawn(x, weight, bare) if few else chain(x, weight, training, bare)
+                    arriving.setdefault(target, []).append(part)
                 if chain.passes:
                     passing.setdefault((source, target), []).append(weight)
             for (source, target), weights in passing.items():  # Σ w (x + F(x)) = x Σ w + Σ w F(x)

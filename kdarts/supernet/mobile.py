@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kdarts.genotypes.cuboid import Cuboid
+from kdarts.genotypes.cuboid import Cuboid, HyperPath
 from kdarts.genotypes.errors import KdartsError, choice, quoted
 from kdarts.genotypes.settings import MOST_CHANNELS
 from kdarts.ops.cost import Cost
@@ -233,6 +233,46 @@ def fitting_width(
     return max(means, key=lambda width: (means[width], -width))
 
 
+def mobilenet_v2(axes: Cuboid) -> HyperPath:
+    """The path of MobileNetV2's own block, a kernel of 3 and an expansion of 6, at every place.
+
+    Raises `KdartsError` where it is not among the blocks.
+    """
+    blocks = dict(axes.choices)["block"]
+    if "mb_k3_e6" not in blocks:
+        raise KdartsError(f"start MobileNetV2: is of mb_k3_e6, which blocks {','.join(blocks)} lack")
+    count = axes.shape[0]
+    return HyperPath(axes, (0,) * (count + 1), (blocks.index("mb_k3_e6"),) * count, "mobile", "MobileNetV2")
+
+
+def start_width(start, input_shape, num_classes: int, limits: dict, macro="auto", blocks="", latencies=None):
+    """The width of a search that starts from a path: that of its own, or MobileNetV2's at the limits.
+
+    The latter is the greatest of `WIDTHS` at which MobileNetV2 keeps all limits, or the least width if it never does;
+    without limits None, which is 1. The other arguments are those of `fitting_width`.
+    """
+    widths = [(width, mobile_axes(input_shape, macro, width, blocks)) for width in WIDTHS]
+    if isinstance(start, HyperPath):
+        return next((width for width, axes in widths if axes.sequence == start.cuboid.sequence), None)
+    if not limits:
+        return None
+    found, known, missing = WIDTHS[0], False, None
+    for width, axes in widths:
+        (costs, rest), path = block_costs(axes, num_classes), mobilenet_v2(axes)
+        try:
+            costs, base = (costs, 0.0) if latencies is None else _timed(axes, costs, latencies)
+        except KdartsError as error:  # The table is of other widths.
+            missing = error
+            continue
+        total = sum((costs[place] for place in enumerate(path.choices)), rest + Cost(latency_ms=base))
+        known = True
+        if all(getattr(total, kind) <= limit for kind, limit in limits.items()):
+            found = width
+    if not known:
+        raise missing
+    return found
+
+
 def _sampled(axes: Cuboid, costs: np.ndarray, around: Cost, latencies) -> dict[str, np.ndarray]:
     """The costs of random networks by their kinds, `[SAMPLES]` each."""
     rng, kinds = np.random.default_rng(0), ("macs", "params", "flash", "latency_ms", "ram")
@@ -290,6 +330,7 @@ def mobile_parts(axes: Cuboid, num_classes: int):
 
     from kdarts.ops.layers import LAST, uniform
     from kdarts.supernet.parts import Parts, Placed
+    from kdarts.supernet.super_block import SuperBlock
 
     at, around = places(axes), dict(axes.macro)
     features = around["head"] or next(reversed(at.values()))[1]
@@ -310,6 +351,14 @@ def mobile_parts(axes: Cuboid, num_classes: int):
             return [] if stride == 1 and before == after else None
         return block(step["block"], before, after, stride, False)
 
+    def join(steps, **options):
+        before, after, stride = at[next(step for step in steps if step is not None)["place"]]
+        found = [None if step is None else _block(step["block"]) for step in steps]
+        if any(block is not None and block[2] for block in found):
+            raise KdartsError("form 'shared': has no squeeze-and-excitation; blocks without _se are allowed")
+        sizes = [block and block[:2] for block in found]
+        return SuperBlock(sizes, after, stride, stride == 1 and before == after, **options)
+
     def stem(_):
         width, stride = around["stem"], around["stem_stride"]
         first = block("mb_k3_e1", width, around["first"], around["first_stride"], True)
@@ -324,7 +373,7 @@ def mobile_parts(axes: Cuboid, num_classes: int):
         dense = keras.layers.Dense(num_classes, **start, dtype=policy, name="classifier")
         return [keras.layers.GlobalAveragePooling2D(LAST, dtype=policy, name="pool"), dense]
 
-    return Parts(build, head, stem, tail)
+    return Parts(build, head, stem, tail, join)
 
 
 register_cuboid(
@@ -335,5 +384,7 @@ register_cuboid(
         mobile_parts,
         sizes=("macro", "width", "blocks"),
         paths=count_paths,
+        starts={"MobileNetV2": mobilenet_v2},
+        start_width=start_width,
     )
 )

@@ -151,9 +151,9 @@ class Mixture(keras.layers.Layer):
         return self.sampling.draws or self.relaxation.draws
 
     @property
-    def single(self) -> bool:
-        """Whether each edge goes through one candidate at most, in a pass of the training."""
-        return self.sampling.single and not self.auxiliary_skip
+    def leaves(self) -> int:
+        """As of the sampling, of a pass of the training."""
+        return 0 if self.auxiliary_skip else self.sampling.leaves
 
     def weights_of_operations(self) -> list:
         """The mixing weights of each α, `[edges, operations]`; 0 for what is no candidate any more."""
@@ -287,29 +287,60 @@ class StageMixture(keras.layers.Layer):
     Args:
         allowed: boolean `[stages, states, states, choices]`.
         mixing: a relaxation that weighs each row alone and draws nothing.
+        sampling: which transitions a pass goes through; of several states all, as a path is one through all stages.
 
     Attributes:
         alphas: one variable `[stages, transitions]`; 0 where forbidden.
         candidates: one boolean array of its shape; None: all are allowed.
-        progress: as of `Mixture`.
+        progress: as of `Mixture`; so are the `draws` of a sampling that draws.
     """
 
-    def __init__(self, allowed: np.ndarray, mixing: str, **kwargs):
+    def __init__(self, allowed: np.ndarray, mixing: str, sampling: str = "all", **kwargs):
         super().__init__(autocast=False, **kwargs)
         rows = allowed.reshape(len(allowed), -1)
         self.candidates = None if rows.all() else (rows,)
         self.relaxation = get_relaxation(mixing)
         if self.relaxation.draws or not self.relaxation.per_row:
             raise KdartsError(f"mixing {self.relaxation.name!r} is about cells; a HyperCuboid weighs each stage alone")
+        self.sampling = get_sampling(sampling)
+        if self.sampling.draws and (allowed.shape[1] > 1 or not self.sampling.chains):
+            what = "cells" if not self.sampling.chains else "cells and chains of choices; of states all count"
+            raise KdartsError(f"sampling {self.sampling.name!r} is about {what}")
         start = initializer(self.relaxation)
         self.alphas = [self.add_weight(name="alpha", shape=rows.shape, initializer=start, autocast=False)]
         if self.candidates is not None:
             self.alphas[0].assign(tf.where(rows, self.alphas[0], 0.0))
-        self.progress = self.add_weight(name="progress", shape=(), initializer="zeros", trainable=False)
+        state = {"shape": (), "initializer": "zeros", "trainable": False}
+        self.progress = self.add_weight(name="progress", **state)
+        if self.sampling.draws:
+            self.draws = self.add_weight(name="draws", dtype="int64", **state)
         self.built = True
 
-    def _each(self, function) -> list:
-        return [among(function, tf.convert_to_tensor(self.alphas[0]), self.candidates and self.candidates[0])]
+    def _each(self, function, absent: float = 0.0) -> list:
+        return [among(function, tf.convert_to_tensor(self.alphas[0]), self.candidates and self.candidates[0], absent)]
+
+    @property
+    def draws_passes(self) -> bool:
+        """As of `Mixture`."""
+        return self.sampling.draws
+
+    @property
+    def leaves(self) -> int:
+        """As of `Mixture`."""
+        return self.sampling.leaves
+
+    def log_weights(self) -> list:
+        """As of `Mixture`."""
+        return self._each(self.relaxation.log_weights, -1e30)
+
+    def drawn(self, training=False) -> list:
+        """As of `Mixture`, of stages and transitions; no share goes with them."""
+        weights = self.weights_of_operations()
+        if self.sampling.draws:
+            seed = tf.stack([tf.convert_to_tensor(self.draws), 0]) if training else None
+            logs, progress = self.log_weights(), tf.convert_to_tensor(self.progress)
+            weights = [self.sampling.draw(*each, None, progress, seed) for each in zip(weights, logs, strict=True)]
+        return [(each, None) for each in weights]
 
     def weights_of_operations(self) -> list:
         """The mixing weights, `[stages, transitions]`; 0 for what is forbidden."""
@@ -329,7 +360,9 @@ class StageMixture(keras.layers.Layer):
         _bound_alphas(self)
 
     def redraw(self) -> None:
-        """Nothing is drawn here."""
+        """As of `Mixture`."""
+        if self.sampling.draws:
+            self.draws.assign_add(1)
 
 
 def _bound_alphas(mixture) -> None:

@@ -78,12 +78,16 @@ class Parts:
         stem: A function of a state that makes the layers before the first step, or returns `None` if no path begins in
             the state. Without it the input is the first state.
         tail: A function that makes the layers from the sum to the logits. Without it the sum is the logits.
+        join: A function that makes one layer for all choices of a stage of a chain, with shared weights, or `None` if
+            there is none. Its first argument has for each choice the `Step`, or `None` if it is forbidden, the others
+            are those of a Keras layer; the layer takes the state and the mixing weights, and has `macs(shape)`.
     """
 
     build: Callable
     head: Callable
     stem: Callable | None = None
     tail: Callable | None = None
+    join: Callable | None = None
 
     def of_stem(self, index: int, state: dict):
         """Makes the layers before the first step, for the state of number `index`."""

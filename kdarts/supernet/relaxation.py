@@ -197,12 +197,16 @@ class Sampling(Axis):
         draws: whether passes differ; such a supernet normalises by the statistics of the batch, also when measured,
             as its running statistics are a mixture of all that was drawn.
         moves_alpha: whether the loss depends on α.
-        single: whether a draw leaves each edge one candidate at most: only that is computed then.
+        leaves: how many candidates, 1 or 2, a draw leaves an edge, if no others are to be computed; 0: all are.
+        chains: whether it is for a chain of choices, too, which draws a candidate at each place.
+        confines: whether a step of α is confined to what was drawn (see `moved`).
         twice_differentiable: whether a draw has a second derivative with respect to α.
     """
 
     draws: ClassVar[bool] = True
-    single: ClassVar[bool] = False
+    leaves: ClassVar[int] = 0
+    chains: ClassVar[bool] = True
+    confines: ClassVar[bool] = False
     moves_alpha: ClassVar[bool] = True
     twice_differentiable: ClassVar[bool] = True
 
@@ -229,6 +233,19 @@ class Sampling(Axis):
             A tensor of the same shape.
         """
         raise NotImplementedError
+
+    def moved(self, before, after, drawn, logs):
+        """What a step of α comes to, where it is confined to what was drawn.
+
+        Args:
+            before, after: α before the step, and where the optimizer would take it, `[edges, operations]`.
+            drawn: what `draw` gave for the pass that the step is of.
+            logs: the logarithms of the weights before the step.
+
+        Returns:
+            A tensor of the same shape.
+        """
+        return after
 
 
 @dataclass(frozen=True)

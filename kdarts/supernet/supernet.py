@@ -325,7 +325,7 @@ class Supernet(MixedModel):
         if training:
             self.updates.assign_add(1)
         states = run_stems(self.stems, tf.cast(x, self.compute_dtype), training)
-        drawn = training and mixtures is None and shifts is None and self.mixture.single
+        drawn = self.mixture.leaves if training and mixtures is None and shifts is None else 0
         mixtures = self.mixture.drawn(training) if mixtures is None else mixtures
         for index in range(len(self.cells)):
             weights, shares = mixtures[self.sequence[index]]
@@ -334,7 +334,7 @@ class Supernet(MixedModel):
             states.append(self.run_cell(index, *states[-2:], weights, shares, training, drawn=drawn))
         return states
 
-    def run_cell(self, index: int, s0, s1, weights, shares=None, training=False, only=None, drawn=False):
+    def run_cell(self, index: int, s0, s1, weights, shares=None, training=False, only=None, drawn=0):
         """The output of cell `index` under any weights.
 
         Args:

@@ -200,22 +200,17 @@ class PathOracle(TrialOracle):
     def __init__(self, evolution: Evolution):
         hyperparameters = keras_tuner.HyperParameters()
         self.evolution, self.space, self.population = evolution, evolution.space, evolution.population
-        self._names = [
-            f"{kind}_{source}_to_{to}"
-            for kind, cell in zip(("normal", "reduce"), self.space.cells, strict=False)
-            for to, source, _ in cell
-        ]
-        for name, (_, _, operations) in zip(self._names, self.space.slots, strict=True):
+        self._named = self.space.named
+        for name, operations in self._named.items():
             hyperparameters.Choice(name, list(operations))
         super().__init__(hyperparameters, evolution.limit, evolution.seed)
 
     def candidate(self, values: dict) -> Path:
-        pairs = zip(self._names, self.space.slots, strict=True)
-        return tuple(operations.index(values[name]) for name, (_, _, operations) in pairs)
+        return tuple(operations.index(values[name]) for name, operations in self._named.items())
 
     def values(self, candidate: Path) -> dict:
-        pairs = zip(self._names, self.space.slots, candidate, strict=True)
-        return {name: operations[choice] for name, (_, _, operations), choice in pairs}
+        pairs = zip(self._named.items(), candidate, strict=True)
+        return {name: operations[choice] for (name, operations), choice in pairs}
 
     def next_round(self) -> list[Path]:
         return self.evolution.next_round(self.measured()[: len(self.candidates)])

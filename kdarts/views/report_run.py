@@ -100,6 +100,8 @@ def read_run(path: str | os.PathLike) -> Run:
     folder = pathlib.Path(path)
     if not folder.is_dir():
         raise KdartsError(f"workdir {str(path)!r} {'is a file' if folder.exists() else 'does not exist'}")
+    if (folder / "auto.json").exists():
+        raise KdartsError(f"workdir {str(path)!r} is of kdarts auto, which writes report.html there by itself")
     kind = next((kind for kind in ("stages", "seeds") if (folder / kind).is_dir()), "")
     inner = [p for p in (folder / kind).iterdir() if p.name.isdecimal() and p.is_dir()] if kind else []
     inner = [(p / "search" if (p / "search").is_dir() else p) for p in sorted(inner, key=lambda p: int(p.name))]
