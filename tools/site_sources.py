@@ -2,13 +2,15 @@
 
 A hook of mkdocs, named in mkdocs.yml. In the repository these links lead to the files themselves. A site has only what
 is in docs/; this hook adds each linked file to it as a page that shows its text, and points the links there. The README
-is the site's first page.
+is the site's first page. Equations become MathML, which browsers draw without a program from elsewhere.
 """
 
+import html
 import json
 import pathlib
 import re
 
+from latex2mathml.converter import convert
 from mkdocs.structure.files import File
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -17,6 +19,9 @@ LINK = re.compile(r"\]\(\.\./([\w./-]+)(#[\w-]*)?\)")
 
 OF_README = re.compile(r"\]\((docs/)?(?!https?:)")
 """A link of the README, which lies above docs/."""
+
+EQUATION = re.compile(r'<(div|span) class="arithmatex">\\(?:\[|\()(.*?)\\(?:\]|\))</\1>', re.DOTALL)
+"""An equation, as pymdownx.arithmatex marks it."""
 
 LANGUAGES = {".py": "python", ".md": "markdown", ".cfg": "ini", ".toml": "toml"}
 
@@ -38,6 +43,16 @@ def on_page_markdown(markdown, page, config, files):
     if page.file.src_uri.startswith("source/"):
         return markdown
     return LINK.sub(lambda found: f"]({_page(found[1])})", markdown)
+
+
+def on_page_content(content, page, config, files):
+    """Sets the equations of a page."""
+
+    def drawn(found):
+        display = "block" if found[1] == "div" else "inline"
+        return f'<{found[1]} class="arithmatex">{convert(html.unescape(found[2]), display=display)}</{found[1]}>'
+
+    return EQUATION.sub(drawn, content)
 
 
 def _page(path: str) -> str:
