@@ -217,7 +217,12 @@ DRAW = Command(
 
 def report_define(values: flags.FlagValues) -> None:
     """Declares the flags of `kdarts report`."""
-    flags.DEFINE_string("workdir", None, "folder of a search or a training; or name several", flag_values=values)
+    flags.DEFINE_string(
+        "workdir",
+        None,
+        "folder of a search or a training; several folders may be given as WORKDIR ...",
+        flag_values=values,
+    )
     flags.DEFINE_string("to", None, "file to write: .html", flag_values=values)
 
 
