@@ -71,7 +71,14 @@ def test_a_folder_is_read_in_a_day():
 
 def test_what_reads_settings_imports_no_tensorflow():
     """`kdarts methods`, `--help` and the commands about genotypes answer at once."""
-    light = ["supernet/relaxation", "supernet/spaces", "supernet/grids", "search/stages", "search/stopping"]
+    light = [
+        "supernet/relaxation",
+        "supernet/spaces",
+        "supernet/grids",
+        "supernet/cost",
+        "search/stages",
+        "search/stopping",
+    ]
     names = "alignment axes building gradients levels losses method perturbations selection updates"
     light += [f"search/{name}" for name in names.split()]
     for path in [*(ROOT / "genotypes").glob("*.py"), *(ROOT / "search" / "methods").glob("*.py")]:

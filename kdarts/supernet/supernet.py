@@ -25,7 +25,8 @@ from kdarts.supernet.cell import (
     recomputed,
     run_stems,
 )
-from kdarts.supernet.cost import CellCosts, candidate_costs, network_cost, supernet_cost
+from kdarts.supernet.cost import candidate_costs, network_cost, supernet_cost
+from kdarts.supernet.expected_cost import CellCosts
 from kdarts.supernet.macro import (
     MacroConfig,
     check_input_shape,
