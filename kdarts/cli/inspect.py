@@ -217,7 +217,12 @@ DRAW = Command(
 
 def report_define(values: flags.FlagValues) -> None:
     """Declares the flags of `kdarts report`."""
-    flags.DEFINE_string("workdir", None, "folder of a search or a training; or name several", flag_values=values)
+    flags.DEFINE_string(
+        "workdir",
+        None,
+        "folder of a search or a training; several folders may be given as WORKDIR ...",
+        flag_values=values,
+    )
     flags.DEFINE_string("to", None, "file to write: .html", flag_values=values)
 
 
@@ -252,7 +257,7 @@ def _next_of(workdir: str) -> str:
             return options.command("export", {"model": folder / "model.keras", "to": to, **where})
         examples = len(read_arrays(folder / "data.npz")["train"])
         line = seeds.train_command(values, options.chosen_method(values), folder / "genotype.json", examples)
-    except (KdartsError, KeyError, OSError):  # Of a run that is not finished, or of another release.
+    except (KdartsError, flags.Error, KeyError, OSError):  # Of an unfinished run, another command or another release.
         return ""
     return line.removeprefix("Next: ")
 

@@ -50,7 +50,7 @@ def define_hold_back(values: flags.FlagValues, text: str) -> None:
 @titled("Shallow evaluation")
 def define(values: flags.FlagValues) -> None:
     """Declares the flags of a shallow evaluation."""
-    text = "part of the train split that a search does not see; shallow trainings are measured on it; default: 0, "
+    text = "part of the train split that the search does not see, on which shallow trainings are measured; default: 0, "
     define_hold_back(values, f"{text}or {HOLD_BACK} with shallow trainings")
     for name, text in {
         "epochs": "length of a shallow training",

@@ -212,11 +212,12 @@ def export_define(values: flags.FlagValues) -> None:
     text = "saved_model, litert, litert_float16, litert_int8, c_array (int8, as a C header), onnx; several with commas"
     flags.DEFINE_list("format", ["saved_model"], text, flag_values=values)
     flags.DEFINE_string("to", None, "folder for the result, such as saved_models/NAME", flag_values=values)
-    text = "images the result takes: raw (0 to 255) or normalized by the training set's mean and standard deviation"
+    text = "what images the exported network takes: raw (0 to 255), or normalized by the mean and standard "
+    text += "deviation of the training images"
     flags.DEFINE_enum("input", "normalized", ["raw", "normalized"], text, flag_values=values)
     text = "images that a LiteRT file takes at once: 1, as microcontrollers need it, or any; other formats take any"
     flags.DEFINE_enum("batch", "1", ["1", "any"], text, flag_values=values)
-    text = "let litert_int8 and c_array take and give 8-bit integers, whose scale and zero point are printed"
+    text = "input and output of litert_int8 and c_array are 8-bit integers, too; their scale and zero point are printed"
     flags.DEFINE_bool("int8_io", False, text, flag_values=values)
     text = (
         "file of measured latencies: of a path, whose genotype.json lies beside the model, print the milliseconds, too"
@@ -225,7 +226,7 @@ def export_define(values: flags.FlagValues) -> None:
     _define_dataset(values)
     text = "test images on which each format is compared with the model, and training images that calibrate int8"
     options.positive("examples", 256, f"{text}, at least {_LEAST}", values)
-    text = "least part of the test images that int8 puts into the class of the model"
+    text = "smallest share of the test images that the int8 file must classify as the model does"
     flags.DEFINE_float("min_agreement", 0.97, text, 0.0, 1.0, flag_values=values)
 
 

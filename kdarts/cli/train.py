@@ -65,26 +65,34 @@ def _define_training(values: flags.FlagValues) -> None:
     options.positive("batch_size", None, sizes, values, MOST_BATCH)
     flags.DEFINE_float("learning_rate", 0.025, "learning rate at the start", 0.0, MOST_RATE, flag_values=values)
     flags.DEFINE_float("final_learning_rate", 0.0, "learning rate at the end", 0.0, MOST_RATE, flag_values=values)
-    text = "its decay: cosine, cosine_power (sharpDARTS), cosine_power_equation (the same as its Eq. 2 is printed), "
+    text = "how the learning rate falls: cosine, cosine_power (sharpDARTS), cosine_power_equation (the "
+    text += "same as its Eq. 2 is printed), "
     text += "cosine_restarts (SGDR, with --restarts), step (times 0.97 an epoch) or linear (to 0)"
     flags.DEFINE_string("schedule", "cosine", text, flag_values=values)
     text = "epochs, from 0, at which the rate jumps up again: 100,300; with the rate that it jumps to: 100:0.0125"
     flags.DEFINE_string("restarts", "", text, flag_values=values)
     flags.DEFINE_float("power", 2.0, "p of the cosine power; 1 is the plain cosine", 1.0, 100.0, flag_values=values)
-    text = "epochs in which it increases before its decay"
+    text = "epochs in which the learning rate rises before it falls"
     flags.DEFINE_integer("learning_rate_warmup", 0, text, 0, MOST_EPOCHS, flag_values=values)
     flags.DEFINE_float("momentum", 0.9, "of SGD", 0.0, 0.9999, flag_values=values)
     values["momentum"].why = "at 1 the steps add up without end"
     flags.DEFINE_float("l2", 3e-4, "L2 penalty on the weights", 0.0, MOST_RATE, flag_values=values)
-    flags.DEFINE_float("clip", 5.0, "greatest norm of the gradient; 0: any", 0.0, 1e6, flag_values=values)
+    flags.DEFINE_float(
+        "clip",
+        5.0,
+        "largest norm of the gradient, to which it is clipped; 0: no clipping",
+        0.0,
+        1e6,
+        flag_values=values,
+    )
     flags.DEFINE_float("drop_path", 0.0, "drop-path rate at the end", 0.0, 0.99, flag_values=values)
-    text = "part of a label that is spread over all classes, in the training's loss alone"
+    text = "part of each label that is spread over all classes, in the loss of the training"
     flags.DEFINE_float("label_smoothing", 0.0, text, 0.0, 0.999, flag_values=values)
     text = "of the auxiliary loss, with --auxiliary"
     flags.DEFINE_float("auxiliary_weight", 0.4, text, 0.0, 1000.0, flag_values=values)
     text = "epochs between two measurements on the images of --hold_back or --valid_split; 0: at the end alone"
     flags.DEFINE_integer("validate_every", 0, text, 0, MOST_EPOCHS, flag_values=values)
-    text = "weights that are tested and saved: those of the last epoch, or of the one that was best at --validate_every"
+    text = "which weights are tested and saved: those of the last epoch, or of the best epoch by --validate_every"
     flags.DEFINE_enum("keep", "last", ["last", "best"], text, flag_values=values)
 
 
