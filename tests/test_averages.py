@@ -62,36 +62,35 @@ def test_a_momentum_out_of_range_is_refused(wrong):
         WeightAverage(keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]), wrong)
 
 
-def _run(folder, epochs=2, rate=lambda epoch: 0.1, **how):
-    """A training at a constant rate, as of `test_validation`."""
+def _run(folder, rate=lambda epoch: 0.1, **how):
+    """Two epochs with mixed images and a teacher, of which the better one is kept."""
+    keras.utils.set_random_seed(1)
+    teacher = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
     folder.mkdir(exist_ok=True)
-    return _train(folder, epochs=epochs, rate=rate, **how)
+    return _train(folder, 2, rate, keep="best", mixing=Mixing(0.2, 1.0), teacher=Teacher(teacher), **how)
 
 
-def test_the_average_is_measured_and_saved_and_changes_no_training(tmp_path):
-    runs = {ema: _run(tmp_path / str(ema), ema=ema) for ema in (0.0, 0.9)}
-    (_, plain, last), (summary, rows, saved) = runs.values()
-    trained = [[row[name] for name in ("accuracy", "loss")] for row in rows]
-    assert trained == [[row[name] for name in ("accuracy", "loss")] for row in plain]
-    assert [row["val_loss"] for row in rows] != [row["val_loss"] for row in plain]
-    assert summary["held_back_accuracy"] == pytest.approx(float(rows[-1]["val_accuracy"]))
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return _run(tmp_path_factory.mktemp("whole"), ema=0.9)
+
+
+def test_the_average_is_measured_and_saved_and_changes_no_training(tmp_path, whole):
+    (_, plain, last), (summary, rows, saved) = _run(tmp_path), whole
+    trained, same = ([[row[name] for name in ("accuracy", "loss")] for row in each] for each in (rows, plain))
+    assert trained == same and [row["val_loss"] for row in rows] != [row["val_loss"] for row in plain]
+    assert summary["held_back_accuracy"] == pytest.approx(max(float(row["val_accuracy"]) for row in rows))
     assert all(np.abs(a - b).max() > 0 for a, b in zip(last.get_weights(), saved.get_weights(), strict=True))
 
 
-def test_all_of_a_recipe_interrupted_comes_to_the_same_result(tmp_path):
-    """Averaged weights, mixed images and a teacher, with the best epoch kept."""
-    keras.utils.set_random_seed(1)
-    teacher = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
-    how = {"keep": "best", "ema": 0.9, "mixing": Mixing(0.2, 1.0), "teacher": Teacher(teacher)}
-    whole = _run(tmp_path / "whole", 2, **how)
-
+def test_all_of_a_recipe_interrupted_comes_to_the_same_result(tmp_path, whole):
     def interrupted(epoch):
         if epoch == 1:
             raise KeyboardInterrupt
         return 0.1
 
     with pytest.raises(KeyboardInterrupt):
-        _run(tmp_path / "killed", 2, interrupted, **how)
-    summary, rows, model = _run(tmp_path / "killed", 2, **how)
+        _run(tmp_path, interrupted, ema=0.9)
+    summary, rows, model = _run(tmp_path, ema=0.9)
     assert rows == whole[1] and summary["test_loss"] == whole[0]["test_loss"]
     _same_weights(model, whole[2])

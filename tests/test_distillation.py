@@ -36,7 +36,7 @@ def _batch():
     return tf.constant(random.normal(size=(6, 2, 2, 1)), tf.float32), tf.constant(random.integers(0, 4, 6), tf.int32)
 
 
-@pytest.mark.parametrize(("temperature", "weight"), [(4.0, 0.9), (1.0, 0.5), (2.5, 1.0)])
+@pytest.mark.parametrize(("temperature", "weight"), [(4.0, 0.9), (2.5, 1.0)])
 @pytest.mark.skipif(not hasattr(keras, "distillation"), reason="Keras has it since 3.12")
 def test_loss_and_step_are_those_of_keras(temperature, weight):
     x, y = _batch()
