@@ -61,12 +61,12 @@ def test_no_two_files_import_each_other():
 
 
 def test_a_folder_is_read_in_a_day():
-    """Folders hold about 20 modules but for the axes and the papers, the package 205, and less than 36,000 lines."""
+    """Folders hold about 20 modules but for the axes and the papers, the package 215, and less than 38,000 lines."""
     for folder in {path.parent for path in FILES}:
         few = {"search": 40, "methods": 42}.get(folder.name, 20)
         assert sum(path.parent == folder for path in FILES) <= few, folder
-    assert len(FILES) <= 205
-    assert sum(path.read_text("utf-8").count("\n") for path in FILES) < 36_000
+    assert len(FILES) <= 215
+    assert sum(path.read_text("utf-8").count("\n") for path in FILES) < 38_000
 
 
 def test_what_reads_settings_imports_no_tensorflow():

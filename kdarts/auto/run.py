@@ -41,7 +41,7 @@ from kdarts.training.forecast import measure
 from kdarts.training.repeats import combined, training_is_whole
 from kdarts.training.search_run import SearchSession, epochs_of, run_search
 from kdarts.training.session import clock
-from kdarts.training.train_run import run_training
+from kdarts.training.train_run import run_training, weight_average
 from kdarts.training.workdir import Workdir, read_json, write_json, write_table
 
 SHARES = {"search": 0.15, "first": 0.2, "second": 0.2, "final": 0.45}
@@ -82,9 +82,9 @@ networks need several times as much, and some epochs are to be left."""
 MOST_EPOCHS = 400
 """The most epochs of a training: with small data more of them change nothing."""
 
-RECIPE = {"learning_rate": 0.05, "momentum": 0.9, "l2": 2e-4, "clip": 5.0}
+RECIPE = {"learning_rate": 0.05, "momentum": 0.9, "l2": 2e-4, "clip": 5.0, "ema": 0.998}
 """SGD of all trainings, in batches of 64; of smaller ones the rate is smaller in proportion. It follows a cosine to 0,
-after a climb over a twentieth of the epochs."""
+after a climb over a twentieth of the epochs. The L2 penalty is of kernels alone, and the weights are averaged."""
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,8 @@ class AutoRun:
         first = fitting[: max(2, min(len(fitting), most))]
         if not any(each.by_hand for each in first):
             first[-1:] = [each for each in fitting if each.by_hand][:1] or first[-1:]
-        standing = self._round("first", first, seconds)
+        # Of two both are in the final round.
+        standing = self._round("first", first, seconds) if len(first) > 2 else first
         if not brief:
             half = standing[: max(2, math.ceil(len(standing) / 2))]
             best = next((each for each in standing if each.by_hand), None)
@@ -363,7 +364,12 @@ class AutoRun:
     def _compile(self, network: keras.Model, epochs: int) -> Callable[[int], float]:
         """Compiles a network, and returns its learning rate by epoch."""
         rate = RECIPE["learning_rate"] * self.batch_size / 64
-        how = {"momentum": RECIPE["momentum"], "l2": RECIPE["l2"], "global_clipnorm": RECIPE["clip"]}
+        how = {
+            "momentum": RECIPE["momentum"],
+            "l2": RECIPE["l2"],
+            "global_clipnorm": RECIPE["clip"],
+            "decay": "kernels",
+        }
         network.compile(SGD(rate, **how), training_loss(), metrics=["accuracy"], jit_compile=False)
         build_rest(network, self.classes)
         return get_schedule("cosine", rate, 0.0, epochs, warmup=epochs // 20)
@@ -378,7 +384,8 @@ class AutoRun:
         keras.utils.set_random_seed(seed)
         network = candidate.build()
         self._compile(network, 1)
-        step = Step(network)
+        how = {"seed": seed, "augmentation": self.augmentation, "mean": self.mean, "std": self.std}
+        step = Step(network, average=weight_average(network, RECIPE["ema"], self.train, self.batch_size, **how))
         steps = pipeline.steps_per_epoch(self.train, self.batch_size)
 
         def epochs():
@@ -402,10 +409,7 @@ class AutoRun:
             epochs=count,
             batch_size=self.batch_size,
             schedule=schedule,
-            mean=self.mean,
-            std=self.std,
-            augmentation=self.augmentation,
-            seed=seed,
+            **how,
             about={"genotype": candidate.name, **self.about, "seed": seed, **size},
             began=began,
             step=step,

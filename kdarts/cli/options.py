@@ -10,7 +10,7 @@ import sys
 
 from absl import flags
 
-from kdarts.cli import preset
+from kdarts.cli import preset, recipe
 from kdarts.cli.command import entitle, titled
 from kdarts.genotypes.cuboid import Architecture, HyperPath
 from kdarts.genotypes.errors import KdartsError
@@ -148,7 +148,7 @@ def augmentation(values: flags.FlagValues, image_shape):
 
     own = default_augmentation(values.dataset, image_shape)
     names = [field.name for field in dataclasses.fields(Augmentation) if field.name in values]
-    chosen = {name: values[name].value for name in names}
+    chosen = {name: values[name].value for name in names} | recipe.augmentation(values)
     if chosen.get("random_resized_crop") and chosen["pad"] is None:
         chosen["pad"] = 0
     made = dataclasses.replace(own, **{name: value for name, value in chosen.items() if value is not None})

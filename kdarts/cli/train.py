@@ -4,7 +4,7 @@ import time
 
 from absl import flags
 
-from kdarts.cli import idle, options, preset, process
+from kdarts.cli import idle, options, preset, process, recipe
 from kdarts.cli import seeds as shallow
 from kdarts.cli.command import Command, entitle, titled
 from kdarts.cli.options import note_gaps
@@ -31,6 +31,7 @@ def define(values: flags.FlagValues) -> None:
     sizes = ", ".join(f"{SMALL[name]} {name}" for name in SMALL if name != "batch_size")
     preset.define(values, f"{sizes} and batches of {SMALL['batch_size']}")
     options.define_augmentation(values)
+    recipe.define_augmentation(values)
     options.define_network(values)
     text = "part of the train split that is not trained on but measured on: at the end, in place of the test images, "
     shallow.define_hold_back(values, f"{text}or with --validate_every besides them; unset: none")
@@ -39,6 +40,7 @@ def define(values: flags.FlagValues) -> None:
     options.positive("train_examples", None, "train on a random draw of so many images; default: all", values)
     entitle(values, "Data", ["train_examples", "valid_split"])
     _define_training(values)
+    recipe.define(values)
     options.define_seed(values)
     text = (
         "number of trainings, with seed, seed + 1, ..., in WORKDIR/seeds/0 and on, each as with that seed alone; "
@@ -114,9 +116,11 @@ def run(values: flags.FlagValues) -> None:
     sizes |= {name: values[name].value for name in ("epochs", "batch_size") if values[name].value}
     _check_validation(values, sizes["epochs"])
     _check_resize(values)
+    recipe.check(values, sizes["batch_size"])
     name = "family" if values.family else genotype.name or "found"
     workdir = Workdir(values.workdir or options.default_workdir(values, f"{name}-train"))
     remembered = options.remembered(values, **({} if values.family else {"genotype": genotype}))
+    remembered |= recipe.remembered(values)
     if values.family:
         remembered["family"] = options.fingerprint(*family.values())
     workdir.check(remembered, options.usual(values))
@@ -130,6 +134,7 @@ def run(values: flags.FlagValues) -> None:
     if values.hold_back:
         splits["train"], splits["valid"] = datasets.hold_back(splits["train"], values.hold_back, values.group)
     options.augmentation(values, splits["train"].image_shape)
+    teacher = recipe.teacher(values, splits["train"])
     for genotype in family.values():
         note_gaps(genotype)
     if values.dry_run:
@@ -141,7 +146,7 @@ def run(values: flags.FlagValues) -> None:
         times = "" if count == 1 and values.seeds is None else f"{count} times "
         return print(f"dry run: {times}{steps:,} steps of batch {sizes['batch_size']}")
     with process.run_on(values, workdir) as folder:
-        _run(values, family, sizes, splits, folder, remembered, began)
+        _run(values, family, sizes, splits, folder, remembered, began, teacher)
 
 
 def _preset_changes(values, family) -> dict[str, tuple]:
@@ -200,7 +205,7 @@ def _splits(values) -> list[str]:
     return ["train", *valid, *([] if _held_back(values) and not values.validate_every else ["test"])]
 
 
-def _run(values, family, sizes, data, workdir, remembered, began) -> None:
+def _run(values, family, sizes, data, workdir, remembered, began, teacher) -> None:
     """Runs the trainings once the images, by split, are loaded, and reports their results."""
     from kdarts.training.repeats import of_seeds, run_seeds
 
@@ -211,7 +216,8 @@ def _run(values, family, sizes, data, workdir, remembered, began) -> None:
 
     def train_in(genotype, folder) -> dict:
         def train_with(seed: int, folder) -> dict:
-            return _train(values, genotype, sizes, data, seed, folder, begin, began if alone else time.monotonic())
+            start = began if alone else time.monotonic()
+            return _train(values, genotype, sizes, data, seed, folder, begin, start, teacher)
 
         if values.seeds is None:
             return train_with(values.seed, folder)
@@ -301,14 +307,16 @@ def compiled(values: flags.FlagValues, genotype, shape, classes: int, sizes: dic
         network = options.build(values, genotype, shape, classes, sizes, seed)
         if process.together(values):
             synchronize(network)
-        optimizer = SGD(values.learning_rate, values.momentum, values.l2, global_clipnorm=values.clip or None)
-        loss = training_loss(values.label_smoothing)
+        how = {"decay": values.decay, "weight_decay": values.weight_decay or None}
+        how |= {"global_clipnorm": values.clip or None}
+        optimizer = SGD(values.learning_rate, values.momentum, values.l2, **how)
+        loss = training_loss(values.label_smoothing, shares=bool(values.mixup or values.cutmix))
         network.compile(optimizer, loss, metrics=["accuracy"], jit_compile=values.jit_compile)
         build_rest(network, classes)
     return network
 
 
-def _train(values, genotype, sizes, data, seed, workdir, begin, began) -> dict:
+def _train(values, genotype, sizes, data, seed, workdir, begin, began, teacher) -> dict:
     """Trains a genotype's network with one seed in a folder; `begin` is called before anything is written there."""
     from kdarts.data import datasets
     from kdarts.training.train_run import run_training
@@ -345,6 +353,9 @@ def _train(values, genotype, sizes, data, seed, workdir, begin, began) -> dict:
         keep=values.keep,
         checkpoint_every=values.checkpoint_every,
         data_service=values.data_service,
+        mixing=recipe.mixing(values),
+        teacher=teacher,
+        ema=values.ema,
     )
 
 
