@@ -63,7 +63,7 @@ def test_the_shallow_trainings_and_the_proposed_one_follow():
 def test_a_command_tells_it_once_at_its_start(monkeypatch, tmp_path, capsys):
     words = ["--channels=2", "--cells=1", "--dry_run", f"--workdir={tmp_path / 'run'}"]
     assert main(["train", "--genotype=DARTS_V2", *words]) == 0
-    line = "preset small: epochs 600 → 40, batch_size 96 → 64; --preset=paper keeps the paper's"
+    line = "preset small: epochs 600 → 40, batch_size 96 → 64; --preset=paper keeps the paper's values"
     assert capsys.readouterr().out.splitlines()[0] == line
     assert main(["train", "--genotype=DARTS_V2", "--preset=paper", *words]) == 0
     out = capsys.readouterr().out

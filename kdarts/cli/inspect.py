@@ -289,7 +289,8 @@ def toy_run(values: flags.FlagValues) -> None:
     """Prints a JSON line for each ξ."""
     rates, start = _numbers("xi", values.xi), _numbers("start", values.start)
     if not rates or len(start) != 2:
-        raise KdartsError(f"--xi={','.join(values.xi)} --start={','.join(values.start)}: needs some ξ, and α,w")
+        given = f"--xi={','.join(values.xi)} --start={','.join(values.start)}"
+        raise KdartsError(f"{given}: needs one ξ or more, and a start as α,w")
     if values.to:
         from kdarts.views.figure import image_format
 

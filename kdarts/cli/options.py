@@ -426,9 +426,9 @@ def check(values: flags.FlagValues, found: Architecture) -> None:
     """Raises `KdartsError` for a flag of cells with a path, and for a flag of steps with cells."""
     given = [name for name in _OF_CELLS if name in values and values[name].value != values[name].default]
     if isinstance(found, HyperPath) and given:
-        raise KdartsError(f"--{given[0]}={values[given[0]].value}: a path has sizes of its own and no cells")
+        raise KdartsError(f"--{given[0]}={values[given[0]].value}: the sizes of a path are fixed, and it has no cells")
     if values.drop_last_step and not isinstance(found, HyperPath):
-        raise KdartsError("--drop_last_step: cells have no steps; it is about a path")
+        raise KdartsError("--drop_last_step: applies to paths only; a genotype of cells has no steps")
 
 
 def sizes(values: flags.FlagValues, found: Architecture, shape, classes: int, defaults: dict[str, int]) -> dict:

@@ -37,7 +37,7 @@ def tell(changes: dict[str, tuple]) -> None:
     """Prints a line on what a small preset changes, by name the paper's value and its own; in a child nothing."""
     if changes and not is_child():
         text = ", ".join(f"{name} {_text(before)} → {_text(after)}" for name, (before, after) in changes.items())
-        print(f"preset small: {text}; --preset=paper keeps the paper's", flush=True)
+        print(f"preset small: {text}; --preset=paper keeps the paper's values", flush=True)
 
 
 def _text(value) -> str:

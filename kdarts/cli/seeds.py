@@ -74,7 +74,7 @@ def check(values: flags.FlagValues, method: Method) -> None:
     """Raises `KdartsError` if the shallow evaluation of the flags could not follow a search of this method."""
     given = [f"shallow_{name}" for name in _SIZES if values[f"shallow_{name}"].value is not None]
     if method.space in cuboid_names() and given:
-        raise KdartsError(f"--{given[0]}: a path has sizes of its own and no cells")
+        raise KdartsError(f"--{given[0]}: the sizes of a path are fixed, and it has no cells")
     if method.sharing != "shared" and values.shallow_cells is not None:
         raise KdartsError(
             f"--shallow_cells={values.shallow_cells}: with --sharing={method.sharing} the genotype has its own depth"

@@ -64,6 +64,8 @@ def run(values: flags.FlagValues) -> None:
     folder = pathlib.Path(values.to or classifier.path.parent)
     write_evaluation(figures, confusion, folder)
     draw_confusion(confusion, [row["class"] for row in figures["classes"]], folder / "confusion.png")
+    if figures["most_wrong"]:
+        print("mistakes that the network was most certain of, with its probability:", file=sys.stderr)
     for row in figures["most_wrong"][:5]:
         text = f"{row['class']} predicted as {row['predicted']}, {row['probability']:.3f}: image {row['image']}"
         print(text, file=sys.stderr)
@@ -86,7 +88,7 @@ def _load(values, about: dict, shape, split: str, limit: int | None = None):
 
     name = values.dataset or about.get("dataset")
     if name is None:
-        raise KdartsError("--dataset is missing: the model does not tell which data set it was trained on")
+        raise KdartsError("--dataset is missing: the model does not say which data set it was trained on")
     how = options.reading(values)
     kept = {} if values.dataset else {name: about.get(name) for name in ("labels", "group")}
     how |= {name: text for name, text in kept.items() if how[name] is None}
@@ -255,7 +257,7 @@ def export_run(values: flags.FlagValues) -> None:
     model, about = open_network(values.model)
     timed = _timed(values, tuple(model.input_shape[1:]))
     if values.input == "raw" and "mean" not in about:
-        raise KdartsError(f"--input=raw: {values.model} tells no mean and std, nor does summary.json beside it")
+        raise KdartsError(f"--input=raw: {values.model} has no mean and std, and neither has a summary.json beside it")
     data, calibration = _images(values, about, tuple(model.input_shape[1:]))
     with hushed():
         written = export(

@@ -69,6 +69,7 @@ _FIGURES = {
     "accuracy_median": ("median of these accuracies", _PERCENT),
     "accuracy_half_range": ("half of their range", _PERCENT),
     "peak_memory_mb": ("most memory", "{:,.0f} MB".format),
+    "peak": ("largest value of a pixel", "{:,}".format),
     "stopped_by": ("ended by", lambda rule: STOPS.get(rule, str(rule))),
     "paths": ("operations on an edge of the paths", str),
     "path_steps": ("steps of the shared paths", "{:,}".format),
