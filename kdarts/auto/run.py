@@ -190,12 +190,13 @@ class AutoRun:
         settings, ledger = self.settings, self.ledger
         brief = ledger.seconds < BRIEF
         pace = ledger.timed("pace", self._pace)
-        limits = settings.limits.with_macs(pace["macs"])
+        limits = self._in_time(pace["macs"])
         side = min(self.shape[:2])
         smaller = fitting_side(self.shape, self.classes, limits.macs) if self._resized else side
         if smaller < side:
             self.say(f"pictures of {side} pixels are scaled to {smaller}, so that the time is enough")
             self._take(*self._resized(smaller))
+            limits = self._in_time(pace["macs"])
             ledger.finish("resized")
         self.say(
             f"{self.train.name} · {len(self.train):,} pictures to train on, {len(self.valid):,} to compare by, "
@@ -206,7 +207,7 @@ class AutoRun:
         phases = [name for name in SHARES if not (brief and name == "second")]
         known = self._fitting(candidates.references(self.shape, self.classes, settings.seed), limits)
         if not known:
-            raise KdartsError(self._too_strict(limits))
+            raise KdartsError(self._too_strict())
         ledger.finish("sizes")
         found = self._fitting(self._searches(limits, brief, self._seconds("search", phases)), limits)
         fitting = [*found[:1], *known[:2], *found[1:], *known[2:]]
@@ -325,19 +326,22 @@ class AutoRun:
             self.say(f"{name}: left out, its smallest network exceeds the limit of {UNITS[kind]}")
         return fitting
 
-    def _too_strict(self, limits: Limits) -> str:
-        """Returns a line on limits that no network fits, with the least that is possible of the first exceeded one."""
-        smallest = [family.least() for family in candidates.references(self.shape, self.classes, self.settings.seed)]
-        best = min(smallest, key=lambda cost: cost.params * cost.macs)
-        kind = limits.exceeded(best) or "macs"
-        least = f"the smallest network has {amount(best.macs if kind == 'macs' else best.params)} {UNITS[kind]}"
-        if kind == "size":
-            least = f"the smallest network has {best.flash:,} bytes"
-        if kind == "latency_ms":
-            least = "the smallest network takes longer"
-        if kind not in self.settings.limits.given():
-            return f"minutes {self.settings.minutes:g}: too short to train a network on so many pictures ({least})"
-        return f"max_{kind} {self.settings.limits.given()[kind]:g}: {least}"
+    def _in_time(self, macs: float) -> Limits:
+        """Returns the limits with the MACs that the time allows, but not fewer than the smallest network has."""
+        return self.settings.limits.with_macs(max(macs, candidates.resnets(8, self.shape, self.classes).least().macs))
+
+    def _too_strict(self) -> str:
+        """Returns a line on the first limit that no network fits, with the least that is possible."""
+        limits = self.settings.limits
+        timed = limits.latency_ms is not None
+        families = candidates.references(self.shape, self.classes, self.settings.seed)
+        smallest = [family.least(timed) for family in families]
+        for kind, most in limits.given().items():
+            least = min(limits.spent(cost)[kind] for cost in smallest)
+            if least > most:
+                number = f"{least:.3g}" if kind == "latency_ms" else amount(least)
+                return f"max_{kind} {most:g}: the smallest network has {number} {UNITS[kind]}"
+        return f"{limits.in_words()}: no network keeps all of these limits"
 
     def _round(self, phase: str, entered: list[Candidate], seconds: float, seeds: int = 1) -> list[Candidate]:
         """Trains candidates, each for an equal part of the time, and returns them by their accuracy, the best first."""
