@@ -70,7 +70,7 @@ def test_a_command_tells_it_once_at_its_start(monkeypatch, tmp_path, capsys):
     assert "preset" not in out and "steps of batch 96" in out
     preset.tell({"path_learning_rate": (0.0025, 0.025), "stages": (["5:8:0"], ["3:8:0", "4:5:0"])})
     line = "preset small: path_learning_rate 0.0025 → 0.025, stages 5:8:0 → 3:8:0,4:5:0; --preset=paper keeps the"
-    assert capsys.readouterr().out == f"{line} paper's\n"
+    assert capsys.readouterr().out == f"{line} paper's values\n"
     monkeypatch.setattr(preset, "is_child", lambda: True)
     preset.tell({"epochs": (50, 25)})
     assert capsys.readouterr().out == ""
