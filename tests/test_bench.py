@@ -42,7 +42,7 @@ def test_the_training_step_is_timed_one_at_a_time(tmp_path, monkeypatch, capsys)
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--train=DARTS_V2", "--order=second"], "--order=second: is about a search"),
+        (["--train=DARTS_V2", "--order=second"], "--order=second: applies to searches"),
         (["--train=DARTS_V2", "--clip=-1"], "--clip=-1"),
         (["--train=DARTS_V3"], "unknown genotype 'DARTS_V3'"),
         (["--auxiliary"], "--auxiliary=true: a search has none; it needs --train=NAME"),

@@ -20,8 +20,9 @@ from kdarts.search.method import get_method
 from kdarts.search.optimizers import Adam
 from kdarts.search.search import Search
 from kdarts.search.selection import TwoStrongest
-from kdarts.supernet.cost import SURE, expected_cell_cost, expected_path_cost, network_cost
+from kdarts.supernet.cost import network_cost
 from kdarts.supernet.cuboids import path_latency
+from kdarts.supernet.expected_cost import SURE, expected_cell_cost, expected_path_cost
 from kdarts.supernet.hypercuboid import HyperCuboid
 from kdarts.supernet.spaces import SearchSpace
 from kdarts.supernet.supernet import Supernet

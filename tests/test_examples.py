@@ -249,6 +249,38 @@ def test_an_example_finds_what_it_looks_for(name, needs, least):
 
 
 @pytest.mark.slow
+def test_a_search_is_watched_step_by_step(tmp_path):
+    """α begins uniform, and its operations have grown apart at the end."""
+    said = _run("watch_alpha.py", tmp_path)
+    rows = [[float(share) for share in re.findall(r"([\d.]+)%", line)] for line in said.splitlines() if "%" in line]
+    assert len(rows) == 4 * 5 and all(sum(row) == pytest.approx(100, abs=0.3) for row in rows)
+    assert np.allclose(rows[:5], 25, atol=0.5) and np.ptp(rows[-5:], axis=1).max() > 3
+    assert '"format": "kdarts-genotype' in said
+
+
+@pytest.mark.slow
+def test_a_network_for_a_microcontroller_keeps_its_limits(tmp_path):
+    said = _run("microcontroller.py", tmp_path)
+    size = (tmp_path / "runs" / "microcontroller" / "files" / "model_int8.tflite").stat().st_size
+    assert f"{size:,} bytes of flash" in said and size <= 60 * 1024
+    assert "#ifndef MODEL_H" in said
+    accuracy = [float(share) for share in re.findall(r'"accuracy": ([\d.]+)', said)]
+    assert accuracy and accuracy[-1] > 0.7
+
+
+def _run(name, folder) -> str:
+    """What a program of the examples prints, which has cells and runs in a folder."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    program = ROOT / "examples" / name
+    assert program.read_text("utf-8").startswith("# %% [markdown]\n# # ")
+    done = subprocess.run(
+        [sys.executable, str(program)], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.mark.slow
 def test_the_notebook_runs(tmp_path):
     """Its code cells run one after another, and print nothing but what the cells ask for."""
     cells = json.loads((ROOT / "examples" / "classify_pictures.ipynb").read_text("utf-8"))["cells"]

@@ -61,17 +61,24 @@ def test_no_two_files_import_each_other():
 
 
 def test_a_folder_is_read_in_a_day():
-    """Folders hold about 20 modules but for the axes and the papers, the package 205, and less than 36,000 lines."""
+    """Folders hold about 20 modules but for the axes and the papers, the package 215, and less than 38,000 lines."""
     for folder in {path.parent for path in FILES}:
         few = {"search": 40, "methods": 42}.get(folder.name, 20)
         assert sum(path.parent == folder for path in FILES) <= few, folder
-    assert len(FILES) <= 205
-    assert sum(path.read_text("utf-8").count("\n") for path in FILES) < 36_000
+    assert len(FILES) <= 215
+    assert sum(path.read_text("utf-8").count("\n") for path in FILES) < 38_000
 
 
 def test_what_reads_settings_imports_no_tensorflow():
     """`kdarts methods`, `--help` and the commands about genotypes answer at once."""
-    light = ["supernet/relaxation", "supernet/spaces", "supernet/grids", "search/stages", "search/stopping"]
+    light = [
+        "supernet/relaxation",
+        "supernet/spaces",
+        "supernet/grids",
+        "supernet/cost",
+        "search/stages",
+        "search/stopping",
+    ]
     names = "alignment axes building gradients levels losses method perturbations selection updates"
     light += [f"search/{name}" for name in names.split()]
     for path in [*(ROOT / "genotypes").glob("*.py"), *(ROOT / "search" / "methods").glob("*.py")]:

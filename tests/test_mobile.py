@@ -251,7 +251,7 @@ def test_a_path_rebuilds_from_its_file_alone(tmp_path, capsys):
         *(wanted.params, wanted.macs, wanted.ram, wanted.flash)
     ]
     assert main(["draw", str(tmp_path / "path.json"), f"--to={tmp_path / 'path.svg'}"]) == 0
-    with pytest.raises(KdartsError, match="channels 8: a path has sizes of its own"):
+    with pytest.raises(KdartsError, match="channels 8: the sizes of a path are fixed"):
         kdarts.build_network(path, (48, 48, 1), 2, channels=8)
 
 

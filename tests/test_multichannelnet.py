@@ -60,8 +60,8 @@ def test_commands_take_published_paths(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["train", "--genotype=MULTI_CHANNEL_SCALAR_PATH", "--cells=3"], "--cells=3: a path has sizes of its own"),
-        (["train", "--genotype=DARTS_V2", "--drop_last_step"], "cells have no steps"),
+        (["train", "--genotype=MULTI_CHANNEL_SCALAR_PATH", "--cells=3"], "--cells=3: the sizes of a path are fixed"),
+        (["train", "--genotype=DARTS_V2", "--drop_last_step"], "a genotype of cells has no steps"),
         (["search", "--method=multichannelnet", "--cells=3"], "even number of cells"),
         (["search", "--method=multichannelnet", "--recompute"], "--recompute is about cells; a HyperCuboid has none"),
         (["search", "--method=multichannelnet", "--head=16"], "--head is about cells; a HyperCuboid has none"),

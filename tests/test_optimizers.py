@@ -261,3 +261,28 @@ def test_the_buffers_are_part_of_the_state_that_is_saved():
     for optimizer, variables in ((sgd, weights), (again, other)):
         optimizer.apply(_gradients(7), variables)
     _all_close(_values(weights), _values(other), 0)
+
+
+@pytest.mark.parametrize("decay", ["all", "kernels"])
+def test_decoupled_decay_is_that_of_its_paper_and_spares_biases(decay):
+    """Algorithm 1 of SGDW, with the learning rate as its η; and the L2 penalty, which enters the momentum."""
+    for penalty in ({"weight_decay": 0.1}, {"l2": 0.1}):
+        weights, sgd = _variables(), SGD(1.0, 0.9, decay=decay, **penalty)
+        expected, buffers = _values(weights), [0.0] * len(weights)
+        for seed in range(3):
+            rate = 0.5 / (1 + seed)
+            sgd.learning_rate = rate
+            sgd.apply(_gradients(seed), weights)
+            for k, gradient in enumerate(_gradients(seed)):
+                w = expected[k]
+                decays = 0.1 * w if decay == "all" or w.ndim > 1 else 0.0
+                buffers[k] = 0.9 * buffers[k] + gradient.numpy() + ("l2" in penalty) * decays
+                expected[k] = w - rate * buffers[k] - rate * ("weight_decay" in penalty) * decays
+        _all_close(_values(weights), expected, 1e-6)
+
+
+def test_a_saved_optimizer_keeps_what_decays():
+    again = keras.optimizers.deserialize(keras.optimizers.serialize(SGD(0.1, decay="kernels", weight_decay=0.01)))
+    assert (again.decay, again.weight_decay) == ("kernels", 0.01)
+    with pytest.raises(kdarts.KdartsError, match="unknown decay 'biases'; allowed: all, kernels"):
+        SGD(0.1, decay="biases")

@@ -102,9 +102,12 @@ def test_a_program_is_checked_by_the_types_of_the_public_names(tmp_path):
 
 @pytest.mark.slow
 def test_the_site_builds_without_a_warning(tmp_path):
-    if not all(map(importlib.util.find_spec, ("mkdocs", "material", "mkdocstrings"))):
+    if not all(map(importlib.util.find_spec, ("mkdocs", "material", "mkdocstrings", "latex2mathml"))):
         pytest.skip("needs pip install '.[docs]'")
     done = _run("mkdocs", "build", "--strict", f"--site-dir={tmp_path / 'site'}")
     assert done.returncode == 0, done.stderr
     shown = (tmp_path / "site" / "api.html").read_text("utf-8")
     assert all(f'id="kdarts.{name}"' in shown for name in kdarts.__all__)
+    inside = (tmp_path / "site" / "inside.html").read_text("utf-8")
+    assert inside.count("<math") == 5 and "\\alpha" not in inside  # drawn without a program from elsewhere
+    assert not re.search(r'<script src="https://(?!unpkg.com/iframe-worker)', inside)

@@ -63,14 +63,14 @@ def test_the_shallow_trainings_and_the_proposed_one_follow():
 def test_a_command_tells_it_once_at_its_start(monkeypatch, tmp_path, capsys):
     words = ["--channels=2", "--cells=1", "--dry_run", f"--workdir={tmp_path / 'run'}"]
     assert main(["train", "--genotype=DARTS_V2", *words]) == 0
-    line = "preset small: epochs 600 → 40, batch_size 96 → 64; --preset=paper keeps the paper's"
+    line = "preset small: epochs 600 → 40, batch_size 96 → 64; --preset=paper keeps the paper's values"
     assert capsys.readouterr().out.splitlines()[0] == line
     assert main(["train", "--genotype=DARTS_V2", "--preset=paper", *words]) == 0
     out = capsys.readouterr().out
     assert "preset" not in out and "steps of batch 96" in out
     preset.tell({"path_learning_rate": (0.0025, 0.025), "stages": (["5:8:0"], ["3:8:0", "4:5:0"])})
     line = "preset small: path_learning_rate 0.0025 → 0.025, stages 5:8:0 → 3:8:0,4:5:0; --preset=paper keeps the"
-    assert capsys.readouterr().out == f"{line} paper's\n"
+    assert capsys.readouterr().out == f"{line} paper's values\n"
     monkeypatch.setattr(preset, "is_child", lambda: True)
     preset.tell({"epochs": (50, 25)})
     assert capsys.readouterr().out == ""

@@ -124,11 +124,73 @@ def test_a_search(tmp_path):
     assert [edge[0] for edge in drawn["cells"][1]["edges"]] == [op for op, _, _ in FOUND[1].cells[0]]
     with np.load(folder / "alphas.npz") as alphas:
         expected = softmax(alphas["reduce"])[1].ravel()
+        every = np.concatenate([softmax(alphas[name])[-1] for name in ("normal", "reduce")])
     alpha = data["alpha"]
     np.testing.assert_allclose(np.array(alpha["sets"][1]["values"][1]) / report_run.SCALE, expected, atol=6e-5)
+    assert alpha["preference"] == pytest.approx((every.max(-1) / every.mean(-1)).mean(), abs=1e-4)
     assert [one["title"] for one in alpha["sets"]] == ["normal cell", "reduction cell"]
     assert alpha["sets"][0]["nodes"] == [["node 2", [0, 1]], ["node 3", [2, 3, 4]]]
     assert alpha["sets"][0]["edges"][4] == "2 → 3"
+
+
+def test_weights_are_shown_beside_those_of_an_alpha_that_prefers_nothing(tmp_path):
+    """Colours begin at 0 and reach twice the uniform weight at least, so that noise has one colour."""
+    noise = np.random.default_rng(0).normal(0, 0.01, (2, 3, len(PAIRS), len(OPERATIONS)))
+    part = dict(zip(("normal", "reduce"), noise, strict=True))
+    data = run_data(read_run(write_run(tmp_path / "noise", alphas=part)))
+    assert [one["even"] for one in data["alpha"]["sets"]] == [[[round(1 / 3, 6)] * len(PAIRS)]] * 2
+    assert data["alpha"]["high"] == pytest.approx(2 / 3, abs=1e-4) and data["alpha"]["preference"] < 1.05
+    assert "α hardly prefers any" in answer(data, "Is it better than chance?")
+    clear = run_data(read_run(write_run(tmp_path / "clear", alphas={n: 300 * a for n, a in part.items()})))
+    assert "a clear preference" in answer(clear, "Is it better than chance?") and clear["alpha"]["high"] > 0.9
+    gone = {name: np.where(np.arange(3) == 0, np.nan, a) for name, a in part.items()}  # the first candidate has left
+    gone["normal"][0] = 0.0  # after the first epoch
+    sigmoid = write_run(tmp_path / "gone", alphas=gone)
+    evens = [one["even"] for one in run_data(read_run(sigmoid))["alpha"]["sets"]]
+    assert evens == [[[0.333333] * 5, [0.5] * 5, [0.5] * 5], [[0.5] * 5]]
+    write_json(sigmoid / "setting.json", SETTING | {"mixing": "sigmoid"})
+    alpha = run_data(read_run(sigmoid))["alpha"]
+    assert alpha["sets"][1]["even"] == [[0.5] * len(PAIRS)] and alpha["high"] == 1.0
+
+
+def test_a_page_begins_with_the_answers(tmp_path):
+    summary = {
+        "method": "darts",
+        "epochs": 3,
+        "valid_accuracy": 0.5,
+        "params": 1234,
+        "macs": 5_000_000,
+        "wall_seconds": 61,
+    }
+    done = write_run(tmp_path / "done", summary=summary, skips_normal=[1, 2, 3], skips_reduce=[0, 1, 1])
+    data = run_data(read_run(done), "kdarts train --genotype=x")
+    assert [question for question, _, _ in data["answers"]] == [
+        *("What was found?", "How good is it?", "What does it cost?", "Is it better than chance?", "What is next?")
+    ]
+    found = answer(data, "What was found?")
+    assert found == "2 different cells with 6 skip_connect and 2 sep_conv_3x3. It still changed in the last epoch."
+    assert "50.00% of the validation images" in answer(data, "How good is it?")
+    cost = answer(data, "What does it cost?")
+    assert "1,234 weights" in cost and "5.000 million" in cost and "took 1:01" in cost
+    assert "Guessing among 10 classes would be right for 10%." in answer(data, "Is it better than chance?")
+    assert data["answers"][-1][1:] == ["Train the network, from new weights.", "kdarts train --genotype=x"]
+    assert not [chart for chart in data["curves"] if chart["key"].startswith("skips_")]  # they have a card of their own
+    same = run_data(read_run(write_run(tmp_path / "same", [*FOUND, FOUND[-1]])))
+    assert answer(same, "What was found?").endswith("It has not changed since epoch 3 of 4.")
+    assert "Give the command of the run again" in answer(same, "What is next?")
+    low = run_data(read_run(write_run(tmp_path / "low", summary=summary | {"valid_accuracy": 0.12})))
+    assert "so this is hardly better" in answer(low, "Is it better than chance?")
+    trained = write_run(tmp_path / "trained", flags=[("genotype", "a")], setting=None)
+    write_json(trained / "summary.json", {"test_accuracy": 0.25, "class_names": ["a", "b"], "epochs": 3})
+    data = run_data(read_run(trained))
+    assert answer(data, "What was trained?").endswith("2 sep_conv_3x3, trained for 3 epochs.")
+    assert "hardly better" in answer(data, "Is it better than chance?") and "α" not in str(data["answers"])
+    nothing = run_data(read_run(write_run(tmp_path / "nothing", [])))
+    assert [question for question, _, _ in nothing["answers"]] == ["What was found?", "What is next?"]
+
+
+def answer(data, question) -> str:
+    return {asked: text for asked, text, _ in data["answers"]}[question]
 
 
 def test_cells_of_one_input_are_drawn_without_another(tmp_path):
@@ -418,6 +480,14 @@ def test_command(tmp_path, capsys):
     names = [run["name"] for run in data["runs"]]
     assert [name[-5:] for name in names] == ["x/run", "y/run"]  # of one name: told apart by their folders
     assert {c["unit"] for run in data["runs"] for c in run["curves"] if c["key"] == "macs"} == {"thousands"}
+    assert {run["answers"][-1][2] for run in data["runs"]} == {""}  # their flags do not tell what comes next
+    write_flags(first, [("dataset", "folder:/my pictures"), ("method", "pcdarts"), ("image_size", 24)])
+    write_arrays(first / "data.npz", {"train": np.zeros(90)})
+    write_json(first / "summary.json", {"epochs": 3})
+    assert main(["report", f"--workdir={first}", f"--to={tmp_path}/b.html"]) == 0
+    line = json.loads(Elements((tmp_path / "b.html").read_text()).texts[2])["runs"][0]["answers"][-1][2]
+    start = f"kdarts train --genotype={first}/genotype.json '--dataset=folder:/my pictures' --image_size=24"
+    assert line == f"{start} --batch_size=8 --epochs=200 --channels=16 --cells=8"
 
 
 def test_setting_and_events(tmp_path, eagerly):

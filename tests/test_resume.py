@@ -27,7 +27,7 @@ CUBOID = ["search", "--method=multichannelnet", "--channels=2", "--cells=2", "--
 LIMITED = ["search", "--space=mobile", "--width=0.5", "--blocks=mb_k3_e3,mb_k5_e3,skip", "--max_macs=70k", "--epochs=3"]
 LIMITED += ["--train_examples=128", "--valid_examples=128", "--max_params=8k", "--sampling=two_paths"]
 TRAIN = ["train", "--genotype=DARTS_V1", "--cells=2", "--channels=4", "--epochs=4", "--drop_path=0.3", "--cutout=2"]
-TRAIN += ["--auto_augment=cifar10", "--label_smoothing=0.1"]
+TRAIN += ["--auto_augment=cifar10", "--label_smoothing=0.1", "--ema=0.9", "--mixup=0.2", "--cutmix=1"]
 
 
 def start(arguments, workdir) -> subprocess.Popen:

@@ -11,6 +11,8 @@ import pytest
 
 from kdarts.cli.main import main
 from kdarts.genotypes.errors import KdartsError
+from kdarts.networks.models import save_model
+from kdarts.networks.network import build_network
 from kdarts.search.replicas import make_strategy
 
 PROGRAM = pathlib.Path(__file__).with_name("replicas_program.py")
@@ -231,6 +233,9 @@ sys.exit(main(sys.argv[2:]))
 def test_a_mirrored_training_killed_and_resumed_ends_in_the_figures_of_its_model(devices, tmp_path):
     command = ["train", "--genotype=DARTS_V1", "--cells=2", "--channels=4", "--epochs=20", "--train_examples=64"]
     command += ["--batch_size=16", "--strategy=mirrored", f"--workdir={tmp_path / 'run'}"]
+    teacher = tmp_path / "teacher.keras"
+    save_model(build_network("DARTS_V1", (8, 8, 1), 10, channels=2, cells=2), teacher, {"mean": [0.3], "std": [0.4]})
+    command += ["--ema=0.9", "--mixup=0.2", "--l2=0", "--weight_decay=3e-3", "--decay=kernels", f"--teacher={teacher}"]
     environment = {**os.environ, "PYTHONPATH": str(PROGRAM.parent.parent), "CUDA_VISIBLE_DEVICES": "-1"}
     options = {"env": environment, "cwd": tmp_path, "text": True}
     words, limit = [sys.executable, "-c", MIRRORED, str(devices), *command], time.monotonic() + 300

@@ -155,7 +155,7 @@ def test_each_kind_of_architectures_has_a_baseline(tmp_path, commands):
     ("flags", "fault"),
     [
         (["--choose=zero_one_weight"], "needs a flag of kdarts search and its values"),
-        (["--choose=wrong=1,2"], "'wrong' is no flag"),
+        (["--choose=wrong=1,2"], "'wrong' is not a flag"),
         (["--choose=zero_one_weight=5,x"], "'x'"),
         (["--choose=zero_one_weight=5,nan"], "finite"),
         (["--choose=zero_one_weight=5,5.0"], "twice"),

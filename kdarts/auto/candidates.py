@@ -73,9 +73,9 @@ class Family:
     make: Callable
     count: Callable | None = None
 
-    def least(self) -> Cost:
-        """Returns the cost of the smallest network."""
-        return cost_of(self.make(self.sizes[0])[0]())
+    def least(self, timed: bool = False) -> Cost:
+        """Returns the cost of the smallest network; with `timed`, its latency, too."""
+        return cost_of(self.make(self.sizes[0])[0](), timed)
 
     def largest(self, limits: Limits) -> Candidate | str:
         """Returns the largest network within the limits; if none is, the kind of limit that the smallest exceeds."""

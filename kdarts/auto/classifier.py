@@ -20,6 +20,7 @@ from kdarts.data.augmentation import Augmentation, default_augmentation
 from kdarts.data.datasets import ImageData
 from kdarts.data.pictures import fitted
 from kdarts.genotypes.errors import KdartsError
+from kdarts.networks.models import load_model
 from kdarts.serving.evaluation import evaluate
 from kdarts.serving.predict import Classifier, open_classifier
 from kdarts.training.distribution import configure_threads
@@ -75,8 +76,6 @@ class ImageClassifier:
 
     Attributes:
         summary: What `fit` came to, a `dict` (see `summary.json` of `kdarts auto`); None before.
-        class_names: The names of the classes, in the order of the probabilities.
-        model: The trained Keras model, which takes normalised images and gives logits.
 
     Raises:
         KdartsError: If an argument is out of its range.
@@ -223,12 +222,12 @@ class ImageClassifier:
 
     @property
     def class_names(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of the probabilities."""
         return self._fitted().class_names
 
     @property
     def model(self) -> keras.Model:
-        from kdarts.networks.models import load_model
-
+        """The trained Keras model, which takes normalised images and gives logits."""
         return load_model(self._fitted().path, compile=False)
 
     def _fitted(self) -> Classifier:

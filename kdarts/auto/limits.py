@@ -54,8 +54,13 @@ class Limits:
 
     def exceeded(self, cost: Cost) -> str | None:
         """Returns the kind of the first limit that a cost exceeds; None if it exceeds none."""
-        spent = {"params": cost.params, "macs": cost.macs, "latency_ms": cost.latency_ms, "size": cost.flash}
+        spent = self.spent(cost)
         return next((name for name, most in self.given().items() if spent[name] > most), None)
+
+    @staticmethod
+    def spent(cost: Cost) -> dict[str, float]:
+        """Returns what a cost has of each kind of limit."""
+        return {"params": cost.params, "macs": cost.macs, "latency_ms": cost.latency_ms, "size": cost.flash}
 
     def in_words(self) -> str:
         """Returns the limits as `at most 80.00 k weights, 12.50 M MACs`; "" without any."""

@@ -41,7 +41,7 @@ from kdarts.training.forecast import measure
 from kdarts.training.repeats import combined, training_is_whole
 from kdarts.training.search_run import SearchSession, epochs_of, run_search
 from kdarts.training.session import clock
-from kdarts.training.train_run import run_training
+from kdarts.training.train_run import run_training, weight_average
 from kdarts.training.workdir import Workdir, read_json, write_json, write_table
 
 SHARES = {"search": 0.15, "first": 0.2, "second": 0.2, "final": 0.45}
@@ -50,8 +50,11 @@ SHARES = {"search": 0.15, "first": 0.2, "second": 0.2, "final": 0.45}
 RESERVE = 0.04
 """The part of the time that is kept for the export and the report."""
 
-BRIEF = 600
-"""The time in seconds below which there is one search, and no second round."""
+BRIEF, LONG = 600, 1800
+"""The times in seconds below which there is one search and no second round, and from which on cells are searched."""
+
+CHAIN = {"sampling": "two_paths", "arch_learning_rate": 0.01, "arch_l2": 0.0, "l2": 1e-4}
+"""The search of the mobile space: of two blocks at a place at a time, with a rate of α for a few hundred steps."""
 
 EPOCHS = 30
 """The epochs for which a network of the most MACs can be trained at the end."""
@@ -79,9 +82,9 @@ networks need several times as much, and some epochs are to be left."""
 MOST_EPOCHS = 400
 """The most epochs of a training: with small data more of them change nothing."""
 
-RECIPE = {"learning_rate": 0.05, "momentum": 0.9, "l2": 2e-4, "clip": 5.0}
+RECIPE = {"learning_rate": 0.05, "momentum": 0.9, "l2": 2e-4, "clip": 5.0, "ema": 0.998}
 """SGD of all trainings, in batches of 64; of smaller ones the rate is smaller in proportion. It follows a cosine to 0,
-after a climb over a twentieth of the epochs."""
+after a climb over a twentieth of the epochs. The L2 penalty is of kernels alone, and the weights are averaged."""
 
 
 @dataclass(frozen=True)
@@ -187,12 +190,13 @@ class AutoRun:
         settings, ledger = self.settings, self.ledger
         brief = ledger.seconds < BRIEF
         pace = ledger.timed("pace", self._pace)
-        limits = settings.limits.with_macs(pace["macs"])
+        limits = self._in_time(pace["macs"])
         side = min(self.shape[:2])
         smaller = fitting_side(self.shape, self.classes, limits.macs) if self._resized else side
         if smaller < side:
             self.say(f"pictures of {side} pixels are scaled to {smaller}, so that the time is enough")
             self._take(*self._resized(smaller))
+            limits = self._in_time(pace["macs"])
             ledger.finish("resized")
         self.say(
             f"{self.train.name} · {len(self.train):,} pictures to train on, {len(self.valid):,} to compare by, "
@@ -203,7 +207,7 @@ class AutoRun:
         phases = [name for name in SHARES if not (brief and name == "second")]
         known = self._fitting(candidates.references(self.shape, self.classes, settings.seed), limits)
         if not known:
-            raise KdartsError(self._too_strict(limits))
+            raise KdartsError(self._too_strict())
         ledger.finish("sizes")
         found = self._fitting(self._searches(limits, brief, self._seconds("search", phases)), limits)
         fitting = [*found[:1], *known[:2], *found[1:], *known[2:]]
@@ -213,7 +217,8 @@ class AutoRun:
         first = fitting[: max(2, min(len(fitting), most))]
         if not any(each.by_hand for each in first):
             first[-1:] = [each for each in fitting if each.by_hand][:1] or first[-1:]
-        standing = self._round("first", first, seconds)
+        # Of two both are in the final round.
+        standing = self._round("first", first, seconds) if len(first) > 2 else first
         if not brief:
             half = standing[: max(2, math.ceil(len(standing) / 2))]
             best = next((each for each in standing if each.by_hand), None)
@@ -252,22 +257,24 @@ class AutoRun:
         return pipeline.train_dataset(*parts, start_step=first_step)
 
     def _searches(self, limits: Limits, brief: bool, seconds: float) -> list[Family]:
-        """Runs the searches of the mobile space and, if there is the time, of DARTS' cells."""
+        """Runs searches of the mobile space, from nothing and from MobileNetV2, and of DARTS' cells, as time allows."""
         known = {"macs": limits.macs, "params": limits.params, "flash": limits.size}
         asked = {f"max_{name}": value for name, value in known.items() if value is not None}
-        mobile = get_method("darts").in_space("mobile").override(**asked)
-        cells = get_method("darts").override(channels=8, cells=candidates.CELLS)
-        found, methods = [], {"mobile": mobile, **({} if brief else {"cells": cells})}
-        for number, (name, method) in enumerate(methods.items()):
+        chain = get_method("darts").in_space("mobile").override(**CHAIN, **asked)
+        methods = {"mobile": (chain, None), "from MobileNetV2": (chain, "MobileNetV2")}
+        methods["cells"] = get_method("darts").override(channels=8, cells=candidates.CELLS), None
+        methods = dict(list(methods.items())[: 1 if brief else 2 if self.ledger.seconds < LONG else 3])
+        found = []
+        for number, (name, (method, start)) in enumerate(methods.items()):
             share = (seconds - sum(self.ledger.seconds_of(f"search {n}") for n in methods)) / (len(methods) - number)
             try:
-                architectures = self._search(name, method, share)
+                architectures = self._search(name, method, start, share)
             except KdartsError as error:  # Limits below what the space has.
                 self.say(f"search of {name}: left out ({error})")
                 self.ledger.finish(f"search {name}", 0.0)
                 continue
             for epoch, architecture in architectures.items():
-                label = f"found {name}" + (f", epoch {epoch}" if epoch else "")
+                label = f"found {name}".replace("found from", "improved") + (f", epoch {epoch}" if epoch else "")
                 where = self.shape, self.classes
                 if isinstance(architecture, HyperPath):
                     found.append(candidates.of_path(label, architecture, *where))
@@ -275,9 +282,9 @@ class AutoRun:
                     found.append(candidates.of_cells(label, candidates.FOUND, architecture, *where))
         return found
 
-    def _search(self, name: str, method, seconds: float) -> dict:
+    def _search(self, name: str, method, start: str | None, seconds: float) -> dict:
         """Returns the architectures of a search: by 0 that of its end, by its number that of an epoch before."""
-        part, folder, began = f"search {name}", Workdir(self.workdir / "search" / name), time.monotonic()
+        part, folder, began = f"search {name}", Workdir(self.workdir / "search" / folder_of(name)), time.monotonic()
         train, valid = datasets.halves(self.train, seed=self.settings.seed, stratified=True)
         batch_size = min(SEARCH_BATCH, self.batch_size, len(valid))
         method = method.override(batch_size=batch_size)
@@ -285,7 +292,7 @@ class AutoRun:
         data = pipeline.ImageSearchData(train, valid, batch_size, self.settings.seed, *how)
 
         def search_of(method):
-            return Search(method, self.shape, self.classes, seed=self.settings.seed)
+            return Search(method, self.shape, self.classes, start=start, seed=self.settings.seed)
 
         def epochs():
             search = search_of(method)
@@ -300,7 +307,7 @@ class AutoRun:
         about = {"method": method.name, "dataset": self.train.name, "seed": self.settings.seed}
         session = SearchSession(folder, about, began=began, verbose=self.verbose)
         folder.begin({})
-        run_search(search_of(method.lasting(count)), data, session, validate_every=0)
+        run_search(search_of(method.override(epochs=count, warmup_epochs=count // 6)), data, session, validate_every=0)
         self.ledger.finish(part, read_json(folder / "summary.json")["wall_seconds"])
         _, each = epochs_of(session.checkpoint.records, session.checkpoint.arrays)
         before = math.ceil(0.6 * len(each))
@@ -319,19 +326,22 @@ class AutoRun:
             self.say(f"{name}: left out, its smallest network exceeds the limit of {UNITS[kind]}")
         return fitting
 
-    def _too_strict(self, limits: Limits) -> str:
-        """Returns a line on limits that no network fits, with the least that is possible of the first exceeded one."""
-        smallest = [family.least() for family in candidates.references(self.shape, self.classes, self.settings.seed)]
-        best = min(smallest, key=lambda cost: cost.params * cost.macs)
-        kind = limits.exceeded(best) or "macs"
-        least = f"the smallest network has {amount(best.macs if kind == 'macs' else best.params)} {UNITS[kind]}"
-        if kind == "size":
-            least = f"the smallest network has {best.flash:,} bytes"
-        if kind == "latency_ms":
-            least = "the smallest network takes longer"
-        if kind not in self.settings.limits.given():
-            return f"minutes {self.settings.minutes:g}: too short to train a network on so many pictures ({least})"
-        return f"max_{kind} {self.settings.limits.given()[kind]:g}: {least}"
+    def _in_time(self, macs: float) -> Limits:
+        """Returns the limits with the MACs that the time allows, but not fewer than the smallest network has."""
+        return self.settings.limits.with_macs(max(macs, candidates.resnets(8, self.shape, self.classes).least().macs))
+
+    def _too_strict(self) -> str:
+        """Returns a line on the first limit that no network fits, with the least that is possible."""
+        limits = self.settings.limits
+        timed = limits.latency_ms is not None
+        families = candidates.references(self.shape, self.classes, self.settings.seed)
+        smallest = [family.least(timed) for family in families]
+        for kind, most in limits.given().items():
+            least = min(limits.spent(cost)[kind] for cost in smallest)
+            if least > most:
+                number = f"{least:.3g}" if kind == "latency_ms" else amount(least)
+                return f"max_{kind} {most:g}: the smallest network has {number} {UNITS[kind]}"
+        return f"{limits.in_words()}: no network keeps all of these limits"
 
     def _round(self, phase: str, entered: list[Candidate], seconds: float, seeds: int = 1) -> list[Candidate]:
         """Trains candidates, each for an equal part of the time, and returns them by their accuracy, the best first."""
@@ -358,7 +368,12 @@ class AutoRun:
     def _compile(self, network: keras.Model, epochs: int) -> Callable[[int], float]:
         """Compiles a network, and returns its learning rate by epoch."""
         rate = RECIPE["learning_rate"] * self.batch_size / 64
-        how = {"momentum": RECIPE["momentum"], "l2": RECIPE["l2"], "global_clipnorm": RECIPE["clip"]}
+        how = {
+            "momentum": RECIPE["momentum"],
+            "l2": RECIPE["l2"],
+            "global_clipnorm": RECIPE["clip"],
+            "decay": "kernels",
+        }
         network.compile(SGD(rate, **how), training_loss(), metrics=["accuracy"], jit_compile=False)
         build_rest(network, self.classes)
         return get_schedule("cosine", rate, 0.0, epochs, warmup=epochs // 20)
@@ -373,7 +388,8 @@ class AutoRun:
         keras.utils.set_random_seed(seed)
         network = candidate.build()
         self._compile(network, 1)
-        step = Step(network)
+        how = {"seed": seed, "augmentation": self.augmentation, "mean": self.mean, "std": self.std}
+        step = Step(network, average=weight_average(network, RECIPE["ema"], self.train, self.batch_size, **how))
         steps = pipeline.steps_per_epoch(self.train, self.batch_size)
 
         def epochs():
@@ -397,10 +413,7 @@ class AutoRun:
             epochs=count,
             batch_size=self.batch_size,
             schedule=schedule,
-            mean=self.mean,
-            std=self.std,
-            augmentation=self.augmentation,
-            seed=seed,
+            **how,
             about={"genotype": candidate.name, **self.about, "seed": seed, **size},
             began=began,
             step=step,

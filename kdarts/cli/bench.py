@@ -146,7 +146,7 @@ def _training(values) -> Timed:
     for name in (name for name in values if values[name].present and name not in _OWN):
         word = f"--{name}={options.as_text(values[name].value)}"
         if name not in known:
-            raise KdartsError(f"{word}: is about a search, and --train={values.train} times a training")
+            raise KdartsError(f"{word}: applies to searches, but --train={values.train} times a training")
         words.append(word)
     chosen = TRAIN.parse(["train", *words])
     genotype, shape = load_architecture(values.train), options.image_shape(values)

@@ -4,7 +4,7 @@ import sys
 
 from absl import flags
 
-from kdarts.cli import options, process, seeds
+from kdarts.cli import options, process, recipe, seeds
 from kdarts.genotypes.settings import SCHEDULES, settings_of
 from kdarts.ops.operations import get_operation
 from kdarts.search.method import AXES, Method, get_method
@@ -84,7 +84,7 @@ def in_training(values: flags.FlagValues) -> list[str]:
     found = _of_schedule(values, values.schedule)
     if values["auxiliary_weight"].present and not values.auxiliary:
         found.append(f"{_written(values, 'auxiliary_weight')}: has no effect without --auxiliary")
-    return found
+    return found + recipe.idle(values)
 
 
 def _of_schedule(values, schedule: str) -> list[str]:

@@ -11,7 +11,7 @@ from kdarts.cli import options
 from kdarts.cli.command import Command
 from kdarts.cli.options import note_gaps
 from kdarts.cli.process import start_tensorflow
-from kdarts.cli.train import PAPER
+from kdarts.cli.train import PAPER, TRAIN
 from kdarts.genotypes.cuboid import HyperPath, describe_path, load_architecture, path_names
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.genotype import LONGEST_NAME, Genotype
@@ -217,7 +217,12 @@ DRAW = Command(
 
 def report_define(values: flags.FlagValues) -> None:
     """Declares the flags of `kdarts report`."""
-    flags.DEFINE_string("workdir", None, "folder of a search or a training; or name several", flag_values=values)
+    flags.DEFINE_string(
+        "workdir",
+        None,
+        "folder of a search or a training; several folders may be given as WORKDIR ...",
+        flag_values=values,
+    )
     flags.DEFINE_string("to", None, "file to write: .html", flag_values=values)
 
 
@@ -231,8 +236,30 @@ def report_run(values: flags.FlagValues) -> None:
     start_tensorflow()
     from kdarts.views.report import write_report
 
-    write_report(workdirs, values.to)
+    write_report(workdirs, values.to, [_next_of(workdir) for workdir in workdirs])
     print(values.to)
+
+
+def _next_of(workdir: str) -> str:
+    """Returns the command that follows a finished run, by its recorded flags; "" where they do not tell it."""
+    from kdarts.cli import seeds
+    from kdarts.cli.search import SEARCH
+    from kdarts.training.workdir import Workdir, read_arrays
+
+    folder = Workdir(workdir)
+    trained = (folder / "model.keras").exists()
+    verb, command = ("train", TRAIN) if trained else ("search", SEARCH)
+    try:
+        values = command.parse([verb, *(f"--{name}={value}" for name, value in folder.flags().items())])
+        if trained:
+            where = {} if values.dataset == "digits" else options.data_flags(values)
+            to = f"saved_models/{folder.path.name}"
+            return options.command("export", {"model": folder / "model.keras", "to": to, **where})
+        examples = len(read_arrays(folder / "data.npz")["train"])
+        line = seeds.train_command(values, options.chosen_method(values), folder / "genotype.json", examples)
+    except (KdartsError, flags.Error, KeyError, OSError):  # Of an unfinished run, another command or another release.
+        return ""
+    return line.removeprefix("Next: ")
 
 
 REPORT = Command(
@@ -262,7 +289,8 @@ def toy_run(values: flags.FlagValues) -> None:
     """Prints a JSON line for each ξ."""
     rates, start = _numbers("xi", values.xi), _numbers("start", values.start)
     if not rates or len(start) != 2:
-        raise KdartsError(f"--xi={','.join(values.xi)} --start={','.join(values.start)}: needs some ξ, and α,w")
+        given = f"--xi={','.join(values.xi)} --start={','.join(values.start)}"
+        raise KdartsError(f"{given}: needs one ξ or more, and a start as α,w")
     if values.to:
         from kdarts.views.figure import image_format
 

@@ -10,7 +10,7 @@ import sys
 
 from absl import flags
 
-from kdarts.cli import preset
+from kdarts.cli import preset, recipe
 from kdarts.cli.command import entitle, titled
 from kdarts.genotypes.cuboid import Architecture, HyperPath
 from kdarts.genotypes.errors import KdartsError
@@ -41,7 +41,7 @@ def define_dataset(values: flags.FlagValues) -> None:
     flags.DEFINE_string("dataset", "digits", text, flag_values=values)
     flags.DEFINE_string("data_dir", None, "where TensorFlow Datasets keeps its data", flag_values=values)
     flags.DEFINE_bool("download", False, "let TensorFlow Datasets download and prepare the data", flag_values=values)
-    positive("limit", None, "read no more than so many images of a split", values)
+    positive("limit", None, "read at most so many images of a split", values)
     text = "resize images to this side, in pixels; default: as they are, or the median side where they differ"
     flags.DEFINE_integer("image_size", None, text, 8, MOST_SIDE, flag_values=values)
     text = "CSV file with the class of each picture, in place of class folders (for folder:PATH)"
@@ -148,7 +148,7 @@ def augmentation(values: flags.FlagValues, image_shape):
 
     own = default_augmentation(values.dataset, image_shape)
     names = [field.name for field in dataclasses.fields(Augmentation) if field.name in values]
-    chosen = {name: values[name].value for name in names}
+    chosen = {name: values[name].value for name in names} | recipe.augmentation(values)
     if chosen.get("random_resized_crop") and chosen["pad"] is None:
         chosen["pad"] = 0
     made = dataclasses.replace(own, **{name: value for name, value in chosen.items() if value is not None})
@@ -197,7 +197,8 @@ def define_checkpoint(values: flags.FlagValues) -> None:
 
 def define_dry_run(values: flags.FlagValues) -> None:
     """Declares `--dry_run`."""
-    text = "check flags, images and sizes, say what a run would compute, and end: no weights are made, nothing written"
+    text = "check flags, images and sizes, print what a run would compute, and end; no weights are made "
+    text += "and no file is written"
     flags.DEFINE_bool("dry_run", False, text, flag_values=values)
 
 
@@ -253,11 +254,13 @@ def define_nodes(values: flags.FlagValues) -> None:
 @titled("Network")
 def define_network(values: flags.FlagValues) -> None:
     """Declares the size and the outer form of a network."""
-    positive("channels", None, "channels of a node before any reduction", values, MOST_CHANNELS)
+    positive("channels", None, "channels of a node in the first cells, before any reduction", values, MOST_CHANNELS)
     positive("cells", None, "number of cells; default: the genotype's own, if it has a depth", values, MOST_CELLS)
     text = "channels in the middle of choke convolutions; default: 32 (for ImageNet: 96)"
     positive("c_mid", None, text, values, MOST_CHANNELS)
-    flags.DEFINE_bool("auxiliary", False, "with the auxiliary classifier", flag_values=values)
+    flags.DEFINE_bool(
+        "auxiliary", False, "with the auxiliary classifier of DARTS, behind two thirds of the cells", flag_values=values
+    )
     text = "leave out a path's last step, as sharpDARTS' program does"
     flags.DEFINE_bool("drop_last_step", False, text, flag_values=values)
     define_frame(values)
@@ -271,9 +274,9 @@ def define_frame(values: flags.FlagValues, by_space: str = "") -> None:
     default = "; default by space" if by_space else ""
     text = "classifier: pool (each channel's mean, one layer), or widths of hidden layers on all of it: 2048,1024,256"
     flags.DEFINE_string("head", None if by_space else "pool", f"{text}{default}", flag_values=values)
-    text = "where the width doubles: at a reduction, or in the cell after it"
+    text = "where the number of channels doubles: at a reduction cell, or in the cell after it"
     flags.DEFINE_string("widen", None if by_space else "at", f"{text}: at, after{default}", flag_values=values)
-    text = f"epsilon of the normalisations that adapt a cell's inputs{default}"
+    text = f"epsilon of the batch normalisations at the inputs of a cell{default}"
     flags.DEFINE_float("adapter_epsilon", None if by_space else 1e-5, text, 0.0, 1.0, flag_values=values)
     values["adapter_epsilon"].open = True
 
@@ -335,7 +338,7 @@ def define(values: flags.FlagValues) -> None:
         for name, about in group.items():
             _define(values, name, about)
             if name == "space":
-                text = "what may be chosen on an edge, such as none,skip_connect,sep_conv_3x3, in place of --space"
+                text = "candidate operations of an edge, such as none,skip_connect,sep_conv_3x3, instead of --space"
                 flags.DEFINE_string("operations", None, text, flag_values=values)
                 entitle(values, title, ["operations"])
         entitle(values, title, group)
@@ -423,9 +426,9 @@ def check(values: flags.FlagValues, found: Architecture) -> None:
     """Raises `KdartsError` for a flag of cells with a path, and for a flag of steps with cells."""
     given = [name for name in _OF_CELLS if name in values and values[name].value != values[name].default]
     if isinstance(found, HyperPath) and given:
-        raise KdartsError(f"--{given[0]}={values[given[0]].value}: a path has sizes of its own and no cells")
+        raise KdartsError(f"--{given[0]}={values[given[0]].value}: the sizes of a path are fixed, and it has no cells")
     if values.drop_last_step and not isinstance(found, HyperPath):
-        raise KdartsError("--drop_last_step: cells have no steps; it is about a path")
+        raise KdartsError("--drop_last_step: applies to paths only; a genotype of cells has no steps")
 
 
 def sizes(values: flags.FlagValues, found: Architecture, shape, classes: int, defaults: dict[str, int]) -> dict:

@@ -10,8 +10,9 @@ PRESETS = ("paper", "small")
 
 def define(values: flags.FlagValues, changes: str) -> None:
     """Declares `--preset`; `changes` says what a small one has otherwise."""
-    text = f"what options have that are not given: paper, as in the paper, or small, {changes}, as a line then tells; "
-    text += "default: small for the built-in digits, which are 1,437 small pictures, paper for all other data"
+    text = f"values of the options that are not given: paper, those of the paper, or small: {changes}; a "
+    text += "line then lists them; "
+    text += "default: small for the built-in digits, paper for all other data"
     flags.DEFINE_enum("preset", None, PRESETS, text, flag_values=values)
     entitle(values, "Data", ["preset"])
 
@@ -36,7 +37,7 @@ def tell(changes: dict[str, tuple]) -> None:
     """Prints a line on what a small preset changes, by name the paper's value and its own; in a child nothing."""
     if changes and not is_child():
         text = ", ".join(f"{name} {_text(before)} → {_text(after)}" for name, (before, after) in changes.items())
-        print(f"preset small: {text}; --preset=paper keeps the paper's", flush=True)
+        print(f"preset small: {text}; --preset=paper keeps the paper's values", flush=True)
 
 
 def _text(value) -> str:

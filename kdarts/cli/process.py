@@ -112,7 +112,7 @@ def define(values: flags.FlagValues) -> None:
     text = "replicas that share each batch: none, one on each GPU of this machine, or on those of the machines that "
     text += "TF_CONFIG names (the same command on each)"
     flags.DEFINE_enum("strategy", "default", ["default", "mirrored", "multi_worker"], text, flag_values=values)
-    text = "normalise by the moments of all replicas' examples together, in place of each replica's own"
+    text = "batch normalisation over the examples of all replicas together, instead of each replica's own"
     flags.DEFINE_bool("sync_batch_norm", False, text, flag_values=values)
 
 

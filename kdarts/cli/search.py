@@ -74,24 +74,26 @@ def define_one(values: flags.FlagValues) -> None:
     options.define_augmentation(values)
     define_supernet(values)
     options.define_seed(values)
-    text = "epochs between measurements of the accuracy on α's images; 0: only at the end"
+    text = "measure the accuracy on the images of α every so many epochs; 0: only at the end"
     flags.DEFINE_integer("validate_every", 1, text, 0, MOST_EPOCHS, flag_values=values)
     define_step(values)
     options.define_checkpoint(values)
-    text = "refuse a search that would take more memory by its forecast, such as 8GB or 900MB, and say what would fit"
+    text = "most memory that the search may take, such as 8GB or 900MB; a search that is expected to take "
+    text += "more is refused, with sizes that would fit"
     flags.DEFINE_string("memory_limit", None, text, flag_values=values)
     entitle(values, "Computation", ["memory_limit"])
     process.define(values)
-    text = "of the edges in the picture of α: by the node that they lead to, or by the one that they leave"
+    text = "order of the edges in the picture of α: by the node that they lead to, or by the one that they leave"
     flags.DEFINE_enum("edge_order", "target", ["target", "source"], text, flag_values=values)
 
 
 @titled("Data")
 def define_halves(values: flags.FlagValues) -> None:
     """Declares the two parts of the images."""
-    text = "images for the weights, with one level for α too; default: half of the train split, with one level all"
+    text = "number of images that train the weights (with --level=single, α too); default: half of the "
+    text += "train split, or all with --level=single"
     options.positive("train_examples", None, text, values)
-    text = "images for α, with one level to measure on alone; default: the other half"
+    text = "number of images that train α (with --level=single: that are only measured on); default: the other half"
     options.positive("valid_examples", None, text, values)
     flags.DEFINE_bool("stratified", False, "give both halves the same share of every class", flag_values=values)
 
@@ -110,7 +112,7 @@ def define_supernet(values: flags.FlagValues) -> None:
 def define_step(values: flags.FlagValues) -> None:
     """Declares how a step is computed."""
     options.define_precision(values)
-    text = "recompute each cell's activations for its gradient instead of keeping them: less memory, more time"
+    text = "do not keep the activations of the cells but compute them again for the gradient: less memory, more time"
     flags.DEFINE_bool("recompute", False, text, flag_values=values)
 
 

@@ -50,7 +50,7 @@ def define_hold_back(values: flags.FlagValues, text: str) -> None:
 @titled("Shallow evaluation")
 def define(values: flags.FlagValues) -> None:
     """Declares the flags of a shallow evaluation."""
-    text = "part of the train split that a search does not see; shallow trainings are measured on it; default: 0, "
+    text = "part of the train split that the search does not see, on which shallow trainings are measured; default: 0, "
     define_hold_back(values, f"{text}or {HOLD_BACK} with shallow trainings")
     for name, text in {
         "epochs": "length of a shallow training",
@@ -74,7 +74,7 @@ def check(values: flags.FlagValues, method: Method) -> None:
     """Raises `KdartsError` if the shallow evaluation of the flags could not follow a search of this method."""
     given = [f"shallow_{name}" for name in _SIZES if values[f"shallow_{name}"].value is not None]
     if method.space in cuboid_names() and given:
-        raise KdartsError(f"--{given[0]}: a path has sizes of its own and no cells")
+        raise KdartsError(f"--{given[0]}: the sizes of a path are fixed, and it has no cells")
     if method.sharing != "shared" and values.shallow_cells is not None:
         raise KdartsError(
             f"--shallow_cells={values.shallow_cells}: with --sharing={method.sharing} the genotype has its own depth"

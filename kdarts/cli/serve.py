@@ -64,6 +64,8 @@ def run(values: flags.FlagValues) -> None:
     folder = pathlib.Path(values.to or classifier.path.parent)
     write_evaluation(figures, confusion, folder)
     draw_confusion(confusion, [row["class"] for row in figures["classes"]], folder / "confusion.png")
+    if figures["most_wrong"]:
+        print("mistakes that the network was most certain of, with its probability:", file=sys.stderr)
     for row in figures["most_wrong"][:5]:
         text = f"{row['class']} predicted as {row['predicted']}, {row['probability']:.3f}: image {row['image']}"
         print(text, file=sys.stderr)
@@ -86,7 +88,7 @@ def _load(values, about: dict, shape, split: str, limit: int | None = None):
 
     name = values.dataset or about.get("dataset")
     if name is None:
-        raise KdartsError("--dataset is missing: the model does not tell which data set it was trained on")
+        raise KdartsError("--dataset is missing: the model does not say which data set it was trained on")
     how = options.reading(values)
     kept = {} if values.dataset else {name: about.get(name) for name in ("labels", "group")}
     how |= {name: text for name, text in kept.items() if how[name] is None}
@@ -212,11 +214,12 @@ def export_define(values: flags.FlagValues) -> None:
     text = "saved_model, litert, litert_float16, litert_int8, c_array (int8, as a C header), onnx; several with commas"
     flags.DEFINE_list("format", ["saved_model"], text, flag_values=values)
     flags.DEFINE_string("to", None, "folder for the result, such as saved_models/NAME", flag_values=values)
-    text = "images the result takes: raw (0 to 255) or normalized by the training set's mean and standard deviation"
+    text = "what images the exported network takes: raw (0 to 255), or normalized by the mean and standard "
+    text += "deviation of the training images"
     flags.DEFINE_enum("input", "normalized", ["raw", "normalized"], text, flag_values=values)
     text = "images that a LiteRT file takes at once: 1, as microcontrollers need it, or any; other formats take any"
     flags.DEFINE_enum("batch", "1", ["1", "any"], text, flag_values=values)
-    text = "let litert_int8 and c_array take and give 8-bit integers, whose scale and zero point are printed"
+    text = "input and output of litert_int8 and c_array are 8-bit integers, too; their scale and zero point are printed"
     flags.DEFINE_bool("int8_io", False, text, flag_values=values)
     text = (
         "file of measured latencies: of a path, whose genotype.json lies beside the model, print the milliseconds, too"
@@ -225,7 +228,7 @@ def export_define(values: flags.FlagValues) -> None:
     _define_dataset(values)
     text = "test images on which each format is compared with the model, and training images that calibrate int8"
     options.positive("examples", 256, f"{text}, at least {_LEAST}", values)
-    text = "least part of the test images that int8 puts into the class of the model"
+    text = "smallest share of the test images that the int8 file must classify as the model does"
     flags.DEFINE_float("min_agreement", 0.97, text, 0.0, 1.0, flag_values=values)
 
 
@@ -254,7 +257,7 @@ def export_run(values: flags.FlagValues) -> None:
     model, about = open_network(values.model)
     timed = _timed(values, tuple(model.input_shape[1:]))
     if values.input == "raw" and "mean" not in about:
-        raise KdartsError(f"--input=raw: {values.model} tells no mean and std, nor does summary.json beside it")
+        raise KdartsError(f"--input=raw: {values.model} has no mean and std, and neither has a summary.json beside it")
     data, calibration = _images(values, about, tuple(model.input_shape[1:]))
     with hushed():
         written = export(

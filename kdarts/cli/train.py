@@ -4,7 +4,7 @@ import time
 
 from absl import flags
 
-from kdarts.cli import idle, options, preset, process
+from kdarts.cli import idle, options, preset, process, recipe
 from kdarts.cli import seeds as shallow
 from kdarts.cli.command import Command, entitle, titled
 from kdarts.cli.options import note_gaps
@@ -31,6 +31,7 @@ def define(values: flags.FlagValues) -> None:
     sizes = ", ".join(f"{SMALL[name]} {name}" for name in SMALL if name != "batch_size")
     preset.define(values, f"{sizes} and batches of {SMALL['batch_size']}")
     options.define_augmentation(values)
+    recipe.define_augmentation(values)
     options.define_network(values)
     text = "part of the train split that is not trained on but measured on: at the end, in place of the test images, "
     shallow.define_hold_back(values, f"{text}or with --validate_every besides them; unset: none")
@@ -39,6 +40,7 @@ def define(values: flags.FlagValues) -> None:
     options.positive("train_examples", None, "train on a random draw of so many images; default: all", values)
     entitle(values, "Data", ["train_examples", "valid_split"])
     _define_training(values)
+    recipe.define(values)
     options.define_seed(values)
     text = (
         "number of trainings, with seed, seed + 1, ..., in WORKDIR/seeds/0 and on, each as with that seed alone; "
@@ -63,26 +65,34 @@ def _define_training(values: flags.FlagValues) -> None:
     options.positive("batch_size", None, sizes, values, MOST_BATCH)
     flags.DEFINE_float("learning_rate", 0.025, "learning rate at the start", 0.0, MOST_RATE, flag_values=values)
     flags.DEFINE_float("final_learning_rate", 0.0, "learning rate at the end", 0.0, MOST_RATE, flag_values=values)
-    text = "its decay: cosine, cosine_power (sharpDARTS), cosine_power_equation (the same as its Eq. 2 is printed), "
+    text = "how the learning rate falls: cosine, cosine_power (sharpDARTS), cosine_power_equation (the "
+    text += "same as its Eq. 2 is printed), "
     text += "cosine_restarts (SGDR, with --restarts), step (times 0.97 an epoch) or linear (to 0)"
     flags.DEFINE_string("schedule", "cosine", text, flag_values=values)
     text = "epochs, from 0, at which the rate jumps up again: 100,300; with the rate that it jumps to: 100:0.0125"
     flags.DEFINE_string("restarts", "", text, flag_values=values)
     flags.DEFINE_float("power", 2.0, "p of the cosine power; 1 is the plain cosine", 1.0, 100.0, flag_values=values)
-    text = "epochs in which it increases before its decay"
+    text = "epochs in which the learning rate rises before it falls"
     flags.DEFINE_integer("learning_rate_warmup", 0, text, 0, MOST_EPOCHS, flag_values=values)
     flags.DEFINE_float("momentum", 0.9, "of SGD", 0.0, 0.9999, flag_values=values)
     values["momentum"].why = "at 1 the steps add up without end"
     flags.DEFINE_float("l2", 3e-4, "L2 penalty on the weights", 0.0, MOST_RATE, flag_values=values)
-    flags.DEFINE_float("clip", 5.0, "greatest norm of the gradient; 0: any", 0.0, 1e6, flag_values=values)
+    flags.DEFINE_float(
+        "clip",
+        5.0,
+        "largest norm of the gradient, to which it is clipped; 0: no clipping",
+        0.0,
+        1e6,
+        flag_values=values,
+    )
     flags.DEFINE_float("drop_path", 0.0, "drop-path rate at the end", 0.0, 0.99, flag_values=values)
-    text = "part of a label that is spread over all classes, in the training's loss alone"
+    text = "part of each label that is spread over all classes, in the loss of the training"
     flags.DEFINE_float("label_smoothing", 0.0, text, 0.0, 0.999, flag_values=values)
     text = "of the auxiliary loss, with --auxiliary"
     flags.DEFINE_float("auxiliary_weight", 0.4, text, 0.0, 1000.0, flag_values=values)
     text = "epochs between two measurements on the images of --hold_back or --valid_split; 0: at the end alone"
     flags.DEFINE_integer("validate_every", 0, text, 0, MOST_EPOCHS, flag_values=values)
-    text = "weights that are tested and saved: those of the last epoch, or of the one that was best at --validate_every"
+    text = "which weights are tested and saved: those of the last epoch, or of the best epoch by --validate_every"
     flags.DEFINE_enum("keep", "last", ["last", "best"], text, flag_values=values)
 
 
@@ -106,9 +116,11 @@ def run(values: flags.FlagValues) -> None:
     sizes |= {name: values[name].value for name in ("epochs", "batch_size") if values[name].value}
     _check_validation(values, sizes["epochs"])
     _check_resize(values)
+    recipe.check(values, sizes["batch_size"])
     name = "family" if values.family else genotype.name or "found"
     workdir = Workdir(values.workdir or options.default_workdir(values, f"{name}-train"))
     remembered = options.remembered(values, **({} if values.family else {"genotype": genotype}))
+    remembered |= recipe.remembered(values)
     if values.family:
         remembered["family"] = options.fingerprint(*family.values())
     workdir.check(remembered, options.usual(values))
@@ -122,6 +134,7 @@ def run(values: flags.FlagValues) -> None:
     if values.hold_back:
         splits["train"], splits["valid"] = datasets.hold_back(splits["train"], values.hold_back, values.group)
     options.augmentation(values, splits["train"].image_shape)
+    teacher = recipe.teacher(values, splits["train"])
     for genotype in family.values():
         note_gaps(genotype)
     if values.dry_run:
@@ -133,7 +146,7 @@ def run(values: flags.FlagValues) -> None:
         times = "" if count == 1 and values.seeds is None else f"{count} times "
         return print(f"dry run: {times}{steps:,} steps of batch {sizes['batch_size']}")
     with process.run_on(values, workdir) as folder:
-        _run(values, family, sizes, splits, folder, remembered, began)
+        _run(values, family, sizes, splits, folder, remembered, began, teacher)
 
 
 def _preset_changes(values, family) -> dict[str, tuple]:
@@ -192,7 +205,7 @@ def _splits(values) -> list[str]:
     return ["train", *valid, *([] if _held_back(values) and not values.validate_every else ["test"])]
 
 
-def _run(values, family, sizes, data, workdir, remembered, began) -> None:
+def _run(values, family, sizes, data, workdir, remembered, began, teacher) -> None:
     """Runs the trainings once the images, by split, are loaded, and reports their results."""
     from kdarts.training.repeats import of_seeds, run_seeds
 
@@ -203,7 +216,8 @@ def _run(values, family, sizes, data, workdir, remembered, began) -> None:
 
     def train_in(genotype, folder) -> dict:
         def train_with(seed: int, folder) -> dict:
-            return _train(values, genotype, sizes, data, seed, folder, begin, began if alone else time.monotonic())
+            start = began if alone else time.monotonic()
+            return _train(values, genotype, sizes, data, seed, folder, begin, start, teacher)
 
         if values.seeds is None:
             return train_with(values.seed, folder)
@@ -293,14 +307,16 @@ def compiled(values: flags.FlagValues, genotype, shape, classes: int, sizes: dic
         network = options.build(values, genotype, shape, classes, sizes, seed)
         if process.together(values):
             synchronize(network)
-        optimizer = SGD(values.learning_rate, values.momentum, values.l2, global_clipnorm=values.clip or None)
-        loss = training_loss(values.label_smoothing)
+        how = {"decay": values.decay, "weight_decay": values.weight_decay or None}
+        how |= {"global_clipnorm": values.clip or None}
+        optimizer = SGD(values.learning_rate, values.momentum, values.l2, **how)
+        loss = training_loss(values.label_smoothing, shares=bool(values.mixup or values.cutmix))
         network.compile(optimizer, loss, metrics=["accuracy"], jit_compile=values.jit_compile)
         build_rest(network, classes)
     return network
 
 
-def _train(values, genotype, sizes, data, seed, workdir, begin, began) -> dict:
+def _train(values, genotype, sizes, data, seed, workdir, begin, began, teacher) -> dict:
     """Trains a genotype's network with one seed in a folder; `begin` is called before anything is written there."""
     from kdarts.data import datasets
     from kdarts.training.train_run import run_training
@@ -337,6 +353,9 @@ def _train(values, genotype, sizes, data, seed, workdir, begin, began) -> dict:
         keep=values.keep,
         checkpoint_every=values.checkpoint_every,
         data_service=values.data_service,
+        mixing=recipe.mixing(values),
+        teacher=teacher,
+        ema=values.ema,
     )
 
 

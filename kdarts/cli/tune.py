@@ -52,14 +52,14 @@ def parse_choice(text: str, values: flags.FlagValues) -> Choice:
     if not equals or not listed.strip():
         raise KdartsError(f"--choose={text}: needs a flag of kdarts search and its values, such as channels=8,16")
     if name not in values:
-        raise KdartsError(f"--choose={text}: {name!r} is no flag that can be chosen; kdarts search --help lists them")
+        raise KdartsError(f"--choose={text}: {name!r} is not a flag of kdarts search that can be chosen")
     flag = values[name]
     if ".." in listed and flag.flag_type() in ("int", "float"):
         return _span(text, name, listed, flag)
     words = [word.strip() for word in listed.split("|" if "|" in listed else ",")]
     found = tuple(_value(text, flag, word) for word in words)
     if len(set(found)) < len(found):
-        raise KdartsError(f"--choose={text}: one value is there twice")
+        raise KdartsError(f"--choose={text}: a value is given twice")
     return Choice(name, found)
 
 
@@ -167,7 +167,7 @@ def _choices(values: flags.FlagValues, method: Method) -> list[Choice]:
         if name in _FIXED:
             raise KdartsError(f"--choose={name}: all trials share one; choose what α and the weights are searched with")
         if names.count(name) > 1:
-            raise KdartsError(f"--choose: {name} is there twice")
+            raise KdartsError(f"--choose: {name} is given twice")
         if values.choose and values[name].present:
             raise KdartsError(f"--{name}={values[name].value} is given, and --choose has it as well")
     if values.tuner == "hyperband":

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from kdarts.data import image_operations as pil
+from kdarts.data import rand_augment as random_policy
 from kdarts.data.auto_augment import POLICIES, auto_augment
 from kdarts.genotypes.errors import KdartsError, choice
 
@@ -229,7 +230,7 @@ def cutout(images: tf.Tensor, seed: tf.Tensor, length: int, holes: int = 1) -> t
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """What training images go through: crop, flip, colour jitter, AutoAugment, normalise, cutout, in this order.
+    """What training images go through: crop, flip, colours, Auto- or RandAugment, normalise, cutout, in this order.
 
     Args:
         pad: largest shift of the crop in pixels; 0 for none.
@@ -241,10 +242,11 @@ class Augmentation:
         auto_augment: name of a policy of `kdarts.data.auto_augment`.
         random_resized_crop: whether to scale a random part of each image to the whole; `pad` must then be 0.
         color_jitter: how far colours are changed, 0 to 1 (`kdarts.data.augmentation`); 0 for not at all.
+        rand_augment: number and magnitude of the operations of `kdarts.data.rand_augment`; None for none.
 
     Raises:
-        KdartsError: a negative `pad` or `cutout`, no `cutout_holes`, an unknown policy, `color_jitter` out of range,
-            two kinds of crop.
+        KdartsError: a negative `pad` or `cutout`, no `cutout_holes`, an unknown policy, `color_jitter` or
+            `rand_augment` out of range, two kinds of crop, two policies.
     """
 
     pad: int = 4
@@ -255,6 +257,7 @@ class Augmentation:
     color_jitter: float = 0.0
     cutout_holes: int = 1
     pad_with: str = "black"
+    rand_augment: tuple[int, float] | None = None
 
     def __post_init__(self):
         choice("policy of auto_augment", self.auto_augment, POLICIES)
@@ -266,6 +269,10 @@ class Augmentation:
             raise KdartsError(f"cutout_holes {self.cutout_holes} of an augmentation; allowed: 1 or more")
         if not 0 <= self.color_jitter <= 1:
             raise KdartsError(f"color_jitter {self.color_jitter} of an augmentation; allowed: 0 to 1")
+        if self.rand_augment:
+            random_policy.check(*self.rand_augment)
+            if self.auto_augment != "none":
+                raise KdartsError(f"auto_augment {self.auto_augment}: not with rand_augment, allowed is one of them")
         if self.random_resized_crop and self.pad:
             raise KdartsError(f"pad {self.pad} with random_resized_crop; allowed: 0, there is one crop")
 
@@ -307,6 +314,9 @@ class Augmentation:
             images = color_jitter(tf.cast(images, tf.uint8), tf.random.fold_in(seed, 4), self.color_jitter)
         if self.auto_augment != "none":
             images = auto_augment(tf.cast(images, tf.uint8), tf.random.fold_in(seed, 3), self.auto_augment)
+        if self.rand_augment:
+            key = tf.random.fold_in(seed, 5)
+            images = random_policy.rand_augment(tf.cast(images, tf.uint8), key, *self.rand_augment)
         return cutout(normalize(images, mean, std), tf.random.fold_in(seed, 2), self.cutout, self.cutout_holes)
 
 

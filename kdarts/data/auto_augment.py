@@ -235,8 +235,9 @@ MAGNITUDES = {
 operation's factor is from 1."""
 
 _OPERATIONS = tuple(MAGNITUDES)
-_SIGNED = ("shear_x", "shear_y", "translate_x", "translate_y")
-_FACTORS = ("color", "contrast", "sharpness", "brightness")
+SIGNED = ("shear_x", "shear_y", "translate_x", "translate_y")
+FACTORS = ("color", "contrast", "sharpness", "brightness")
+"""Operations whose sign is drawn, and those whose strength is a factor, of which 1 changes nothing."""
 
 
 def auto_augment(images: tf.Tensor, seed: tf.Tensor, policy: str) -> tf.Tensor:
@@ -255,11 +256,7 @@ def auto_augment(images: tf.Tensor, seed: tf.Tensor, policy: str) -> tf.Tensor:
     """
     if not POLICIES[choice("policy of auto_augment", policy, POLICIES)]:
         return images
-    if images.dtype != tf.uint8 or images.shape[3] not in (1, 3):
-        raise KdartsError(
-            f"auto_augment of images {images.dtype.name} with {images.shape[3]} channels; "
-            "allowed: uint8 with 1 or 3 channels"
-        )
+    check_images("auto_augment", images)
     probabilities, operations, strengths, signed = _tables(policy)
     count = tf.shape(images)[0]
     drawn = tf.random.stateless_uniform([count], tf.random.fold_in(seed, 0), 0, len(POLICIES[policy]), tf.int32)
@@ -274,6 +271,14 @@ def auto_augment(images: tf.Tensor, seed: tf.Tensor, policy: str) -> tf.Tensor:
             images, operation, neutral + sign * distance, tuple(getattr(pil, name) for name in _OPERATIONS)
         )
     return images
+
+
+def check_images(what: str, images: tf.Tensor) -> None:
+    """Raises `KdartsError` for images that the operations are not made for; `what` is the name of the augmentation."""
+    if images.dtype != tf.uint8 or images.shape[3] not in (1, 3):
+        raise KdartsError(
+            f"{what} of images {images.dtype.name} with {images.shape[3]} channels; allowed: uint8 with 1 or 3 channels"
+        )
 
 
 def _tables(policy: str) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -294,6 +299,6 @@ def _tables(policy: str) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
 def _entry(probability: float, name: str, level: int) -> tuple[float, int, tuple[float, float], bool]:
     if name == "cutout":  # Nothing, as in the program that lists it.
         return probability, len(_OPERATIONS), (0.0, 0.0), False
-    neutral = 1.0 if name in _FACTORS else 0.0
-    signed = name in _SIGNED or name in _FACTORS
+    neutral = 1.0 if name in FACTORS else 0.0
+    signed = name in SIGNED or name in FACTORS
     return probability, _OPERATIONS.index(name), (neutral, float(MAGNITUDES[name][level])), signed

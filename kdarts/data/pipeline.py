@@ -19,6 +19,7 @@ import tensorflow as tf
 from kdarts.data import datasets
 from kdarts.data.augmentation import Augmentation, default_augmentation, normalize
 from kdarts.data.datasets import ImageData
+from kdarts.data.mixing import Mixing
 from kdarts.genotypes.errors import KdartsError
 from kdarts.search.loop import SearchData
 
@@ -33,6 +34,7 @@ def train_dataset(
     mean: Sequence[float],
     std: Sequence[float],
     start_step: int | None = None,
+    mixing: Mixing | None = None,
 ) -> tf.data.Dataset:
     """Shuffled, augmented batches, all of the same size.
 
@@ -46,15 +48,17 @@ def train_dataset(
         std: of each channel, likewise.
         start_step: None for one epoch, in a new order each time the dataset is gone through. An integer for batches
             without end from that step on, where step `s` is batch `s % steps` of epoch `s // steps`.
+        mixing: of the augmented images in pairs; None for none.
 
     Returns:
-        Dataset of images float32 `[batch_size, height, width, channels]` and labels int32 `[batch_size]`.
+        Dataset of images float32 `[batch_size, height, width, channels]` and labels int32 `[batch_size]`; with mixing
+        the shares of the classes, float32 `[batch_size, classes]`.
 
     Raises:
         KdartsError: a batch size, seed or step out of range.
     """
     steps = steps_per_epoch(data, batch_size)
-    stream = _Stream(data, batch_size, (seed, _TRAIN), augmentation, mean, std)
+    stream = _Stream(data, batch_size, (seed, _TRAIN), augmentation, mean, std, mixing=mixing)
     length = steps if start_step is None else tf.data.INFINITE_CARDINALITY
     return _finished(stream.batches(start_step), data.streamed, length)
 
@@ -254,12 +258,17 @@ class _Stream:
     mean: Sequence[float]
     std: Sequence[float]
     held: tuple | None = None
+    mixing: Mixing | None = None
 
     def batches(self, start_step: int | None, endless: bool = False) -> tf.data.Dataset:
         """Batches from `start_step` on; for None one epoch, or if `endless` one after another, under a new key."""
 
         def augmented(images, labels, seed):
-            return self.augmentation(images, seed, self.mean, self.std), labels
+            images = self.augmentation(images, seed, self.mean, self.std)
+            if not self.mixing:
+                return images, labels
+            # The augmentation has the numbers below.
+            return self.mixing(images, labels, self.data.num_classes, tf.random.fold_in(seed, 16))
 
         return _read(self.data, self._draws(start_step, endless), augmented, self.held)
 

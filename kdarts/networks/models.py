@@ -188,6 +188,7 @@ class SmoothedCrossentropy(keras.losses.Loss):
     """Cross-entropy of logits with smoothed labels: `q = (1 - e) onehot + e / K` for K classes.
 
     `keras.losses.SparseCategoricalCrossentropy`, which takes class numbers as this loss does, has no label smoothing.
+    In place of class numbers it also takes the shares of the classes, as of mixed images; they are in place of onehot.
 
     Args:
         label_smoothing: The smoothing e, a float in [0, 1). Defaults to 0.1.
@@ -205,8 +206,10 @@ class SmoothedCrossentropy(keras.losses.Loss):
         self.label_smoothing = label_smoothing
 
     def call(self, y_true, y_pred):
-        """Returns the loss of each example, `[n]`, for class numbers `[n]` or `[n, 1]` and logits `[n, K]`."""
-        labels = ops.one_hot(ops.cast(ops.reshape(y_true, [-1]), "int32"), y_pred.shape[-1], dtype=y_pred.dtype)
+        """Returns the loss of each example, `[n]`, for logits `[n, K]` and class numbers `[n]`, `[n, 1]`, or shares."""
+        labels, classes = y_true, y_pred.shape[-1]
+        if len(labels.shape) < 2 or labels.shape[-1] != classes:
+            labels = ops.one_hot(ops.cast(ops.reshape(labels, [-1]), "int32"), classes, dtype=y_pred.dtype)
         smoothing = self.label_smoothing
         return keras.losses.categorical_crossentropy(labels, y_pred, from_logits=True, label_smoothing=smoothing)
 
@@ -214,8 +217,11 @@ class SmoothedCrossentropy(keras.losses.Loss):
         return {**super().get_config(), "label_smoothing": self.label_smoothing}
 
 
-def training_loss(label_smoothing: float = 0.0) -> keras.losses.Loss:
-    """Returns the training loss of a network: cross-entropy of its logits, smoothed if `label_smoothing` is above 0."""
-    if label_smoothing:
+def training_loss(label_smoothing: float = 0.0, shares: bool = False) -> keras.losses.Loss:
+    """Returns the training loss of a network: cross-entropy of its logits, smoothed if `label_smoothing` is above 0.
+
+    With `shares` it also takes labels that are shares of the classes, as `kdarts.data.mixing` makes them.
+    """
+    if label_smoothing or shares:
         return SmoothedCrossentropy(label_smoothing)
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)

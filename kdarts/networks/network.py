@@ -119,7 +119,7 @@ def build_network(
         given = {"channels": channels, "cells": cells, "auxiliary": auxiliary, "drop_path": drop_path, "frame": frame}
         given |= {"c_mid": c_mid, "stem": "" if stem == "auto" else stem}
         for name in [name for name, value in given.items() if value]:
-            raise KdartsError(f"{name} {given[name]}: a path has sizes of its own and no cells")
+            raise KdartsError(f"{name} {given[name]}: the sizes of a path are fixed, and it has no cells")
         from kdarts.supernet.cuboids import build_path_network
 
         return build_path_network(found, input_shape, num_classes)

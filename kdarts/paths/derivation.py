@@ -197,14 +197,17 @@ class Evolved(SharedPaths):
     generations: int = setting(20, "generations of the evolution, the first of which is random", least=1, most=100_000)
     size_by: str = setting(
         "params",
-        "what sizes of networks are: weights, MACs, or milliseconds, as the sum over their operations",
+        "how the size of a network is measured: weights, MACs, or milliseconds as the sum over its operations",
         choices=tuple(UNITS),
     )
     size_latencies: str = setting(
         "", "file of measured latencies, which tools/latency_table.py writes, given the sizes of the family"
     )
     size_limit: float | None = setting(
-        None, "greatest size of a candidate, in millions of weights or of MACs, or in ms; unset: any", least=0, most=1e6
+        None,
+        "largest size of a candidate, in millions of weights or MACs, or in milliseconds; unset: no limit",
+        least=0,
+        most=1e6,
     )
     size_bin: float | None = setting(
         None,
@@ -216,7 +219,7 @@ class Evolved(SharedPaths):
     )
     per_bin: int = setting(3, "networks of the family in each bin", least=1, most=1000)
     family_channels: int = setting(
-        36, "channels of the stand-alone networks that candidates are sized as", least=1, most=MOST_CHANNELS
+        36, "channels of the network as which the size of a candidate is computed", least=1, most=MOST_CHANNELS
     )
     family_cells: int = setting(20, "their number of cells", least=1, most=MOST_CELLS)
     family_stem: str = setting("search", "their stem, as of --stem", choices=("search", "auto", *STEMS))

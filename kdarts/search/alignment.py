@@ -28,7 +28,7 @@ class Alignment(Axis):
 
     alignment_weight: float = setting(
         0.0,
-        "λ of Λ in the last epoch, to which it grows from 0 in a straight line; 0: none",
+        "weight of the alignment loss Λ in the last epoch; it grows linearly from 0; 0: no such loss",
         least=0,
         most=MOST_RATE,
         source="Λ-DARTS",

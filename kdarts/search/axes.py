@@ -28,7 +28,7 @@ from kdarts.supernet.mobile import macro_names
 class ArchitectureParameters(Axis):
     """Which architecture parameters exist, and which cells share them."""
 
-    space: str = setting("darts", "search space, or its operations, separated by commas")
+    space: str = setting("darts", "search space (`kdarts spaces` lists them), or its operations, separated by commas")
     macro: str = setting(
         "auto",
         "macro structure of --space=mobile, named by the side of the images that it is for; auto: the nearest",
@@ -80,7 +80,7 @@ class ArchitectureParameters(Axis):
     )
     search_drop_path: float = setting(
         0.0,
-        "rate at which an edge's output is dropped for an image, in the last epoch; it grows from 0 in a straight line",
+        "rate at which the output of an edge is dropped for an image, in the last epoch; it grows linearly from 0",
         least=0,
         most=0.999,
         source="R-DARTS",
@@ -108,7 +108,7 @@ class WeightTraining(Axis):
     )
     learning_rate_warmup: int = setting(
         0,
-        "epochs in which the learning rate climbs to its first value, in proportion to the epochs; 0: none",
+        "epochs in which the learning rate rises to its first value; scaled with --epochs; 0: none",
         least=0,
         most=MOST_EPOCHS,
     )
@@ -116,8 +116,12 @@ class WeightTraining(Axis):
         0.9, "momentum of the weights' SGD", least=0, most=0.9999, why="at 1 the steps add up without end"
     )
     l2: float = setting(3e-4, "L2 penalty on the weights", **_RATE)
-    clip: float = setting(5.0, "greatest norm of the gradient of the weights; 0: any", least=0, most=1e6)
-    train_weights: bool = setting(True, "whether the weights move at all; else they stay as they were drawn")
+    clip: float = setting(
+        5.0, "largest norm of the gradient of the weights, to which it is clipped; 0: no clipping", least=0, most=1e6
+    )
+    train_weights: bool = setting(
+        True, "whether the weights are trained; if not, they keep their random initial values"
+    )
 
     def optimizer(self):
         """The optimizer of the weights."""
@@ -142,8 +146,10 @@ class Size(Axis):
     """The sizes of a search."""
 
     epochs: int = setting(50, "length of the search", least=1, most=MOST_EPOCHS)
-    batch_size: int = setting(64, "examples in each of a step's two batches", least=1, most=MOST_BATCH)
-    channels: int = setting(16, "channels of a node before any reduction", least=1, most=MOST_CHANNELS)
+    batch_size: int = setting(64, "examples in each of the two batches of a step", least=1, most=MOST_BATCH)
+    channels: int = setting(
+        16, "channels of a node in the first cells, before any reduction", least=1, most=MOST_CHANNELS
+    )
     cells: int = setting(8, "number of cells", least=1, most=MOST_CELLS)
 
 

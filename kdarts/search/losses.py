@@ -121,7 +121,9 @@ class Ablation(LossTerm):
     ablation_margin: float = setting(
         0.02, "the ablation loss counts while the mean contribution is below minus this", least=-1e9, most=1e9
     )
-    ablation_clip: float = setting(5.0, "greatest size of a factor in the ablation loss's gradient", least=0, most=1e9)
+    ablation_clip: float = setting(
+        5.0, "largest absolute value of a factor in the gradient of the ablation loss", least=0, most=1e9
+    )
 
     def attach(self, search):
         from kdarts.search.ablation import AblationLoss
@@ -173,17 +175,18 @@ class CostTarget(LossTerm):
     name: ClassVar[str] = "cost_target"
     target_macs: float | None = setting(
         None,
-        "MACs that the derived network is to have at the search's size, such as 2.5M or 800k; unset: any",
+        "target for the multiply-accumulates of the network found, at the channels and cells of the "
+        "search, such as 2.5M or 800k; unset: none",
         least=0,
         most=_MOST_COST,
         open=True,
         parse=_count,
     )
     target_params: float | None = setting(
-        None, "weights that it is to have there, likewise", least=0, most=_MOST_COST, open=True, parse=_count
+        None, "target for the number of its weights", least=0, most=_MOST_COST, open=True, parse=_count
     )
     target_latency_ms: float | None = setting(
-        None, "milliseconds that it is to take there, by --latency_table", least=0, most=_MOST_COST, open=True
+        None, "target for its time in milliseconds, by --latency_table", least=0, most=_MOST_COST, open=True
     )
     latency_table: str = setting("", "file of measured latencies, which tools/latency_table.py writes")
     max_macs: float | None = setting(

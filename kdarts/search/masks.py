@@ -146,9 +146,11 @@ class Greedy(Masks):
     """
 
     name: ClassVar[str] = "sgas"
-    leave_from: float = setting(0.2, "share of the epochs after which the first candidates leave", **_SHARE)
-    leave_until: float = setting(0.9, "share of the epochs after which the last ones leave", **_SHARE)
-    criterion: int = setting(1, "1 or 2: with the stability of what is chosen", least=1, most=2, source="SGAS, 3.2")
+    leave_from: float = setting(0.2, "share of the epochs after which the first candidates are removed", **_SHARE)
+    leave_until: float = setting(0.9, "share of the epochs after which the last candidates are removed", **_SHARE)
+    criterion: int = setting(
+        1, "1, or 2, which also looks at how stable the choice is", least=1, most=2, source="SGAS, 3.2"
+    )
     history: int = setting(4, "epochs that criterion 2 compares with", least=1, most=1000, source="SGAS' program")
 
     def count(self, net):
@@ -199,7 +201,7 @@ class Narrowing(Masks):
     """
 
     name: ClassVar[str] = "progressive"
-    leave_from: float = setting(0.5, "share of the epochs after which the first candidates leave", **_SHARE)
+    leave_from: float = setting(0.5, "share of the epochs after which the first candidates are removed", **_SHARE)
     kept: int = setting(4, "operations that an edge keeps", least=1, most=1000, source="DrNAS, section 4.2")
     leave_until: ClassVar[float] = 1.0
 
@@ -231,10 +233,10 @@ class Shrinking(Masks):
 
     name: ClassVar[str] = "shrink"
     divided: ClassVar[bool] = True
-    leave_from: float = setting(0.6, "share of the epochs after which the first candidates leave", **_SHARE)
-    leave_until: float = setting(0.96, "share of the epochs after which the last ones leave", **_SHARE)
-    shrinks: int = setting(7, "times that candidates leave, in cells of two inputs", least=1, most=1000)
-    shrink_batches: int = setting(0, "batches that the statistic is taken on; 0: all", least=0, most=1_000_000)
+    leave_from: float = setting(0.6, "share of the epochs after which the first candidates are removed", **_SHARE)
+    leave_until: float = setting(0.96, "share of the epochs after which the last candidates are removed", **_SHARE)
+    shrinks: int = setting(7, "how often candidates are removed, in cells of two inputs", least=1, most=1000)
+    shrink_batches: int = setting(0, "number of batches to compute the statistic on; 0: all", least=0, most=1_000_000)
 
     def check(self, method, net):
         super().check(method, net)

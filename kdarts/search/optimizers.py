@@ -7,6 +7,11 @@ differences change the result of a search. The default values are those of Keras
 import keras
 from keras import ops
 
+from kdarts.genotypes.errors import choice
+
+DECAYED = ("all", "kernels")
+"""The weights that decay: all of them, or those of two axes or more, which leaves out biases and normalisations."""
+
 
 class _Optimizer(keras.optimizers.Optimizer):
     """Notes the gradients that it applies with the TensorFlow backend, the only one that has `note_gradients`."""
@@ -34,7 +39,9 @@ class SGD(_Optimizer):
 
     The update is `buffer = momentum * buffer + gradient + l2 * w`, then `w -= learning_rate * buffer`. Keras' SGD
     multiplies the gradient by the learning rate before it enters the momentum, so the two differ as soon as the
-    learning rate changes; and its `weight_decay` is decoupled from the gradient.
+    learning rate changes. Keras' `weight_decay` is decoupled from the gradient, and is so here: it takes
+    `learning_rate * weight_decay * w` from each weight before the update (SGDW; Loshchilov and Hutter, ICLR 2019,
+    Algorithm 1, with the factor η being the learning rate, as in Keras and PyTorch).
 
     DARTS trains the weights of a supernet with `SGD(0.025, momentum=0.9, l2=3e-4, global_clipnorm=5.0)`.
 
@@ -44,24 +51,39 @@ class SGD(_Optimizer):
         l2: The factor of the L2 penalty, which is added to the gradient after clipping. Defaults to 0.
         nesterov: Whether to apply Nesterov momentum. Defaults to `False`.
         name: The name of the optimizer.
-        **kwargs: Arguments of `keras.optimizers.Optimizer`, such as `global_clipnorm`.
+        decay: Which weights have the L2 penalty and the `weight_decay`, one of `DECAYED`. Defaults to "all".
+        **kwargs: Arguments of `keras.optimizers.Optimizer`, such as `global_clipnorm` and `weight_decay`.
+
+    Raises:
+        KdartsError: If `decay` is unknown.
     """
 
-    def __init__(self, learning_rate=0.01, momentum=0.0, l2=0.0, nesterov=False, name="sgd", **kwargs):
+    def __init__(self, learning_rate=0.01, momentum=0.0, l2=0.0, nesterov=False, name="sgd", decay="all", **kwargs):
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
         self.momentum, self.l2, self.nesterov = momentum, l2, nesterov
+        self.decay = choice("decay", decay, DECAYED)
         self.buffers = []
 
     def build(self, variables):
         if self.built:
             return
+        if self.weight_decay and self.decay == "kernels":
+            self.exclude_from_weight_decay([v for v in variables if not self._decays(v)])
         super().build(variables)
         self.buffers = [self.add_variable_from_reference(v, name="buffer") for v in variables]
+
+    def _decays(self, variable) -> bool:
+        return self.decay == "all" or len(variable.shape) > 1
+
+    def _penalised(self, gradient, weight):
+        """The gradient with that of the L2 penalty; `weight` is a variable or what it was."""
+        gradient = ops.cast(gradient, weight.dtype)
+        return gradient + self.l2 * weight if self._decays(weight) else gradient
 
     def update_step(self, gradient, variable, learning_rate):
         buffer = self.buffers[self._get_variable_index(variable)]
         if keras.backend.backend() != "tensorflow":
-            gradient = ops.cast(gradient, variable.dtype) + self.l2 * variable
+            gradient = self._penalised(gradient, variable)
             self.assign(buffer, self.momentum * buffer + gradient)
             direction = gradient + self.momentum * buffer if self.nesterov else buffer
             self.assign_sub(variable, ops.cast(learning_rate, variable.dtype) * direction)
@@ -71,18 +93,21 @@ class SGD(_Optimizer):
         from kdarts.ops.kernels import constant
         from kdarts.search.step import value_of
 
+        gradient = ops.cast(gradient, variable.dtype)
+        if self._decays(variable):
+            gradient += constant(self.l2, variable.dtype) * value_of(variable)
         # One kernel updates both buffer and weight, because a supernet has hundreds of small weights.
         tf.raw_ops.ResourceApplyMomentum(
             var=variable.handle,
             accum=buffer.value.handle,
             lr=ops.cast(value_of(learning_rate), variable.dtype),
-            grad=ops.cast(gradient, variable.dtype) + constant(self.l2, variable.dtype) * value_of(variable),
+            grad=gradient,
             momentum=constant(self.momentum, variable.dtype),
             use_nesterov=self.nesterov,
         )
 
     def _direction(self, gradient, weight, buffer):
-        gradient = ops.cast(gradient, weight.dtype) + self.l2 * weight
+        gradient = self._penalised(gradient, weight)
         buffer = self.momentum * buffer + gradient
         return gradient + self.momentum * buffer if self.nesterov else buffer
 
@@ -108,7 +133,8 @@ class SGD(_Optimizer):
         ]
 
     def get_config(self):
-        return {**super().get_config(), "momentum": self.momentum, "l2": self.l2, "nesterov": self.nesterov}
+        own = {"momentum": self.momentum, "l2": self.l2, "nesterov": self.nesterov, "decay": self.decay}
+        return {**super().get_config(), **own}
 
 
 @keras.saving.register_keras_serializable("kdarts")

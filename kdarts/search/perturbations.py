@@ -56,7 +56,7 @@ class Random(Perturbation):
 
     name: ClassVar[str] = "random"
     perturb_from: float = setting(0.03, "ε of the perturbation at the start", least=0, most=1, source="SmoothDARTS")
-    perturb_to: float = setting(0.3, "ε at the end; it changes in a straight line, by epochs", least=0, most=1)
+    perturb_to: float = setting(0.3, "ε of the perturbation at the end; it changes linearly by epochs", least=0, most=1)
 
     def radius(self, progress, dtype):
         """ε."""

@@ -97,7 +97,9 @@ class Gumbel(Sampling):
     temperature: float = setting(
         10.0, "τ at the start of the search", least=0, most=1e4, open=True, source="GDAS' program"
     )
-    final_temperature: float = setting(0.1, "τ at its end; it falls in a straight line", least=0, most=1e4, open=True)
+    final_temperature: float = setting(
+        0.1, "τ at the end of the search; it falls linearly", least=0, most=1e4, open=True
+    )
 
     def draw(self, weights, logs, none, progress, seed, inputs=None):
         import tensorflow as tf
@@ -159,7 +161,9 @@ class Concrete(Sampling):
     temperature: float = setting(
         1.0, "τ at the start of the search", least=0, most=1e4, open=True, source="SNAS' program"
     )
-    final_temperature: float = setting(0.03, "τ at its end; it falls in a straight line", least=0, most=1e4, open=True)
+    final_temperature: float = setting(
+        0.03, "τ at the end of the search; it falls linearly", least=0, most=1e4, open=True
+    )
 
     def draw(self, weights, logs, none, progress, seed, inputs=None):
         import tensorflow as tf

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from kdarts.genotypes.errors import KdartsError, choice
+from kdarts.networks.models import SmoothedCrossentropy
 from kdarts.networks.training_form import training_form
 from kdarts.ops.layers import all_layers, running_statistics
 from kdarts.ops.replicas import counted_once, loss_metric, mean_over_replicas, replicas
@@ -128,12 +129,15 @@ def _part(tensor, number, count: int):
     return tensor[number * size // count : (number + 1) * size // count]
 
 
-def replica_step(model: keras.Model):
-    """The training step of a compiled model as one replica takes it, from its part of a batch to its metrics."""
+def replica_step(model: keras.Model, teacher=None):
+    """The training step of a compiled model as one replica takes it, from its part of a batch to its metrics.
+
+    A classifier also learns from the `Teacher`, if there is one.
+    """
     if type(model).train_step is not keras.Model.train_step:
         return model.train_step
     form = training_form(model)
-    return lambda batch: _supervised_step(model, form, batch)
+    return lambda batch: _supervised_step(model, form, batch, teacher)
 
 
 def run_on_replicas(model: keras.Model, step, batch) -> tuple:
@@ -150,18 +154,23 @@ def run_on_replicas(model: keras.Model, step, batch) -> tuple:
     return {name: results[name] for name in metrics}, tensors
 
 
-def _supervised_step(model: keras.Model, form: keras.Model, batch) -> dict:
+def _supervised_step(model: keras.Model, form: keras.Model, batch, teacher=None) -> dict:
     """As Keras' own step of `model`, by way of its `form`; but in Keras each replica clips its own gradient, and one of
     them decides what is finite."""
     x, y = batch
     weights = model.trainable_variables
+    targets = teacher and teacher.targets(x)
     with tf.GradientTape() as tape:
         outputs = form(x, training=True)
         loss = model.compute_loss(x, y, outputs) * replicas()  # Keras' losses are shares of the replicas' sum.
+        if teacher:
+            loss = teacher.blended(loss, targets, outputs, getattr(model, "auxiliary_weight", 0.0))
         scaled = model.optimizer.scale_loss(loss)
     gradients = mean_over_replicas(tape.gradient(scaled, weights, unconnected_gradients="zero"))
     model.optimizer.apply(counted_once(gradients), weights)
     loss_metric(model).update_state(loss, sample_weight=tf.shape(x)[0])
+    if isinstance(model.loss, SmoothedCrossentropy) and y.shape.rank == 2 and y.shape[1] != 1:
+        y = tf.argmax(y, 1, tf.int32)  # Of the shares of the classes the greatest counts as the label.
     return model.compute_metrics(x, y, outputs)
 
 

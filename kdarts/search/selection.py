@@ -45,7 +45,7 @@ class Selection(Axis):
 
     samples: int = setting(
         0,
-        "random genotypes that are compared at the end, of which the best is kept; 0: α decides",
+        "number of random genotypes that are compared at the end to keep the best; 0: α decides instead",
         least=0,
         most=1_000_000,
         source="Li and Talwalkar 2019, Algorithm 1",
@@ -185,7 +185,9 @@ class Sparse(TwoStrongest):
     """
 
     name: ClassVar[str] = "sparse"
-    threshold: float = setting(0.85, "least weight of an operation, for rules that have one", **_THRESHOLD)
+    threshold: float = setting(
+        0.85, "smallest weight with which an operation is kept, for rules that have a threshold", **_THRESHOLD
+    )
 
     def node(self, weights, operations):
         return [(name, source) for name, source, weight in _two_best(weights, operations) if weight >= self.threshold]
@@ -224,7 +226,9 @@ class TwoOfEachEdge(NodeSelection):
     """
 
     name: ClassVar[str] = "edge"
-    threshold: float = setting(0.85, "least weight of an operation, for rules that have one", **_THRESHOLD)
+    threshold: float = setting(
+        0.85, "smallest weight with which an operation is kept, for rules that have a threshold", **_THRESHOLD
+    )
 
     def node(self, weights, operations):
         columns, kept = _named(operations), []
@@ -245,7 +249,9 @@ class Complete(NodeSelection):
     """Every operation of every input that reaches the threshold, in the space's order (D-DARTS' program alone)."""
 
     name: ClassVar[str] = "complete"
-    threshold: float = setting(0.85, "least weight of an operation, for rules that have one", **_THRESHOLD)
+    threshold: float = setting(
+        0.85, "smallest weight with which an operation is kept, for rules that have a threshold", **_THRESHOLD
+    )
 
     def node(self, weights, operations):
         columns, pairs = _named(operations), enumerate(weights)
@@ -283,7 +289,7 @@ class Progressive(TwoStrongest):
 
     name: ClassVar[str] = "progressive"
     max_skips: int | None = setting(
-        2, "most skip connections of a normal cell, for rules that count them", **_MAX_SKIPS
+        2, "largest number of skip connections in a normal cell, for rules that limit it", **_MAX_SKIPS
     )
 
     def cell(self, weights, operations, normal=True):

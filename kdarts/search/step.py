@@ -114,21 +114,24 @@ class Step:
 
     Args:
         model: built and compiled.
+        teacher: the `Teacher` that a classifier learns from, or None. It is no part of the run's state.
+        average: the `WeightAverage` of the model, or None.
 
     Attributes:
         scaled: the optimizers that scale the loss.
         skipped: steps that a `LossScaleOptimizer` has left out so far in this process.
     """
 
-    def __init__(self, model: keras.Model):
-        self.model, self.skipped = model, 0
+    def __init__(self, model: keras.Model, teacher=None, average=None):
+        self.model, self.skipped, self.average = model, 0, average
         if not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
         self._optimizers = [o for o in (model.optimizer, getattr(model, "arch_optimizer", None)) if o is not None]
         found = [*model.variables, *model.metrics_variables, *(v for o in self._optimizers for v in o.variables)]
+        found += average.variables if average else []
         self.variables = list({id(variable): variable for variable in found}.values())
         self.scaled = [o for o in self._optimizers if isinstance(o, LossScaleOptimizer)]
-        self._step = replica_step(model)
+        self._step = replica_step(model, teacher)
         self._scales = None
         self._before: list = []
         self._functions: dict = {}
@@ -161,6 +164,8 @@ class Step:
         else:
             with read_before(self.variables, before):
                 logs, rest = self._take(kind, batch)
+        if self.average:
+            self.average.update()
         return logs, *rest, before
 
     def _take(self, kind, batch):

@@ -78,7 +78,7 @@ class Counting(Stopping):
 
     stop_from: int = setting(
         10,
-        "first epoch that counts for the stop rule, from 0; those of the pretraining are not counted",
+        "first epoch that the stop rule looks at, counted from 0 after the pretraining",
         least=0,
         most=MOST_EPOCHS,
     )
@@ -115,8 +115,10 @@ class StableDistance(Counting):
 
     name: ClassVar[str] = "distance"
     needs_start: ClassVar[bool] = True
-    stop_window: int = setting(5, "epochs that must agree", least=1, most=MOST_EPOCHS)
-    stop_tolerance: float = setting(1e-3, "how far apart they may be", least=0, most=1000)
+    stop_window: int = setting(5, "number of consecutive epochs that must agree", least=1, most=MOST_EPOCHS)
+    stop_tolerance: float = setting(
+        1e-3, "largest difference between the distances of these epochs", least=0, most=1000
+    )
 
     def should_stop(self, so_far):
         if self.counting(so_far) < self.stop_window:
@@ -131,9 +133,9 @@ class SkipConnections(Counting):
     """Once a cell has `stop_skips` skip connections or more (DARTS+, Liang et al. 2019, criterion 1)."""
 
     name: ClassVar[str] = "skips"
-    stop_skips: int = setting(2, "skip connections of a cell that end the search", least=1, most=1000)
+    stop_skips: int = setting(2, "number of skip connections in a cell at which the search ends", least=1, most=1000)
     # Not used by this rule; it is there so that DARTS+ may state both of its criteria.
-    stop_window: int = setting(5, "epochs that must agree", least=1, most=MOST_EPOCHS)
+    stop_window: int = setting(5, "number of consecutive epochs that must agree", least=1, most=MOST_EPOCHS)
 
     def should_stop(self, so_far):
         most = max(sum(operation in SKIPS for operation, _, _ in cell) for cell in so_far.genotype.cells)
@@ -146,7 +148,7 @@ class StableRanking(Counting):
     """Once α has ranked every edge's operations with weights alike for `stop_window` epochs (DARTS+, criterion 2)."""
 
     name: ClassVar[str] = "ranking"
-    stop_window: int = setting(5, "epochs that must agree", least=1, most=MOST_EPOCHS)
+    stop_window: int = setting(5, "number of consecutive epochs that must agree", least=1, most=MOST_EPOCHS)
 
     def should_stop(self, so_far):
         if self.counting(so_far) < self.stop_window:
@@ -169,7 +171,7 @@ class Eigenvalue(Counting):
 
     name: ClassVar[str] = "eigenvalue"
     grids: ClassVar[bool] = True
-    stop_window: int = setting(5, "epochs that must agree", least=1, most=MOST_EPOCHS)
+    stop_window: int = setting(5, "number of consecutive epochs that must agree", least=1, most=MOST_EPOCHS)
     stop_ratio: float = setting(
         0.75, "the eigenvalue before, as a share of what it is now, below which it grows too fast", least=0, most=1
     )

@@ -39,36 +39,44 @@ class Update(Axis):
 
     arch_learning_rate: float = setting(3e-4, "learning rate of α at the start", least=0, most=MOST_RATE, open=True)
     arch_final_learning_rate: float | None = setting(
-        None, "learning rate of α at the end of half a cosine; unset: it stays", least=0, most=MOST_RATE
+        None,
+        "learning rate of α at the end, reached by half a cosine; unset: the rate is constant",
+        least=0,
+        most=MOST_RATE,
     )
     arch_optimizer: str = setting(
         "adam", "optimizer of α: adam, or sgd, plain descent without momentum", choices=ARCH_OPTIMIZERS
     )
-    arch_beta_1: float = setting(0.5, "first decay of α's Adam", least=0, most=0.9999, why=_DECAY)
-    arch_beta_2: float = setting(0.999, "second decay of α's Adam", least=0, most=0.999999, why=_DECAY)
+    arch_beta_1: float = setting(0.5, "beta_1 of the Adam optimizer of α", least=0, most=0.9999, why=_DECAY)
+    arch_beta_2: float = setting(0.999, "beta_2 of the Adam optimizer of α", least=0, most=0.999999, why=_DECAY)
     arch_l2: float = setting(1e-3, "L2 penalty on α", least=0, most=MOST_RATE)
-    arch_clip: float = setting(0.0, "greatest norm of the gradient of α and β together; 0: any", least=0, most=1e6)
+    arch_clip: float = setting(
+        0.0,
+        "largest norm of the gradient of α and β together, to which it is clipped; 0: no clipping",
+        least=0,
+        most=1e6,
+    )
     pretrain_epochs: int = setting(
         0,
-        "epochs before those of the search, in which the weights alone are trained at the first rate",
+        "epochs before those of the search in which only the weights are trained, at a constant learning rate",
         least=0,
         most=MOST_EPOCHS,
     )
     warmup_epochs: int = setting(
         0,
-        "first of the epochs, in which the weights alone are trained; in proportion to the epochs",
+        "number of epochs at the start of the search in which only the weights are trained; scaled with --epochs",
         least=0,
         most=MOST_EPOCHS,
     )
     attention: tuple = setting(
         (),
-        "constants that α is given, such as sep_conv_3x3:0.0006,dil_conv_5x5:-0.0006; empty: none",
+        "constants that are added to α, such as sep_conv_3x3:0.0006,dil_conv_5x5:-0.0006; empty: none",
         parse=_attention,
         source="eDARTS, sections III-A and IV-C",
     )
     attention_mode: str = setting(
         "each_update",
-        "when α is given them: each_update, once (at the start) or offset (never, but in mixing)",
+        "when these constants are added: each_update, once (at the start) or offset (only where α is mixed)",
         choices=ATTENTION_MODES,
     )
 

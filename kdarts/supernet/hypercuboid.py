@@ -16,7 +16,7 @@ from kdarts.ops.cost import Cost, Latencies
 from kdarts.ops.device import FILE
 from kdarts.ops.layers import all_layers, model_cost
 from kdarts.supernet.chain import Chain
-from kdarts.supernet.cost import GridCosts
+from kdarts.supernet.expected_cost import GridCosts
 from kdarts.supernet.grids import FORMS
 from kdarts.supernet.parameters import MixedModel, StageMixture
 from kdarts.supernet.parts import Parts, path_network, placed_cost

@@ -25,7 +25,8 @@ from kdarts.supernet.cell import (
     recomputed,
     run_stems,
 )
-from kdarts.supernet.cost import CellCosts, candidate_costs, network_cost, supernet_cost
+from kdarts.supernet.cost import candidate_costs, network_cost, supernet_cost
+from kdarts.supernet.expected_cost import CellCosts
 from kdarts.supernet.macro import (
     MacroConfig,
     check_input_shape,
@@ -55,7 +56,7 @@ class Supernet(MixedModel):
         space: a `SearchSpace` or the name of one.
         input_shape: `(height, width, channels)` of an image, at least `(8, 8, 1)`.
         num_classes: number of classes, at least 2.
-        channels: channels of a node before any reduction, even.
+        channels: channels of a node in the first cells, before any reduction, even.
         cells: number of cells; in a space with stages, of each.
         reductions: positions of the reduction cells; None: a third and two thirds of the way.
         sharing: which cells share an α: "shared" (normal and reduce), "individual", or one index for each cell.

@@ -3,17 +3,21 @@
 import contextlib
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import ops
 
 from kdarts.data import pipeline
+from kdarts.data.mixing import Mixing
 from kdarts.data.pipeline import served
+from kdarts.networks.distillation import Teacher
 from kdarts.networks.models import save_model, training_loss, write_about
 from kdarts.networks.trunk import DropPathSchedule
 from kdarts.ops.layers import unbiased_statistics
 from kdarts.search.loop import run_epochs
 from kdarts.search.replicas import evaluate, is_spread, spread
 from kdarts.search.step import Step
+from kdarts.training.averages import CALIBRATION, WeightAverage, restored
 from kdarts.training.entries import FIGURE
 from kdarts.training.forecast import measure
 from kdarts.training.session import RunSession, clock, peak_memory_mb, skipped_steps
@@ -34,21 +38,23 @@ class TrainingSession(RunSession):
 
     Args:
         keep: "last", or "best" to hold in the checkpoints the weights of the best measured epoch, too.
+        average: The `WeightAverage` that is measured and saved in place of the weights, or None.
         **more: See `RunSession`.
     """
 
-    def __init__(self, workdir: Workdir, keep: str = "last", **more):
+    def __init__(self, workdir: Workdir, keep: str = "last", average: WeightAverage | None = None, **more):
         super().__init__(workdir, **more)
-        self._keep, self._kept = keep, []
+        self._keep, self._kept, self._average = keep, [], average
 
     def more_variables(self, model):
+        averages = {"average": self._average.variables} if self._average else {}
         if self._keep == "last":
-            return {}
+            return averages
         with tf.device("CPU"):
             self._kept = [
                 keras.Variable(ops.convert_to_numpy(w), dtype=w.dtype, trainable=False) for w in model.weights
             ]
-        return {"kept": self._kept}
+        return averages | {"kept": self._kept}
 
     def callbacks(self, model):
         noting = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: self._note(model, logs))
@@ -58,15 +64,16 @@ class TrainingSession(RunSession):
         """Keeps the weights if no epoch before had so high a held-back accuracy. The checkpoint comes after this."""
         before = max((row.get(_VALIDATED, -1.0) for row in self.history), default=-1.0)
         if logs.get(_VALIDATED, -1.0) > before:
-            unbiased = {id(v): value for v, value in unbiased_statistics(model, model.optimizer.iterations)}
+            measured = {id(variable): value for variable, value in measured_values(model, self._average)}
             for kept, weight in zip(self._kept, model.weights, strict=True):
-                kept.assign(unbiased.get(id(weight), weight))
+                kept.assign(measured.get(id(weight), weight))
 
     def take(self, model) -> int:
         """Gives the model the weights to test and to save, and returns after how many epochs they were those."""
         if not self._kept:
-            # What a short training measures and saves would else be mostly the values that the statistics start from.
-            for variable, value in unbiased_statistics(model, model.optimizer.iterations):
+            if self._average:
+                self._average.calibrate()
+            for variable, value in measured_values(model, self._average):
                 variable.assign(value)
             return len(self.history)
         for kept, weight in zip(self._kept, model.weights, strict=True):
@@ -81,22 +88,32 @@ class TrainingSession(RunSession):
         super().ready(model, step, batches, steps, first_step)
 
 
-@contextlib.contextmanager
-def unbiased(network: keras.Model):
-    """A context in which running statistics have no share of the values that they start from.
+def measured_values(network: keras.Model, average: WeightAverage | None = None) -> list[tuple]:
+    """Returns `(variable, value)` for what a network has another value of when it is measured or saved.
 
-    See `unbiased_statistics`. After it each replica has its own again, so that to measure changes no training.
+    These are its averages; without an average its running statistics, of which a short training would else measure
+    mostly the values that they start from (see `unbiased_statistics`).
     """
-    strategy, found = network.distribute_strategy, unbiased_statistics(network, network.optimizer.iterations)
-    parts = [part for variable, _ in found for part in strategy.experimental_local_results(variable.value)]
-    own = [tf.identity(part) for part in parts]
-    for variable, value in found:
-        variable.assign(value)
-    try:
+    return average.values() if average else unbiased_statistics(network, network.optimizer.iterations)
+
+
+@contextlib.contextmanager
+def measuring(network: keras.Model, average: WeightAverage | None = None):
+    """A context in which a network has its `measured_values`. To measure changes no training."""
+    if average:
+        average.calibrate()
+    found = measured_values(network, average)
+    with restored(network.distribute_strategy, [variable for variable, _ in found]):
+        for variable, value in found:
+            variable.assign(value)
         yield
-    finally:
-        for part, value in zip(parts, own, strict=True):
-            part.assign(value)
+
+
+def weight_average(network, ema: float, train, batch_size: int, *, seed: int, augmentation, mean, std):
+    """Returns the `WeightAverage` of a training with the arguments of `run_training`."""
+    drawn = train.take(np.random.default_rng(seed).permutation(len(train))[: CALIBRATION * batch_size])
+    images = pipeline.train_dataset(drawn, batch_size, seed, augmentation, mean, std, start_step=0)
+    return WeightAverage(network, ema, images.take(CALIBRATION))
 
 
 def run_training(
@@ -119,6 +136,9 @@ def run_training(
     keep: str = "last",
     checkpoint_every: int | None = None,
     data_service: str | None = None,
+    mixing: Mixing | None = None,
+    teacher: Teacher | None = None,
+    ema: float = 0.0,
     step: Step | None = None,
     verbose: bool = True,
 ) -> dict:
@@ -143,7 +163,11 @@ def run_training(
             `val_accuracy`, the first of equal ones.
         checkpoint_every: See `every` of `Checkpoint`.
         data_service: The address of a tf.data service that prepares the batches, or None (see `served`).
-        step: The network's step, if it is traced already, or None.
+        mixing: The `Mixing` of the training images, or None. The network's loss must then take shares of classes.
+        teacher: The `Teacher` that the network learns from besides the labels, or None. It is not saved.
+        ema: The momentum of the `WeightAverage` that is measured, tested and saved; 0 for the weights themselves.
+        step: The network's step, if it is traced already, or None. Its own teacher and average are then in place of
+            `teacher` and `ema`.
         verbose: Whether to print progress.
 
     Returns:
@@ -153,20 +177,23 @@ def run_training(
         `tested_after_epochs`, the number of epochs after which the weights were those that are tested and saved.
     """
     steps = pipeline.steps_per_epoch(train, batch_size)
-    session = TrainingSession(workdir, keep, checkpoint_every=checkpoint_every, began=began, verbose=verbose)
+    how = {"seed": seed, "augmentation": augmentation, "mean": mean, "std": std}
+    step = step or Step(network, teacher, weight_average(network, ema, train, batch_size, **how) if ema else None)
+    average = step.average
+    how = {"checkpoint_every": checkpoint_every, "began": began, "verbose": verbose}
+    session = TrainingSession(workdir, keep, average, **how)
 
     def batches(first_step):
-        made = pipeline.train_dataset(train, batch_size, seed, augmentation, mean, std, start_step=first_step)
+        made = pipeline.train_dataset(train, batch_size, seed, augmentation, mean, std, first_step, mixing)
         return served(made, data_service) if data_service else made
 
     callbacks = [keras.callbacks.LearningRateScheduler(schedule), DropPathSchedule(epochs)]
     measured = {}
     if validate_every:
         measured = {"validation_data": pipeline.eval_dataset(valid, batch_size, mean, std)}
-        measured |= {"validation_freq": validate_every, "calibration": lambda: unbiased(network)}
-    run_epochs(
-        network, batches, steps=steps, epochs=epochs, callbacks=callbacks, session=session, step=step, **measured
-    )
+        measured |= {"validation_freq": validate_every, "calibration": lambda: measuring(network, average)}
+    length = {"steps": steps, "epochs": epochs, "step": step}
+    run_epochs(network, batches, callbacks=callbacks, session=session, **length, **measured)
     known = {}
     if session.clock.median_ms is None and (before := read_summary(workdir)) is not None:
         known = {name: before[name] for name in _MEASURED if name in before}

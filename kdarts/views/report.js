@@ -31,7 +31,7 @@ function slider(run, clock) {
     const lines = run.curves.flatMap((chart) => chart.lines.map((line) => [chart.key, line.name, short(upTo(line.values, clock.now)), chart.unit]));
     const told = lines.map(([key, name, figure, unit]) => {
       if (key === "accuracy") return `${name} ${figure} %`;
-      return { params: `${figure} ${unit.slice(0, -1)} weights`, macs: `${figure} ${unit.slice(0, -1)} MACs`, skip_connects: `${figure} skip connections` }[key];
+      return { params: `${figure} ${unit.slice(0, -1)} weights`, macs: `${figure} ${unit.slice(0, -1)} MACs`, skip_connects: `${figure} skip connection${figure === "1" ? "" : "s"}` }[key];
     });
     digest.textContent = [stage, ...told].filter((text) => text).join(" · ");
   };
@@ -45,6 +45,15 @@ function factList(run) {
   return make("dl", {}, ...run.facts.map(([, title, text]) => make("div", {}, make("dt", {}, title), make("dd", {}, text))));
 }
 
+// The questions that a page begins with.
+function answers(run) {
+  // Each word by itself, so that lines break between words.
+  const words = (text) => text.split(" ").flatMap((word) => [make("span", {}, word), " "]);
+  const command = (text) => (text ? [make("code", {}, ...words(text))] : []);
+  const rows = run.answers.map(([question, text, line]) => make("div", {}, make("dt", {}, question), make("dd", {}, text, ...command(line))));
+  return make("dl", { class: "card answers" }, ...rows);
+}
+
 function about(run) {
   const flags = make("div", { class: "flags" }, ...run.flags.map(([name, value]) => make("span", {}, `--${name}=${value}`)));
   const parts = run.parts ? [make("h3", {}, run.parts.title), table(run.parts.head, run.parts.rows, true)] : [];
@@ -52,41 +61,49 @@ function about(run) {
   return make("div", { class: "card" }, factList(run), ...parts, ...started);
 }
 
+// The counts of skip connections have a chart of their own where cells are drawn.
+function ofCells(run) {
+  return Boolean(run.skips.counts.length && run.drawings);
+}
+
 function body(run) {
-  const clock = newClock(run.epochs), found = [about(run)];
+  const clock = newClock(run.epochs), found = [answers(run)];
   const heading = (text) => found.push(make("h2", {}, text));
   if (!run.epochs) found.push(make("p", {}, "No epoch is finished yet."));
   if (run.epochs > 1) found.push(slider(run, clock));
-  if (run.curves.length) {
+  if (run.drawings) {
+    heading("Cells");
+    found.push(cells(run.drawings, clock));
+  }
+  if (run.path) {
+    heading("Path");
+    found.push(trellis(run.path, clock));
+  }
+  const curves = run.curves.filter((chart) => chart.key !== "skip_connects" || !ofCells(run));
+  if (curves.length) {
     heading("Curves");
-    const charts = run.curves.map((chart) => card(chart.title, chart.unit, lineChart({ ...chart, epochs: run.epochs, stages: run.stages }, clock)));
+    const charts = curves.map((chart) => card(chart.title, chart.unit, lineChart({ ...chart, epochs: run.epochs, stages: run.stages }, clock)));
     found.push(make("div", { class: "charts" }, ...charts));
   }
   if (run.alpha) {
     heading("Mixing weights");
     found.push(...alphaSection(run.alpha, run, clock));
   }
-  if (run.drawings) {
-    heading("Cells");
-    found.push(make("div", { class: "charts drawings" }, ...cells(run.drawings, clock)));
-  }
-  if (run.path) {
-    heading("Path");
-    found.push(trellis(run.path, clock));
-  }
   if (run.wins.names.length && run.wins.at.length) {
     heading("Operations");
     const unit = run.path ? "steps of the path" : "edges of the distinct cells";
     found.push(card("Operations of the architecture", unit, countGrid("operations of the architecture by epoch", run.wins.names, run.wins.counts, run.wins.at, run.epochs, clock)));
   }
-  if (run.skips.counts.length && run.drawings) {
+  if (ofCells(run)) {
     found.push(card("Skip connections of each cell", "", countGrid("skip connections of each cell by epoch", run.drawings.titles, run.skips.counts, run.skips.at, run.epochs, clock)));
   }
   if (run.family) {
     heading("Family of networks");
     found.push(make("div", { class: "charts" }, card("Accuracy by size", "%, shared weights", scatter(run.family)), card("Networks of the family", "", table(run.family.head, run.family.rows))));
-    if (run.best) found.push(make("h3", {}, "The most accurate of them"), make("div", { class: "charts drawings" }, ...cells(run.best, newClock(1))));
+    if (run.best) found.push(make("h3", {}, "The most accurate of them"), cells(run.best, newClock(1)));
   }
+  heading("All figures");
+  found.push(about(run));
   return found;
 }
 
@@ -106,7 +123,7 @@ function comparison(runs) {
   const epochs = Math.max(...runs.map((run) => run.epochs));
   const charts = [...groups.values()].filter((group) => group.runs.size > 1)
     .map((group) => card(group.title, group.unit, lineChart({ ...group, epochs }, null)));
-  return [make("h2", {}, "Side by side"), make("div", { class: "card" }, table(["", ...runs.map((run) => run.name)], rows)), make("div", { class: "charts" }, ...charts)];
+  return [make("h2", {}, "Side by side"), make("div", { class: "card side" }, table(["", ...runs.map((run) => run.name)], rows)), make("div", { class: "charts" }, ...charts)];
 }
 
 function section(run, open) {

@@ -25,6 +25,7 @@ from kdarts.ops.cost import UNITS
 from kdarts.training.entries import finite
 from kdarts.training.session import clock
 from kdarts.views.figure import COLOUR_MAP, plain
+from kdarts.views.report_answers import answers, large
 from kdarts.views.report_run import SCALE, Run, alpha_data, costs, counts, drawings, path_data, read_run, skips
 
 STOPS = {
@@ -37,11 +38,6 @@ STOPS = {
 """Why a search ended, by the name of its stop rule."""
 
 _PERCENT = "{:.2%}".format
-
-
-def large(number: float) -> str:
-    """Returns a count as text, in millions from a million on."""
-    return f"{number / 1e6:,.3f} million" if number >= 1e6 else f"{number:,.0f}"
 
 
 _FIGURES = {
@@ -73,6 +69,7 @@ _FIGURES = {
     "accuracy_median": ("median of these accuracies", _PERCENT),
     "accuracy_half_range": ("half of their range", _PERCENT),
     "peak_memory_mb": ("most memory", "{:,.0f} MB".format),
+    "peak": ("largest value of a pixel", "{:,}".format),
     "stopped_by": ("ended by", lambda rule: STOPS.get(rule, str(rule))),
     "paths": ("operations on an edge of the paths", str),
     "path_steps": ("steps of the shared paths", "{:,}".format),
@@ -191,7 +188,7 @@ _CURVES = {
     "distance": ("Distance M to the start", "", {"distance": "distance"}),
     "contribution": ("Mean contribution of the cells", "cross-entropy, nats", {"contribution": "contribution"}),
     "params": ("Weights of the network", "", {"params": "weights"}),
-    "macs": ("MACs of the network, for an image", "", {"macs": "MACs"}),
+    "macs": ("MACs for an image", "", {"macs": "MACs"}),
     "learning_rate": ("Learning rate of the weights", "", {"learning_rate": "learning rate"}),
 }
 """Title, unit and lines of each chart, by columns of the history. Every other column has a chart of its own."""
@@ -199,17 +196,20 @@ _CURVES = {
 _OF_CELL = "contribution_"
 """Begins the columns that share one chart, each the contribution of a cell, under its name."""
 
+_SKIPS = "skips_"
+"""Begins the columns of the skip connections of a cell, which have a card of their own."""
+
 _FACTORS = {"accuracy": 100, "val_accuracy": 100}
 
 _COUNTS = ("params", "macs")
 """Charts of large numbers, shown in thousands or millions."""
 
 
-def write_report(workdirs: Sequence[str | os.PathLike], path: str | os.PathLike) -> None:
+def write_report(workdirs: Sequence[str | os.PathLike], path: str | os.PathLike, commands: Sequence[str] = ()) -> None:
     """Writes an HTML page about the searches or trainings, finished or not, in one or more workdirs.
 
-    Raises `KdartsError` if there is no workdir, a workdir cannot be read (see `read_run`), the suffix of `path` is not
-    .html, or the file cannot be written.
+    `commands` are those that come next, one for each workdir. Raises `KdartsError` if there is no workdir, a workdir
+    cannot be read (see `read_run`), the suffix of `path` is not .html, or the file cannot be written.
     """
     if pathlib.Path(path).suffix.lower() not in (".html", ".htm"):
         raise KdartsError(f"{os.fspath(path)}: a report's file ends in .html")
@@ -221,17 +221,17 @@ def write_report(workdirs: Sequence[str | os.PathLike], path: str | os.PathLike)
         whole = os.fspath(workdir)
         name = run.name if names.count(run.name) == 1 else whole if len(whole) <= 60 else f"…{whole[-59:]}"
         run.name = plain(name, 60)
-    write_text(path, page(runs))
+    write_text(path, page(runs, commands))
 
 
-def page(runs: Sequence[Run]) -> str:
-    """Returns the page about runs as HTML."""
+def page(runs: Sequence[Run], commands: Sequence[str] = ()) -> str:
+    """Returns the page about runs as HTML; `commands` come next, one for each run."""
     files = importlib.resources.files("kdarts.views")
     style = files.joinpath("report.css").read_text("utf-8")
     program = "".join(files.joinpath(name).read_text("utf-8") for name in _PROGRAM)
     program = f'(function () {{\n"use strict";\n{program}}})();\n'
     colours = [to_hex(colormaps[COLOUR_MAP](k / 32)) for k in range(33)]
-    shown = [run_data(run) for run in runs]
+    shown = [run_data(run, command) for run, command in zip_longest(runs, commands, fillvalue="")]
     _shrink([chart for one in shown for chart in one["curves"]])
     data = {"runs": shown, "colours": colours, "scale": SCALE}
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -253,8 +253,8 @@ def _hash(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
 
 
-def run_data(run: Run) -> dict:
-    """Returns the data of the page about a run, as plain lists and dictionaries."""
+def run_data(run: Run, command: str = "") -> dict:
+    """Returns the data of the page about a run, as plain lists and dictionaries; `command` comes next."""
     offset, at, architectures, spans = 0, [], [], []
     for part in run.shown:
         recorded = part.architectures if part.rows and not run.trained else []
@@ -272,6 +272,7 @@ def run_data(run: Run) -> dict:
     return {
         "name": run.name,
         "trained": run.trained,
+        "answers": answers(run, architectures, alpha and alpha["preference"], command),
         "facts": facts(run),
         "flags": sorted(run.flags.items()),
         "epochs": epochs,
@@ -310,6 +311,7 @@ def _curves(run: Run, cost: list | None, epochs: int) -> list[dict]:
         tables = [("", [row | size for row, size in zip_longest(rows, sizes, fillvalue={})])]
     known = {column for _, _, lines in _CURVES.values() for column in lines} | {"epoch", "stage", "seed"}
     others = dict.fromkeys(name for _, rows in tables for row in rows for name in row if name not in known)
+    others = [name for name in others if not name.startswith(_SKIPS)]
     cells = [name for name in others if name.startswith(_OF_CELL)]
     others = [name for name in others if name not in cells]
     of_cells = {name: name.removeprefix(_OF_CELL).replace("_", " ") for name in cells}

@@ -6,28 +6,38 @@ function choice(text, options, change) {
   return { node: make("label", {}, `${text} `, select), select };
 }
 
-function weight(value, spread) {
-  return value === null ? "" : (value / DATA.scale).toFixed(spread < 0.02 ? 3 : 2);
+function weight(value, digits) {
+  return value === null ? "" : (value / DATA.scale).toFixed(digits);
+}
+
+// In words how far the weights of a table are from those of an α that prefers nothing.
+function distanceInWords(values, even, columns) {
+  const shares = values.map((v, k) => (v === null ? null : v / DATA.scale / even[Math.floor(k / columns)])).filter((v) => v !== null);
+  const levels = [...new Set(even.map((v) => v.toPrecision(3)))].map(Number);
+  const uniform = levels.length > 1 ? `${Math.min(...levels)} to ${Math.max(...levels)}` : `${levels[0]}`;
+  const low = Math.min(...shares), high = Math.max(...shares), near = high - low < 0.1;
+  return `Uniform, all candidates of an edge alike, is ${uniform}. Here the weights are ${low.toFixed(2)} to ${high.toFixed(2)} times that${near ? ": α hardly prefers anything" : ""}.`;
 }
 
 function alphaSection(given, run, clock) {
   const state = { set: 0, node: 0 };
-  const spread = given.high - given.low || 1;
-  const sheet = make("div", { class: "wide", tabindex: "0", role: "group", "aria-label": "table of weights" }), lines = make("div", { class: "charts" });
+  const digits = given.high < 0.4 ? 3 : 2;
+  const evenOf = (set, place) => set.even[Math.min(place, set.even.length - 1)];
+  const sheet = make("div", { class: "wide", tabindex: "0", role: "group", "aria-label": "table of weights" }), lines = make("div", { class: "card" });
   const note = make("p", { class: "unit" });
   let fields = [];
 
   const paint = () => {
     const place = placeOf(given.at, clock.now), set = given.sets[state.set], columns = given.operations.length;
     const values = set.values[place];
-    note.textContent = asOf(given.at[place], clock.now);
+    note.textContent = `${distanceInWords(values, evenOf(set, place), columns)} ${asOf(given.at[place], clock.now)}`;
     fields.forEach((row, edge) => {
       const weights = values.slice(edge * columns, (edge + 1) * columns);
       const best = Math.max(...weights.map((v) => (v === null ? -1 : v)));
       row.forEach((field, k) => {
-        if (k === columns) return void (field.textContent = weight(set.shares[place][edge], 1));
-        const value = weights[k], colour = value === null ? "" : colourOf((value / DATA.scale - given.low) / spread);
-        field.textContent = weight(value, spread);
+        if (k === columns) return void (field.textContent = weight(set.shares[place][edge], 2));
+        const value = weights[k], colour = value === null ? "" : colourOf(value / DATA.scale / given.high);
+        field.textContent = weight(value, digits);
         field.style.backgroundColor = colour;
         field.style.color = colour && inkOn(colour);
         field.className = value !== null && value === best ? "best" : "";
@@ -61,15 +71,17 @@ function alphaSection(given, run, clock) {
       const found = given.operations.map((name, k) => ({ name, values: along((place) => set.values[place][edge * columns + k]) }));
       const looks = found.map((_, k) => k).filter((k) => found[k].values.some((v) => v !== null));
       if (!looks.length) continue;
-      const chart = { title: `edge ${set.edges[edge]}`, unit: "weight", lines: looks.map((k) => found[k]), looks, epochs, stages, range: [given.low, given.low + spread] };
-      charts.push(card(`edge ${set.edges[edge]}`, "weight", lineChart(chart, clock, false)));
+      const even = Array(epochs).fill(null);
+      given.at.forEach((epoch, place) => { even[epoch] = evenOf(set, place)[edge]; });
+      const chart = { title: `edge ${set.edges[edge]}`, unit: "weight", lines: looks.map((k) => found[k]), looks, epochs, stages, range: [0, given.high], even };
+      charts.push(make("div", {}, make("h4", {}, `Edge ${set.edges[edge]}`), lineChart(chart, clock, false)));
     }
     if (set.shares) {
       const shares = rows.map((edge) => ({ name: set.edges[edge], values: along((place) => set.shares[place][edge]) }));
-      charts.push(card("shares of the edges", "β", lineChart({ title: "shares of the edges", unit: "β", lines: shares, epochs, stages }, clock)));
+      charts.push(make("div", {}, make("h4", {}, "Shares of the edges (β)"), lineChart({ title: "shares of the edges", unit: "β", lines: shares, epochs, stages }, clock)));
     }
-    const key = card(`Edges into ${set.nodes[state.node][0]}`, "weight by epoch", legend(given.operations).node);
-    lines.replaceChildren(key, ...charts);
+    const title = make("h3", {}, `Edges into ${set.nodes[state.node][0]}`, make("span", { class: "unit" }, " (weight by epoch)"));
+    lines.replaceChildren(title, legend(given.operations).node, make("div", { class: "charts" }, ...charts));
   };
 
   const nodes = choice(run.path ? "Into" : "Node", given.sets[0].nodes.map(([name]) => name), (n) => { state.node = n; build(); trace(); });
@@ -79,6 +91,6 @@ function alphaSection(given, run, clock) {
   clock.on(paint);
   const chosen = make("div", { class: "choose" }, ...(given.sets.length > 1 ? [sets.node] : []), nodes.node);
   const about = make("p", { class: "unit" }, `Mixing weight (${given.mixing}) of each candidate. The largest of an edge is underlined. The lines belong to the chosen node.`);
-  const whole = card("α at the chosen epoch", "", chosen, about, scale(given.low, given.high, short), note, sheet);
+  const whole = card("α at the chosen epoch", "", chosen, about, scale(0, given.high, short), note, sheet);
   return [make("div", { class: "pair" }, whole, lines)];
 }

@@ -81,7 +81,8 @@ function cells(given, clock) {
   };
   tell();
   clock.on(tell);
-  return [...places.map((place, k) => card(given.titles[k] || `cell ${k}`, "", place)), make("div", { class: "card whole" }, cellLegend(given), notes)];
+  const each = places.map((place, k) => make("div", {}, make("h3", {}, given.titles[k] || `cell ${k}`), place));
+  return make("div", { class: "card" }, make("div", { class: "charts drawings" }, ...each), cellLegend(given), notes);
 }
 
 // A column of states between any two stages; the path is the thick line, its choices the labels on it.

@@ -25,7 +25,8 @@ function spoken(chart) {
   return `${chart.title}${chart.unit ? `, ${chart.unit}` : ""}, by epoch: ${chart.lines.map(say).join("; ")}`;
 }
 
-// A chart: { title, unit, lines: [{ name, values }], epochs, stages, range?, looks? }; returns its node.
+// A chart: { title, unit, lines: [{ name, values }], epochs, stages, range?, looks?, even? }; returns its node.
+// `even` are values by epoch of a line that is not of the data: where α prefers nothing.
 function lineChart(chart, clock, withLegend = true) {
   const host = make("div", { class: "plot" });
   const looks = chart.looks || chart.lines.map((_, k) => k);
@@ -39,7 +40,8 @@ function lineChart(chart, clock, withLegend = true) {
   };
   sized(host, (width) => {
     const height = Math.round(Math.min(230, Math.max(150, width * 0.55)));
-    const vertical = ticks(low, high, 4), wide = Math.max(...vertical.map((t) => short(t).length));
+    const whole = chart.lines.every((line) => line.values.every((v) => v === null || Number.isInteger(v)));
+    const vertical = ticks(low, high, 4).filter((t) => !whole || Number.isInteger(t)), wide = Math.max(...vertical.map((t) => short(t).length));
     const box = { left: 12 + 7 * wide, right: width - 10, top: 8, bottom: height - 32 };
     across = (epoch) => box.left + 8 + (chart.epochs > 1 ? epoch / (chart.epochs - 1) : 0.5) * (box.right - box.left - 16);
     const up = (value) => box.bottom - ((value - low) / (high - low)) * (box.bottom - box.top);
@@ -56,6 +58,12 @@ function lineChart(chart, clock, withLegend = true) {
     for (const [start, name] of chart.stages || []) {
       const x = across(Math.max(0, start - 0.5));
       if (start) svg.append(draw("line", { class: "stage", x1: x, x2: x, y1: box.top, y2: box.bottom }, draw("title", {}, name)));
+    }
+    if (chart.even) {
+      const points = chart.even.map((v, epoch) => (v === null ? null : [across(epoch), up(v)])).filter((p) => p);
+      svg.append(draw("path", { class: "even", d: `M${points.map(([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`).join("L")}` }));
+      const [x, y] = points[points.length - 1];
+      svg.append(draw("text", { x, y: y < box.top + 24 ? y + 14 : y - 14, "text-anchor": "end", class: "muted" }, "uniform"));
     }
     chart.lines.forEach((line, k) => {
       const points = line.values.map((v, epoch) => (v === null ? null : [across(epoch), up(v)])).filter((p) => p);
@@ -96,7 +104,7 @@ function countGrid(title, names, counts, at, epochs, clock) {
   };
   sized(host, (width) => {
     const longest = Math.max(...names.map((name) => name.length));
-    const label = Math.min(longest, Math.floor(width * 0.42 / 6.4)), left = label * 6.4 + 8, row = 20;
+    const label = Math.min(longest, Math.floor(width * 0.42 / 7.2)), left = label * 7.2 + 8, row = 20;
     const step = (width - left - 26) / epochs, height = names.length * row + 32;
     across = (epoch) => left + epoch * step;
     const last = counts.map((row, k) => `${names[k]} ${row[row.length - 1]}`).join(", ");
@@ -108,7 +116,7 @@ function countGrid(title, names, counts, at, epochs, clock) {
       for (let n = 0, end; n < at.length; n = end) {
         for (end = n + 1; end < at.length && counts[k][end] === counts[k][n];) end++;
         const stop = end < at.length ? at[end] : at[at.length - 1] + 1;
-        const field = { x: across(at[n]), y: k * row + 2, width: (stop - at[n]) * step, height: row - 3, fill: colourOf(most > 1 ? (counts[k][n] - 1) / (most - 1) : 1) };
+        const field = { class: "field", x: across(at[n]), y: k * row + 2, width: (stop - at[n]) * step, height: row - 3, fill: colourOf(most > 1 ? (counts[k][n] - 1) / (most - 1) : 1) };
         if (counts[k][n]) svg.append(draw("rect", field, draw("title", {}, `${name}: ${counts[k][n]}, epochs ${at[n] + 1} to ${stop}`)));
       }
       const text = draw("text", { x: across(epochs) + 8, y: k * row + 15, "font-weight": "bold" });

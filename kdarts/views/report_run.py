@@ -195,10 +195,12 @@ def alpha_data(run: Run) -> dict | None:
 
     Returns:
         `None` if the run has no α, or no `setting.json` that describes it. Otherwise a dictionary: `operations`, the
-        names of the columns; `at`, the shown epochs, from 0; `low` and `high`, the range of the values; `mixing`; and
-        `sets`, one for each cell. A set has a `title`, labels of its `edges`, `nodes` as `[label, rows]`, and for each
-        epoch of `at` its `values`, times `SCALE`, edge by edge, with `None` for removed candidates. With partial
-        channels it also has the `shares` of the edges.
+        names of the columns; `at`, the shown epochs, from 0; `high`, the end of the colour scale, which begins at 0;
+        `mixing`; `preference`, how often its edge's mean the largest weight of an edge is, in the mean over all edges
+        at the last epoch; and `sets`, one for each cell. A set has a `title`, labels of its `edges`, `nodes` as
+        `[label, rows]`, and for each epoch of `at` its `values`, times `SCALE`, edge by edge, with `None` for removed
+        candidates; `even`, the weight that every candidate of an edge has where α prefers none, in one row if all
+        epochs have the same. With partial channels it also has the `shares` of the edges.
 
     Raises:
         KdartsError: If `setting.json` does not match the arrays.
@@ -209,31 +211,40 @@ def alpha_data(run: Run) -> dict | None:
     try:
         forms = [_form(part) for part in parts]
         weights = [_weights(part) for part in parts]
-        total = sum(array.size for arrays, _ in weights for array in arrays)
+        total = sum(array.size for arrays, _, _ in weights for array in arrays)
         starts = np.cumsum([0, *(len(part.rows) for part in run.shown)]).tolist()
         begin = {id(part): start for part, start in zip(run.shown, starts, strict=False)}
-        lengths = [(begin[id(part)], len(arrays[0])) for part, (arrays, _) in zip(parts, weights, strict=True)]
+        lengths = [(begin[id(part)], len(arrays[0])) for part, (arrays, _, _) in zip(parts, weights, strict=True)]
         places = [start + epoch for start, length in lengths for epoch in range(length)]
         kept = range(len(places))[:: -max(1, math.ceil(total / MOST_VALUES))][::-1]  # Always with the last one.
         operations, sets = forms[-1]
         if any(form[0] != operations or len(form[1]) != len(sets) for form in forms):
             raise ValueError("its stages have different candidates")
         for index, entry in enumerate(sets):
-            entry["values"] = _whole(np.concatenate([arrays[index] for arrays, _ in weights])[kept])
-            if all(shares for _, shares in weights):
-                entry["shares"] = _whole(np.concatenate([shares[index] for _, shares in weights])[kept])
+            entry["values"] = _whole(np.concatenate([arrays[index] for arrays, _, _ in weights])[kept])
+            even = np.concatenate([evens[index] for _, evens, _ in weights])[kept]
+            entry["even"] = even[: 1 if (even == even[0]).all() else None].round(6).tolist()
+            if all(shares for _, _, shares in weights):
+                entry["shares"] = _whole(np.concatenate([shares[index] for _, _, shares in weights])[kept])
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise KdartsError(f"{parts[0].folder / 'setting.json'}: does not fit alphas.npz ({error})") from None
-    used = np.concatenate([array[np.isfinite(array)] for arrays, _ in weights for array in arrays] or [[0.0]])
-    low, high = (float(used.min()), float(used.max())) if used.size else (0.0, 1.0)
+    # From 0, and wide enough for twice the even weight: otherwise noise would have all colours.
+    highest = max(np.nanmax(array, initial=0.0) for arrays, _, _ in weights for array in arrays)
+    twice = 2 * max(evens.max() for _, each, _ in weights for evens in each)
     return {
         "operations": operations,
         "at": [places[k] for k in kept],
-        "low": round(low, 4),
-        "high": round(high, 4),
+        "high": round(float(max(highest, min(1.0, twice))), 4) or 1.0,
         "mixing": parts[-1].setting["mixing"],
+        "preference": _preference([array[-1] for array in weights[-1][0]]),
         "sets": sets,
     }
+
+
+def _preference(arrays: list[np.ndarray]) -> float:
+    """Returns the largest weight of an edge over the mean of its weights, in the mean over the edges of all arrays."""
+    edges = [row[np.isfinite(row)] for array in arrays for row in array]
+    return round(float(np.mean([row.max() / row.mean() for row in edges if row.size and row.mean() > 0] or [1.0])), 4)
 
 
 def _form(part: Part) -> tuple[list[str], list[dict]]:
@@ -265,27 +276,50 @@ def alpha_titles(names: list[str], genotype: Genotype) -> list[str]:
     return titles if fit and len(titles) == len(names) else [name.replace("_", " ") for name in names]
 
 
-def _weights(part: Part) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Returns each set's mixing weights, `[epochs, edges, operations]`, and its edges' shares, `[epochs, edges]`."""
-    epochs = len(part.rows)
-    arrays = [array[:epochs] for array in part.alphas.values()]
-    last = part.architectures[-1]
-    if isinstance(last, HyperPath):
-        stages, states, _, choices = last.cuboid.shape
-        (array,) = (_mixed(array, part.setting["mixing"]) for array in arrays)
-        # Transitions are ordered by their source; the page groups them by their target.
-        grid = array.reshape(-1, stages, states, states, choices).swapaxes(2, 3)
-        return [grid[:, stage].reshape(len(grid), states * states, choices) for stage in range(stages)], []
-    setting, shares = part.setting, []
-    offsets = np.array([setting["offsets"].get(name, 0.0) for name in setting["operations"]])
-    inputs = 2 if setting["topology"] else None
-    if any(array.shape[1:] != (len(setting["edges"]), len(offsets)) for array in arrays):
-        raise ValueError(f"{len(setting['edges'])} edges and {len(offsets)} operations")
+def _weights(part: Part) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
+    """Returns for each set the mixing weights, `[epochs, edges, operations]`, those of an α without preference, and β.
+
+    The latter two are `[epochs, edges]`; there is no β, as shares of the edges, without partial channels.
+    """
+    arrays = [array[: len(part.rows)] for array in part.alphas.values()]
+    mix, offsets = _mixer(part)
+    flat = [np.where(np.isfinite(array), 0.0, np.nan) for array in arrays]
+    evens = []
+    for array in flat:
+        same = (np.isfinite(array) == np.isfinite(array[0])).all()
+        for each in mix(array[: 1 if same else None]):
+            even = np.nansum(each, -1) / np.maximum(np.isfinite(each).sum(-1), 1)
+            evens.append(np.repeat(even, len(array), 0) if same else even)
+    shares = []
     if part.betas:
         from kdarts.supernet.cell import edge_shares
 
-        shares = [np.stack([edge_shares(beta, inputs) for beta in rows[:epochs]]) for rows in part.betas.values()]
-    return [_mixed(array + offsets, setting["mixing"], inputs) for array in arrays], shares
+        inputs = 2 if part.setting["topology"] else None
+        betas = [rows[: len(part.rows)] for rows in part.betas.values()]
+        shares = [np.stack([edge_shares(beta, inputs) for beta in rows]) for rows in betas]
+    return [each for array in arrays for each in mix(array + offsets)], evens, shares
+
+
+def _mixer(part: Part):
+    """Returns a function from an array of α to the mixing weights of its sets, and the offsets of α (eDARTS)."""
+    setting, last = part.setting, part.architectures[-1]
+    if isinstance(last, HyperPath):
+        stages, states, _, choices = last.cuboid.shape
+
+        def mix(array):
+            # Transitions are ordered by their source; the page groups them by their target.
+            grid = _mixed(array, setting["mixing"]).reshape(-1, stages, states, states, choices).swapaxes(2, 3)
+            return [grid[:, stage].reshape(len(grid), states * states, choices) for stage in range(stages)]
+
+        return mix, 0.0
+    offsets = np.array([setting["offsets"].get(name, 0.0) for name in setting["operations"]])
+
+    def mix(array):
+        if array.shape[1:] != (len(setting["edges"]), len(offsets)):
+            raise ValueError(f"{len(setting['edges'])} edges and {len(offsets)} operations")
+        return [_mixed(array, setting["mixing"], 2 if setting["topology"] else None)]
+
+    return mix, offsets
 
 
 def _mixed(alphas: np.ndarray, name: str, inputs: int | None = None) -> np.ndarray:
