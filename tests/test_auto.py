@@ -26,7 +26,6 @@ from kdarts.data.pictures import fitted
 from kdarts.genotypes.errors import KdartsError
 from kdarts.networks.handmade import build_resnet
 from kdarts.ops.cost import Cost
-from kdarts.supernet.mobile import WIDTHS
 from kdarts.training.workdir import Workdir, read_table
 
 SHAPE = (32, 32, 3)
@@ -79,11 +78,10 @@ def test_limits_name_what_exceeds_them():
 
 def test_a_family_gives_its_largest_network_within_the_limits():
     family = candidates.mobilenets(SHAPE, 10)
-    whole = {width: cost_of(family.make(width)[0]()) for width in WIDTHS[:4]}
-    most = whole[WIDTHS[2]].macs
-    found = family.largest(Limits(macs=most))
-    assert found.cost == whole[WIDTHS[2]] and found.size == f"width {WIDTHS[2]:g}"
-    assert family.largest(Limits(macs=most - 1)).cost == whole[WIDTHS[1]]
+    small, fitting = (cost_of(family.make(width)[0]()) for width in (0.5, 0.6))
+    found = family.largest(Limits(macs=fitting.macs))
+    assert found.cost == fitting and found.cost.macs > small.macs
+    assert family.largest(Limits(macs=fitting.macs - 1)).cost.macs < fitting.macs
     assert family.largest(Limits(params=10)) == "params"
 
 

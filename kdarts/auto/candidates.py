@@ -14,7 +14,7 @@ from kdarts.networks.network import build_network
 from kdarts.ops.cost import Cost
 from kdarts.search.selection import discretize
 from kdarts.supernet.cost import network_cost
-from kdarts.supernet.mobile import WIDTHS, mobile_axes
+from kdarts.supernet.mobile import START_WIDTHS, mobile_axes
 from kdarts.supernet.spaces import get_space
 
 HANDMADE, PUBLISHED, RANDOM, RULE, FOUND = "made by hand", "published", "random", "by rule", "found"
@@ -25,7 +25,7 @@ CELLS = 5
 
 _CHANNELS = tuple(range(4, 66, 2))
 _RESNET = tuple(range(4, 17)) + tuple(range(18, 34, 2)) + tuple(range(36, 68, 4))
-_WIDER = (*WIDTHS, 2.5, 3.0, 4.0)
+_WIDER = (*START_WIDTHS, 2.5, 3.0, 4.0)
 
 
 @dataclass(frozen=True)
