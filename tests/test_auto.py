@@ -93,6 +93,16 @@ def test_cells_are_counted_as_they_are_built():
     assert candidates.random_cells(0) == candidates.random_cells(0) != candidates.random_cells(1)
 
 
+def test_equal_networks_are_told_apart_from_others():
+    one, same, other = (
+        candidates.of_path(name, candidates.uniform_path(SHAPE, 0.5, block), SHAPE, 10).largest(Limits())
+        for name, block in (("a", "mb_k3_e6"), ("b", "mb_k3_e6"), ("c", "mb_k3_e3"))
+    )
+    assert one.same_as(same) and not one.same_as(other)
+    by_hand = candidates.resnets(8, (8, 8, 1), 2).largest(Limits(params=9000))
+    assert not by_hand.same_as(by_hand) and by_hand.by_hand
+
+
 def test_latency_is_measured_by_litert():
     small, large = (latency_ms(build_resnet((16, 16, 1), 2, 8, width)) for width in (2, 32))
     assert 0 < small < large
@@ -227,6 +237,7 @@ def test_the_page_tells_whether_the_search_was_worth_it():
     hand, found = _row("ResNet-8", "made by hand", 0.8), _row("found", "found", 0.83)
     assert "3.00 points above that of ResNet-8" in verdict(_summary([found, hand]))
     assert "made by hand: nothing that was found did better" in verdict(_summary([hand, found]))
+    assert "differ by about 1.2 points" in verdict({**_summary([found, hand]), "held_back_examples": 2000})
     interrupted = {**_summary([found]), "interrupted": True}
     assert verdict(interrupted).startswith("The run was interrupted") and "No network that" in verdict(interrupted)
 

@@ -50,6 +50,12 @@ class Candidate:
     architecture: Architecture | None = None
     channels: int | None = None
 
+    def same_as(self, other: "Candidate") -> bool:
+        """Returns whether both have the same architecture and the same size."""
+        if self.architecture is None or other.architecture is None or self.channels != other.channels:
+            return False
+        return self.architecture.named("") == other.architecture.named("")
+
     @property
     def by_hand(self) -> bool:
         """Whether somebody designed it, in place of a search or a draw."""

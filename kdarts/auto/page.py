@@ -99,8 +99,8 @@ def _head(summary: dict, figures: dict, on: str) -> str:
     """What was chosen, how good it is, what it costs, and whether the search was worth it."""
     facts = {
         f"accuracy on {figures['examples']:,} {on} pictures": f"{figures['accuracy']:.2%}",
-        "weights": amount(summary["params"]),
-        "MACs for a picture": amount(summary["macs"]),
+        "weights": _spent(summary, "params"),
+        "MACs for a picture": _spent(summary, "macs"),
         "time": f"{clock(summary['spent_seconds'])} of {clock(60 * summary['minutes'])}",
         "limits": _limits(summary["limits"]),
         "classes": str(len(figures["classes"])),
@@ -110,6 +110,12 @@ def _head(summary: dict, figures: dict, on: str) -> str:
 {_escaped(summary["size"])}</h1>
 <section class="card"><dl>{listed}</dl><p>{_escaped(verdict(summary))}</p></section>
 """
+
+
+def _spent(summary: dict, kind: str) -> str:
+    """A cost, and how much of its limit that is."""
+    most = summary["limits"].get(kind)
+    return amount(summary[kind]) + ("" if most is None else f", {summary[kind] / most:.0%} of the limit")
 
 
 def _limits(limits: dict) -> str:
@@ -137,6 +143,10 @@ def verdict(summary: dict) -> str:
     if "test_accuracy" in chosen and "test_accuracy" in hand:
         difference = 100 * (chosen["test_accuracy"] - hand["test_accuracy"])
         text += f"; on the test pictures the difference is {difference:+.2f} points"
+    if count := summary.get("held_back_examples"):
+        share = chosen["held_back_accuracy"]
+        error = 100 * math.sqrt(2 * share * (1 - share) / count)
+        text += f". Two networks that are equally good differ by about {error:.1f} points on so many held-back pictures"
     return lead + text + "."
 
 

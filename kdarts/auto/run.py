@@ -210,6 +210,7 @@ class AutoRun:
             raise KdartsError(self._too_strict())
         ledger.finish("sizes")
         found = self._fitting(self._searches(limits, brief, self._seconds("search", phases)), limits)
+        found = self._new(found, known)
         fitting = [*found[:1], *known[:2], *found[1:], *known[2:]]
         ledger.finish("sizes of what was found")
         seconds = self._seconds("first", phases)
@@ -325,6 +326,17 @@ class AutoRun:
         for name, kind in over.items():
             self.say(f"{name}: left out, its smallest network exceeds the limit of {UNITS[kind]}")
         return fitting
+
+    def _new(self, found: list[Candidate], known: list[Candidate]) -> list[Candidate]:
+        """Returns those of the networks found that are not the same as one before."""
+        kept = []
+        for each in found:
+            same = (other.name for other in (*known, *kept) if other.same_as(each))
+            if (name := next(same, None)) is None:
+                kept.append(each)
+            else:
+                self.say(f"{each.name}: the same network as {name}")
+        return kept
 
     def _in_time(self, macs: float) -> Limits:
         """Returns the limits with the MACs that the time allows, but not fewer than the smallest network has."""
