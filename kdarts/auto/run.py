@@ -75,9 +75,11 @@ SIDES = (224, 160, 128, 96, 64, 48, 32)
 EPOCH, END = 0.1, 2.0
 """The seconds of an epoch besides its steps, and of the measurement at the end of a training, on two slow cores."""
 
-TRAINING = 12
-"""The time of a training in the first round, in multiples of what the small network needs before its first step. Larger
-networks need several times as much, and some epochs are to be left."""
+TRAINING = 8
+"""The time before the first step of a training in the first round, in multiples of what the small network needs."""
+
+LEAST_EPOCHS = 3
+"""The epochs that each training of the first round has time for, of a network of the most MACs."""
 
 MOST_EPOCHS = 400
 """The most epochs of a training: with small data more of them change nothing."""
@@ -214,7 +216,8 @@ class AutoRun:
         fitting = [*found[:1], *known[:2], *found[1:], *known[2:]]
         ledger.finish("sizes of what was found")
         seconds = self._seconds("first", phases)
-        most = int(seconds / (TRAINING * pace["overhead"]))
+        epoch = pace["mac_seconds"] * limits.macs * len(self.train)
+        most = int(seconds / (TRAINING * pace["overhead"] + LEAST_EPOCHS * epoch))
         first = fitting[: max(2, min(len(fitting), most))]
         if not any(each.by_hand for each in first):
             first[-1:] = [each for each in fitting if each.by_hand][:1] or first[-1:]
@@ -251,7 +254,8 @@ class AutoRun:
         each = seconds / count / macs  # The seconds of a MAC in a step, with its gradients.
         final = SHARES["final"] * self.ledger.seconds / (2 * self.settings.seeds) / (EPOCHS * len(self.train))
         search = SHARES["search"] * self.ledger.seconds / (STEPS * count)
-        return {"macs": min(final / each, search / (SUPERNET * each)), "overhead": overhead}
+        macs = min(final / each, search / (SUPERNET * each))
+        return {"macs": macs, "mac_seconds": each, "overhead": overhead}
 
     def _batches(self, batch_size: int, seed: int, first_step: int = 0):
         parts = self.train, batch_size, seed, self.augmentation, self.mean, self.std
