@@ -1,5 +1,6 @@
 """`kdarts auto` and `ImageClassifier`: limits, candidates, the record of a run, its page, and whole runs."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -18,14 +19,16 @@ from kdarts.auto import candidates
 from kdarts.auto.classifier import _data, _fitting, pixels
 from kdarts.auto.ledger import Ledger
 from kdarts.auto.limits import Limits, cost_of, latency_ms
+from kdarts.auto.pace import fitting_batch, fitting_side
 from kdarts.auto.page import verdict, write_page
-from kdarts.auto.run import Settings, fitting_batch, fitting_side
+from kdarts.auto.run import Settings
 from kdarts.cli.main import main
 from kdarts.data import datasets
 from kdarts.data.pictures import fitted
 from kdarts.genotypes.errors import KdartsError
 from kdarts.networks.handmade import build_resnet
 from kdarts.ops.cost import Cost
+from kdarts.supernet.mobile import mobile_axes, mobilenet_v2
 from kdarts.training.workdir import Workdir, read_table
 
 SHAPE = (32, 32, 3)
@@ -94,9 +97,11 @@ def test_cells_are_counted_as_they_are_built():
 
 
 def test_equal_networks_are_told_apart_from_others():
+    path = mobilenet_v2(mobile_axes(SHAPE, "auto", 0.5))
+    differing = dataclasses.replace(path, choices=(0, *path.choices[1:]))
     one, same, other = (
-        candidates.of_path(name, candidates.uniform_path(SHAPE, 0.5, block), SHAPE, 10).largest(Limits())
-        for name, block in (("a", "mb_k3_e6"), ("b", "mb_k3_e6"), ("c", "mb_k3_e3"))
+        candidates.of_path(name, each, SHAPE, 10).largest(Limits())
+        for name, each in (("a", path), ("b", path.named("")), ("c", differing))
     )
     assert one.same_as(same) and not one.same_as(other)
     by_hand = candidates.resnets(8, (8, 8, 1), 2).largest(Limits(params=9000))

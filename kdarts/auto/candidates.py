@@ -14,7 +14,7 @@ from kdarts.networks.network import build_network
 from kdarts.ops.cost import Cost
 from kdarts.search.selection import discretize
 from kdarts.supernet.cost import network_cost
-from kdarts.supernet.mobile import START_WIDTHS, mobile_axes
+from kdarts.supernet.mobile import START_WIDTHS, mobile_axes, mobilenet_v2
 from kdarts.supernet.spaces import get_space
 
 HANDMADE, PUBLISHED, RANDOM, RULE, FOUND = "made by hand", "published", "random", "by rule", "found"
@@ -115,18 +115,10 @@ def mobilenets(shape, classes: int) -> Family:
     """MobileNetV2's chain of blocks, 3x3 and of expansion 6, in the macro structure for the images."""
 
     def make(width):
-        path = uniform_path(shape, width)
+        path = mobilenet_v2(mobile_axes(tuple(shape), "auto", width))
         return lambda: build_network(path, shape, classes), f"width {width:g}", path, None
 
     return Family("MobileNetV2", HANDMADE, _WIDER, make)
-
-
-def uniform_path(shape, width: float, block: str = "mb_k3_e6") -> HyperPath:
-    """Returns the path of the mobile space that has one kind of block everywhere."""
-    axes = mobile_axes(tuple(shape), "auto", width)
-    stages, _, _, _ = axes.shape
-    index = dict(axes.choices)["block"].index(block)
-    return HyperPath(axes, (0,) * (stages + 1), (index,) * stages, "mobile")
 
 
 def of_cells(name: str, origin: str, genotype: Genotype, shape, classes: int) -> Family:
@@ -143,8 +135,8 @@ def of_cells(name: str, origin: str, genotype: Genotype, shape, classes: int) ->
 
 def of_path(name: str, path: HyperPath, shape, classes: int) -> Family:
     """The one network of a path that a search has found."""
-    width = f"{len(path.choices)} blocks"
-    return Family(name, FOUND, (0,), lambda _: (lambda: build_network(path, shape, classes), width, path, None))
+    size = f"{len(path.choices)} blocks"
+    return Family(name, FOUND, (0,), lambda _: (lambda: build_network(path, shape, classes), size, path, None))
 
 
 def random_cells(seed: int) -> Genotype:
@@ -155,8 +147,12 @@ def random_cells(seed: int) -> Genotype:
 
 def references(shape, classes: int, seed: int) -> list[Family]:
     """Returns what searched networks are compared with, the most telling first."""
-    cells = [("DARTS_V2", PUBLISHED, Genotype.load("DARTS_V2")), ("random cell", RANDOM, random_cells(seed))]
-    cells.append(("rule cell", RULE, Genotype.load("rule")))
-    first, *others = [of_cells(*each, shape, classes) for each in cells]
-    small = [resnets(8, shape, classes), mobilenets(shape, classes)]
-    return [*small, first, others[0], resnets(20, shape, classes), others[1]]
+    where = shape, classes
+    return [
+        resnets(8, *where),
+        mobilenets(*where),
+        of_cells("DARTS_V2", PUBLISHED, Genotype.load("DARTS_V2"), *where),
+        of_cells("random cell", RANDOM, random_cells(seed), *where),
+        resnets(20, *where),
+        of_cells("rule cell", RULE, Genotype.load("rule"), *where),
+    ]

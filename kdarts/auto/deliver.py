@@ -10,14 +10,12 @@ from kdarts.auto.page import write_page
 from kdarts.auto.run import AutoRun
 from kdarts.genotypes.errors import choice
 from kdarts.serving.evaluation import evaluate, write_evaluation
-from kdarts.serving.export import ARTIFACTS, export
+from kdarts.serving.export import ARTIFACTS, TRAVELS, export
 from kdarts.serving.predict import open_classifier, open_network
 from kdarts.views.heatmap import draw_confusion
 
 COMPARED, CALIBRATED = 64, 256
 """Pictures on which an exported network is compared with the original, and by which 8-bit activations are measured."""
-
-_TRAVELS = ("background", "peak", "metrics", "dataset", "labels", "group", "genotype")
 
 
 def check_formats(formats: Sequence[str]) -> None:
@@ -76,7 +74,7 @@ def write_exports(model: pathlib.Path, folder, formats: Sequence[str], images, c
         class_names=about["class_names"],
         images=_some(images, COMPARED),
         calibration=_some(calibration, CALIBRATED) if any(ARTIFACTS[name].calibrated for name in formats) else None,
-        about={name: about[name] for name in _TRAVELS if name in about},
+        about={name: about[name] for name in TRAVELS if name in about},
     )
 
 

@@ -3,9 +3,7 @@
 import dataclasses
 import math
 import pathlib
-import statistics
 import tempfile
-import time
 
 import keras
 import numpy as np
@@ -14,7 +12,7 @@ from kdarts.genotypes.errors import KdartsError
 from kdarts.ops.cost import Cost, amount
 from kdarts.ops.device import device_cost
 from kdarts.serving.export import write_litert
-from kdarts.serving.served import litert
+from kdarts.serving.served import litert, median_ms
 
 UNITS = {"params": "weights", "macs": "MACs", "latency_ms": "ms", "size": "bytes"}
 """The kinds of limits, with what each counts."""
@@ -63,21 +61,21 @@ class Limits:
         return {"params": cost.params, "macs": cost.macs, "latency_ms": cost.latency_ms, "size": cost.flash}
 
     def in_words(self) -> str:
-        """Returns the limits as `at most 80.00 k weights, 12.50 M MACs`; "" without any."""
-        parts = [
+        """Returns the limits as `at most 80,000 weights, 12.50 M MACs`; "" without any."""
+        return f"at most {self.listed()}" if self.given() else ""
+
+    def listed(self) -> str:
+        """Returns the limits as `80,000 weights, 12.50 M MACs`; "" without any."""
+        return ", ".join(
             f"{value:.3g} ms" if name == "latency_ms" else f"{amount(value)} {UNITS[name]}"
             for name, value in self.given().items()
-        ]
-        return f"at most {', '.join(parts)}" if parts else ""
+        )
 
 
 def cost_of(network: keras.Model, timed: bool = False) -> Cost:
     """Returns what a network costs; with `timed`, its latency, too (see `latency_ms`)."""
     cost = device_cost(network)
     return dataclasses.replace(cost, latency_ms=latency_ms(network)) if timed else cost
-
-
-_WARM, _TIMED = 5, 30
 
 
 def latency_ms(network: keras.Model) -> float:
@@ -91,9 +89,4 @@ def latency_ms(network: keras.Model) -> float:
     interpreter.allocate_tensors()
     [given] = interpreter.get_input_details()
     interpreter.set_tensor(given["index"], np.zeros(given["shape"], np.float32))
-    times = []
-    for _ in range(_WARM + _TIMED):
-        began = time.perf_counter()
-        interpreter.invoke()
-        times.append(time.perf_counter() - began)
-    return 1e3 * statistics.median(times[_WARM:])
+    return median_ms(interpreter.invoke)

@@ -1,7 +1,6 @@
 """The page of a finished run: what was chosen, what it was compared with, and where it is wrong. Plain HTML and SVG."""
 
 import base64
-import hashlib
 import html
 import importlib.resources
 import io
@@ -12,9 +11,12 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from kdarts.auto.candidates import FOUND, HANDMADE, PUBLISHED, RANDOM, RULE
+from kdarts.auto.limits import Limits
 from kdarts.genotypes.files import write_text
 from kdarts.ops.cost import amount
 from kdarts.training.session import clock
+from kdarts.views.report import content_hash
 
 _MOST_CLASSES = 20
 """Classes up to which the confusion matrix is part of the page; larger ones are in `confusion.csv`."""
@@ -32,7 +34,8 @@ td.n, th.n { text-align: right; min-width: 0; }
 .map td { text-align: right; min-width: 2.2rem; border: 1px solid var(--card); }
 pre { overflow-x: auto; background: var(--paper); border: 1px solid var(--rule); border-radius: 5px; padding: 0.6rem; }
 """
-_ORIGINS = {"made by hand": 0, "published": 2, "random": 4, "by rule": 6, "found": 1}
+_ORIGINS = {HANDMADE: 0, PUBLISHED: 2, RANDOM: 4, RULE: 6, FOUND: 1}
+"""The number of the colour of each origin."""
 
 
 def write_page(
@@ -57,8 +60,8 @@ def write_page(
     """
     style = importlib.resources.files("kdarts.views").joinpath("report.css").read_text("utf-8") + _STYLE
     style += _shades()
-    digest = base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii")
-    policy = f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
+    policy = f"default-src 'none'; style-src 'sha256-{content_hash(style)}'; img-src data:; base-uri 'none'; "
+    policy += "form-action 'none'"
     body = [
         _head(summary, figures, measured_on),
         _networks(summary),
@@ -102,7 +105,7 @@ def _head(summary: dict, figures: dict, on: str) -> str:
         "weights": _spent(summary, "params"),
         "MACs for a picture": _spent(summary, "macs"),
         "time": f"{clock(summary['spent_seconds'])} of {clock(60 * summary['minutes'])}",
-        "limits": _limits(summary["limits"]),
+        "limits": Limits(**summary["limits"]).listed() or "none but the time",
         "classes": str(len(figures["classes"])),
     }
     listed = "".join(f"<div><dt>{_escaped(k)}</dt><dd>{_escaped(v)}</dd></div>" for k, v in facts.items())
@@ -118,22 +121,16 @@ def _spent(summary: dict, kind: str) -> str:
     return amount(summary[kind]) + ("" if most is None else f", {summary[kind] / most:.0%} of the limit")
 
 
-def _limits(limits: dict) -> str:
-    units = {"params": "weights", "macs": "MACs", "latency_ms": "ms", "size": "bytes"}
-    parts = [f"{amount(value) if kind != 'latency_ms' else value} {units[kind]}" for kind, value in limits.items()]
-    return ", ".join(parts) or "none but the time"
-
-
 def verdict(summary: dict) -> str:
     """Returns in sentences how the chosen network compares with those that were made by hand."""
     last = [row for row in summary["networks"] if row["round"] == summary["round"]]
     chosen = next(row for row in last if row["network"] == summary["network"])
-    hand = next((row for row in last if row["origin"] == "made by hand"), None)
+    hand = next((row for row in last if row["origin"] == HANDMADE), None)
     if summary["interrupted"]:
         lead = f"The run was interrupted; this is the best network of the {summary['round']} round. "
     else:
         lead = ""
-    if chosen["origin"] == "made by hand":
+    if chosen["origin"] == HANDMADE:
         return lead + f"The best network was made by hand: nothing that was found did better than {chosen['network']}."
     if hand is None:
         return lead + "No network that was made by hand took part in this round."
@@ -227,7 +224,7 @@ def _scatter(rows: list[dict]) -> str:
         kind = _ORIGINS.get(row["origin"], 3)
         title = f"<title>{_escaped(row['network'])}, {row['held_back_accuracy']:.2%}</title>"
         shape = f'<circle class="mark k{kind}" cx="{px:.1f}" cy="{py:.1f}" r="6">{title}</circle>'
-        if row["origin"] == "found":
+        if row["origin"] == FOUND:
             shape = (
                 f'<rect class="mark k{kind}" x="{px - 6:.1f}" y="{py - 6:.1f}" width="12" height="12">{title}</rect>'
             )
@@ -244,7 +241,7 @@ def _scatter(rows: list[dict]) -> str:
 
 def _symbol(origin: str) -> str:
     kind = _ORIGINS.get(origin, 3)
-    if origin == "found":
+    if origin == FOUND:
         return f'<rect class="mark k{kind}" x="11" y="1" width="12" height="12"/>'
     return f'<circle class="mark k{kind}" cx="17" cy="7" r="6"/>'
 

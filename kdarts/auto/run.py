@@ -8,85 +8,55 @@ the best other one for the rest of the time. The better of these two on the pict
 
 import math
 import shutil
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import keras
-import tensorflow as tf
 
 from kdarts.auto import candidates
 from kdarts.auto.candidates import Candidate, Family
 from kdarts.auto.ledger import Ledger
-from kdarts.auto.limits import UNITS, Limits, cost_of
+from kdarts.auto.limits import UNITS, Limits
+from kdarts.auto.pace import (
+    LEAST_EPOCHS,
+    RESERVE,
+    SHARES,
+    TRAINING,
+    fitting_batch,
+    fitting_epochs,
+    fitting_side,
+    measured_pace,
+    most_macs,
+    step_seconds,
+)
+from kdarts.auto.recipe import EMA, compile_network, learning_rate
 from kdarts.data import datasets, pipeline
 from kdarts.data.augmentation import Augmentation
 from kdarts.genotypes.cuboid import HyperPath
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.files import write_with
 from kdarts.genotypes.settings import MOST_SEED
-from kdarts.networks.handmade import build_resnet
-from kdarts.networks.models import training_loss
 from kdarts.ops.cost import amount
 from kdarts.search.method import get_method
 from kdarts.search.objective import without_graph_rewriting
-from kdarts.search.optimizers import SGD
-from kdarts.search.replicas import build_rest
-from kdarts.search.schedules import get_schedule
 from kdarts.search.search import Search
 from kdarts.search.step import Step
 from kdarts.training.entries import TRAINED
-from kdarts.training.forecast import measure
-from kdarts.training.repeats import combined, training_is_whole
+from kdarts.training.repeats import spread, training_is_whole
 from kdarts.training.search_run import SearchSession, epochs_of, run_search
 from kdarts.training.session import clock
 from kdarts.training.train_run import run_training, weight_average
 from kdarts.training.workdir import Workdir, read_json, write_json, write_table
 
-SHARES = {"search": 0.15, "first": 0.2, "second": 0.2, "final": 0.45}
-"""The parts of the time for the phases."""
-
-RESERVE = 0.04
-"""The part of the time that is kept for the export and the report."""
-
 BRIEF, LONG = 600, 1800
 """The times in seconds below which there is one search and no second round, and from which on cells are searched."""
-
-CHAIN = {"sampling": "two_paths", "arch_learning_rate": 0.01, "arch_l2": 0.0, "l2": 1e-4}
-"""The search of the mobile space: of two blocks at a place at a time, with a rate of α for a few hundred steps."""
-
-EPOCHS = 30
-"""The epochs for which a network of the most MACs can be trained at the end."""
-
-STEPS, SUPERNET = 100, 25
-"""The steps that a search of a network of the most MACs has time for, and how many times as long as a step of that
-network's training each of them takes."""
 
 SEARCH_BATCH = 32
 """The most pictures in each of the two batches of a search step: in a short time many steps count for more."""
 
-PACE_SIDE = 32
-"""The side in pixels of the images that are timed."""
-
-SIDES = (224, 160, 128, 96, 64, 48, 32)
-"""The sides in pixels that pictures are scaled to."""
-
-EPOCH, END = 0.1, 2.0
-"""The seconds of an epoch besides its steps, and of the measurement at the end of a training, on two slow cores."""
-
-TRAINING = 8
-"""The time before the first step of a training in the first round, in multiples of what the small network needs."""
-
-LEAST_EPOCHS = 3
-"""The epochs that each training of the first round has time for, of a network of the most MACs."""
-
-MOST_EPOCHS = 400
-"""The most epochs of a training: with small data more of them change nothing."""
-
-RECIPE = {"learning_rate": 0.05, "momentum": 0.9, "l2": 2e-4, "clip": 5.0, "ema": 0.998}
-"""SGD of all trainings, in batches of 64; of smaller ones the rate is smaller in proportion. It follows a cosine to 0,
-after a climb over a twentieth of the epochs. The L2 penalty is of kernels alone, and the weights are averaged."""
+CHAIN = {"sampling": "two_paths", "arch_learning_rate": 0.01, "arch_l2": 0.0, "l2": 1e-4}
+"""The search of the mobile space: of two blocks at a place at a time, with a rate of α for a few hundred steps."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +148,7 @@ class AutoRun:
         try:
             self._rounds()
         except KeyboardInterrupt:
-            if any("held_back_accuracy" in row for row in self.rows.values()):
+            if self.rows:
                 self._conclude(interrupted=True)
             raise
         return self._conclude()
@@ -214,7 +184,7 @@ class AutoRun:
         found = self._fitting(self._searches(limits, brief, self._seconds("search", phases)), limits)
         found = self._new(found, known)
         fitting = [*found[:1], *known[:2], *found[1:], *known[2:]]
-        ledger.finish("sizes of what was found")
+        ledger.finish("sizes of found networks")
         seconds = self._seconds("first", phases)
         epoch = pace["mac_seconds"] * limits.macs * len(self.train)
         most = int(seconds / (TRAINING * pace["overhead"] + LEAST_EPOCHS * epoch))
@@ -243,23 +213,10 @@ class AutoRun:
         return self.ledger.decide(phase, share)
 
     def _pace(self) -> dict:
-        """Times the step of a small network: the most MACs by it, and the seconds that a training needs to begin."""
-        began, count = time.monotonic(), self.batch_size
-        network = build_resnet((PACE_SIDE, PACE_SIDE, self.shape[-1]), self.classes)
-        macs = cost_of(network).macs
-        self._compile(network, 1)
-        batch = tf.random.stateless_normal((count, *network.input_shape[1:]), (0, 0)), tf.zeros(count, tf.int32)
-        seconds = step_seconds(Step(network), tf.data.Dataset.from_tensors(batch).repeat())
-        overhead = time.monotonic() - began
-        each = seconds / count / macs  # The seconds of a MAC in a step, with its gradients.
-        final = SHARES["final"] * self.ledger.seconds / (2 * self.settings.seeds) / (EPOCHS * len(self.train))
-        search = SHARES["search"] * self.ledger.seconds / (STEPS * count)
-        macs = min(final / each, search / (SUPERNET * each))
-        return {"macs": macs, "mac_seconds": each, "overhead": overhead}
-
-    def _batches(self, batch_size: int, seed: int, first_step: int = 0):
-        parts = self.train, batch_size, seed, self.augmentation, self.mean, self.std
-        return pipeline.train_dataset(*parts, start_step=first_step)
+        """Returns what `measured_pace` does, and the most MACs by it."""
+        found = measured_pace(self.shape[-1], self.classes, self.batch_size)
+        size = len(self.train), self.batch_size, 2 * self.settings.seeds
+        return {"macs": most_macs(found["mac_seconds"], self.ledger.seconds, *size), **found}
 
     def _searches(self, limits: Limits, brief: bool, seconds: float) -> list[Family]:
         """Runs searches of the mobile space, from nothing and from MobileNetV2, and of DARTS' cells, as time allows."""
@@ -320,15 +277,13 @@ class AutoRun:
 
     def _fitting(self, families: list[Family], limits: Limits) -> list[Candidate]:
         """Returns the largest network of each family within the limits."""
-        fitting, over = [], {}
+        fitting = []
         for family in families:
             largest = family.largest(limits)
             if isinstance(largest, Candidate):
                 fitting.append(largest)
             else:
-                over[family.name] = largest
-        for name, kind in over.items():
-            self.say(f"{name}: left out, its smallest network exceeds the limit of {UNITS[kind]}")
+                self.say(f"{family.name}: left out, its smallest network exceeds the limit of {UNITS[largest]}")
         return fitting
 
     def _new(self, found: list[Candidate], known: list[Candidate]) -> list[Candidate]:
@@ -378,21 +333,8 @@ class AutoRun:
 
     def _note(self, phase: str, candidate: Candidate, name: str, summary: dict) -> None:
         self._known[candidate.name] = candidate
-        figures = ("held_back_accuracy", "test_accuracy", "epochs", "wall_seconds", "step_ms")
+        figures = ("held_back_accuracy", "test_accuracy", "epochs", "wall_seconds")
         self.rows[name] = {"of": (phase, candidate.name), **{f: summary[f] for f in figures if f in summary}}
-
-    def _compile(self, network: keras.Model, epochs: int) -> Callable[[int], float]:
-        """Compiles a network, and returns its learning rate by epoch."""
-        rate = RECIPE["learning_rate"] * self.batch_size / 64
-        how = {
-            "momentum": RECIPE["momentum"],
-            "l2": RECIPE["l2"],
-            "global_clipnorm": RECIPE["clip"],
-            "decay": "kernels",
-        }
-        network.compile(SGD(rate, **how), training_loss(), metrics=["accuracy"], jit_compile=False)
-        build_rest(network, self.classes)
-        return get_schedule("cosine", rate, 0.0, epochs, warmup=epochs // 20)
 
     def _train(self, name: str, candidate: Candidate, seconds: float, seed: int, test, about: str) -> dict:
         """Trains a candidate from scratch in a folder for so many seconds, and returns the summary."""
@@ -403,19 +345,17 @@ class AutoRun:
             return summary
         keras.utils.set_random_seed(seed)
         network = candidate.build()
-        self._compile(network, 1)
+        compile_network(network, self.batch_size)
         how = {"seed": seed, "augmentation": self.augmentation, "mean": self.mean, "std": self.std}
-        step = Step(network, average=weight_average(network, RECIPE["ema"], self.train, self.batch_size, **how))
+        step = Step(network, average=weight_average(network, EMA, self.train, self.batch_size, **how))
         steps = pipeline.steps_per_epoch(self.train, self.batch_size)
 
         def epochs():
-            each = EPOCH + 1.05 * steps * step_seconds(step, self._batches(self.batch_size, seed))
-            left = seconds - END - (time.monotonic() - began)
-            return max(1, min(MOST_EPOCHS, int(left / each)))
+            each = step_seconds(step, pipeline.train_dataset(self.train, self.batch_size, **how, start_step=0))
+            return fitting_epochs(seconds - (time.monotonic() - began), steps, each)
 
         count = self.ledger.decide(name, epochs)
         self.say(f"{about}, {count} epochs · {clock(self.ledger.left)} left")
-        schedule = get_schedule("cosine", float(network.optimizer.learning_rate), 0.0, count, warmup=count // 20)
         folder.begin({})
         if candidate.architecture is not None:
             candidate.architecture.save(folder / "genotype.json")
@@ -428,7 +368,7 @@ class AutoRun:
             self.valid,
             epochs=count,
             batch_size=self.batch_size,
-            schedule=schedule,
+            schedule=learning_rate(self.batch_size, count),
             **how,
             about={"genotype": candidate.name, **self.about, "seed": seed, **size},
             began=began,
@@ -478,10 +418,10 @@ class AutoRun:
             row = {"network": name, "origin": candidate.origin, "size": candidate.size}
             row |= {kind: getattr(candidate.cost, kind) for kind in ("params", "macs", "flash")}
             row |= {"round": phase, "epochs": each[0]["epochs"], "seconds": sum(one["wall_seconds"] for one in each)}
-            row["held_back_accuracy"] = sum(one["held_back_accuracy"] for one in each) / len(each)
+            row["held_back_accuracy"] = self._mean(phase, candidate)
             if "test_accuracy" in each[0]:
-                figures = combined([{**one, "peak_memory_mb": 0.0} for one in each])
-                row |= {"test_accuracy": figures["test_accuracy"], "test_accuracy_sd": figures["test_accuracy_sd"]}
+                tested = spread([{"accuracy": one["test_accuracy"]} for one in each])
+                row |= dict(zip(("test_accuracy", "test_accuracy_sd"), tested, strict=True))
             row["folder"] = folder_of(next(iter(found)))
             rows.append(row)
         return sorted(rows, key=lambda row: (-ROUNDS[row["round"]], -row["held_back_accuracy"]))
@@ -489,29 +429,6 @@ class AutoRun:
 
 ROUNDS = {"first": 1, "second": 2, "final": 3}
 """The rounds of trainings, by their order."""
-
-
-def fitting_side(shape, classes: int, macs: float) -> int:
-    """Returns the side for pictures of a shape: their own, or the largest of `SIDES` for which ResNet-8 fits the MACs.
-
-    Pictures that are no squares keep their size.
-    """
-    height, width, channels = shape
-    if height != width:
-        return min(height, width)
-    sides = [height, *(side for side in SIDES if side < height)]
-    fits = (side for side in sides if cost_of(build_resnet((side, side, channels), classes)).macs <= macs)
-    return next(fits, sides[-1])
-
-
-def step_seconds(step: Step, batches) -> float:
-    """Returns the seconds of a step, the middle one of three measurements (see `measure`)."""
-    return statistics.median(measure(step, batches) for _ in range(3))
-
-
-def fitting_batch(examples: int) -> int:
-    """Returns the size of a batch for so many training examples: 64, of fewer than 2,000 less, at least 4."""
-    return next((size for size in (64, 32, 16, 8) if examples >= 32 * size), 4)
 
 
 def folder_of(part: str) -> str:

@@ -80,12 +80,13 @@ def run(values: flags.FlagValues) -> None:
     configure_threads()
     train, test = options.load(values, "train"), options.load(values, "test")
     workdir.check_data(train=train, test=test)
-    train = _drawn(values, train)
+    drawn = {"name": "most_images", "most": values.most_images, "seed": values.seed}
+    train = options.random_draw(data=train, **drawn)
 
     def resized(side):
         how = {"image_size": side, "limit": values.limit, **options.reading(values)}
         smaller, smaller_test = (datasets.load(values.dataset, split=split, **how) for split in ("train", "test"))
-        return _drawn(values, smaller), smaller_test
+        return options.random_draw(data=smaller, **drawn), smaller_test
 
     augmentation = options.augmentation(values, train.image_shape)
     about = {"dataset": values.dataset}
@@ -105,16 +106,6 @@ def run(values: flags.FlagValues) -> None:
             print("\n".join(told(auto.concluded, figures)))
             print(f"Written: {workdir / 'model.keras'}, {workdir / 'export'}, {workdir / 'report.html'}")
             print(after_export(values, about, auto.test, workdir / "model.keras"))
-
-
-def _drawn(values: flags.FlagValues, train):
-    """The training pictures, or a random draw of `--most_images` of them."""
-    from kdarts.data import datasets
-
-    most = values.most_images
-    if most is not None and most > len(train):
-        raise KdartsError(f"--most_images={most}: allowed is 1 to {len(train)}, all images")
-    return train if most in (None, len(train)) else datasets.halves(train, most, None, values.seed)[0]
 
 
 AUTO = Command(

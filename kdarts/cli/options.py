@@ -83,6 +83,15 @@ def default_workdir(values: flags.FlagValues, name: str) -> str:
     return f"runs/{dataset}-{name}"
 
 
+def random_draw(name: str, most: int | None, data, seed: int):
+    """Returns a random draw of at most so many images, None for all; `name` is the flag that says how many."""
+    from kdarts.data import datasets
+
+    if most is not None and most > len(data):
+        raise KdartsError(f"--{name}={most}: allowed is 1 to {len(data)}, all images")
+    return data if most in (None, len(data)) else datasets.halves(data, most, None, seed)[0]
+
+
 _DATA = ("dataset", "data_dir", "image_size", "limit", "labels", "group", "background", "cache_dir")
 """Flags that say which images there are."""
 

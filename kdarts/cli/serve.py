@@ -238,7 +238,7 @@ def export_run(values: flags.FlagValues) -> None:
     start_tensorflow()
     from kdarts.genotypes.cuboid import load_architecture
     from kdarts.ops.device import device_cost
-    from kdarts.serving.export import ARTIFACTS, FORMATS, export
+    from kdarts.serving.export import ARTIFACTS, FORMATS, TRAVELS, export
     from kdarts.serving.predict import open_network
     from kdarts.training.workdir import write_json
 
@@ -271,7 +271,7 @@ def export_run(values: flags.FlagValues) -> None:
             images=None if data is None else data.images[:],
             calibration=None if calibration is None else calibration.images[:],
             min_agreement=values.min_agreement,
-            about={name: about[name] for name in _TRAVELS if name in about},
+            about={name: about[name] for name in TRAVELS if name in about},
             batch=1 if values.batch == "1" else None,
             int8_io=values.int8_io,
         )
@@ -322,10 +322,6 @@ def after_export(values: flags.FlagValues, about: dict, data, path) -> str:
         picture = pathlib.Path(name.removeprefix("folder:")).expanduser() / data.names[0]
         return options.next_command("predict", {"model": path}, str(picture))
     return options.next_command("evaluate", {"model": path, **options.data_flags(values)})
-
-
-_TRAVELS = ("background", "peak", "resize", "metrics", "dataset", "labels", "group", "genotype")
-"""What goes inside a file besides class names, mean and std."""
 
 
 def _images(values, about: dict, shape):

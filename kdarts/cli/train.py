@@ -265,17 +265,13 @@ def _planned(values, genotype, sizes, train, seed):
 
     Returns the training images, the learning rate by epoch, and the size as of `options.sizes`.
     """
-    from kdarts.data import datasets
     from kdarts.data.pipeline import check_service
     from kdarts.search.schedules import get_schedule
 
     rates = values.learning_rate, values.final_learning_rate
     how = values.learning_rate_warmup, values.power, values.restarts
     schedule = get_schedule(values.schedule, *rates, sizes["epochs"], 0, *how)
-    if values.train_examples is not None and values.train_examples > len(train):
-        raise KdartsError(f"--train_examples={values.train_examples}: allowed is 1 to {len(train)}, all images")
-    if values.train_examples is not None and values.train_examples < len(train):
-        train, _ = datasets.halves(train, values.train_examples, None, seed)
+    train = options.random_draw("train_examples", values.train_examples, train, seed)
     batch_size = sizes["batch_size"]
     if batch_size > len(train):
         raise KdartsError(f"--batch_size={batch_size}: allowed is 1 to {len(train)}, the training images")

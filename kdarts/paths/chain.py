@@ -9,7 +9,7 @@ from kdarts.genotypes.cuboid import label
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.path_space import ChainSpace
 from kdarts.ops.cost import Cost
-from kdarts.paths.network import SharedNetwork, rearranged
+from kdarts.paths.network import SharedNetwork, along
 from kdarts.supernet.chain import Chain
 from kdarts.supernet.parts import Placed, listed
 
@@ -97,20 +97,11 @@ class ChainNetwork(SharedNetwork):
         if not one:
             x = tf.stack([x] * choice.shape[0])
         for chains, chosen in zip(self._places, tf.unstack(choice, axis=-1), strict=True):
-            x = (self._of_one if one else self._of_all)(chains, chosen, x, training)
+            x = along(chains, chosen, x, lambda chain, each: self._apply(chain, each, training))
         ends = [
             self._tail(self._head(each, None, training), None, training) for each in ([x] if one else tf.unstack(x))
         ]
         return tf.cast(ends[0] if one else tf.stack(ends), self.variable_dtype)
-
-    def _of_one(self, chains, chosen, x, training):
-        return tf.switch_case(chosen, [lambda chain=chain: self._apply(chain, x, training) for chain in chains])
-
-    def _of_all(self, chains, chosen, x, training):
-        places = tf.math.invert_permutation(chosen)
-        inputs = tf.unstack(rearranged(x, places, chosen))
-        outputs = [self._apply(chain, each, training) for chain, each in zip(chains, inputs, strict=True)]
-        return rearranged(tf.stack(outputs), chosen, places)
 
     def _apply(self, chain, x, training):
         if self.drop_path is None or not chain.passes or not chain.layers:

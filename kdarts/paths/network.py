@@ -86,7 +86,6 @@ class PathCell(keras.layers.Layer):
                 stack.build((None, None, None, self.filters))
 
     def call(self, s0, s1, choice, training=False):
-        one = choice.shape.rank == 1
         states = {1: self._adapt(1, s1, choice, training)}
         if self.preprocess:
             states[0] = self._adapt(0, s0, choice, training)
@@ -95,7 +94,7 @@ class PathCell(keras.layers.Layer):
         for stacks, chosen, (to, source, _) in zip(self.edges, tf.unstack(choice, axis=-1), self.slots, strict=True):
             if source not in states:
                 states[source] = tf.add_n(arriving[source])
-            edge = (self._edge_of_one if one else self._edge_of_all)(stacks, chosen, states[source], training)
+            edge = along(stacks, chosen, states[source], lambda stack, x: self._apply(stack, x, training))
             arriving.setdefault(to, []).append(edge)
         states |= {node: tf.add_n(edges) for node, edges in arriving.items() if node not in states}
         return tf.concat([states[node] for node in self.concat], -1)
@@ -114,15 +113,6 @@ class PathCell(keras.layers.Layer):
         adapted = [adapted_one(s) for s in states]
         return tf.stack(adapted * (choice.shape[0] // len(adapted)))
 
-    def _edge_of_one(self, stacks, chosen, state, training):
-        return tf.switch_case(chosen, [lambda stack=stack: self._apply(stack, state, training) for stack in stacks])
-
-    def _edge_of_all(self, stacks, chosen, states, training):
-        places = tf.math.invert_permutation(chosen)
-        inputs = tf.unstack(rearranged(states, places, chosen))
-        outputs = [self._apply(stack, x, training) for stack, x in zip(stacks, inputs, strict=True)]
-        return rearranged(tf.stack(outputs), chosen, places)
-
     def _apply(self, stack, state, training):
         operation = stack.operation
         if operation.zero:
@@ -136,6 +126,23 @@ class PathCell(keras.layers.Layer):
 def rearranged(x, order, inverse):
     """`x[order]` along the first axis; its gradient is gathered as well, where TensorFlow's own would scatter."""
     return tf.gather(x, order), lambda dy: (tf.gather(dy, inverse), None, None)
+
+
+def along(candidates: list, chosen: tf.Tensor, x: tf.Tensor, apply) -> tf.Tensor:
+    """What the chosen candidates give: of one path, or of a group whose paths use each candidate once.
+
+    Args:
+        candidates: what may be applied.
+        chosen: the index of one; or for each path of a group its own, a permutation.
+        x: the input of the path; of a group those of all paths, stacked.
+        apply: from a candidate and an input to its output.
+    """
+    if chosen.shape.rank == 0:
+        return tf.switch_case(chosen, [lambda each=each: apply(each, x) for each in candidates])
+    places = tf.math.invert_permutation(chosen)
+    inputs = tf.unstack(rearranged(x, places, chosen))
+    outputs = [apply(each, one) for each, one in zip(candidates, inputs, strict=True)]
+    return rearranged(tf.stack(outputs), chosen, places)
 
 
 class SharedNetwork(keras.Model):

@@ -6,9 +6,7 @@ import json
 import os
 import pathlib
 import shutil
-import statistics
 import tempfile
-import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +18,7 @@ import tensorflow as tf
 from kdarts.genotypes.errors import KdartsError
 from kdarts.networks.models import check_about
 from kdarts.serving.c_array import model_bytes, read_header, write_header
-from kdarts.serving.served import litert, open_served, probe, quantization_of
+from kdarts.serving.served import litert, median_ms, open_served, probe, quantization_of
 
 
 def _signature(model: keras.Model, batch: int | None = None) -> list[tf.TensorSpec]:
@@ -154,7 +152,8 @@ ARTIFACTS = {
 """The formats by name."""
 
 
-_WARM, _TIMED = 3, 30  # calls of one image each
+TRAVELS = ("background", "peak", "resize", "metrics", "dataset", "labels", "group", "genotype")
+"""What goes inside a file besides class names, mean and std, as far as it is known."""
 
 MIN_AGREEMENT = 0.97
 """The least part of the images that a calibrated format puts into the class of the model, unless another is given."""
@@ -195,16 +194,11 @@ def check_served(
             f"--format={name}: {agreement:.1%} of {len(images)} images get the model's class, --min_agreement="
             f"{min_agreement:g}; nothing was written. Calibrate on images like those in use, or allow less"
         )
-    times = []
-    for _ in range(_WARM + _TIMED):
-        begin = time.perf_counter()
-        answer(images[:1])
-        times.append(time.perf_counter() - begin)
     return {
         "examples": len(images),
         "largest_difference": difference,
         "agreement": agreement,
-        "latency_ms": 1e3 * statistics.median(times[_WARM:]),
+        "latency_ms": median_ms(lambda: answer(images[:1])),
     }
 
 

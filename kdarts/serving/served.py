@@ -3,6 +3,8 @@
 import importlib.util
 import json
 import pathlib
+import statistics
+import time
 import zipfile
 from collections.abc import Callable
 
@@ -75,6 +77,19 @@ def litert(**options):
     else:
         Interpreter = tf.lite.Interpreter
     return Interpreter(**options)
+
+
+_WARM, _TIMED = 5, 30
+
+
+def median_ms(call: Callable[[], object]) -> float:
+    """Returns the median time of a call in milliseconds, behind some that warm up."""
+    times = []
+    for _ in range(_WARM + _TIMED):
+        began = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - began)
+    return 1e3 * statistics.median(times[_WARM:])
 
 
 def _answer(interpreter) -> Answer:

@@ -239,7 +239,7 @@ def page(runs: Sequence[Run], commands: Sequence[str] = ()) -> str:
     text = text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
     title = plain("kdarts: " + ", ".join(run.name for run in runs), 200)
     parts = {"title": html.escape(title), "style": style, "program": program, "data": text}
-    parts |= {"style_hash": _hash(style), "program_hash": _hash(program)}
+    parts |= {"style_hash": content_hash(style), "program_hash": content_hash(program)}
     pieces = files.joinpath("report.html").read_text("utf-8").split("{{")
     filled = [pieces[0]]
     for piece in pieces[1:]:
@@ -249,7 +249,8 @@ def page(runs: Sequence[Run], commands: Sequence[str] = ()) -> str:
     return "".join(filled).encode("utf-8", "replace").decode("utf-8")
 
 
-def _hash(text: str) -> str:
+def content_hash(text: str) -> str:
+    """Returns the hash of a style or a program, by which a page's content security policy allows it."""
     return base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
 
 

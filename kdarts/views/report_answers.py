@@ -1,4 +1,4 @@
-"""What a report begins with: what was found, how good it is, what it costs, whether it is chance, what is next."""
+"""What a report begins with: which network was found, how good it is, its cost, whether it is chance, what is next."""
 
 from collections import Counter
 from collections.abc import Sequence
