@@ -205,7 +205,7 @@ def _dry_run(values: flags.FlagValues, method: Method, data, start: Architecture
     _tell_width(search)
     size, cost, searches = ", ".join(f"{n} {name}" for name, n in net.sizes.items()), net.cost(), len(method.stages)
     times = f"{searches} times " if searches else ""
-    steps = [f"{times}{epochs * each:,} steps of batch {method.batch_size}"]
+    steps = [f"{times}{epochs * each:,} step{'s' if epochs * each > 1 else ''} of batch {method.batch_size}"]
     if more := method.selection.further_steps(net, each):
         steps.append(f"{more:,} between decisions")
     if method.paths and method.has("path_epochs") and method.path_cycles is None:

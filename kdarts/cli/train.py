@@ -284,7 +284,8 @@ def _planned(values, genotype, sizes, train, seed):
 
         where = shape, classes, *options.network_size(values, genotype, sizes), values.stem, options.frame(values)
         auxiliary_cost(genotype, *where)
-    print(f"{values.dataset} · {options.in_words(size)}, {len(train) // batch_size} steps an epoch", flush=True)
+    steps = len(train) // batch_size
+    print(f"{values.dataset} · {options.in_words(size)}, {steps} step{'s' if steps > 1 else ''} an epoch", flush=True)
     return train, schedule, size
 
 

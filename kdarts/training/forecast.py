@@ -155,7 +155,7 @@ class Forecast:
         memory = f"about {self.memory.peak:.0f} MB, " if self.memory else ""
         return (
             f"{self.size}, {amount(self.macs)} MACs a step/image, {memory}"
-            f"{self.steps} steps an epoch, about {each} ({total} in all)"
+            f"{self.steps} step{'s' if self.steps > 1 else ''} an epoch, about {each} ({total} in all)"
         )
 
 
