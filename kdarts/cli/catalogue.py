@@ -19,13 +19,14 @@ def define(values: flags.FlagValues) -> None:
 
 def run(values: flags.FlagValues) -> None:
     """Lists the methods."""
+    width = max(map(len, method_names())) + 2
     for name in method_names():
         method = get_method(name)
         if values.json:
             print(json.dumps(method.config()))
             continue
         text = ", ".join(differences(method)) or "the usual choice on every axis"
-        print(f"{name:16}{method.paper}\n{'':16}{text}")
+        print(f"{name:{width}}{method.paper}\n{'':{width}}{text}")
 
 
 def differences(method) -> list[str]:
