@@ -270,7 +270,7 @@ def test_the_page_loads_nothing_and_escapes_what_files_say(tmp_path):
         (["--max_size=5 parsec"], "--max_size=5 parsec: needs a number of bytes"),
         (["--minutes=0.5"], "--minutes=0.5: allowed is a number"),
         (["--format=paper"], "format 'paper'"),
-        (["--most_images=100000"], "--most_images=100000: allowed is 1 to 1437"),
+        (["--train_examples=100000"], "--train_examples=100000: allowed is 1 to 1437"),
     ],
 )
 def test_the_command_refuses_wrong_flags_in_one_line(flags, message, tmp_path, capsys):

@@ -68,7 +68,7 @@ def small(words: list[str]) -> list[str]:
             return BATCH
         return [*BATCH, "--channels=4", *(["--cells=2"] if found.sequence is None else [])]
     if verb == "auto":
-        return ["--minutes=1", "--most_images=60"]
+        return ["--minutes=1", "--train_examples=60"]
     if verb == "export":
         return ["--min_agreement=0"]  # of a network that has learned nothing yet
     if verb == "tune":

@@ -39,8 +39,8 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_list("format", ["saved_model", "litert"], text, flag_values=values)
     options.define_dry_run(values)
     flags.DEFINE_string("workdir", None, "folder of the run; default: runs/DATASET-auto", flag_values=values)
-    options.positive("most_images", None, "learn from a random draw of so many images; default: all", values, MOST)
-    entitle(values, "Data", ["hold_back", "most_images"])
+    options.positive("train_examples", None, "learn from a random draw of so many images, those held back included; default: all", values, MOST)
+    entitle(values, "Data", ["hold_back", "train_examples"])
 
 
 def limits_of(values: flags.FlagValues):
@@ -80,7 +80,7 @@ def run(values: flags.FlagValues) -> None:
     configure_threads()
     train, test = options.load(values, "train"), options.load(values, "test")
     workdir.check_data(train=train, test=test)
-    drawn = {"name": "most_images", "most": values.most_images, "seed": values.seed}
+    drawn = {"name": "train_examples", "most": values.train_examples, "seed": values.seed}
     train = options.random_draw(data=train, **drawn)
 
     def resized(side):
