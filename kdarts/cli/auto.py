@@ -39,7 +39,8 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_list("format", ["saved_model", "litert"], text, flag_values=values)
     options.define_dry_run(values)
     flags.DEFINE_string("workdir", None, "folder of the run; default: runs/DATASET-auto", flag_values=values)
-    options.positive("train_examples", None, "learn from a random draw of so many images, those held back included; default: all", values, MOST)
+    text = "learn from a random draw of so many images, those held back included; default: all"
+    options.positive("train_examples", None, text, values, MOST)
     entitle(values, "Data", ["hold_back", "train_examples"])
 
 
