@@ -13,7 +13,7 @@ from kdarts.genotypes.edges import edge_count, edge_row, parse_topology, topolog
 from kdarts.genotypes.errors import KdartsError, choice
 from kdarts.genotypes.genotype import Genotype, as_genotype
 from kdarts.ops.cost import Latencies
-from kdarts.search.method import Method, fields
+from kdarts.search.method import Method, fields, get_method
 from kdarts.search.path_start import PRESENT, chosen_path
 from kdarts.search.selection import SELECTIONS
 from kdarts.search.stopping import STOPS
@@ -33,6 +33,28 @@ def seeded(seed: int):
         yield
     finally:
         random.setstate(before)
+
+
+def supernet_and_method(first, second, named) -> tuple:
+    """Returns the supernet, if one is given, and the method: the second argument, if the first is a supernet."""
+    supernet = None if first is None or isinstance(first, str | Method) else first
+    given_methods = [method for method in (first if supernet is None else second, named) if method is not None]
+    if len(given_methods) > 1:
+        raise KdartsError(f"method {named!r}: it is given twice")
+    return supernet, given_methods[0] if given_methods else "darts"
+
+
+def chosen_method(method, supernet, choices: dict) -> Method:
+    """Returns a method with other choices, in the space of the given supernet, or of its own if that is None."""
+    method = get_method(method) if isinstance(method, str) else method
+    if supernet is not None:
+        method = method.within(supernet.space) if not supernet.grid else method
+    elif "space" in choices:
+        method = method.in_space(choices.pop("space"))
+    choices = dict(choices)
+    epochs = choices.pop("epochs", None)
+    method = method.lasting(epochs) if epochs is not None else method
+    return method.override(**choices)
 
 
 def start_of(method: Method, start, space: str | None = None) -> tuple:

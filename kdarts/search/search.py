@@ -15,18 +15,26 @@ from kdarts.networks.examples import Expected
 from kdarts.ops.layers import unbiased_statistics
 from kdarts.ops.replicas import if_true, loss_metric, mean_over_replicas, synchronize, whole_loss
 from kdarts.search.ablation import ALONE
-from kdarts.search.building import at_start_depth, build_supernet, check_supernet, start_from, start_of
+from kdarts.search.building import (
+    at_start_depth,
+    build_supernet,
+    check_supernet,
+    chosen_method,
+    start_from,
+    start_of,
+    supernet_and_method,
+)
+from kdarts.search.compatibility import check_choices
 from kdarts.search.gradients import Validation
 from kdarts.search.loop import SearchEpochs, run_epochs, search_data
-from kdarts.search.method import Method, get_method
+from kdarts.search.method import Method
 from kdarts.search.objective import Objective, apply_gradients, cross_entropy, loss_scale, without_graph_rewriting
 from kdarts.search.path_start import at_axes, start_from_path
 from kdarts.search.perturbations import perturbed
-from kdarts.search.random_search import check_untrained
 from kdarts.search.replicas import calibrated
 from kdarts.search.selection import get_selection
 from kdarts.search.session import Record, Session
-from kdarts.search.stages import check_method, run_stages
+from kdarts.search.stages import run_stages
 from kdarts.search.step import NoStep, Step, read_before
 from kdarts.supernet.parameters import attention_row
 
@@ -82,9 +90,9 @@ class Search(keras.Model):
     ):
         if not isinstance(seed, int) or not 0 <= seed <= MOST_SEED:
             raise KdartsError(f"seed {seed!r}: allowed is a whole number from 0 to {MOST_SEED}")
-        given, method = _supernet_and_method(method, input_shape, choices.pop("method", None))
+        given, method = supernet_and_method(method, input_shape, choices.pop("method", None))
         options = {name: choices.pop(name) for name in _OPTIONS if name in choices}
-        method = _chosen(method, given, choices)
+        method = chosen_method(method, given, choices)
         start, method = start_of(method, start, given.space_name if getattr(given, "grid", False) else None)
         if start is not None and given is None and "cells" not in choices:
             method = at_start_depth(method, start)
@@ -107,7 +115,7 @@ class Search(keras.Model):
         self._as_built = method  # In proportion to its epochs are the warm-ups of another length.
         self.sync_batch_norm, self._options = sync_batch_norm, None if given is not None else options
         self._paths = 1 if supernet.grid else method.axes["sampling"].paths(len(supernet.operation_names))
-        self._check()
+        check_choices(method, supernet, self._paths, sync_batch_norm)
         self._let_go()
         if supernet.grid and sync_batch_norm:
             synchronize(supernet)
@@ -142,52 +150,6 @@ class Search(keras.Model):
         masks = self.method.axes["masks"]
         if masks.active or self.method.selection.measures:
             self.supernet.mixture.let_go(masks.divided)
-
-    def _check(self) -> None:
-        """Refuses choices that do not go together."""
-        method, net = self.method, self.supernet
-        method.selection.check(method)
-        method.axes["masks"].check(method, net)
-        method.axes["weights"].rate(method.epochs, method.pretrain_epochs)
-        if method.stages:
-            check_method(method)
-        if method.score != "accuracy":
-            check_untrained(method, net)
-        if method.gradient.joint and method.level != "bilevel":
-            raise KdartsError(
-                f"level {method.level!r}: order {method.order!r} takes the gradients of α and of the weights from one "
-                "batch, and has one level by itself; choose order 'first' for a batch of α's own"
-            )
-        method.axes["alignment"].check(net)
-        every = method.stopping.watched_every
-        sampling = method.axes["sampling"]
-        if every and not (sampling.moves_alpha and sampling.twice_differentiable):
-            why = "the loss has no second derivative in α" if sampling.moves_alpha else "the loss does not depend on α"
-            raise KdartsError(f"watch_hessian and stop 'eigenvalue': with sampling {sampling.name!r} {why}")
-        several = {
-            f"update {method.update!r}": method.update != "frozen",
-            "sync_batch_norm": self.sync_batch_norm,
-            f"perturbation {method.perturbation!r}": method.perturbation != "none",
-            "alignment_weight": bool(method.axes["alignment"].passes),
-        }
-        for wrong in [name for name, there in several.items() if there and self._paths > 1]:
-            raise KdartsError(f"sampling {sampling.name!r}: {self._paths} passes a step do not go with {wrong}")
-        if sampling.confines and method.mixing != "softmax":
-            raise KdartsError(f"sampling {sampling.name!r}: needs mixing 'softmax', got {method.mixing!r}")
-        if net.grid:
-            wrong = net.without_second_derivative()
-            asked = {"order 'exact'": method.order == "exact", "the eigenvalue": every > 0}
-            for name in [name for name, needed in asked.items() if needed and wrong]:
-                raise KdartsError(
-                    f"{name}: TensorFlow's second derivative of {', '.join(wrong)} is wrong; take order 'second' and "
-                    "watch_hessian 0, or placed operations"
-                )
-            if method.paths:
-                method.axes["path_choice"].check_grid(method, net)
-            if self.sync_batch_norm and net.mixture.leaves:
-                raise KdartsError(f"sync_batch_norm: does not go with sampling {sampling.name!r} of a HyperCuboid")
-        elif method.paths:
-            method.axes["path_choice"].check(method, net.space, net.frame)
 
     @property
     def supernet(self):
@@ -631,28 +593,6 @@ class Search(keras.Model):
         on an edge α would be far from the outset, else.
         """
         return self.genotype("edge" if self.method.discretization == "sparse" else None, derived=False)
-
-
-def _supernet_and_method(first, second, named) -> tuple:
-    """The supernet, if one is given, and the method: where a supernet comes first, it is in the second place."""
-    supernet = None if first is None or isinstance(first, str | Method) else first
-    given_methods = [method for method in (first if supernet is None else second, named) if method is not None]
-    if len(given_methods) > 1:
-        raise KdartsError(f"method {named!r}: it is given twice")
-    return supernet, given_methods[0] if given_methods else "darts"
-
-
-def _chosen(method, supernet, choices: dict) -> Method:
-    """The method with other choices, within the space of a given supernet or of its own."""
-    method = get_method(method) if isinstance(method, str) else method
-    if supernet is not None:
-        method = method.within(supernet.space) if not supernet.grid else method
-    elif "space" in choices:
-        method = method.in_space(choices.pop("space"))
-    choices = dict(choices)
-    epochs = choices.pop("epochs", None)
-    method = method.lasting(epochs) if epochs is not None else method
-    return method.override(**choices)
 
 
 def _listed(callbacks) -> list:
