@@ -55,6 +55,9 @@ BRIEF, LONG = 600, 1800
 SEARCH_BATCH = 32
 """The most pictures in each of the two batches of a search step: in a short time many steps count for more."""
 
+SEARCH_EPOCHS = 60
+"""The most epochs of a search. In the first sixth of its epochs α rests."""
+
 CHAIN = {"sampling": "two_paths", "arch_learning_rate": 0.01, "arch_l2": 0.0, "l2": 1e-4}
 """The search of the mobile space: of two blocks at a place at a time, with a rate of α for a few hundred steps."""
 
@@ -249,27 +252,23 @@ class AutoRun:
         part, folder, began = f"search {name}", Workdir(self.workdir / "search" / folder_of(name)), time.monotonic()
         train, valid = datasets.halves(self.train, seed=self.settings.seed, stratified=True)
         batch_size = min(SEARCH_BATCH, self.batch_size, len(valid))
-        method = method.override(batch_size=batch_size)
+        method = method.override(batch_size=batch_size, epochs=SEARCH_EPOCHS, warmup_epochs=SEARCH_EPOCHS // 6)
         how = self.augmentation, self.mean, self.std
         data = pipeline.ImageSearchData(train, valid, batch_size, self.settings.seed, *how)
-
-        def search_of(method):
-            return Search(method, self.shape, self.classes, start=start, seed=self.settings.seed)
+        search = Search(method, self.shape, self.classes, start=start, seed=self.settings.seed)
 
         def epochs():
-            search = search_of(method)
             search.compile()
             with without_graph_rewriting():
-                each = data.steps * step_seconds(Step(search), data.pairs())
-            left = seconds - 2 * (time.monotonic() - began)
-            return max(2, min(method.epochs, int(left / (1.1 * each))))
+                each = data.steps * step_seconds(search.step, data.pairs())
+            return max(2, min(SEARCH_EPOCHS, int((seconds - (time.monotonic() - began)) / (1.1 * each))))
 
         count = self.ledger.decide(part, epochs)
         self.say(f"search of {name}: {count} epochs of {data.steps} steps · {clock(self.ledger.left)} left")
         about = {"method": method.name, "dataset": self.train.name, "seed": self.settings.seed}
         session = SearchSession(folder, about, began=began, verbose=self.verbose)
         folder.begin({})
-        run_search(search_of(method.override(epochs=count, warmup_epochs=count // 6)), data, session, validate_every=0)
+        run_search(search, data, session, validate_every=0, epochs=count)
         self.ledger.finish(part, read_json(folder / "summary.json")["wall_seconds"])
         _, each = epochs_of(session.checkpoint.records, session.checkpoint.arrays)
         before = math.ceil(0.6 * len(each))

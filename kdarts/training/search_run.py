@@ -156,7 +156,9 @@ class SearchSession(RunSession):
         return summary
 
 
-def run_search(search: Search, data, session: SearchSession, validate_every: int = 1) -> dict:
+def run_search(
+    search: Search, data, session: SearchSession, validate_every: int = 1, epochs: int | None = None
+) -> dict:
     """Runs a search in the folder of a session, or continues it.
 
     Args:
@@ -164,6 +166,7 @@ def run_search(search: Search, data, session: SearchSession, validate_every: int
         data: A `SearchData`.
         session: The session that keeps the run.
         validate_every: The number of epochs between measurements on the images of α; 0 measures only at the end.
+        epochs: The length of the search, as of `Search.fit`. Defaults to `None`: the method's.
 
     Returns:
         The content of `summary.json`.
@@ -173,8 +176,9 @@ def run_search(search: Search, data, session: SearchSession, validate_every: int
     """
     session.data = data
     held_back = data.held_back() if validate_every else None
+    how = {"validation_data": held_back, "validation_freq": validate_every or 1, "session": session}
     try:
-        search.fit(data, validation_data=held_back, validation_freq=validate_every or 1, session=session)
+        search.fit(data, epochs=epochs, **how)
     except TooLarge:
         session.workdir.release()
         raise
