@@ -47,17 +47,20 @@ def test_a_counted_cost_is_that_of_the_network(study):
     assert (built.params, built.macs) == (one.cost.params, one.cost.macs)
 
 
-def test_the_table_has_the_best_uniform_network_alone(study, chosen):
+def test_the_table_has_the_best_uniform_network_alone(study, chosen, monkeypatch):
     networks, held = study.networks(chosen, SHAPE, CLASSES), {"uniform mb_k5_e3": 0.9}
     for name, one in networks.items():
         for seed in range(2):
             folder = study.folder_of(chosen, name, seed)
             Workdir(folder).begin({})
-            (folder / "model.keras").touch()
             sizes = {"params": one.cost.params, "macs": one.cost.macs, "size": one.size}
             figures = {"test_accuracy": 0.5 + 0.02 * seed, "held_back_accuracy": held.get(name, 0.5)}
             write_json(folder / "summary.json", {**figures, **sizes})
+    asked = []
+    monkeypatch.setattr(study, "train_all", lambda _, tasks: asked.extend(tasks))
     study.conclude(chosen, list(networks))
+    assert asked[:4] == [(name, 0) for name in networks if name.startswith("uniform")]
+    assert len(asked) == 4 + 2 * 9
     lines = (chosen.workdir / "results.md").read_text("utf-8").splitlines()
     assert [line.split("|")[1].split("(")[0].strip() for line in lines[2:]] == [
         "found",

@@ -20,7 +20,6 @@ and more seeds add to it. The results are WORKDIR/results.csv and .md.
 
 import argparse
 import concurrent.futures
-import os
 import pathlib
 import subprocess
 import sys
@@ -30,7 +29,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # Runs 
 import numpy as np
 
 from kdarts.cli.command import exit_code
-from kdarts.cli.process import start_tensorflow
+from kdarts.cli.process import core_shares, start_tensorflow
 from kdarts.genotypes.cuboid import HyperPath
 from kdarts.genotypes.errors import KdartsError
 from kdarts.genotypes.files import write_text
@@ -107,11 +106,9 @@ def cost_of_path(path: HyperPath, classes: int):
 
 def uniform(shape, block: str, width: float) -> HyperPath:
     """Returns the path of one block at every place."""
-    from kdarts.supernet.mobile import mobile_axes
+    from kdarts.supernet.mobile import mobile_axes, uniform_path
 
-    axes = mobile_axes(tuple(shape), "auto", width)
-    choices = (dict(axes.choices)["block"].index(block),) * axes.shape[0]
-    return HyperPath(axes, (0,) * (len(choices) + 1), choices, "mobile")
+    return uniform_path(mobile_axes(tuple(shape), "auto", width), block)
 
 
 def largest_uniform(block: str, shape, limits, classes: int) -> HyperPath:
@@ -148,11 +145,6 @@ def folder_of(chosen, name: str, seed: int) -> pathlib.Path:
     return chosen.workdir / "trainings" / name.replace(" ", "-") / str(seed)
 
 
-def is_trained(folder: pathlib.Path) -> bool:
-    """Returns whether a training has ended."""
-    return (folder / "summary.json").is_file() and (folder / "model.keras").is_file()
-
-
 def train(chosen, name: str, seed: int) -> None:
     """Trains one network with one seed in its folder, and goes on with a training that was killed."""
     import keras
@@ -173,7 +165,7 @@ def train(chosen, name: str, seed: int) -> None:
     compile_network(network, chosen.batch_size)
     workdir = Workdir(folder_of(chosen, name, seed))
     workdir.begin({size: str(getattr(chosen, size)) for size in ("examples", "epochs", "batch_size")})
-    about = {"genotype": name, "dataset": chosen.dataset, "seed": seed}
+    about = {"genotype": name, "dataset": chosen.dataset, "seed": seed, "size": one.size}
     run_training(
         network,
         workdir,
@@ -187,26 +179,17 @@ def train(chosen, name: str, seed: int) -> None:
         std=std,
         augmentation=default_augmentation(chosen.dataset, data.image_shape),
         seed=seed,
-        about={
-            **about,
-            "params": one.cost.params,
-            "macs": one.cost.macs,
-            "size": one.architecture.name if one.architecture else one.size,
-        },
+        about={**about, "params": one.cost.params, "macs": one.cost.macs},
         ema=EMA,
     )
 
 
 def train_all(chosen, tasks: list[tuple[str, int]]) -> None:
     """Trains what is not trained yet, `--jobs` at a time, each in a process of its own."""
-    left = [task for task in tasks if not is_trained(folder_of(chosen, *task))]
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    free = list(range(chosen.jobs))
+    from kdarts.training.entries import TRAINED
+    from kdarts.training.repeats import training_is_whole
 
-    def share_cores():  # For this thread, and so for the processes that it starts.
-        place = free.pop()
-        if chosen.jobs > 1 and len(cores) >= chosen.jobs:
-            os.sched_setaffinity(0, cores[place :: chosen.jobs])
+    left = [task for task in tasks if not training_is_whole(Workdir(folder_of(chosen, *task)), TRAINED)]
 
     def work(name, seed):
         command = [sys.executable, __file__, *sys.argv[1:], f"--train={name}:{seed}"]
@@ -216,7 +199,7 @@ def train_all(chosen, tasks: list[tuple[str, int]]) -> None:
         found = read_json(folder_of(chosen, name, seed) / "summary.json")
         print(f"{name}, seed {seed}: test accuracy {found['test_accuracy']:.4f}", flush=True)
 
-    with concurrent.futures.ThreadPoolExecutor(chosen.jobs, initializer=share_cores) as pool:
+    with concurrent.futures.ThreadPoolExecutor(chosen.jobs, initializer=core_shares(chosen.jobs)) as pool:
         try:
             for future in [pool.submit(work, *task) for task in left]:
                 future.result()

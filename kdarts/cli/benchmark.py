@@ -4,7 +4,6 @@ import concurrent.futures
 import functools
 import gc
 import itertools
-import os
 import re
 import statistics
 import threading
@@ -15,7 +14,7 @@ from absl import flags
 
 from kdarts.cli import options, search, seeds
 from kdarts.cli.command import Command
-from kdarts.cli.process import start_tensorflow
+from kdarts.cli.process import core_shares, start_tensorflow
 from kdarts.genotypes.errors import KdartsError, choice, quoted, shortened
 from kdarts.genotypes.settings import MOST
 from kdarts.search.method import method_names
@@ -246,15 +245,6 @@ def _run_all(common, methods, numbers, jobs, workdir, truth) -> None:
     if len(left) < len(tasks):
         print(f"{len(tasks) - len(left)} of {len(tasks)} searches were finished before", flush=True)
     began, done, lock = time.monotonic(), [], threading.Lock()
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    places = list(range(jobs))
-
-    def share_cores():
-        # For this thread, and so for the processes that it starts.
-        with lock:
-            place = places.pop()
-        if jobs > 1 and len(cores) >= jobs:
-            os.sched_setaffinity(0, cores[place::jobs])
 
     def work(one, seed, folder):
         seeds.Commands([*common, *one.words], [], quiet=True).search(seed, folder / "search")
@@ -268,7 +258,7 @@ def _run_all(common, methods, numbers, jobs, workdir, truth) -> None:
                 flush=True,
             )
 
-    with concurrent.futures.ThreadPoolExecutor(jobs, initializer=share_cores) as pool:
+    with concurrent.futures.ThreadPoolExecutor(jobs, initializer=core_shares(jobs)) as pool:
         futures = [pool.submit(work, *task) for task in left]
         try:
             for future in concurrent.futures.as_completed(futures):

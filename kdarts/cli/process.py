@@ -94,6 +94,23 @@ def run_kdarts(words: list[str], **choices) -> int:
         os.close(writing)
 
 
+def core_shares(jobs: int):
+    """Returns an initializer for a pool of `jobs` threads, which divides the cores among them.
+
+    A thread's share holds for the processes that it starts, too. With one job, or fewer cores than jobs, all share all.
+    """
+    lock, places = threading.Lock(), list(range(jobs))
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+    def take():
+        with lock:
+            place = places.pop()
+        if jobs > 1 and len(cores) >= jobs:
+            os.sched_setaffinity(0, cores[place::jobs])
+
+    return take
+
+
 def is_child() -> bool:
     """Returns whether another command has started this process by `run_kdarts`."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)

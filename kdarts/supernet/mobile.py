@@ -245,8 +245,13 @@ def mobilenet_v2(axes: Cuboid) -> HyperPath:
     blocks = dict(axes.choices)["block"]
     if "mb_k3_e6" not in blocks:
         raise KdartsError(f"start MobileNetV2: is of mb_k3_e6, which blocks {','.join(blocks)} lack")
-    count = axes.shape[0]
-    return HyperPath(axes, (0,) * (count + 1), (blocks.index("mb_k3_e6"),) * count, "mobile", "MobileNetV2")
+    return uniform_path(axes, "mb_k3_e6").named("MobileNetV2")
+
+
+def uniform_path(axes: Cuboid, block: str) -> HyperPath:
+    """The path of one block, which must be among those of the axes, at every place."""
+    count, index = axes.shape[0], dict(axes.choices)["block"].index(block)
+    return HyperPath(axes, (0,) * (count + 1), (index,) * count, "mobile")
 
 
 def start_width(start, input_shape, num_classes: int, limits: dict, macro="auto", blocks="", latencies=None):
